@@ -1,0 +1,8 @@
+"""``python -m fivl_hf`` is ``fivl``."""
+
+import sys
+
+from fivl_hf.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Conversations as a model reads them: rendering, tokenizing, and which characters and tokens are whose.
+
+Chat templates need no ``{% generation %}`` markers for this. What a template writes around an answer is learnt once
+from a dummy conversation; then each answer is found in the rendered text.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["AnswerSpan", "ChatTemplateError", "Encoded", "as_blocks", "encode", "ends_turns", "render"]
+
+_QUESTION, _ANSWER = "Zquestionz", "Zanswerz"
+
+Message = Mapping[str, Any]
+
+
+class ChatTemplateError(ValueError):
+    """The answers of a conversation cannot be found in what its chat template renders."""
+
+
+@dataclass(frozen=True)
+class AnswerSpan:
+    """Where one answer stands, in characters.
+
+    ``start`` to ``end`` is all that the model writes in its turn (with the end-of-turn mark);
+    ``text_start`` is where the answer's own first character stands.
+    """
+
+    start: int
+    text_start: int
+    end: int
+
+    def shifted(self, shift: "_Shift") -> "AnswerSpan":
+        return AnswerSpan(shift(self.start), shift(self.text_start), shift(self.end))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch of conversations ready for the model.
+
+    Attributes:
+        inputs: what the model takes (``input_ids`` (B, T), ``attention_mask``, ``pixel_values``, ...).
+        offsets: (B, T, 2) characters of each token in the text whose placeholders are expanded; 0, 0 for padding.
+        answers: per conversation, one span per assistant turn, in the same characters.
+    """
+
+    inputs: Any
+    offsets: NDArray[np.int64]
+    answers: list[list[AnswerSpan]]
+
+
+def as_blocks(messages: Sequence[Message], images: int) -> list[dict[str, Any]]:
+    """Messages with plain-text content as content blocks, ``images`` placeholders before the first user text.
+
+    Messages that have blocks already are kept.
+    """
+    blocks: list[dict[str, Any]] = []
+    for message in messages:
+        content = message["content"]
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+            if images and message["role"] == "user":
+                content = [{"type": "image"}] * images + content
+                images = 0
+        blocks.append({**message, "content": content})
+    return blocks
+
+
+def render(processor: Any, messages: Sequence[Message], *, prompt: bool = False, template: str | None = None) -> str:
+    """The text of a conversation in content blocks; ``prompt`` adds the header of the answer to come."""
+    return processor.apply_chat_template(
+        list(messages), chat_template=template, tokenize=False, add_generation_prompt=prompt
+    )
+
+
+def encode(
+    processor: Any,
+    conversations: Sequence[Sequence[Message]],
+    images: Sequence[Sequence[Any]],
+    *,
+    prompt: bool = False,
+    template: str | None = None,
+    **processor_kwargs: Any,
+) -> Encoded:
+    """Render and tokenize conversations once, keeping track of every answer.
+
+    Args:
+        conversations: B conversations in content blocks (:func:`as_blocks`).
+        images: the pictures of each conversation, in placeholder order.
+        prompt: end with the header of the answer to come, as for generation.
+        template: chat template to use in place of the processor's own.
+        processor_kwargs: passed to the processor (padding, truncation, max_length, ...).
+
+    Raises:
+        ChatTemplateError: an answer is not found in the rendered text.
+    """
+    texts = [render(processor, messages, prompt=prompt, template=template) for messages in conversations]
+    spans = [
+        find_answers(processor, messages, text, template) for messages, text in zip(conversations, texts, strict=True)
+    ]
+    inputs = processor(
+        text=texts,
+        images=[list(pictures) for pictures in images] if any(map(len, images)) else None,
+        return_tensors="pt",
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        return_text_replacement_offsets=True,
+        **processor_kwargs,
+    )
+    offsets = np.asarray(inputs.pop("offset_mapping"))
+    replacements = inputs.pop("text_replacement_offsets", None) or [[]] * len(texts)
+    answers = [
+        [span.shifted(_Shift.of(replaced)) for span in found]
+        for found, replaced in zip(spans, replacements, strict=True)
+    ]
+    return Encoded(inputs, offsets, answers)
+
+
+@dataclass(frozen=True)
+class _Shift:
+    """Maps characters of the rendered text to the text whose image placeholders are expanded."""
+
+    ends: list[int]
+    gains: list[int]
+
+    @classmethod
+    def of(cls, replacements: Sequence[Mapping[str, tuple[int, int]]]) -> "_Shift":
+        return cls(
+            [replaced["span"][1] for replaced in replacements],
+            [0, *(replaced["new_span"][1] - replaced["span"][1] for replaced in replacements)],
+        )
+
+    def __call__(self, character: int) -> int:
+        return character + self.gains[bisect_right(self.ends, character)]
+
+
+@dataclass(frozen=True)
+class _TurnFormat:
+    """What a template writes around an answer: the prompt's header, then ``lead``, the answer, ``close``."""
+
+    header: str
+    lead: str
+    close: str
+
+
+def find_answers(processor: Any, messages: Sequence[Message], text: str, template: str | None) -> list[AnswerSpan]:
+    """The span of every assistant turn in the rendered ``text``.
+
+    Raises:
+        ChatTemplateError: the template changes an answer's text, so that it cannot be found.
+    """
+    form = _turn_format(_TemplateKey(processor, template or processor.chat_template))
+    spans, cursor = [], 0
+    for message in messages:
+        content = message_text(message)
+        if message["role"] != "assistant":
+            found = text.find(content, cursor)
+            cursor = found + len(content) if found >= 0 else cursor
+            continue
+        opening = form.header + form.lead
+        found, written = _find_written(text, opening, content, cursor)
+        if found < 0:
+            raise ChatTemplateError(
+                f"the chat template does not render the answer {content!r} as it stands, so its tokens cannot be "
+                "told from the prompt's. Use a template with {% generation %} markers, or set "
+                "assistant_only_loss=False."
+            )
+        start = found + len(opening)
+        end = start + len(written)
+        end += len(form.close) if text.startswith(form.close, end) else 0
+        spans.append(AnswerSpan(found + len(form.header), start - content.find(written), end))
+        cursor = end
+    return spans
+
+
+def _find_written(text: str, opening: str, content: str, cursor: int) -> tuple[int, str]:
+    """Where an answer is written after its opening, as it stands or stripped of outer white space, as some do."""
+    for written in (content, content.strip()):
+        found = text.find(opening + written, cursor)
+        if found >= 0:
+            return found, written
+    return -1, content
+
+
+def message_text(message: Message) -> str:
+    """The text of a message given as a string or as content blocks."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return "".join(block["text"] for block in content if block["type"] == "text")
+
+
+class _TemplateKey:
+    """A processor and template as one cache key: a processor is not hashable, its identity and template are."""
+
+    def __init__(self, processor: Any, template: Any) -> None:
+        self.processor = processor
+        self.template = template["default"] if isinstance(template, dict) else template
+
+    def __hash__(self) -> int:
+        return hash(self.template)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _TemplateKey) and self.template == other.template
+
+
+@lru_cache(maxsize=16)
+def _turn_format(key: _TemplateKey) -> _TurnFormat:
+    question = as_blocks([{"role": "user", "content": _QUESTION}], 0)
+    answered = question + as_blocks([{"role": "assistant", "content": _ANSWER}], 0)
+    bare = render(key.processor, question, template=key.template)
+    prompt = render(key.processor, question, prompt=True, template=key.template)
+    whole = render(key.processor, answered, template=key.template)
+    before, _, close = whole.partition(_ANSWER)
+    if before.startswith(prompt):
+        header = prompt[len(bare) :] if prompt.startswith(bare) else prompt[prompt.find(_QUESTION) + len(_QUESTION) :]
+        return _TurnFormat(header, before[len(prompt) :], close)
+    # The prompt says something else than the finished turn (a thinking header, say): trust the finished turn.
+    return _TurnFormat(before[before.find(_QUESTION) + len(_QUESTION) :], "", close)
+
+
+def ends_turns(processor: Any) -> bool:
+    """Whether the processor's chat template writes anything after an answer that a model could learn to stop at."""
+    return bool(_turn_format(_TemplateKey(processor, processor.chat_template)).close.strip())

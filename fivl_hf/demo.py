@@ -1,0 +1,250 @@
+"""``fivl demo``: scenes → rows → two trainings → reliance, heads, segmentation → one page.
+
+Every stage writes its result last and together with the settings it was made with; running the demo again reuses
+what is finished.
+"""
+
+import json
+import multiprocessing
+import os
+import queue
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+__all__ = ["DemoSettings", "run_demo"]
+
+# Vision Modeling's weight in each of the two models that are compared.
+MODELS = {"baseline": 0.0, "fivl": 0.1}
+_MARK = "demo_stage.json"
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the demo's results depend on."""
+
+    seed: int = 0
+    steps: int = 1200
+    train_rows: int = 10_000
+    validation_rows: int = 200
+    test_rows: int = 500
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+
+
+def run_demo(output: Path, settings: DemoSettings) -> dict[str, Any]:
+    """Run or finish the demo in ``output`` and return ``results.json``'s content.
+
+    Raises:
+        RuntimeError: a training process failed.
+    """
+    # Nothing the demo needs is on the Hub.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    output.mkdir(parents=True, exist_ok=True)
+    _stage(output / "fivl", settings, "dataset", _make_dataset)
+    missing = [name for name in MODELS if not _is_done(output / "models" / name, settings)]
+    if missing:
+        _train_together(output, settings, missing)
+    for name in MODELS:
+        _stage(output / "measurements" / name, settings, f"measurements of {name}", _measure)
+    results = _results(output, settings)
+    (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+    from fivl_hf.report import write_report
+
+    write_report(output, settings, results)
+    _print_results(results, output)
+    return results
+
+
+def _stage(folder: Path, settings: DemoSettings, title: str, make: Callable[[Path, DemoSettings], None]) -> None:
+    """Make a folder unless it was made with the same settings."""
+    if _is_done(folder, settings):
+        print(f"{title}: finished earlier, reused ({folder})")
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    started = time.monotonic()
+    make(folder, settings)
+    _mark_done(folder, settings, time.monotonic() - started)
+
+
+def _is_done(folder: Path, settings: DemoSettings) -> bool:
+    try:
+        return json.loads((folder / _MARK).read_text(encoding="utf-8"))["settings"] == asdict(settings)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _mark_done(folder: Path, settings: DemoSettings, seconds: float) -> None:
+    mark = {"settings": asdict(settings), "seconds": seconds}
+    (folder / _MARK).write_text(json.dumps(mark), encoding="utf-8")
+
+
+def _seconds(output: Path) -> float:
+    """What all stages took when they ran; the trainings ran side by side."""
+    took = {mark.parent: json.loads(mark.read_text(encoding="utf-8"))["seconds"] for mark in output.rglob(_MARK)}
+    trainings = [seconds for folder, seconds in took.items() if folder.parent.name == "models"]
+    return sum(took.values()) - sum(trainings) + max(trainings)
+
+
+def _make_dataset(folder: Path, settings: DemoSettings) -> None:
+    from fivl_hf.augment.pipeline import Tally
+    from fivl_hf.scenes import scene_rows
+    from fivl_hf.storage import write_dataset
+
+    counts = {
+        "train": settings.train_rows,
+        "validation": settings.validation_rows,
+        "test": settings.test_rows,
+    }
+    tally = Tally()
+    splits = {
+        split: tqdm(scene_rows(split, n, settings.seed, tally=tally), total=n, desc=f"Scenes, {split}", unit="row")
+        for split, n in counts.items()
+    }
+    write_dataset(
+        folder,
+        splits,
+        title="FiVL scenes",
+        description="Rendered scenes of coloured shapes with exact masks, made by `fivl demo`.",
+    )
+    print(f"scenes: {tally.read} read, {tally.kept} kept, {sum(tally.dropped.values())} dropped")
+
+
+def _train_together(output: Path, settings: DemoSettings, names: list[str]) -> None:
+    """Train the models in a process each, sharing the cores, with a progress bar each."""
+    context = multiprocessing.get_context("spawn")
+    reports = context.Queue()
+    threads = max(1, (os.cpu_count() or 1) // len(names))
+    processes = {
+        name: context.Process(target=_train_process, args=(output, settings, name, threads, reports), daemon=True)
+        for name in names
+    }
+    bars = {
+        name: tqdm(total=settings.steps, desc=f"Training {name} (λ = {MODELS[name]})", unit="step", position=i)
+        for i, name in enumerate(names)
+    }
+    for process in processes.values():
+        process.start()
+    try:
+        while any(process.is_alive() for process in processes.values()):
+            try:
+                name, step = reports.get(timeout=0.5)
+            except queue.Empty:
+                continue
+            bars[name].update(step - bars[name].n)
+    finally:
+        for process in processes.values():
+            process.terminate()
+            process.join()
+        for bar in bars.values():
+            bar.close()
+    failed = [name for name in names if not _is_done(output / "models" / name, settings)]
+    if failed:
+        raise RuntimeError(f"training of {', '.join(failed)} failed; its messages are above")
+
+
+def _train_process(output: Path, settings: DemoSettings, name: str, threads: int, reports: Any) -> None:
+    import torch
+
+    from fivl_hf.training.scene_run import train_on_scenes
+
+    torch.set_num_threads(threads)
+    folder = output / "models" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    started = time.monotonic()
+    train_on_scenes(
+        output / "fivl",
+        folder,
+        vision_loss_weight=MODELS[name],
+        seed=settings.seed,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        on_step=lambda step: reports.put((name, step)),
+    )
+    _mark_done(folder, settings, time.monotonic() - started)
+
+
+def _measure(folder: Path, settings: DemoSettings) -> None:
+    """Reliance, heads and segmentation of one model; the best head is chosen on the validation scenes."""
+    from fivl_hf.evaluation.runner import evaluate_reliance, write_answers
+    from fivl_hf.explain.analysis import explain
+    from fivl_hf.explain.runner import explanation_summary
+    from fivl_hf.models import load_model
+    from fivl_hf.storage import load_rows
+
+    output, name = folder.parents[1], folder.name
+    model, processor = load_model(output / "models" / name)
+    test = load_rows(output / "fivl", "test")
+    reliance, answered = evaluate_reliance(
+        model, processor, test, batch_size=100, max_new_tokens=16, seed=settings.seed
+    )
+    chosen = explain(model, processor, load_rows(output / "fivl", "validation"), description=f"Choosing {name}'s head")
+    best = explanation_summary(chosen)["best_head"]
+    found = explain(model, processor, test, description=f"Explaining {name}")
+    explanation = explanation_summary(found)
+    explanation["best_head"] = _on_test(best, explanation)
+    folder.mkdir(parents=True)
+    write_answers(folder / "answers.jsonl", answered)
+    (folder / "reliance.json").write_text(json.dumps(reliance, indent=2), encoding="utf-8")
+    (folder / "explanation.json").write_text(json.dumps(explanation, indent=2), encoding="utf-8")
+
+
+def _on_test(head: dict[str, Any], explanation: dict[str, Any]) -> dict[str, Any]:
+    """The head chosen on validation scenes, with its score and control on the test scenes."""
+    layer, index = head["layer"], head["head"]
+    return {
+        "layer": layer,
+        "head": index,
+        "score": explanation["alignment"][layer][index],
+        "control": explanation["control_alignment"][layer][index],
+    }
+
+
+def _results(output: Path, settings: DemoSettings) -> dict[str, Any]:
+    results: dict[str, Any] = {}
+    for name in MODELS:
+        folder = output / "measurements" / name
+        reliance = json.loads((folder / "reliance.json").read_text(encoding="utf-8"))
+        explanation = json.loads((folder / "explanation.json").read_text(encoding="utf-8"))
+        kept = (
+            "accuracy",
+            "masked_accuracy",
+            "random_masked_accuracy",
+            "visual_reliance_score",
+            "random_reliance_score",
+            "confidence_interval",
+            "random_confidence_interval",
+            "random_overlap",
+            "n",
+        )
+        results[name] = {
+            **{key: reliance[key] for key in kept},
+            "segmentation_iou": explanation["segmentation"]["iou"],
+            "best_head": explanation["best_head"],
+        }
+    return {**results, "seed": settings.seed, "steps": settings.steps, "seconds": round(_seconds(output), 1)}
+
+
+def _print_results(results: dict[str, Any], output: Path) -> None:
+    def shown(value: float | None) -> str:
+        return "undefined" if value is None else f"{value:.2f}"
+
+    print(f"\n{'':28}{'baseline':>10}{'FiVL':>10}")
+    lines = (
+        "accuracy",
+        "masked_accuracy",
+        "visual_reliance_score",
+        "random_reliance_score",
+        "segmentation_iou",
+    )
+    for key in lines:
+        print(f"{key:28}" + "".join(f"{shown(results[name][key]):>10}" for name in MODELS))
+    print(f"{'best head correlation':28}" + "".join(f"{shown(results[n]['best_head']['score']):>10}" for n in MODELS))
+    print(f"\n{results['seconds']:.0f} s. Open {output / 'report.html'}")

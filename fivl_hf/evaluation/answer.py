@@ -1,0 +1,61 @@
+"""Asking a transformers model many questions in batches."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from fivl_hf.chat import as_blocks, encode
+
+__all__ = ["Ask", "generate_answers"]
+
+# The conversation up to the question, and how to get its pictures: they are opened batch by batch.
+Ask = tuple[Sequence[dict[str, str]], Callable[[], Sequence[Image.Image]]]
+
+
+@torch.inference_mode()
+def generate_answers(
+    model: Any,
+    processor: Any,
+    asks: Sequence[Ask],
+    *,
+    batch_size: int = 16,
+    max_new_tokens: int = 32,
+    description: str = "Answering",
+) -> list[str]:
+    """Greedy answers to (messages, pictures) pairs, in their order.
+
+    The chat template is the processor's; batches are padded on the left. Questions are answered shortest first
+    and put back in order, so that a batch holds little padding.
+    """
+    order = sorted(range(len(asks)), key=lambda i: sum(len(message["content"]) for message in asks[i][0]))
+    answers = [""] * len(asks)
+    was_training = model.training
+    model.eval()
+    with tqdm(total=len(asks), desc=description, unit="question") as progress:
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            for i, answer in zip(
+                chosen, _answer(model, processor, [asks[i] for i in chosen], max_new_tokens), strict=True
+            ):
+                answers[i] = answer
+            progress.update(len(chosen))
+    model.train(was_training)
+    return answers
+
+
+def _answer(model: Any, processor: Any, asks: Sequence[Ask], max_new_tokens: int) -> list[str]:
+    images = [open_pictures() for _, open_pictures in asks]
+    inputs = encode(
+        processor,
+        [as_blocks(messages, len(pictures)) for (messages, _), pictures in zip(asks, images, strict=True)],
+        images,
+        prompt=True,
+        padding=True,
+        padding_side="left",
+    ).inputs.to(model.device, model.dtype)
+    generated = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+    new = generated[:, inputs["input_ids"].shape[1] :]
+    return [text.strip() for text in processor.tokenizer.batch_decode(new, skip_special_tokens=True)]

@@ -1,0 +1,32 @@
+"""Finding the ``evaluate`` modules, in a clone and after a plain install."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+__all__ = ["load_metric", "metric_folders"]
+
+
+def metric_folders() -> dict[str, Path]:
+    """Name and folder of every ``evaluate`` module of this project."""
+    installed = Path(str(resources.files("fivl_hf"))) / "metrics"
+    home = installed if installed.is_dir() else Path(__file__).parents[2] / "metrics"
+    return {path.parent.name: path.parent for path in sorted(home.glob("*/README.md"))}
+
+
+def load_metric(name: str, **kwargs: Any) -> Any:
+    """The same as ``evaluate.load("metrics/<name>")``, from anywhere and without the Hub.
+
+    Args:
+        name: such as ``"visual_reliance_score"``.
+        kwargs: passed to :func:`evaluate.load` (``experiment_id``, ``num_process``, ...).
+
+    Raises:
+        ValueError: no metric of that name.
+    """
+    import evaluate
+
+    folders = metric_folders()
+    if name not in folders:
+        raise ValueError(f"no metric named {name!r}; there are {', '.join(folders)}")
+    return evaluate.load(str(folders[name]), **kwargs)

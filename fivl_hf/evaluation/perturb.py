@@ -1,0 +1,71 @@
+"""Taking the evidence away: black boxes over key expressions, and random boxes of the same sizes as a control."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw
+
+from fivl_hf.masks import BoolArray, coverage, rasterize_boxes
+
+__all__ = ["RandomBoxes", "black_out", "random_boxes"]
+
+_CANDIDATES = 256
+
+
+@dataclass(frozen=True)
+class RandomBoxes:
+    """Boxes of given sizes at random places.
+
+    Attributes:
+        boxes: (N, 4) xyxy pixels.
+        overlap: share of their area that lies on the evidence after all, 0 to 1.
+    """
+
+    boxes: NDArray[np.float64]
+    overlap: float
+
+
+def black_out(image: Image.Image, boxes: ArrayLike) -> Image.Image:
+    """A copy of the image in which every pixel that a box touches is black."""
+    masked = image.convert("RGB")
+    masked = masked.copy() if masked is image else masked
+    draw = ImageDraw.Draw(masked)
+    for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
+        draw.rectangle((int(np.floor(x0)), int(np.floor(y0)), int(np.ceil(x1)) - 1, int(np.ceil(y1)) - 1), fill=0)
+    return masked
+
+
+def random_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int], seed: int | Sequence[int]) -> RandomBoxes:
+    """Boxes of the same sizes at random places inside the image, off the evidence as far as there is room.
+
+    Each box is the first of 256 uniform draws that touches neither the evidence nor an earlier random box; where
+    none does, the one that touches least of the evidence.
+
+    Args:
+        boxes: (N, 4) evidence boxes in pixels.
+        size: (width, height) of the image.
+        seed: the same seed gives the same boxes.
+    """
+    rng = np.random.default_rng(seed)
+    evidence = rasterize_boxes(boxes, size)
+    taken = np.zeros_like(evidence)
+    placed = []
+    for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
+        placed.append(_place(x1 - x0, y1 - y0, evidence, taken, rng))
+        taken |= rasterize_boxes(placed[-1], size)
+    chosen = np.asarray(placed).reshape(-1, 4)
+    on_evidence = (taken & evidence).sum() / max(taken.sum(), 1)
+    return RandomBoxes(chosen, float(on_evidence))
+
+
+def _place(
+    width: float, height: float, evidence: BoolArray, taken: BoolArray, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    rows, columns = evidence.shape
+    low = rng.uniform(0, (max(columns - width, 0), max(rows - height, 0)), size=(_CANDIDATES, 2)).round()
+    low = np.minimum(low, (max(columns - width, 0), max(rows - height, 0)))
+    candidates = np.concatenate([low, low + (width, height)], axis=1)
+    on_evidence, on_taken = coverage(np.stack([evidence, taken]), candidates)
+    return candidates[np.lexsort((np.arange(_CANDIDATES), on_taken > 0, on_evidence))[0]]

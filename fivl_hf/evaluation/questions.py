@@ -1,0 +1,90 @@
+"""What is asked of a model: questions with their pictures, reference answers and evidence."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from fivl_hf.images import open_image
+from fivl_hf.schema import FiVLRow, validate_row
+
+__all__ = ["Question", "questions"]
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question to answer.
+
+    Attributes:
+        id: the row's id, with the turn where a row gives several questions.
+        images: the row's pictures, in order.
+        messages: the conversation up to and including the question, in chat format.
+        answers: reference answers, any of which is right.
+        sizes: (width, height) of each picture.
+        evidence: per picture, the boxes of the key expressions in source pixels.
+        category: free text to group results by.
+    """
+
+    id: str
+    images: tuple[Any, ...]
+    messages: tuple[dict[str, str], ...]
+    answers: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+    evidence: tuple[tuple[Box, ...], ...]
+    category: str = ""
+
+    @property
+    def has_evidence(self) -> bool:
+        return any(self.evidence)
+
+    def pictures(self) -> list[Image.Image]:
+        return [open_image(image).convert("RGB") for image in self.images]
+
+
+def questions(rows: Iterable[Mapping[str, Any]], turns: str = "first") -> Iterator[Question]:
+    """The questions of benchmark rows or conversation rows.
+
+    Args:
+        rows: raw rows; each is checked.
+        turns: of a conversation, ask the ``"first"`` question only, or ``"all"`` of them, each after the turns
+            before it as they stand in the row (their answers may give the evidence away).
+
+    Raises:
+        RowError: a row that does not fit the schema.
+        ValueError: an unknown ``turns``.
+    """
+    if turns not in ("first", "all"):
+        raise ValueError(f"turns must be 'first' or 'all', got {turns!r}")
+    for raw in rows:
+        row = validate_row(raw)
+        asked = row.turns if turns == "all" else row.turns[:1]
+        for i, turn in enumerate(asked):
+            yield Question(
+                id=row.id if len(asked) == 1 else f"{row.id}#{i}",
+                images=row.images,
+                messages=_messages(row, i),
+                answers=row.answers or (turn.answer,),
+                sizes=row.sizes,
+                evidence=_evidence(row, i),
+                category=row.category or row.source,
+            )
+
+
+def _messages(row: FiVLRow, turn: int) -> tuple[dict[str, str], ...]:
+    messages = [{"role": "system", "content": row.system}] if row.system else []
+    for earlier in row.turns[:turn]:
+        messages.append({"role": "user", "content": earlier.question})
+        messages.append({"role": "assistant", "content": earlier.answer})
+    messages.append({"role": "user", "content": row.turns[turn].question})
+    return tuple(messages)
+
+
+def _evidence(row: FiVLRow, turn: int) -> tuple[tuple[Box, ...], ...]:
+    boxes: Sequence[list[Box]] = [[] for _ in row.images]
+    for expression in row.key_expressions:
+        if expression.turn == turn:
+            boxes[expression.image].extend(expression.boxes)
+    return tuple(map(tuple, boxes))

@@ -1,0 +1,96 @@
+"""The Visual Reliance Score: how far accuracy falls when the evidence is blacked out (PAPER.md section 3)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fivl_hf.evaluation.scoring import exact_match
+
+__all__ = ["reliance_of_answers", "visual_reliance_score"]
+
+_CHUNK = 4_000_000
+
+
+def visual_reliance_score(
+    scores: ArrayLike,
+    masked_scores: ArrayLike,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """(accuracy − masked accuracy) / accuracy, with a paired bootstrap confidence interval.
+
+    1 means that without the evidence every right answer is lost, 0 that nothing changes, negative that the model
+    does better without it. Undefined (None, with a ``reason``) where nothing is right to begin with; resamples in
+    which that happens are left out of the interval.
+
+    Args:
+        scores: (n,) score of each answer on the original image, 0 to 1.
+        masked_scores: (n,) the same questions with the evidence removed, in the same order.
+        resamples: bootstrap resamples of the questions; each keeps the two scores of a question together.
+        confidence: coverage of the interval.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: score lists of different lengths.
+    """
+    original, masked = (np.asarray(s, dtype=np.float64).reshape(-1) for s in (scores, masked_scores))
+    if original.shape != masked.shape:
+        raise ValueError(f"{len(original)} scores but {len(masked)} masked scores: give both for every question")
+    n = len(original)
+    result: dict[str, Any] = {
+        "visual_reliance_score": None,
+        "accuracy": float(original.mean()) if n else None,
+        "masked_accuracy": float(masked.mean()) if n else None,
+        "n": n,
+        "confidence_interval": [None, None],
+    }
+    if not n or original.sum() == 0:
+        result["reason"] = "no answer is right on the original images" if n else "there are no questions"
+        return result
+    result["visual_reliance_score"] = float(1 - masked.sum() / original.sum())
+    draws = _bootstrap(original, masked, resamples, seed)
+    tail = (1 - confidence) / 2
+    if len(draws):
+        result["confidence_interval"] = [float(q) for q in np.quantile(draws, (tail, 1 - tail))]
+    return result
+
+
+def reliance_of_answers(
+    predictions: Sequence[str],
+    masked_predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    **options: Any,
+) -> dict[str, Any]:
+    """:func:`visual_reliance_score` of answers, scored by exact match after normalisation.
+
+    Raises:
+        ValueError: lists of different lengths.
+    """
+    lengths = {len(predictions), len(masked_predictions), len(references)}
+    if len(lengths) > 1:
+        raise ValueError(
+            f"predictions ({len(predictions)}), masked_predictions ({len(masked_predictions)}) and references "
+            f"({len(references)}) must have one entry per question"
+        )
+    return visual_reliance_score(
+        [exact_match(p, r) for p, r in zip(predictions, references, strict=True)],
+        [exact_match(p, r) for p, r in zip(masked_predictions, references, strict=True)],
+        **options,
+    )
+
+
+def _bootstrap(
+    original: NDArray[np.float64], masked: NDArray[np.float64], resamples: int, seed: int
+) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    n, draws = len(original), []
+    step = max(1, _CHUNK // n)
+    for start in range(0, resamples, step):
+        chosen = rng.integers(0, n, size=(min(step, resamples - start), n))
+        right, still_right = original[chosen].sum(axis=1), masked[chosen].sum(axis=1)
+        draws.append(1 - still_right[right > 0] / right[right > 0])
+    return np.concatenate(draws) if draws else np.empty(0)

@@ -1,0 +1,112 @@
+"""Head alignment: does a head look where the evidence is? (PAPER.md section 4)
+
+Shapes: L layers, H heads, N visual tokens.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["AlignmentMap", "spearman", "top_heads"]
+
+FloatArray = NDArray[np.float64]
+
+
+def spearman(attention: ArrayLike | torch.Tensor, coverage: ArrayLike | torch.Tensor) -> FloatArray:
+    """Spearman's rank correlation of every attention row with one coverage, ties at their average rank.
+
+    Equal to ``scipy.stats.spearmanr`` row by row, over all rows at once.
+
+    Args:
+        attention: (..., N) attention of any number of heads to N visual tokens.
+        coverage: (N,) how much of each token the mask covers.
+
+    Returns:
+        (...) float64; NaN where a row or the coverage is constant, for which there is no correlation.
+
+    Raises:
+        ValueError: different numbers of tokens, or none.
+    """
+    rows = torch.as_tensor(np.asarray(attention) if not torch.is_tensor(attention) else attention).detach()
+    column = torch.as_tensor(np.asarray(coverage) if not torch.is_tensor(coverage) else coverage).detach()
+    if rows.shape[-1] != column.shape[-1] or column.ndim != 1 or not len(column):
+        raise ValueError(
+            f"attention (..., N) and coverage (N,) must agree, got {tuple(rows.shape)} and {tuple(column.shape)}"
+        )
+    a, b = _centred_ranks(rows), _centred_ranks(column.to(rows.device))
+    scale = (a.square().sum(-1) * b.square().sum()).sqrt()
+    return torch.where(scale > 0, (a @ b) / scale, torch.nan).cpu().numpy()
+
+
+def _centred_ranks(values: torch.Tensor) -> torch.Tensor:
+    """Average ranks along the last axis, minus their mean: (..., N) -> float64 (..., N)."""
+    ordered, order = values.sort(dim=-1)
+    n = values.shape[-1]
+    index = torch.arange(n, device=values.device).expand(values.shape)
+    differs = ordered[..., 1:] != ordered[..., :-1]
+    edge = torch.ones_like(differs[..., :1]) if n > 1 else torch.ones_like(values, dtype=torch.bool)
+    first = torch.where(torch.cat([edge, differs], -1) if n > 1 else edge, index, 0).cummax(-1).values
+    last = torch.where(torch.cat([differs, edge], -1) if n > 1 else edge, index, n - 1)
+    last = last.flip(-1).cummin(-1).values.flip(-1)
+    ranks = (first + last).double() / 2 - (n - 1) / 2
+    return torch.empty_like(ranks).scatter_(-1, order, ranks)
+
+
+def top_heads(alignment: ArrayLike, count: int = 5) -> list[dict[str, Any]]:
+    """The best-aligned heads of an (L, H) map, best first: ``{"layer", "head", "score"}``, counted from 0."""
+    scores = np.asarray(alignment, dtype=np.float64)
+    order = [i for i in np.argsort(-scores, axis=None, kind="stable") if np.isfinite(scores.flat[i])]
+    places = [np.unravel_index(i, scores.shape) for i in order[:count]]
+    return [{"layer": int(i), "head": int(j), "score": float(scores[i, j])} for i, j in places]
+
+
+@dataclass
+class AlignmentMap:
+    """The mean over samples of each head's correlation.
+
+    A sample without correlation at some head (constant attention) does not count for that head; one whose coverage is
+    constant counts for none.
+    """
+
+    total: FloatArray | None = None
+    counts: NDArray[np.int64] | None = None
+    n: int = 0
+
+    def add(self, scores: FloatArray) -> None:
+        """Add one sample's (L, H) correlations."""
+        if self.total is None or self.counts is None:
+            self.total, self.counts = np.zeros(scores.shape), np.zeros(scores.shape, dtype=np.int64)
+        if scores.shape != self.total.shape:
+            raise ValueError(f"a sample of {scores.shape} layers x heads among samples of {self.total.shape}")
+        self.total += np.nan_to_num(scores)
+        self.counts += np.isfinite(scores)
+        self.n += bool(np.isfinite(scores).any())
+
+    def mean(self) -> FloatArray:
+        """(L, H) mean correlations; NaN for a head no sample counts for; (0, 0) without samples."""
+        if self.total is None or self.counts is None:
+            return np.zeros((0, 0))
+        return np.divide(self.total, self.counts, out=np.full(self.total.shape, np.nan), where=self.counts > 0)
+
+
+def align(samples: Iterable[tuple[ArrayLike, ArrayLike]]) -> AlignmentMap:
+    """The alignment map of (attention (L, H, N), coverage (N,)) samples; N may differ between samples."""
+    result = AlignmentMap()
+    for attention, cover in samples:
+        result.add(spearman(attention, cover))
+    return result
+
+
+def summary(result: AlignmentMap, count: int = 5) -> dict[str, Any]:
+    """A map as plain numbers: ``alignment`` (layers x heads, null without samples), ``top_heads``, ``n``."""
+    mean = result.mean()
+    rows: Sequence[Sequence[float]] = mean.tolist()
+    return {
+        "alignment": [[None if np.isnan(value) else value for value in row] for row in rows],
+        "top_heads": top_heads(mean, count),
+        "n": result.n,
+    }

@@ -1,0 +1,90 @@
+"""Pictures of single samples: the evidence, where a head looks, what the image positions predict."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fivl_hf.explain.analysis import token_attention, vision_predictions
+from fivl_hf.explain.plots import enlarge, overlay_mask, overlay_tokens, paint_segments
+from fivl_hf.explain.samples import Evidence, Sample
+from fivl_hf.keywords import span_tokens
+
+__all__ = ["attention_picture", "evidence_strip", "segments_picture", "side_by_side", "word_tokens"]
+
+
+def evidence_strip(model: Any, sample: Sample, k: int, layer: int, head: int, side: int = 288) -> Image.Image:
+    """One key expression in four pictures: the image, its mask, one head's attention, the predicted segment."""
+    evidence = sample.evidence[k]
+    picture = sample.pictures[evidence.expression.image]
+    return side_by_side(
+        [
+            enlarge(picture, side),
+            overlay_mask(picture, evidence.mask, side=side),
+            attention_picture(model, sample, evidence.tokens, layer, head, evidence.expression.image, side),
+            segments_picture(model, sample, [evidence], side),
+        ]
+    )
+
+
+def attention_picture(
+    model: Any,
+    sample: Sample,
+    tokens: NDArray[np.intp],
+    layer: int,
+    head: int,
+    image: int = 0,
+    side: int = 288,
+) -> Image.Image:
+    """One head's attention over one of the sample's images while the given tokens are written.
+
+    Raises:
+        ValueError: no tokens, or a layer or head that the model does not have.
+    """
+    attention = token_attention(model, sample, [tokens])[0]
+    if attention is None:
+        raise ValueError(f"row {sample.id!r}: no tokens to follow the attention of")
+    layers, heads, _ = attention.shape
+    if not (0 <= layer < layers and 0 <= head < heads):
+        raise ValueError(f"layer {layer}, head {head}: the model has {layers} layers of {heads} heads, counted from 0")
+    here = sample.image_of == image
+    return overlay_tokens(sample.pictures[image], attention[layer, head, here], sample.boxes[here], side)
+
+
+def segments_picture(model: Any, sample: Sample, shown: Sequence[Evidence], side: int = 288) -> Image.Image:
+    """The visual tokens that predict each expression's keyword, tinted, one colour an expression."""
+    image = shown[0].expression.image if shown else 0
+    here = sample.image_of == image
+    predicted = vision_predictions(model, sample)[here]
+    segments = [predicted == evidence.keyword_id for evidence in shown if evidence.keyword_id is not None]
+    return paint_segments(sample.pictures[image], segments, sample.boxes[here], side)
+
+
+def word_tokens(processor: Any, sample: Sample, word: str) -> NDArray[np.intp]:
+    """Positions of a word's last occurrence in the sample's text.
+
+    Raises:
+        ValueError: the word is not in the text.
+    """
+    ids = sample.inputs["input_ids"][0].tolist()
+    pieces = [processor.tokenizer.decode([token]) for token in ids]
+    ends = np.cumsum([len(piece) for piece in pieces])
+    text = "".join(pieces)
+    start = text.rfind(word)
+    if start < 0:
+        raise ValueError(f"row {sample.id!r}: {word!r} does not occur in its conversation")
+    return span_tokens(np.stack([ends - [len(piece) for piece in pieces], ends], axis=1), start, start + len(word))
+
+
+def side_by_side(pictures: Sequence[Image.Image], gap: int = 6) -> Image.Image:
+    """Pictures in a row on white."""
+    height = max(picture.height for picture in pictures)
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
+    strip = Image.new("RGB", (width, height), "white")
+    x = 0
+    for picture in pictures:
+        strip.paste(picture, (x, (height - picture.height) // 2))
+        x += picture.width + gap
+    return strip

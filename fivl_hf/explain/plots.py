@@ -1,0 +1,152 @@
+"""Pictures of what was found: head maps, one head's attention over the image, masks, predicted segments."""
+
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+__all__ = [
+    "PALETTE",
+    "draw_boxes",
+    "head_map",
+    "overlay_mask",
+    "overlay_tokens",
+    "paint_segments",
+    "paint_tokens",
+]
+
+# Okabe and Ito's colours, told apart with any colour vision.
+PALETTE = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (213, 94, 0),
+    (204, 121, 167),
+    (0, 114, 178),
+    (240, 228, 66),
+)
+
+
+def head_map(alignment: ArrayLike, title: str = "", limit: float | None = None) -> Figure:
+    """A layers × heads map of correlations, the best head framed.
+
+    Args:
+        alignment: (L, H) scores; NaN is left blank.
+        limit: colour range ±limit; the largest absolute score if not given.
+    """
+    scores = np.asarray(alignment, dtype=np.float64)
+    layers, heads = scores.shape
+    limit = limit or max(float(np.nanmax(np.abs(scores))) if np.isfinite(scores).any() else 1.0, 1e-6)
+    figure, axes = plt.subplots(figsize=(min(9, 2.2 + 0.55 * heads), min(8, 1.5 + 0.5 * layers)), layout="constrained")
+    image = axes.imshow(scores, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    if scores.size <= 64:
+        for (layer, head), value in np.ndenumerate(scores):
+            if np.isfinite(value):
+                dark = abs(value) > 0.6 * limit
+                axes.text(
+                    head,
+                    layer,
+                    f"{value:.2f}",
+                    ha="center",
+                    va="center",
+                    color="w" if dark else "k",
+                    fontsize=9,
+                )
+    if np.isfinite(scores).any():
+        layer, head = np.unravel_index(np.nanargmax(scores), scores.shape)
+        axes.add_patch(plt.Rectangle((head - 0.5, layer - 0.5), 1, 1, fill=False, edgecolor="k", linewidth=2))
+    step = max(1, heads // 16), max(1, layers // 16)
+    axes.set(
+        xlabel="head",
+        ylabel="layer",
+        title=title,
+        xticks=range(0, heads, step[0]),
+        yticks=range(0, layers, step[1]),
+    )
+    figure.colorbar(image, ax=axes, label="Spearman correlation")
+    plt.close(figure)
+    return figure
+
+
+def paint_tokens(values: ArrayLike, boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
+    """Values of visual tokens painted over the image they see: (N,), (N, 4) boxes -> (height, width).
+
+    Where tokens overlap, the later one is seen; pixels that no token sees are NaN.
+    """
+    width, height = size
+    canvas = np.full((height, width), np.nan)
+    for value, (x0, y0, x1, y1) in zip(np.asarray(values), np.asarray(boxes), strict=True):
+        if np.isfinite(x0):
+            canvas[round(y0) : max(round(y1), round(y0) + 1), round(x0) : max(round(x1), round(x0) + 1)] = value
+    return canvas
+
+
+def overlay_tokens(image: Image.Image, values: ArrayLike, boxes: ArrayLike, side: int = 288) -> Image.Image:
+    """One head's attention drawn over the image: dark where it does not look, bright where it does.
+
+    Args:
+        values: (N,) attention to each visual token of this image.
+        boxes: (N, 4) what each sees, source pixels; NaN rows are skipped.
+        side: length of the longer edge of the picture that comes back.
+    """
+    canvas = paint_tokens(values, boxes, image.size)
+    top = np.nanmax(canvas) if np.isfinite(canvas).any() else 0.0
+    strength = np.nan_to_num(canvas / top if top > 0 else canvas)
+    heat = (plt.get_cmap("inferno")(strength)[..., :3] * 255).astype(np.uint8)
+    picture = enlarge(image.convert("RGB"), side)
+    return Image.blend(picture, Image.fromarray(heat).resize(picture.size, Image.Resampling.NEAREST), 0.62)
+
+
+def overlay_mask(
+    image: Image.Image, mask: ArrayLike, color: tuple[int, int, int] = PALETTE[1], side: int = 288
+) -> Image.Image:
+    """The image with everything outside the mask dimmed and the mask tinted."""
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
+    inside = np.asarray(mask, dtype=bool)[..., None]
+    mixed = np.where(inside, 0.55 * pixels + 0.45 * np.array(color), 0.35 * pixels)
+    return enlarge(Image.fromarray(mixed.astype(np.uint8)), side)
+
+
+def paint_segments(image: Image.Image, segments: Sequence[ArrayLike], boxes: ArrayLike, side: int = 288) -> Image.Image:
+    """The image with groups of visual tokens tinted, one palette colour a group.
+
+    Args:
+        segments: boolean (N,) arrays, one per group; a token in several takes the last one's colour.
+        boxes: (N, 4) what each token sees.
+    """
+    pixels = 0.45 * np.asarray(image.convert("RGB"), dtype=np.float64)
+    for i, segment in enumerate(segments):
+        chosen = paint_tokens(np.asarray(segment, dtype=np.float64), boxes, image.size) == 1
+        pixels[chosen] += 0.55 * np.array(PALETTE[i % len(PALETTE)])
+    return enlarge(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), side)
+
+
+def draw_boxes(
+    image: Image.Image,
+    boxes: Sequence[Sequence[float]],
+    color: tuple[int, int, int] = PALETTE[3],
+    side: int = 288,
+) -> Image.Image:
+    """The image with box outlines."""
+    from PIL import ImageDraw
+
+    picture = enlarge(image.convert("RGB"), side)
+    scale = picture.width / image.width, picture.height / image.height
+    draw = ImageDraw.Draw(picture)
+    for x0, y0, x1, y1 in boxes:
+        corners = (x0 * scale[0], y0 * scale[1], x1 * scale[0] - 1, y1 * scale[1] - 1)
+        draw.rectangle(corners, outline=color, width=3)
+    return picture
+
+
+def enlarge(image: Image.Image, side: int) -> Image.Image:
+    """The image scaled so that its longer edge is ``side``; small pictures keep their crisp pixels."""
+    scale = side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)

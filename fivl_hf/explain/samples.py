@@ -1,0 +1,111 @@
+"""Rows made ready for explanation: one encoded conversation with its boxes, coverages and expression tokens.
+
+Shapes: L layers, H heads, N visual tokens of the sequence, T tokens.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from fivl_hf.chat import as_blocks, encode
+from fivl_hf.geometry import token_boxes
+from fivl_hf.images import open_image
+from fivl_hf.keywords import head_noun, span_tokens, word_token_id
+from fivl_hf.masks import coverage, decode_mask
+from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
+
+__all__ = ["Evidence", "Sample", "prepare"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A key expression in one sample.
+
+    Attributes:
+        expression: as in the row.
+        mask: (H, W) bool, of its image.
+        coverage: (N,) of every visual token; NaN where the token sees nothing of this image.
+        tokens: positions of the expression's tokens in the sequence; empty when they were not found.
+        keyword_id: token id of its head noun, or None.
+    """
+
+    expression: KeyExpression
+    mask: NDArray[np.bool_]
+    coverage: NDArray[np.float64]
+    tokens: NDArray[np.intp]
+    keyword_id: int | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row, encoded alone.
+
+    Attributes:
+        id: the row's.
+        inputs: model inputs of batch size 1, prompt and answers (teacher forcing).
+        image_positions: (N,) positions of the visual tokens.
+        boxes: (N, 4) what each sees, in its own image's pixels.
+        image_of: (N,) which image that is.
+        pictures: the row's images, RGB.
+        evidence: one entry per key expression.
+        text: the conversation as (question, answer) pairs.
+    """
+
+    id: str
+    inputs: Any
+    image_positions: torch.Tensor
+    boxes: NDArray[np.float64]
+    image_of: NDArray[np.intp]
+    pictures: tuple[Image.Image, ...]
+    evidence: tuple[Evidence, ...]
+    text: tuple[tuple[str, str], ...]
+
+
+def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
+    """Encode one raw row (conversation or benchmark) with its answers.
+
+    Raises:
+        RowError: the row does not fit the schema.
+        ValueError: visual tokens and boxes do not agree in number.
+    """
+    row = validate_row(raw)
+    pictures = tuple(open_image(image).convert("RGB") for image in row.images)
+    messages = [{"role": "system", "content": row.system}] if row.system else []
+    for turn in row.turns:
+        messages += [
+            {"role": "user", "content": turn.question},
+            {"role": "assistant", "content": turn.answer},
+        ]
+    encoded = encode(processor, [as_blocks(messages, len(pictures))], [pictures])
+    boxes = [token_boxes(processor, picture.size) for picture in pictures]
+    positions = torch.nonzero(encoded.inputs["input_ids"][0] == model.config.image_token_id).flatten()
+    if len(positions) != sum(map(len, boxes)):
+        raise ValueError(f"row {row.id!r}: {len(positions)} visual tokens, but boxes for {sum(map(len, boxes))}")
+    image_of = np.repeat(np.arange(len(boxes)), [len(b) for b in boxes])
+    joined = np.concatenate(boxes) if boxes else np.empty((0, 4))
+    evidence = tuple(
+        _evidence(row, k, joined, image_of, encoded, processor.tokenizer) for k in range(len(row.key_expressions))
+    )
+    text = tuple((turn.question, turn.answer) for turn in row.turns)
+    return Sample(row.id, encoded.inputs, positions, joined, image_of, pictures, evidence, text)
+
+
+def _evidence(
+    row: FiVLRow, k: int, boxes: NDArray[np.float64], image_of: NDArray[np.intp], encoded: Any, tokenizer: Any
+) -> Evidence:
+    expression = row.key_expressions[k]
+    mask = decode_mask(row.masks[k])
+    sees = (image_of == expression.image) & np.isfinite(boxes[:, 0])
+    covered = np.where(sees, coverage(mask[None], boxes)[0], np.nan)
+    span = encoded.answers[0][expression.turn]
+    # An expression grounded through the question stands for the whole one-word answer.
+    length = len(row.turns[expression.turn].answer)
+    start, end = (expression.start, expression.end) if expression.start >= 0 else (0, length)
+    tokens = span_tokens(encoded.offsets[0], span.text_start + start, span.text_start + end)
+    head = head_noun(expression.text, expression.keywords)
+    return Evidence(expression, mask, covered, tokens, word_token_id(tokenizer, head) if head else None)

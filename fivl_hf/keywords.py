@@ -1,0 +1,125 @@
+"""From an expression to what the model can be taught: its nouns, their token ids, and where its tokens stand."""
+
+import re
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["head_noun", "noun_phrases", "nouns", "span_tokens", "word_token_id"]
+
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+# In "a bowl of fruit" or "the man with a hat" the head stands before the preposition.
+_PREPOSITION = re.compile(
+    r"\b(?:of|with|in|on|at|by|for|from|near|under|over|behind|beside|between|without|inside|to)\b",
+    re.IGNORECASE,
+)
+
+_PHRASE_TAGS = ("AJ", "CR", "NO", "PR")  # adjective, number, NOUN, PROPN
+
+
+def nouns(expression: str, tagger: str = "hanta") -> tuple[str, ...]:
+    """The nouns of an expression in order, as written (PAPER.md section 2: the candidates for its keyword).
+
+    Common nouns are preferred; proper nouns count when there is no common one.
+
+    Args:
+        tagger: ``"hanta"`` (offline, its model ships in the wheel) or ``"spacy"`` (``en_core_web_sm``; install
+            ``fivl-hf[spacy]`` and the model).
+    """
+    tagged = {"hanta": _tag_hanta, "spacy": _tag_spacy}[tagger](expression)
+    common = tuple(word for word, tag in tagged if tag == "NOUN")
+    return common or tuple(word for word, tag in tagged if tag == "PROPN")
+
+
+def noun_phrases(text: str) -> list[tuple[int, int]]:
+    """Character spans of the noun phrases of a text without their articles: adjectives and numbers before nouns."""
+    tagged = _tag_hanta(text)
+    spans: list[tuple[int, int]] = []
+    run: list[tuple[re.Match[str], str]] = []
+    for match, (_, tag) in zip([*_WORD.finditer(text), None], [*tagged, ("", "END")], strict=True):
+        adjoins = match is not None and (not run or text[run[-1][0].end() : match.start()].isspace())
+        if run and not (adjoins and tag[:2] in _PHRASE_TAGS):
+            while run and run[-1][1] not in ("NOUN", "PROPN"):
+                run.pop()
+            if run:
+                spans.append((run[0][0].start(), run[-1][0].end()))
+            run = []
+        if match is not None and tag[:2] in _PHRASE_TAGS:
+            run.append((match, tag))
+    return spans
+
+
+def head_noun(expression: str, keywords: Sequence[str]) -> str | None:
+    """The keyword that names the thing: the last one before the first preposition ("bowl" in "bowl of fruit")."""
+    if not keywords:
+        return None
+    preposition = _PREPOSITION.search(expression)
+    before = expression[: preposition.start()] if preposition else expression
+    named = [word for word in keywords if re.search(rf"\b{re.escape(word)}\b", before)]
+    return (named or list(keywords))[-1]
+
+
+def word_token_id(tokenizer: Any, word: str) -> int | None:
+    """The id of the first sub-token of ``word`` as it is written inside a sentence.
+
+    The word is tokenized after another word, so that a leading space, "▁" or "Ġ" falls where the tokenizer puts it.
+    None if the tokenizer does not know the word's first piece (it gives its unknown token) or the word is empty.
+    """
+    if not word.strip():
+        return None
+    context = "the "
+    if getattr(tokenizer, "is_fast", False):
+        encoded = tokenizer(context + word, add_special_tokens=False, return_offsets_mapping=True)
+        within = [
+            i for i, (_, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True) if end > len(context)
+        ]
+    else:
+        prefix = tokenizer.encode(context.strip(), add_special_tokens=False)
+        within = tokenizer.encode(context + word, add_special_tokens=False)[len(prefix) :]
+    return within[0] if within and within[0] != tokenizer.unk_token_id else None
+
+
+def span_tokens(offsets: ArrayLike, start: int, end: int) -> NDArray[np.intp]:
+    """Indices of the tokens that overlap the characters [start, end).
+
+    Args:
+        offsets: (T, 2) character span of each token; zero-width tokens (padding, added specials) never match.
+        start, end: the span, in characters of the same text.
+    """
+    spans = np.asarray(offsets).reshape(-1, 2)
+    return np.flatnonzero((spans[:, 0] < end) & (spans[:, 1] > start) & (spans[:, 1] > spans[:, 0]))
+
+
+@cache
+def _hanta() -> Any:
+    from HanTa.HanoverTagger import HanoverTagger
+
+    return HanoverTagger("morphmodel_en.pgz")
+
+
+@lru_cache(maxsize=65536)
+def _tag_hanta(expression: str) -> tuple[tuple[str, str], ...]:
+    words = _WORD.findall(expression)
+    tags = [tag for _, _, tag in _hanta().tag_sent(words)] if words else []
+    kinds = ["PROPN" if tag.startswith("NP") else "NOUN" if tag.startswith("NN") else tag for tag in tags]
+    return tuple(zip(words, kinds, strict=True))
+
+
+@cache
+def _spacy() -> Any:
+    try:
+        import spacy
+
+        return spacy.load("en_core_web_sm", disable=["parser", "ner", "lemmatizer"])
+    except (ImportError, OSError) as error:
+        raise ImportError(
+            "the spaCy tagger needs `pip install fivl-hf[spacy]` and `python -m spacy download en_core_web_sm`"
+        ) from error
+
+
+@lru_cache(maxsize=65536)
+def _tag_spacy(expression: str) -> tuple[tuple[str, str], ...]:
+    return tuple((token.text, token.pos_) for token in _spacy()(expression))

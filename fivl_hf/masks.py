@@ -1,0 +1,116 @@
+"""Masks: 1-bit PNG and array, boxes, unions, overlaps, and the coverage of many boxes by many masks.
+
+Shapes: M masks of height H and width W, N boxes as (x0, y0, x1, y1) in pixels.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from fivl_hf.images import image_bytes, open_image
+
+__all__ = ["coverage", "decode_mask", "encode_mask", "mask_boxes", "mask_iou", "rasterize_boxes", "union"]
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
+
+
+def encode_mask(mask: ArrayLike) -> bytes:
+    """A boolean (H, W) mask as a bilevel PNG, about 0.7 KB for a photograph-sized one."""
+    array = np.asarray(mask)
+    if array.ndim != 2 or array.dtype != bool:
+        raise ValueError(f"a mask is a boolean (H, W) array, got {array.dtype} of shape {array.shape}")
+    return image_bytes(Image.fromarray(array), "PNG", optimize=True)
+
+
+def decode_mask(value: Any) -> BoolArray:
+    """A mask in any stored form (PNG bytes, path, ``{"bytes", "path"}``, PIL image) as a boolean (H, W) array.
+
+    Grey masks count as set from 128 up.
+    """
+    picture = open_image(value)
+    if picture.mode == "1":
+        return np.asarray(picture)
+    return np.asarray(picture.convert("L")) >= 128
+
+
+def mask_boxes(masks: ArrayLike) -> FloatArray:
+    """The tightest box around each mask: (M, H, W) bool -> (M, 4); NaN for an empty mask."""
+    stack = _stack(masks)
+    if not stack.size:
+        return np.full((len(stack), 4), np.nan)
+    columns, rows = (np.asarray(stack.any(axis=axis)) for axis in (1, 2))
+    x0, y0 = columns.argmax(axis=1), rows.argmax(axis=1)
+    x1 = columns.shape[1] - columns[:, ::-1].argmax(axis=1)
+    y1 = rows.shape[1] - rows[:, ::-1].argmax(axis=1)
+    boxes = np.stack([x0, y0, x1, y1], axis=1).astype(np.float64)
+    boxes[~columns.any(axis=1)] = np.nan
+    return boxes
+
+
+def union(masks: Iterable[BoolArray]) -> BoolArray:
+    """One mask that is set wherever any of the given masks is."""
+    return np.asarray(np.stack(list(masks)).any(axis=0))
+
+
+def mask_iou(a: ArrayLike, b: ArrayLike) -> FloatArray:
+    """Intersection over union of every pair: (A, H, W), (B, H, W) -> (A, B). Two empty masks have IoU 0."""
+    left, right = _stack(a), _stack(b)
+    flat_left = left.reshape(len(left), -1).astype(np.float32)
+    flat_right = right.reshape(len(right), -1).astype(np.float32)
+    intersection = (flat_left @ flat_right.T).astype(np.float64)
+    total = flat_left.sum(1, dtype=np.float64)[:, None] + flat_right.sum(1, dtype=np.float64)[None] - intersection
+    return np.divide(intersection, total, out=np.zeros_like(intersection), where=total > 0)
+
+
+def rasterize_boxes(boxes: ArrayLike, size: tuple[int, int]) -> BoolArray:
+    """The pixels that any of the boxes touches: (N, 4), (width, height) -> (H, W) bool."""
+    width, height = size
+    mask = np.zeros((height, width), dtype=bool)
+    for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
+        mask[max(0, int(np.floor(y0))) : int(np.ceil(y1)), max(0, int(np.floor(x0))) : int(np.ceil(x1))] = True
+    return mask
+
+
+def coverage(masks: ArrayLike, boxes: ArrayLike) -> FloatArray:
+    """The mean of each mask inside each box: (M, H, W) bool, (N, 4) -> float64 (M, N).
+
+    A mask is taken as constant over each pixel and 0 outside the image, so boxes may lie between pixels. The
+    integral over a box is four look-ups in the mask's summed-area table, whose bilinear interpolation is exact.
+    Boxes with NaN or without area have coverage 0.
+    """
+    stack = _stack(masks)
+    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    _, height, width = stack.shape
+    table = np.zeros((len(stack), height + 1, width + 1), dtype=np.int64)
+    np.cumsum(stack, axis=1, out=table[:, 1:, 1:], dtype=np.int64)
+    np.cumsum(table[:, 1:, 1:], axis=2, out=table[:, 1:, 1:])
+
+    area = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+    valid = np.isfinite(corners).all(axis=1) & (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
+    x0, y0, x1, y1 = np.where(valid[:, None], corners, 0.0).T
+    total = _integral(table, x1, y1) - _integral(table, x0, y1) - _integral(table, x1, y0) + _integral(table, x0, y0)
+    mean = total / np.where(valid, area, 1.0)
+    return np.where(valid, np.clip(mean, 0.0, 1.0), 0.0)
+
+
+def _integral(table: NDArray[np.int64], x: FloatArray, y: FloatArray) -> FloatArray:
+    """The sum of each mask over [0, x] × [0, y]: table (M, H+1, W+1), x and y (N,) -> (M, N)."""
+    height, width = table.shape[1] - 1, table.shape[2] - 1
+    x, y = np.clip(x, 0, width), np.clip(y, 0, height)
+    left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
+    right, bottom = np.minimum(left + 1, width), np.minimum(top + 1, height)
+    fx, fy = x - left, y - top
+    upper = table[:, top, left] * (1 - fx) + table[:, top, right] * fx
+    lower = table[:, bottom, left] * (1 - fx) + table[:, bottom, right] * fx
+    return upper * (1 - fy) + lower * fy
+
+
+def _stack(masks: ArrayLike) -> BoolArray:
+    stack = np.asarray(masks)
+    if stack.ndim != 3 or (stack.dtype != bool and stack.size):
+        raise ValueError(f"expected boolean masks of shape (M, H, W), got {stack.dtype} of shape {stack.shape}")
+    return stack.astype(bool, copy=False)

@@ -1,0 +1,199 @@
+"""The demo's page: one self-contained HTML file, pictures first."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fivl_hf.demo import MODELS, DemoSettings
+from fivl_hf.evaluation.perturb import black_out, random_boxes
+from fivl_hf.evaluation.questions import questions
+from fivl_hf.explain.pictures import attention_picture, segments_picture
+from fivl_hf.explain.plots import PALETTE, draw_boxes, enlarge, head_map, overlay_mask
+from fivl_hf.explain.samples import Sample, prepare
+from fivl_hf.images import image_bytes
+from fivl_hf.models import load_model
+from fivl_hf.storage import load_rows
+
+__all__ = ["write_report"]
+
+_COLORS = {"baseline": "#8a8f98", "fivl": "#0072b2"}
+_LABELS = {"baseline": "Baseline (λ = 0)", "fivl": "FiVL (λ = 0.1)"}
+_SHOWN = 6
+
+
+def write_report(output: Path, settings: DemoSettings, results: dict[str, Any]) -> None:
+    """Write ``report.html`` from what the demo's stages left in ``output``."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    page = Environment(loader=PackageLoader("fivl_hf", "."), autoescape=True, undefined=StrictUndefined)
+    page.filters["number"] = lambda value: "–" if value is None else f"{value:.2f}"
+    measured = {name: _measured(output, name) for name in MODELS}
+    test = load_rows(output / "fivl", "test").select(range(min(60, settings.test_rows)))
+    html = page.get_template("report.html.jinja").render(
+        results=results,
+        settings=settings,
+        labels=_LABELS,
+        colors=_COLORS,
+        names=list(MODELS),
+        curves=_figure(_curves(output)),
+        bars=_figure(_accuracy_bars(results)),
+        maps={name: _figure(_map(measured, name)) for name in MODELS},
+        answers=_answer_cards(test, measured, settings),
+        segments=_segment_cards(output, test, results),
+    )
+    (output / "report.html").write_text(html, encoding="utf-8")
+
+
+def _measured(output: Path, name: str) -> dict[str, Any]:
+    folder = output / "measurements" / name
+    explanation = json.loads((folder / "explanation.json").read_text(encoding="utf-8"))
+    lines = (folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()
+    return {"explanation": explanation, "answers": {a["id"]: a for a in map(json.loads, lines)}}
+
+
+def _accuracy_bars(results: dict[str, Any]) -> Figure:
+    """Accuracy on original, randomly masked and evidence-masked pictures, a group per model."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+    groups = ("accuracy", "random_masked_accuracy", "masked_accuracy")
+    for i, name in enumerate(MODELS):
+        heights = [results[name][key] for key in groups]
+        bars = axes.bar(np.arange(3) + (i - 0.5) * 0.38, heights, 0.36, color=_COLORS[name], label=_LABELS[name])
+        axes.bar_label(bars, fmt="%.2f", fontsize=9)
+    axes.set(ylim=(0, 1.08), ylabel="accuracy")
+    axes.set_xticks(range(3), ["original", "random boxes\nblacked out", "evidence\nblacked out"])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    plt.close(figure)
+    return figure
+
+
+def _curves(output: Path) -> Figure:
+    """Language loss, answer-token and patch accuracy over the training steps."""
+    figure, axes = plt.subplots(1, 3, figsize=(9.6, 2.9), layout="constrained")
+    shown = (("language_loss", "language loss"), ("mean_token_accuracy", "answer-token accuracy"))
+    for name in MODELS:
+        log = json.loads((output / "models" / name / "log.json").read_text(encoding="utf-8"))
+        log = [entry for entry in log if "loss" in entry]
+        steps = [entry["step"] for entry in log]
+        for axis, (key, title) in zip(axes, shown, strict=False):
+            axis.plot(
+                steps,
+                [entry.get(key, entry["loss"]) for entry in log],
+                color=_COLORS[name],
+                label=_LABELS[name],
+            )
+            axis.set(title=title, xlabel="step")
+        if "vision_token_accuracy" in log[-1]:
+            patches = [entry.get("vision_token_accuracy", np.nan) for entry in log]
+            axes[2].plot(steps, patches, color=_COLORS[name])
+    axes[0].set_yscale("log")
+    axes[2].set(title="patches that predict their keyword", xlabel="step", ylim=(0, 1))
+    axes[0].legend(frameon=False, fontsize=8)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    plt.close(figure)
+    return figure
+
+
+def _map(measured: dict[str, Any], name: str) -> Figure:
+    """One model's head map, on the scale both share."""
+    scores = {n: np.array(m["explanation"]["alignment"], dtype=float) for n, m in measured.items()}
+    limit = max(float(np.nanmax(np.abs(s))) for s in scores.values())
+    return head_map(scores[name], _LABELS[name], limit)
+
+
+def _answer_cards(test: Any, measured: dict[str, Any], settings: DemoSettings) -> list[dict[str, Any]]:
+    """The first test questions, as they come: three pictures and each model's three answers."""
+    cards = []
+    for number, question in enumerate(questions(test.select(range(min(_SHOWN, len(test)))))):
+        picture, boxes = question.pictures()[0], question.evidence[0]
+        elsewhere = random_boxes(boxes, picture.size, (settings.seed, number, 0)).boxes
+        views = {
+            "original": draw_boxes(picture, boxes),
+            "random": enlarge(black_out(picture, elsewhere), 288),
+            "masked": enlarge(black_out(picture, boxes), 288),
+        }
+        answers = {
+            name: {
+                view: {"text": answer[key], "right": answer[score] == 1}
+                for view, key, score in (
+                    ("original", "answer", "score"),
+                    ("random", "random_masked_answer", "random_masked_score"),
+                    ("masked", "masked_answer", "masked_score"),
+                )
+            }
+            for name in MODELS
+            for answer in [measured[name]["answers"][question.id]]
+        }
+        pictures = {view: _picture(image) for view, image in views.items()}
+        cards.append(
+            {
+                "question": question.messages[-1]["content"],
+                "reference": question.answers[0],
+                "pictures": pictures,
+                "answers": answers,
+            }
+        )
+    return cards
+
+
+def _segment_cards(output: Path, test: Any, results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The first test scenes: masks, and what each model's best head and image positions show."""
+    models = {name: load_model(output / "models" / name) for name in MODELS}
+    cards = []
+    for raw in test.select(range(min(4, len(test)))):
+        samples = {name: prepare(*models[name], raw) for name in MODELS}
+        sample = next(iter(samples.values()))
+        first = sample.evidence[0]
+        cards.append(
+            {
+                "text": first.expression.text,
+                "scene": _picture(enlarge(sample.pictures[0], 288)),
+                "mask": _picture(overlay_mask(sample.pictures[0], first.mask)),
+                "keywords": [
+                    {"word": e.expression.text, "color": f"rgb{PALETTE[i % len(PALETTE)]}"}
+                    for i, e in enumerate(_different(sample))
+                ],
+                "models": {
+                    name: {
+                        "attention": _picture(_attention(models[name][0], samples[name], results[name]["best_head"])),
+                        "segments": _picture(
+                            segments_picture(models[name][0], samples[name], _different(samples[name]))
+                        ),
+                    }
+                    for name in MODELS
+                },
+            }
+        )
+    return cards
+
+
+def _attention(model: Any, sample: Sample, best: dict[str, Any]) -> Image.Image:
+    return attention_picture(model, sample, sample.evidence[0].tokens, best["layer"], best["head"])
+
+
+def _different(sample: Sample) -> list[Any]:
+    """One piece of evidence per expression text."""
+    return list({evidence.expression.text: evidence for evidence in sample.evidence}.values())
+
+
+def _figure(figure: Figure) -> str:
+    import io
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160)
+    return _data_url(buffer.getvalue())
+
+
+def _picture(image: Image.Image) -> str:
+    return _data_url(image_bytes(image, optimize=True))
+
+
+def _data_url(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

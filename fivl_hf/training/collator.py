@@ -1,0 +1,171 @@
+"""TRL's vision collator, plus the keyword of every patch."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+from fivl_hf.chat import as_blocks, encode
+from fivl_hf.geometry import token_boxes
+from fivl_hf.images import ImageError, open_image
+from fivl_hf.keywords import head_noun, nouns, span_tokens, word_token_id
+from fivl_hf.masks import coverage, decode_mask
+from fivl_hf.training.config import VisionModelingOptions
+from fivl_hf.training.targets import IGNORE, vision_targets
+
+__all__ = ["EVIDENCE_COLUMNS", "FiVLCollator"]
+
+# Rows may come without evidence at all: plain TRL rows train as they would with SFTTrainer.
+EVIDENCE_COLUMNS = ("id", "key_expressions", "masks")
+
+
+@dataclass
+class FiVLCollator(DataCollatorForVisionLanguageModeling):
+    """Collates FiVL rows: TRL's batch and ``vision_labels`` (B, T), -100 except at labelled image tokens.
+
+    An expression labels its patches also when ``max_length`` cut off the answer it stands in: what a patch shows
+    does not depend on the text after it.
+
+    Args:
+        image_token_id: id of the visual tokens in ``input_ids``, from the model's config.
+        options: how key expressions become targets.
+        answers_only: put the text loss on the answers (and their end-of-turn marks) of every turn, for chat
+            templates without ``{% generation %}`` markers; with markers TRL's ``assistant_only_loss`` does it.
+        vision_modeling: False leaves ``vision_labels`` out.
+
+    Raises:
+        ValueError: naming the row, when its images and visual tokens do not match or a mask cannot be used.
+    """
+
+    image_token_id: int = -1
+    options: VisionModelingOptions = field(default_factory=VisionModelingOptions)
+    answers_only: bool = False
+    vision_modeling: bool = True
+    epoch: int = 0
+
+    def __post_init__(self) -> None:
+        self._boxes: dict[tuple[int, int], np.ndarray] = {}
+        self._word_ids: dict[str, int | None] = {}
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        rows = [{key: example.get(key) for key in EVIDENCE_COLUMNS} for example in examples]
+        images = [_images(example) for example in examples]
+        plain = [
+            {k: v for k, v in example.items() if k not in (*EVIDENCE_COLUMNS, "image")} | {"images": pictures}
+            for example, pictures in zip(examples, images, strict=True)
+        ]
+        batch = super().torch_call(plain)
+        if self.vision_modeling:
+            vision_labels = self._vision_labels(rows, images, batch["input_ids"])
+            batch["vision_labels"] = vision_labels
+            # With the loss on every token, a labelled patch would also have to predict what follows it.
+            batch["labels"][:, 1:][vision_labels[:, :-1] != IGNORE] = IGNORE
+        return batch
+
+    def _collate_language_modeling(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        if not self.answers_only or "messages" not in examples[0]:
+            return super()._collate_language_modeling(examples)
+        images = [example["images"] for example in examples]
+        encoded = encode(
+            self.processor,
+            [as_blocks(example["messages"], len(pictures)) for example, pictures in zip(examples, images, strict=True)],
+            images,
+            template=self.chat_template,
+            padding=True,
+            padding_side="right",
+            pad_to_multiple_of=self.pad_to_multiple_of,
+            truncation=self.max_length is not None,
+            max_length=self.max_length,
+        )
+        labels = torch.full_like(encoded.inputs["input_ids"], IGNORE)
+        for i, spans in enumerate(encoded.answers):
+            for span in spans:
+                tokens = span_tokens(encoded.offsets[i], span.start, span.end)
+                labels[i, tokens] = encoded.inputs["input_ids"][i, tokens]
+        encoded.inputs["labels"] = labels
+        return encoded.inputs
+
+    def _vision_labels(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        images: Sequence[Sequence[Image.Image]],
+        input_ids: torch.Tensor,
+    ) -> torch.Tensor:
+        """(B, T) int64: the keyword of every labelled visual token, -100 elsewhere."""
+        is_image = input_ids == self.image_token_id
+        present = is_image.sum(dim=1).tolist()
+        flat = []
+        for row, pictures, found in zip(rows, images, present, strict=True):
+            targets = self._row_targets(row, pictures)
+            if len(targets) != found:
+                raise ValueError(
+                    f"row {row['id']!r}: {len(targets)} visual tokens expected for its {len(pictures)} images, "
+                    f"{found} found in input_ids. If max_length ({self.max_length}) cut them off, raise it or set "
+                    "it to None."
+                )
+            flat.append(targets)
+        labels = torch.full_like(input_ids, IGNORE)
+        labels[is_image] = torch.from_numpy(np.concatenate(flat))
+        return labels
+
+    def _row_targets(self, row: Mapping[str, Any], pictures: Sequence[Image.Image]) -> np.ndarray:
+        """(P,) keyword ids for the visual tokens of all of one row's images."""
+        boxes = [self._token_boxes(picture.size) for picture in pictures]
+        counts = [len(b) for b in boxes]
+        expressions = row["key_expressions"] or []
+        cover = np.zeros((len(expressions), sum(counts)))
+        visible = np.zeros(cover.shape, dtype=bool)
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        ids = np.array([self._keyword_id(e, f"{row['id']}:{k}") for k, e in enumerate(expressions)], dtype=np.int64)
+        image_of = np.array([expression["image"] for expression in expressions], dtype=np.intp)
+        for i, here in enumerate(boxes):
+            mine = np.flatnonzero((image_of == i) & (ids != IGNORE))
+            if len(mine):
+                part = np.ix_(mine, np.arange(starts[i], starts[i + 1]))
+                cover[part] = coverage(np.stack([decode_mask(row["masks"][k]) for k in mine]), here)
+                visible[part] = np.isfinite(here[:, 0])
+        return vision_targets(
+            cover,
+            ids,
+            visible=visible,
+            max_coverage=self.options.max_coverage,
+            min_coverage=self.options.min_coverage,
+            overlap=self.options.overlap,
+        )
+
+    def _keyword_id(self, expression: Mapping[str, Any], name: str) -> int:
+        """The token to predict; a random noun is drawn anew each epoch, alike for any batching and worker count."""
+        words = expression.get("keywords")
+        words = nouns(expression["text"]) if words is None else words
+        if not words:
+            return IGNORE
+        if self.options.keyword == "head":
+            word = head_noun(expression["text"], words)
+        else:
+            word = (
+                random.Random(f"{self.options.seed}:{self.epoch}:{name}").choice(words) if len(words) > 1 else words[0]
+            )
+        assert word is not None
+        if word not in self._word_ids:
+            self._word_ids[word] = word_token_id(self.processor.tokenizer, word)
+        token = self._word_ids[word]
+        return IGNORE if token is None else token
+
+    def _token_boxes(self, size: tuple[int, int]) -> np.ndarray:
+        if size not in self._boxes:
+            self._boxes[size] = token_boxes(self.processor, size)
+        return self._boxes[size]
+
+
+def _images(example: Mapping[str, Any]) -> list[Image.Image]:
+    """The row's pictures, opened; an error names the row."""
+    values = [example["image"]] if "image" in example else example.get("images") or []
+    try:
+        return [open_image(value) for value in values]
+    except ImageError as error:
+        raise ImageError(f"row {example.get('id')!r}: {error}") from error

@@ -1,0 +1,81 @@
+"""LLaVA whose own ``forward`` computes the Vision Modeling loss, for ``transformers.Trainer`` and own loops."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlavaForConditionalGeneration
+from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast
+
+from fivl_hf.training.targets import IGNORE, TaskCounts, vision_modeling_loss
+
+__all__ = ["FiVLLlavaForConditionalGeneration"]
+
+
+class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
+    """:class:`~transformers.LlavaForConditionalGeneration` that also takes ``vision_labels``.
+
+    Checkpoints are plain LLaVA checkpoints: the same weights, ``model_type`` and ``architectures``, so they load
+    without this package, and plain ones load here. λ is ``config.vision_loss_weight`` (0.1 where the config says
+    nothing), set by ``from_pretrained(..., vision_loss_weight=0.1)`` as any config value.
+    """
+
+    def forward(
+        self,
+        labels: torch.Tensor | None = None,
+        vision_labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> LlavaCausalLMOutputWithPast:
+        """LLaVA's forward, and with ``vision_labels`` the loss of both tasks.
+
+        Args:
+            labels: (B, T) next-token labels, unshifted, -100 where ignored.
+            vision_labels: (B, T) keyword ids at image positions, -100 elsewhere, as
+                :class:`~fivl_hf.training.collator.FiVLCollator` makes them.
+            num_items_in_batch: text targets of the whole optimizer step, as ``Trainer`` passes it. Trainer does not
+                count vision targets, so under gradient accumulation each micro-batch's mean vision loss counts by
+                its share of the text targets (:class:`~fivl_hf.FiVLTrainer` counts both).
+            kwargs: everything else that LLaVA takes.
+        """
+        if vision_labels is None:
+            return super().forward(labels=labels, num_items_in_batch=num_items_in_batch, **kwargs)
+        outputs = super().forward(**kwargs)
+        if labels is None:
+            labels = torch.full_like(vision_labels, IGNORE)
+        outputs.loss = self._joint_loss(outputs.logits, labels, vision_labels, num_items_in_batch)
+        return outputs
+
+    def _joint_loss(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        vision_labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None,
+    ) -> torch.Tensor:
+        next_labels = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
+        text, vision = (_target_nll(logits, targets) for targets in (next_labels, vision_labels))
+        counts = TaskCounts(text.numel(), vision.numel())
+        loss = vision_modeling_loss(text, vision, counts, getattr(self.config, "vision_loss_weight", 0.1))
+        if num_items_in_batch is not None and text.numel():
+            loss = loss * (text.numel() / num_items_in_batch)
+        return loss
+
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | Path, *args: Any, **kwargs: Any
+    ) -> Any:
+        """As in transformers, but the config names plain LLaVA as its architecture."""
+        result = super().save_pretrained(save_directory, *args, **kwargs)
+        path = Path(save_directory) / "config.json"
+        if path.exists():
+            config = json.loads(path.read_text(encoding="utf-8"))
+            config["architectures"] = [LlavaForConditionalGeneration.__name__]
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        return result
+
+
+def _target_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of every target that is not -100, in float32: (B, T, V), (B, T) -> (targets,)."""
+    wanted = targets != IGNORE
+    return torch.nn.functional.cross_entropy(logits[wanted].float(), targets[wanted], reduction="none")

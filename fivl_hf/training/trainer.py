@@ -1,0 +1,260 @@
+"""SFTTrainer with Vision Modeling: one fused pass scores the text and the image positions."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import logging
+from trl import SFTConfig, SFTTrainer
+from trl.chat_template_utils import get_training_chat_template, has_generation_markers
+from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+from fivl_hf.chat import ends_turns
+from fivl_hf.geometry import token_boxes
+from fivl_hf.training.collator import EVIDENCE_COLUMNS, FiVLCollator
+from fivl_hf.training.config import FiVLConfig
+from fivl_hf.training.targets import IGNORE, TaskCounts, merge_targets, vision_loss_weights
+
+__all__ = ["FiVLTrainer"]
+
+logger = logging.get_logger(__name__)
+
+# What is added up between two logs, in the order of the tensor that holds the sums.
+_SUMS = ("language_nll", "language_targets", "vision_nll", "vision_targets", "vision_correct", "image_tokens")
+
+
+class FiVLTrainer(SFTTrainer):
+    """:class:`trl.SFTTrainer` whose image positions also learn their keyword (PAPER.md section 2).
+
+    Takes what SFTTrainer takes; rows with ``key_expressions`` and ``masks`` beside ``images`` and ``messages`` get
+    vision targets, all others train on text alone. Logs ``language_loss``, ``vision_loss``,
+    ``vision_token_accuracy`` and ``labelled_patches`` (the share of visual tokens with a target) beside TRL's
+    metrics. With ``vision_loss_weight=0`` it is SFTTrainer, number for number.
+
+    Raises:
+        UnknownProcessorError: the processor's token boxes are not known.
+        ValueError: an option that needs full logits (label smoothing, ``compute_loss_func``), prompt-learning
+            adapters, or a model whose config names no image token, together with λ > 0.
+    """
+
+    args: FiVLConfig
+    model: PreTrainedModel
+
+    _tag_names = ["trl", "sft", "fivl"]  # noqa: RUF012 - TRL's own contract
+    _name = "FiVL"
+    _paper = {  # noqa: RUF012
+        "title": "FiVL: A Framework for Improved Vision-Language Alignment through the Lens of Training, Evaluation "
+        "and Explainability",
+        "id": "2412.14672",
+    }
+
+    def __init__(
+        self,
+        model: Any,
+        args: SFTConfig | TrainingArguments | None = None,
+        data_collator: Callable[..., Any] | None = None,
+        train_dataset: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        config = _as_fivl_config(args, model)
+        sample: dict[str, Any] = next(iter(train_dataset), {}) if train_dataset is not None else {}
+        has_images = "image" in sample or "images" in sample
+        answers_only = has_images and "messages" in sample and config.assistant_only_loss is not False
+        # TRL refuses templates without generation markers; for conversations with images the collator does without.
+        config.assistant_only_loss = bool(config.assistant_only_loss) and not answers_only
+        super().__init__(model, config, data_collator, train_dataset, **kwargs)
+        config.assistant_only_loss = config.assistant_only_loss or answers_only
+
+        self._image_token_id = _image_token_id(self.model.config)
+        self._models_vision = has_images and config.vision_loss_weight > 0
+        if self._models_vision:
+            self._check_vision_modeling()
+        if type(self.data_collator) is DataCollatorForVisionLanguageModeling:
+            self.data_collator = self._fivl_collator(self.data_collator, answers_only)
+            self.add_callback(_EpochTeller(self.data_collator))
+        self._sums: dict[str, torch.Tensor | None] = {"train": None, "eval": None}
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        vision_labels = inputs.pop("vision_labels", None)
+        text_items, vision_items = (None, None) if num_items_in_batch is None else num_items_in_batch
+        if vision_labels is None:
+            return super().compute_loss(model, inputs, return_outputs, text_items)
+        fused = _FusedPass(model, vision_labels)
+        result = super().compute_loss(fused, inputs, return_outputs, text_items)
+        language_loss, outputs = result if return_outputs else (result, None)
+        loss = self._add_vision_loss(language_loss, fused, text_items, vision_items)
+        self._add_sums(fused, inputs["input_ids"])
+        return (loss, outputs) if return_outputs else loss
+
+    def _add_vision_loss(
+        self, language_loss: torch.Tensor, fused: "_FusedPass", text_items: Any, vision_items: Any
+    ) -> torch.Tensor:
+        """(1 − λ) · TRL's loss + λ · vision loss, both already divided by the whole step's counts."""
+        counts = TaskCounts(
+            fused.text_mask.sum() if text_items is None else text_items,
+            fused.vision_mask.sum() if vision_items is None else vision_items,
+        )
+        language_weight, vision_weight = vision_loss_weights(counts, self.args.vision_loss_weight)
+        vision_loss = -fused.vision_log_probs.sum() / torch.as_tensor(counts.vision).clamp(min=1)
+        # As in TRL: the counts are those of all processes, and data parallelism averages their gradients.
+        if self.args.average_tokens_across_devices and vision_items is not None:
+            vision_loss = vision_loss * (self.accelerator.num_processes // self.get_tp_size())
+        return language_weight * language_loss + vision_weight * vision_loss
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
+        """[text, vision] targets of the whole step, each counted as transformers counts ``labels``."""
+        text = super()._get_num_items_in_batch(batch_samples, device)
+        if text is None:
+            return None
+        vision_samples = [
+            {"labels": None, "shift_labels": batch.get("vision_labels", torch.tensor([IGNORE]))}
+            for batch in batch_samples
+        ]
+        vision = super()._get_num_items_in_batch(vision_samples, device)
+        return torch.stack([torch.as_tensor(text), torch.as_tensor(vision)])
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        mode = "train" if self.model.training else "eval"
+        if (sums := self._sums[mode]) is not None:
+            prefix = "" if mode == "train" else "eval_"
+            total = dict(zip(_SUMS, self.accelerator.reduce(sums, reduction="sum").tolist(), strict=True))
+            logs.update({prefix + name: value for name, value in _vision_metrics(total).items()})
+            self._sums[mode] = None
+        super().log(logs, start_time)
+
+    def _add_sums(self, fused: "_FusedPass", input_ids: torch.Tensor) -> None:
+        mode = "train" if self.model.training else "eval"
+        sums = torch.stack(
+            [
+                -fused.text_log_probs.detach().sum(),
+                fused.text_mask.sum(),
+                -fused.vision_log_probs.detach().sum(),
+                fused.vision_mask.sum(),
+                fused.vision_correct.sum(),
+                (input_ids == self._image_token_id).sum(),
+            ]
+        ).double()
+        earlier = self._sums[mode]
+        self._sums[mode] = sums if earlier is None else earlier + sums
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns: list[str] = self._signature_columns or []
+        self._signature_columns = columns + [name for name in EVIDENCE_COLUMNS if name not in columns]  # type: ignore[assignment]
+
+    def _check_vision_modeling(self) -> None:
+        if self.args.label_smoothing_factor > 0 or self.compute_loss_func is not None:
+            raise ValueError(
+                "Vision Modeling scores text and image positions in one fused pass, which label smoothing and "
+                "compute_loss_func do not go through. Leave them out, or set vision_loss_weight=0."
+            )
+        peft_config = getattr(self.model, "active_peft_config", None)
+        if getattr(peft_config, "is_prompt_learning", False):
+            raise ValueError("Prompt-learning adapters shift every position; use LoRA, or set vision_loss_weight=0.")
+        if self._image_token_id < 0:
+            raise ValueError(
+                f"{type(self.model).__name__} has no visual tokens in its sequence (its config names no "
+                "image_token_id), so Vision Modeling has no positions to train. Set vision_loss_weight=0."
+            )
+        token_boxes(self.processing_class, (64, 64))
+
+    def _fivl_collator(self, trl_collator: DataCollatorForVisionLanguageModeling, answers_only: bool) -> FiVLCollator:
+        """TRL's collator, extended; its own fields are kept as TRL set them."""
+        fields = {f.name: getattr(trl_collator, f.name) for f in dataclasses.fields(trl_collator)}
+        if answers_only:
+            fields |= _answer_masking(self.processing_class)
+        return FiVLCollator(
+            **fields,
+            image_token_id=self._image_token_id,
+            options=self.args.vision_options(),
+            vision_modeling=self._models_vision,
+        )
+
+
+class _FusedPass:
+    """Stands in for the model in TRL's ``compute_loss``: scores both tasks at once, hands TRL the text's part.
+
+    Attributes (each (B, T)): text_log_probs, text_mask, vision_log_probs, vision_mask, vision_correct.
+    """
+
+    text_log_probs: torch.Tensor
+    text_mask: torch.Tensor
+    vision_log_probs: torch.Tensor
+    vision_mask: torch.Tensor
+    vision_correct: torch.Tensor
+
+    def __init__(self, model: Any, vision_labels: torch.Tensor) -> None:
+        self.model = model
+        self.vision_labels = vision_labels
+
+    def __call__(self, fused_lm_head: bool = False, **inputs: Any) -> Any:
+        if not fused_lm_head:
+            return self.model(**inputs)
+        targets = merge_targets(inputs.pop("labels"), self.vision_labels)
+        outputs = self.model(**inputs, shift_labels=targets, fused_lm_head=True)
+        self.vision_mask = self.vision_labels != IGNORE
+        self.text_mask = outputs.label_mask & ~self.vision_mask
+        self.vision_log_probs = outputs.log_probs.masked_fill(~self.vision_mask, 0)
+        self.vision_correct = outputs.is_top1.masked_fill(~self.vision_mask, 0)
+        for name, value in list(outputs.items()):
+            if value is not None and value.shape == self.text_mask.shape:
+                outputs[name] = value.masked_fill(self.vision_mask, 0)
+        self.text_log_probs = outputs.log_probs
+        return outputs
+
+
+class _EpochTeller(TrainerCallback):
+    """Tells the collator the epoch, so that each one draws its own random nouns, the same after a resume."""
+
+    def __init__(self, collator: FiVLCollator) -> None:
+        self.collator = collator
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.collator.epoch = int(state.epoch or 0)
+
+
+def _as_fivl_config(args: SFTConfig | TrainingArguments | None, model: Any) -> FiVLConfig:
+    if isinstance(args, FiVLConfig):
+        return args
+    if args is None:
+        name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
+        return FiVLConfig(f"{str(name).rstrip('/').split('/')[-1] or 'model'}-FiVL")
+    return FiVLConfig(**{**args.to_dict(), "hub_token": args.hub_token})
+
+
+def _answer_masking(processor: Any) -> dict[str, Any]:
+    """Collator fields that put the loss on the answers: TRL's way where it has one, through the text elsewhere."""
+    if has_generation_markers(processor.chat_template):
+        return {"assistant_only_loss": True}
+    try:
+        return {"assistant_only_loss": True, "chat_template": get_training_chat_template(processor)}
+    except ValueError:
+        if not ends_turns(processor):
+            logger.warning(
+                "The chat template writes no end-of-turn mark after an answer, so the model does not learn to stop. "
+                "Add one to the template (the tokenizer's eos_token, say) if it should."
+            )
+        return {"answers_only": True}
+
+
+def _image_token_id(config: Any) -> int:
+    """The id of visual tokens in ``input_ids`` as the model's code uses it; -1 for a model without."""
+    ids = (getattr(config, name, None) for name in ("image_token_id", "image_token_index"))
+    return next((token for token in ids if token is not None), -1)
+
+
+def _vision_metrics(total: dict[str, float]) -> dict[str, float]:
+    """Means over all targets since the last log; a mean without targets is left out."""
+    metrics = {"labelled_patches": total["vision_targets"] / max(total["image_tokens"], 1)}
+    if total["language_targets"]:
+        metrics["language_loss"] = total["language_nll"] / total["language_targets"]
+    if total["vision_targets"]:
+        metrics["vision_loss"] = total["vision_nll"] / total["vision_targets"]
+        metrics["vision_token_accuracy"] = total["vision_correct"] / total["vision_targets"]
+    return metrics

@@ -1,0 +1,48 @@
+"""Head alignment: the rank correlation of each attention head with the mask of a key expression."""
+
+import datasets
+import evaluate
+import numpy as np
+
+from fivl_hf.explain.alignment import align, summary
+
+_DESCRIPTION = """\
+Head alignment of FiVL: for each layer and head, Spearman's correlation between the attention from a key expression's
+token to the image tokens and the mask's coverage of those tokens, averaged over samples. 1: the head ranks the patches
+as the mask does; 0: it looks anywhere; negative: it looks away from the evidence.
+"""
+
+_INPUTS = """\
+Args:
+    predictions (list of layers x heads x tokens): attention to the image tokens, one array per sample. The number of
+        tokens may differ between samples.
+    references (list of tokens): the mask's coverage of each image token, 0 to 1, one list per sample.
+    top (int): how many of the best heads to list. Default 5.
+Returns:
+    alignment (layers x heads; null for a head without any correlation), top_heads (layer, head, score, counted from 0),
+    n (samples that count; those with constant coverage do not).
+"""
+
+_CITATION = """\
+@article{aflalo2024fivl, title={FiVL: A Framework for Improved Vision-Language Alignment through the Lens of Training,
+Evaluation and Explainability}, author={Aflalo, Estelle and others}, journal={arXiv:2412.14672}, year={2024}}
+"""
+
+
+class HeadAlignment(evaluate.Metric):
+    """Alignment from attention arrays; the mathematics is in :mod:`fivl_hf.explain.alignment`."""
+
+    def _info(self):
+        attention = datasets.Sequence(datasets.Sequence(datasets.Sequence(datasets.Value("float32"))))
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            features=datasets.Features(
+                {"predictions": attention, "references": datasets.Sequence(datasets.Value("float32"))}
+            ),
+        )
+
+    def _compute(self, predictions, references, top=5):
+        samples = zip(map(np.asarray, predictions), map(np.asarray, references), strict=True)
+        return summary(align(samples), top)

@@ -1,0 +1,48 @@
+"""Vision segmentation: IoU of the patches that predict a keyword with the keyword's mask."""
+
+import datasets
+import evaluate
+
+from fivl_hf.explain.segmentation import segmentation_scores
+
+_DESCRIPTION = """\
+Segmentation from the vision logits of FiVL: the language-model head is read at every image token; the tokens that
+predict an expression's keyword are compared with those its mask covers. iou is
+1 for the same tokens and 0 for none in common.
+"""
+
+_INPUTS = """\
+Args:
+    predictions (list of tokens): the predicted vocabulary id at each image token, one list per sample.
+    references (list of tokens): 1 where the expression's mask covers the image token, else 0.
+    keyword_ids (list of int): the id of each sample's keyword.
+Returns:
+    iou (mean over samples, or None), n, detected (share of samples whose keyword is predicted anywhere),
+    tokens_per_sample (different tokens predicted), skipped (samples whose mask covers no token).
+"""
+
+_CITATION = """\
+@article{aflalo2024fivl, title={FiVL: A Framework for Improved Vision-Language Alignment through the Lens of Training,
+Evaluation and Explainability}, author={Aflalo, Estelle and others}, journal={arXiv:2412.14672}, year={2024}}
+"""
+
+
+class VisionSegmentation(evaluate.Metric):
+    """IoU from predicted ids; the mathematics is in :mod:`fivl_hf.explain.segmentation`."""
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            features=datasets.Features(
+                {
+                    "predictions": datasets.Sequence(datasets.Value("int64")),
+                    "references": datasets.Sequence(datasets.Value("int64")),
+                    "keyword_ids": datasets.Value("int64"),
+                }
+            ),
+        )
+
+    def _compute(self, predictions, references, keyword_ids):
+        return segmentation_scores(predictions, references, keyword_ids)

@@ -1,0 +1,53 @@
+"""Visual Reliance Score: how far a model's accuracy falls when the evidence is blacked out."""
+
+import datasets
+import evaluate
+
+from fivl_hf.evaluation.reliance import reliance_of_answers
+
+_DESCRIPTION = """\
+Visual Reliance Score (VRS) of FiVL: (accuracy - masked accuracy) / accuracy, where the masked answers were given to the
+same questions with the bounding boxes of their key expressions blacked out. 1: every right answer needed the evidence;
+0: none did; negative: the model does better without it. Undefined (null, with a reason) when no answer is right.
+"""
+
+_INPUTS = """\
+Args:
+    predictions (list of str): the model's answers on the original images.
+    masked_predictions (list of str): its answers on the masked images, in the same order.
+    references (list of list of str): the right answers of each question; matching any of them counts.
+    resamples (int): paired bootstrap resamples for the confidence interval. Default 1000.
+    confidence (float): coverage of the interval. Default 0.95.
+    seed (int): of the resampling. Default 0.
+Returns:
+    visual_reliance_score (float or None), accuracy, masked_accuracy, n, confidence_interval ([low, high]), and reason
+    when the score is undefined. Answers are compared after case folding and removal of outer punctuation.
+"""
+
+_CITATION = """\
+@article{aflalo2024fivl, title={FiVL: A Framework for Improved Vision-Language Alignment through the Lens of Training,
+Evaluation and Explainability}, author={Aflalo, Estelle and others}, journal={arXiv:2412.14672}, year={2024}}
+"""
+
+
+class VisualRelianceScore(evaluate.Metric):
+    """VRS from answers; the mathematics is in :mod:`fivl_hf.evaluation.reliance`."""
+
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            features=datasets.Features(
+                {
+                    "predictions": datasets.Value("string"),
+                    "masked_predictions": datasets.Value("string"),
+                    "references": datasets.Sequence(datasets.Value("string")),
+                }
+            ),
+        )
+
+    def _compute(self, predictions, masked_predictions, references, resamples=1000, confidence=0.95, seed=0):
+        return reliance_of_answers(
+            predictions, masked_predictions, references, resamples=resamples, confidence=confidence, seed=seed
+        )
