@@ -1,8 +1,10 @@
 """Rows on disk: Parquet folders that ``load_dataset(folder)`` reads, and reading them back."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,8 @@ def write_dataset(
     shutil.rmtree(building, ignore_errors=True)
     (building / "data").mkdir(parents=True)
     try:
-        counts = {split: _write_split(building / "data", split, rows) for split, rows in splits.items()}
-        (building / "README.md").write_text(_card(title, description, counts), encoding="utf-8")
+        written = {split: _write_split(building / "data", split, rows) for split, rows in splits.items()}
+        (building / "README.md").write_text(_card(title, description, written), encoding="utf-8")
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
@@ -72,16 +74,32 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datas
     return rows
 
 
-def _write_split(folder: Path, split: str, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write one split's shards; returns the number of rows."""
+@dataclass(frozen=True)
+class _Split:
+    """A written split: its rows, and a digest of its bytes that is part of its file names.
+
+    ``datasets`` caches a local folder by its name and the file patterns of its card alone: without the digest, a
+    folder written anew, or another of the same name, would load the old rows.
+    """
+
+    rows: int
+    digest: str
+
+
+def _write_split(folder: Path, split: str, rows: Iterable[Mapping[str, Any]]) -> _Split:
+    """Write one split's shards."""
     count = 0
     shards: list[Path] = []
     for shard in _shards(rows):
         shards.append(folder / f"{split}-{len(shards):05d}.parquet")
         count += _write_shard(shards[-1], shard)
+    content = hashlib.sha256()
+    for path in shards:
+        content.update(path.read_bytes())
+    digest = content.hexdigest()[:12]
     for i, path in enumerate(shards):
-        path.rename(folder / f"{split}-{i:05d}-of-{len(shards):05d}.parquet")
-    return count
+        path.rename(folder / f"{split}-{i:05d}-of-{len(shards):05d}-{digest}.parquet")
+    return _Split(count, digest)
 
 
 def _shards(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[pa.Table]]:
@@ -111,9 +129,11 @@ def _write_shard(path: Path, tables: list[pa.Table]) -> int:
     return sum(map(len, tables))
 
 
-def _card(title: str, description: str, counts: Mapping[str, int]) -> str:
-    files = "\n".join(f"  - split: {split}\n    path: data/{split}-*.parquet" for split in counts)
-    sizes = "\n".join(f"| {split} | {count:,} |" for split, count in counts.items())
+def _card(title: str, description: str, written: Mapping[str, _Split]) -> str:
+    files = "\n".join(
+        f"  - split: {name}\n    path: data/{name}-*-{split.digest}.parquet" for name, split in written.items()
+    )
+    sizes = "\n".join(f"| {name} | {split.rows:,} |" for name, split in written.items())
     return f"""---
 pretty_name: {title}
 tags:

@@ -1,0 +1,81 @@
+"""Shared pieces: offline settings before any import, and tiny models of the real classes."""
+
+import os
+import tempfile
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# The tests' datasets do not fill the user's cache.
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="fivl-tests-")
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from hypothesis import settings
+
+settings.register_profile("default", deadline=None, max_examples=40)
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_per_worker() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def processor() -> Any:
+    from fivl_hf.scene_model import scene_processor
+
+    return scene_processor()
+
+
+@pytest.fixture
+def model(processor: Any) -> Any:
+    from fivl_hf.scene_model import scene_model
+
+    return scene_model(processor, seed=0, hidden_size=32, text_layers=2, vision_layers=1).eval()
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[dict[str, Any]]:
+    from fivl_hf.scenes import scene_rows
+
+    return list(scene_rows("train", 24, seed=3))
+
+
+@pytest.fixture(scope="session")
+def dataset(rows: list[dict[str, Any]]) -> Dataset:
+    from fivl_hf.schema import FEATURES
+
+    return Dataset.from_list(rows, features=FEATURES)
+
+
+@pytest.fixture
+def config(tmp_path: Any) -> Callable[..., Any]:
+    """A FiVLConfig for a few deterministic CPU steps; further fields as keywords."""
+    from fivl_hf import FiVLConfig
+
+    def make(**options: Any) -> FiVLConfig:
+        defaults: dict[str, Any] = {
+            "output_dir": str(tmp_path / "run"),
+            "per_device_train_batch_size": 4,
+            "per_device_eval_batch_size": 4,
+            "max_steps": 2,
+            "learning_rate": 1e-3,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": "none",
+            "bf16": False,
+            "use_cpu": True,
+            "activation_checkpointing": False,
+            "max_length": None,
+            "disable_tqdm": True,
+            "dataloader_pin_memory": False,
+        }
+        return FiVLConfig(**{**defaults, **options})
+
+    return make

@@ -1,0 +1,159 @@
+import copy
+import io
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+from PIL import Image
+
+from fivl_hf.masks import encode_mask
+from fivl_hf.schema import RowError, validate_row
+from fivl_hf.storage import load_rows, write_dataset
+
+
+def encoded(picture, format="PNG"):
+    buffer = io.BytesIO()
+    picture.save(buffer, format=format)
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+@pytest.fixture
+def row():
+    mask = np.zeros((6, 8), dtype=bool)
+    mask[1:3, 2:5] = True
+    return {
+        "id": "a1",
+        "images": [encoded(Image.new("RGB", (8, 6), "red"), "JPEG")],
+        "messages": [
+            {"role": "user", "content": "What is it?"},
+            {"role": "assistant", "content": "A red car, a red car."},
+        ],
+        "key_expressions": [
+            {
+                "turn": 0,
+                "text": "red car",
+                "start": 13,
+                "end": 20,
+                "keywords": ["car"],
+                "boxes": [[2.0, 1.0, 5.0, 3.0]],
+                "score": 0.5,
+                "image": 0,
+            }
+        ],
+        "masks": [{"bytes": encode_mask(mask), "path": None}],
+        "source": "test",
+    }
+
+
+def test_a_good_row_becomes_its_dataclass_view(row):
+    view = validate_row(row)
+    assert view.turns[0].answer[13:20] == view.key_expressions[0].text == "red car"
+    assert view.sizes == ((8, 6),)
+    assert view.key_expressions[0].boxes == ((2.0, 1.0, 5.0, 3.0),)
+
+
+def test_system_message_and_benchmark_row(row):
+    with_system = {**row, "messages": [{"role": "system", "content": "Be brief."}, *row["messages"]]}
+    assert validate_row(with_system).system == "Be brief."
+    benchmark = {k: v for k, v in row.items() if k != "messages"}
+    benchmark |= {"question": "What?", "answers": ["A red car, a red car.", "car"], "category": "x"}
+    assert validate_row(benchmark).answers == ("A red car, a red car.", "car")
+
+
+def change(row, path, value):
+    row = copy.deepcopy(row)
+    target = row
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return row
+
+
+BAD = [
+    (("masks", 0), {"bytes": encode_mask(np.ones((6, 7), bool)), "path": None}, r"masks\[0\]'.*8x6, found 7x6"),
+    (("masks",), [], r"masks'.*\(1\), found 0 masks"),
+    (("masks", 0), encoded(Image.new("RGB", (8, 6))), r"masks\[0\]'.*mode RGB"),
+    (("key_expressions", 0, "boxes"), [[2, 1, 9, 3]], r"boxes\[0\]'.*inside the 8x6 image, found \(2.0, 1.0, 9.0"),
+    (("key_expressions", 0, "boxes"), [[2, 1, 2, 3]], r"boxes\[0\]'.*x0 < x1"),
+    (("key_expressions", 0, "boxes"), [[2, 1, float("nan"), 3]], r"four finite numbers"),
+    (("key_expressions", 0, "start"), 2, r"start/end'.*span of 'red car'"),
+    (("key_expressions", 0, "end"), 99, r"start/end'.*\[13, 99\)"),
+    (("key_expressions", 0, "turn"), 1, r"turn'.*0 to 0"),
+    (("key_expressions", 0, "image"), 1, r"image'.*one of 1 images, found 1"),
+    (("key_expressions", 0, "score"), 1.5, r"score'.*found 1.5"),
+    (("key_expressions", 0, "text"), " ", r"text'.*non-empty"),
+    (("images", 0), {"bytes": b"not a picture", "path": None}, r"images\[0\]'.*readable image"),
+    (("images", 0), {"bytes": None, "path": "/nowhere.png"}, r"images\[0\]'.*readable image.*nowhere"),
+    (("images", 0), 17, r"images\[0\]'.*int in place of an image"),
+    (("messages", 1, "role"), "user", r"messages'.*user and assistant in turn"),
+    (("messages", 1, "content"), None, r"messages\[1\]'.*text as content"),
+    (("id",), "", r"id'.*non-empty"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), BAD)
+def test_bad_input_names_row_and_column(row, path, value, message):
+    with pytest.raises(RowError, match=message) as error:
+        validate_row(change(row, path, value), name="row-7")
+    assert "row 'row-7'" in str(error.value)
+
+
+@pytest.mark.parametrize("column", ["id", "images", "messages", "key_expressions", "masks", "source"])
+def test_a_missing_column_is_named(row, column):
+    del row[column]
+    with pytest.raises(RowError, match=f"column '{column}'.*missing"):
+        validate_row(row)
+
+
+def test_a_truncated_picture_is_found(row):
+    whole = encoded(Image.effect_noise((200, 200), 60).convert("RGB"), "JPEG")["bytes"]
+    cut = change(row, ("images", 0), {"bytes": whole[: len(whole) // 2], "path": None})
+    with pytest.raises(RowError, match=r"images\[0\]'.*truncated"):
+        validate_row(cut)
+
+
+def test_parquet_keeps_picture_bytes(row, tmp_path):
+    folder = tmp_path / "set"
+    write_dataset(folder, {"train": [row, {**row, "id": "a2"}]}, title="T", description="D")
+    stored = load_rows(folder, "train")
+    assert stored[1]["id"] == "a2"
+    for column in ("images", "masks"):
+        assert stored[0][column][0]["bytes"] == row[column][0]["bytes"]
+    decoded = load_dataset(str(folder), split="train")[0]
+    assert decoded["masks"][0].mode == "1"
+    assert decoded["key_expressions"][0]["text"] == "red car"
+    streamed = next(iter(load_dataset(str(folder), split="train", streaming=True)))
+    assert streamed["id"] == "a1"
+
+
+def test_a_bad_row_leaves_no_folder(row, tmp_path):
+    with pytest.raises(RowError):
+        write_dataset(tmp_path / "set", {"train": [row, change(row, ("masks",), [])]}, title="T", description="D")
+    assert not list(tmp_path.iterdir())
+
+
+def test_row_groups_stay_small(row, tmp_path, monkeypatch):
+    monkeypatch.setattr("fivl_hf.storage.ROW_GROUP_BYTES", 5_000)
+    monkeypatch.setattr("fivl_hf.storage.SHARD_BYTES", 20_000)
+    write_dataset(tmp_path / "set", {"train": [{**row, "id": str(i)} for i in range(60)]}, title="T", description="D")
+    shards = sorted((tmp_path / "set" / "data").glob("*.parquet"))
+    assert len(shards) > 1
+    assert all(pq.ParquetFile(shard).num_row_groups > 1 for shard in shards[:-1])
+    assert load_rows(tmp_path / "set", "train")["id"] == [str(i) for i in range(60)]
+
+
+def test_a_folder_written_anew_is_not_served_from_the_cache(row, tmp_path):
+    for name in ("first", "second"):
+        write_dataset(tmp_path / "set", {"train": [{**row, "id": name}]}, title="T", description="D")
+        assert load_rows(tmp_path / "set", "train")["id"] == [name]
+    write_dataset(tmp_path / "other" / "set", {"train": [{**row, "id": "third"}]}, title="T", description="D")
+    assert load_rows(tmp_path / "other" / "set", "train")["id"] == ["third"]
+
+
+def test_loading_names_a_missing_column(row, tmp_path, dataset):
+    dataset.remove_columns("masks").to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(RowError, match="column 'masks'.*missing"):
+        load_rows(tmp_path, "train")
+    with pytest.raises(FileNotFoundError, match="no dataset folder"):
+        load_rows("/no/such/folder", "train")
