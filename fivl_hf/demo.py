@@ -17,6 +17,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from fivl_hf import __version__
+
 __all__ = ["DemoSettings", "run_demo"]
 
 # Vision Modeling's weight in each of the two models that are compared.
@@ -75,13 +77,17 @@ def _stage(folder: Path, settings: DemoSettings, title: str, make: Callable[[Pat
 
 def _is_done(folder: Path, settings: DemoSettings) -> bool:
     try:
-        return json.loads((folder / _MARK).read_text(encoding="utf-8"))["settings"] == asdict(settings)
+        return json.loads((folder / _MARK).read_text(encoding="utf-8"))["settings"] == _fingerprint(settings)
     except (OSError, ValueError, KeyError):
         return False
 
 
+def _fingerprint(settings: DemoSettings) -> dict[str, Any]:
+    return {**asdict(settings), "version": __version__}
+
+
 def _mark_done(folder: Path, settings: DemoSettings, seconds: float) -> None:
-    mark = {"settings": asdict(settings), "seconds": seconds}
+    mark = {"settings": _fingerprint(settings), "seconds": seconds}
     (folder / _MARK).write_text(json.dumps(mark), encoding="utf-8")
 
 
@@ -154,6 +160,12 @@ def _train_process(output: Path, settings: DemoSettings, name: str, threads: int
 
     from fivl_hf.training.scene_run import train_on_scenes
 
+    def report(step: int) -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            raise SystemExit("the demo was ended")
+        reports.put((name, step))
+
     torch.set_num_threads(threads)
     folder = output / "models" / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -166,7 +178,7 @@ def _train_process(output: Path, settings: DemoSettings, name: str, threads: int
         steps=settings.steps,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
-        on_step=lambda step: reports.put((name, step)),
+        on_step=report,
     )
     _mark_done(folder, settings, time.monotonic() - started)
 

@@ -93,7 +93,7 @@ def _curves(output: Path) -> Figure:
             patches = [entry.get("vision_token_accuracy", np.nan) for entry in log]
             axes[2].plot(steps, patches, color=_COLORS[name])
     axes[0].set_yscale("log")
-    axes[2].set(title="patches that predict their keyword", xlabel="step", ylim=(0, 1))
+    axes[2].set(title="patches right", xlabel="step", ylim=(0, 1))
     axes[0].legend(frameon=False, fontsize=8)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)

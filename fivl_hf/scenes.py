@@ -22,13 +22,14 @@ from fivl_hf.masks import BoolArray, mask_boxes
 __all__ = ["COLORS", "IMAGE_SIZE", "SHAPES", "Scene", "SceneGrounder", "SceneObject", "scene", "scene_rows"]
 
 IMAGE_SIZE = 40
+# No black: that is what evidence is blacked out with.
 COLORS = {
     "red": (214, 39, 40),
     "green": (44, 160, 44),
     "blue": (31, 98, 200),
     "yellow": (238, 200, 30),
     "purple": (148, 60, 189),
-    "black": (40, 40, 40),
+    "pink": (240, 130, 180),
 }
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond")
 TURNS = 2
@@ -56,7 +57,7 @@ class SceneObject:
 
     def mask(self) -> BoolArray:
         """(IMAGE_SIZE, IMAGE_SIZE) bool, exact."""
-        axis = np.arange(IMAGE_SIZE)
+        axis = np.arange(IMAGE_SIZE) + 0.5
         dx, dy = axis[None, :] - self.center[0], axis[:, None] - self.center[1]
         r, ax, ay = self.radius, np.abs(dx), np.abs(dy)
         distance = np.hypot(dx, dy)

@@ -60,7 +60,6 @@ class FiVLConfig(SFTConfig):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for name in ("vision_loss_weight", "vision_max_coverage", "vision_min_coverage"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
@@ -68,6 +67,7 @@ class FiVLConfig(SFTConfig):
         for name, choices in (("vision_overlap", _OVERLAPS), ("vision_keyword", _KEYWORDS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+        super().__post_init__()
 
     def vision_options(self) -> VisionModelingOptions:
         """The part of these options that the collator needs."""

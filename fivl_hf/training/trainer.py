@@ -13,6 +13,7 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from fivl_hf.chat import ends_turns
 from fivl_hf.geometry import token_boxes
+from fivl_hf.training.checkpoints import load_renamed_weights
 from fivl_hf.training.collator import EVIDENCE_COLUMNS, FiVLCollator
 from fivl_hf.training.config import FiVLConfig
 from fivl_hf.training.targets import IGNORE, TaskCounts, merge_targets, vision_loss_weights
@@ -146,6 +147,18 @@ class FiVLTrainer(SFTTrainer):
         columns: list[str] = self._signature_columns or []
         self._signature_columns = columns + [name for name in EVIDENCE_COLUMNS if name not in columns]  # type: ignore[assignment]
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_renamed_weights(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        self._load_renamed_weights(self.state.best_model_checkpoint)
+
+    def _load_renamed_weights(self, folder: str | None, model: Any = None) -> None:
+        if folder and not (self.is_fsdp_enabled or self.is_deepspeed_enabled or hasattr(self.model, "peft_config")):
+            load_renamed_weights(model or self.model, folder)
+
     def _check_vision_modeling(self) -> None:
         if self.args.label_smoothing_factor > 0 or self.compute_loss_func is not None:
             raise ValueError(
@@ -225,7 +238,9 @@ def _as_fivl_config(args: SFTConfig | TrainingArguments | None, model: Any) -> F
     if args is None:
         name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
         return FiVLConfig(f"{str(name).rstrip('/').split('/')[-1] or 'model'}-FiVL")
-    return FiVLConfig(**{**args.to_dict(), "hub_token": args.hub_token})
+    # to_dict() hides every ..._token, also those that are no secret.
+    hidden = {name: getattr(args, name) for name in args.to_dict() if name.endswith("_token")}
+    return FiVLConfig(**{**args.to_dict(), **hidden})
 
 
 def _answer_masking(processor: Any) -> dict[str, Any]:

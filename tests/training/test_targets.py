@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fivl_hf.training.targets import TaskCounts, merge_targets, vision_modeling_loss, vision_targets
+
+
+def naive_targets(coverage, ids, visible, max_coverage, min_coverage, overlap):
+    """Patch by patch, as PAPER.md states the rules."""
+    masks = []
+    for m in range(len(ids)):
+        covered = [p for p in range(coverage.shape[1]) if visible[m][p] and coverage[m][p] > min_coverage]
+        share_is_fine = len(covered) <= max_coverage * sum(visible[m])
+        masks.append(covered if share_is_fine and ids[m] != -100 else None)
+    everywhere = [
+        [p for p in range(coverage.shape[1]) if visible[m][p] and coverage[m][p] > min_coverage]
+        for m in range(len(ids))
+    ]
+    order = range(len(ids))
+    if overlap == "smallest":
+        order = sorted(order, key=lambda m: len(everywhere[m]))
+    labels = []
+    for p in range(coverage.shape[1]):
+        claims = [m for m in order if masks[m] is not None and p in masks[m]]
+        labels.append(ids[claims[0]] if claims else -100)
+    return labels
+
+
+shapes = st.tuples(st.integers(1, 5), st.integers(1, 12))
+
+
+@given(
+    shapes.flatmap(
+        lambda s: st.tuples(
+            arrays(float, s, elements=st.sampled_from([0.0, 0.0, 0.2, 0.5, 1.0])),
+            arrays(bool, s),
+            st.lists(st.sampled_from([-100, 7, 8, 9]), min_size=s[0], max_size=s[0]),
+            st.sampled_from([0.1, 0.3, 0.5, 1.0]),
+            st.sampled_from([0.0, 0.2, 0.4]),
+            st.sampled_from(["first", "smallest"]),
+        )
+    )
+)
+def test_fast_targets_equal_the_naive_ones(case):
+    coverage, visible, ids, largest, smallest, overlap = case
+    got = vision_targets(coverage, ids, visible=visible, max_coverage=largest, min_coverage=smallest, overlap=overlap)
+    assert got.tolist() == naive_targets(coverage, ids, visible, largest, smallest, overlap)
+
+
+def test_rules_by_hand():
+    coverage = np.array([[0.1, 0.9, 0, 0, 0, 0, 0, 0, 0, 0], [0, 0.5, 0.5, 0.5, 0, 0, 0, 0, 0, 0], [1.0] * 10])
+    assert vision_targets(coverage, [5, 6, 7]).tolist() == [5, 5, 6, 6] + [-100] * 6
+    assert vision_targets(coverage, [5, 6, 7], min_coverage=0.5).tolist() == [-100, 5] + [-100] * 8
+    assert vision_targets(coverage, [5, 6, 7], max_coverage=1.0).tolist() == [5, 5, 6, 6] + [7] * 6
+    assert vision_targets(coverage[[1, 0]], [6, 5], overlap="smallest").tolist()[:4] == [5, 5, 6, 6]
+    assert vision_targets(coverage, [-100, 6, -100]).tolist() == [-100, 6, 6, 6] + [-100] * 6
+    assert vision_targets(np.zeros((0, 4)), []).tolist() == [-100] * 4
+
+
+def test_merged_targets_by_hand():
+    labels = torch.tensor([[-100, -100, -100, 3, 4]])
+    vision = torch.tensor([[9, -100, -100, -100, -100]])
+    assert merge_targets(labels, vision).tolist() == [[9, -100, 3, 4, -100]]
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+@pytest.mark.parametrize(
+    ("n_text", "n_vision", "expected"),
+    [
+        (4, 2, 0.75 * 10 / 4 + 0.25 * 6 / 2),
+        (4, 0, 10 / 4),
+        (0, 2, 6 / 2),
+        (0, 0, 0.0),
+    ],
+)
+def test_loss_value_and_gradient(as_tensor, n_text, n_vision, expected):
+    text = torch.tensor([1.0, 2.0, 3.0, 4.0], requires_grad=True)
+    vision = torch.tensor([2.0, 4.0], requires_grad=True)
+    counts = TaskCounts(*(torch.tensor(n) if as_tensor else n for n in (n_text, n_vision)))
+    masked_text, masked_vision = text * bool(n_text), vision * bool(n_vision)
+    loss = vision_modeling_loss(masked_text, masked_vision, counts, 0.25)
+    loss.backward()
+    assert loss.item() == pytest.approx(expected)
+    text_weight = (0.75 if n_vision else 1.0) / n_text if n_text else 0.0
+    vision_weight = (0.25 if n_text else 1.0) / n_vision if n_vision else 0.0
+    assert torch.allclose(text.grad, torch.full((4,), text_weight))
+    assert torch.allclose(vision.grad, torch.full((2,), vision_weight))

@@ -1,0 +1,303 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from fivl_hf import FiVLConfig, FiVLTrainer
+from fivl_hf.geometry import UnknownProcessorError
+from fivl_hf.scene_model import CHAT_TEMPLATE
+from fivl_hf.training.collator import FiVLCollator
+
+MARKED = CHAT_TEMPLATE.replace(
+    " {{ block['text'] }}{% endif %}",
+    "{% if message['role'] == 'assistant' %}{% generation %} {{ block['text'] }}</s>{% endgeneration %}"
+    "{% else %} {{ block['text'] }}{% endif %}{% endif %}",
+).replace("{% if message['role'] == 'assistant' %}</s>{% endif %}", "")
+
+
+def sft_config(config):
+    """The same options as an SFTConfig."""
+    options = {k: v for k, v in config.to_dict().items() if not k.startswith("vision_") and not k.endswith("_token")}
+    return SFTConfig(**{**options, "assistant_only_loss": bool(config.assistant_only_loss)})
+
+
+def first_batch(trainer):
+    return next(iter(trainer.get_train_dataloader()))
+
+
+def loss_and_gradients(trainer):
+    """Loss and gradients of the trainer's own first step."""
+    model = trainer.model
+    model.train()
+    model.zero_grad()
+    batches, items = trainer.get_batch_samples(
+        iter(trainer.get_train_dataloader()), trainer.args.gradient_accumulation_steps, torch.device("cpu")
+    )
+    trainer.current_gradient_accumulation_steps = len(batches)
+    loss = sum(trainer.training_step(model, batch, items) for batch in batches)
+    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(a, b, **tolerance):
+    assert a[0] == pytest.approx(b[0], rel=tolerance.get("rtol", 0), abs=1e-12)
+    assert a[1].keys() == b[1].keys()
+    for name in a[1]:
+        torch.testing.assert_close(a[1][name], b[1][name], rtol=tolerance.get("rtol", 0), atol=tolerance.get("atol", 0))
+
+
+@pytest.mark.parametrize("answers", [None, False])
+def test_lambda_zero_is_sft_exactly(model, processor, dataset, config, answers):
+    """With generation markers TRL masks the answers itself; without them both take every token."""
+    processor = copy.deepcopy(processor)
+    processor.chat_template = MARKED
+    args = config(vision_loss_weight=0.0, assistant_only_loss=answers)
+    ours = FiVLTrainer(copy.deepcopy(model), args, train_dataset=dataset, processing_class=processor)
+    sft_args = sft_config(config(vision_loss_weight=0.0, assistant_only_loss=answers is None))
+    theirs = SFTTrainer(copy.deepcopy(model), sft_args, train_dataset=dataset, processing_class=processor)
+    a, b = first_batch(ours), first_batch(theirs)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert_same(loss_and_gradients(ours), loss_and_gradients(theirs))
+
+
+def test_answer_masks_do_not_need_markers(model, processor, dataset, config):
+    marked = copy.deepcopy(processor)
+    marked.chat_template = MARKED
+    labels = [
+        first_batch(FiVLTrainer(model, config(), train_dataset=dataset, processing_class=p))["labels"]
+        for p in (processor, marked)
+    ]
+    assert torch.equal(*labels)
+
+
+def naive_loss(model, batch, weight):
+    """Two cross-entropies over full logits, as PAPER.md writes them."""
+    inputs = {k: v for k, v in batch.items() if k not in ("labels", "vision_labels")}
+    logits = model(**inputs).logits.float()
+    text = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), batch["labels"][:, 1:])
+    vision = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch["vision_labels"])
+    return (1 - weight) * text + weight * vision
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.7, 1.0])
+def test_fused_loss_equals_two_cross_entropies(model, processor, dataset, config, weight):
+    trainer = FiVLTrainer(
+        copy.deepcopy(model), config(vision_loss_weight=weight), train_dataset=dataset, processing_class=processor
+    )
+    loss, gradients = loss_and_gradients(trainer)
+    reference = copy.deepcopy(model).train()
+    expected = naive_loss(reference, first_batch(trainer), weight)
+    expected.backward()
+    expected_gradients = {n: p.grad for n, p in reference.named_parameters() if p.grad is not None}
+    assert_same((loss, gradients), (expected.item(), expected_gradients), rtol=1e-4, atol=1e-6)
+
+
+def uneven(rows):
+    """Rows whose numbers of text and vision targets differ widely, one of them text alone."""
+    rows = copy.deepcopy(rows[:4])
+    rows[0]["messages"] = rows[0]["messages"][:2]
+    rows[0]["key_expressions"], rows[0]["masks"] = rows[0]["key_expressions"][:1], rows[0]["masks"][:1]
+    rows[1]["key_expressions"], rows[1]["masks"] = [], []
+    rows[3]["images"], rows[3]["key_expressions"], rows[3]["masks"] = [], [], []
+    return rows
+
+
+def test_batch_equals_accumulation(model, processor, rows, config):
+    from fivl_hf.schema import FEATURES
+
+    data = Dataset.from_list(uneven(rows), features=FEATURES)
+    whole = FiVLTrainer(copy.deepcopy(model), config(), train_dataset=data, processing_class=processor)
+    pieces = FiVLTrainer(
+        copy.deepcopy(model),
+        config(per_device_train_batch_size=1, gradient_accumulation_steps=4),
+        train_dataset=data,
+        processing_class=processor,
+    )
+    assert_same(loss_and_gradients(whole), loss_and_gradients(pieces), rtol=1e-5, atol=1e-7)
+
+
+def test_checkpointing_changes_nothing(model, processor, dataset, config):
+    results = [
+        loss_and_gradients(
+            FiVLTrainer(
+                copy.deepcopy(model),
+                config(activation_checkpointing=on),
+                train_dataset=dataset,
+                processing_class=processor,
+            )
+        )
+        for on in (False, True)
+    ]
+    assert_same(*results, rtol=1e-5, atol=1e-7)
+
+
+def test_a_step_without_any_vision_target_is_plain_text(model, processor, rows, config):
+    from fivl_hf.schema import FEATURES
+
+    bare = [{**row, "key_expressions": [], "masks": []} for row in rows]
+    data = Dataset.from_list(bare, features=FEATURES)
+    ours, plain = (
+        FiVLTrainer(copy.deepcopy(model), config(vision_loss_weight=w), train_dataset=data, processing_class=processor)
+        for w in (0.1, 0.0)
+    )
+    assert_same(loss_and_gradients(ours), loss_and_gradients(plain), rtol=1e-5, atol=1e-7)
+
+
+def test_training_and_evaluation_log_both_tasks(model, processor, dataset, config):
+    trainer = FiVLTrainer(
+        model,
+        config(eval_strategy="steps", eval_steps=1),
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        processing_class=processor,
+    )
+    trainer.train()
+    train_log = next(entry for entry in trainer.state.log_history if "loss" in entry)
+    names = {"language_loss", "vision_loss", "vision_token_accuracy", "labelled_patches", "mean_token_accuracy"}
+    assert names <= train_log.keys()
+    assert train_log["loss"] == pytest.approx(
+        0.9 * train_log["language_loss"] + 0.1 * train_log["vision_loss"], rel=1e-3
+    )
+    metrics = trainer.evaluate()
+    assert {f"eval_{name}" for name in names} <= metrics.keys()
+    batch = trainer.data_collator([dict(dataset[i]) for i in range(len(dataset))])
+    share = (batch["vision_labels"] != -100).sum() / (batch["input_ids"] == trainer._image_token_id).sum()
+    assert metrics["eval_labelled_patches"] == pytest.approx(share.item())
+
+
+def test_vision_token_accuracy_counts_what_is_right(model, processor, dataset, config):
+    trainer = FiVLTrainer(model, config(), train_dataset=dataset, eval_dataset=dataset, processing_class=processor)
+    metrics = trainer.evaluate()
+    batch = trainer.data_collator([dict(dataset[i]) for i in range(len(dataset))])
+    inputs = {k: v for k, v in batch.items() if "labels" not in k}
+    with torch.no_grad():
+        predicted = model.eval()(**inputs).logits.argmax(-1)
+    wanted = batch["vision_labels"] != -100
+    expected = (predicted == batch["vision_labels"])[wanted].float().mean().item()
+    assert metrics["eval_vision_token_accuracy"] == pytest.approx(expected)
+
+
+def test_two_names_swapped_in_an_sft_script(model, processor, dataset, tmp_path):
+    """Only names change; columns, collator and answers are found without being told."""
+    trainer = FiVLTrainer(
+        model=model,
+        args=FiVLConfig(output_dir=str(tmp_path), max_steps=1, report_to="none", bf16=False, use_cpu=True),
+        train_dataset=dataset,
+        processing_class=processor,
+    )
+    assert isinstance(trainer.data_collator, FiVLCollator)
+    assert trainer.train().training_loss > 0
+    trainer.create_model_card()
+    card = (tmp_path / "README.md").read_text()
+    assert "2412.14672" in card
+    assert "fivl" in card
+
+
+def test_sft_config_prompt_completion_and_own_collator_still_work(model, processor, dataset, config):
+    pairs = [
+        {"images": row["images"], "prompt": row["messages"][:1], "completion": row["messages"][1:2]}
+        for row in (dataset[i] for i in range(4))
+    ]
+    trainer = FiVLTrainer(
+        model, sft_config(config()), train_dataset=Dataset.from_list(pairs), processing_class=processor
+    )
+    batch = first_batch(trainer)
+    assert (batch["labels"] == -100).any()
+    assert (batch["vision_labels"] == -100).all()
+    trainer.train()
+    mine = FiVLTrainer(
+        model,
+        config(),
+        data_collator=trainer.data_collator,
+        train_dataset=dataset,
+        processing_class=processor,
+    )
+    assert mine.data_collator is trainer.data_collator
+
+
+def test_streaming(model, processor, dataset, config):
+    trainer = FiVLTrainer(model, config(), train_dataset=dataset.to_iterable_dataset(), processing_class=processor)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert any("vision_loss" in entry for entry in trainer.state.log_history)
+
+
+def test_resume_equals_no_interruption(processor, dataset, config, tmp_path):
+    from fivl_hf.scene_model import scene_model
+
+    def run(folder, steps, resume=None):
+        fresh = scene_model(processor, 0, hidden_size=32, text_layers=2, vision_layers=1)
+        args = config(
+            output_dir=str(tmp_path / folder),
+            max_steps=steps,
+            save_strategy="steps",
+            save_steps=2,
+            lr_scheduler_type="constant",
+        )
+        trainer = FiVLTrainer(fresh, args, train_dataset=dataset, processing_class=processor)
+        trainer.train(resume_from_checkpoint=resume)
+        return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+    straight = run("straight", 8)
+    run("halves", 4)
+    resumed = run("halves", 8, str(tmp_path / "halves" / "checkpoint-4"))
+    assert np.allclose(resumed, straight, atol=1e-5)
+
+
+def test_the_best_model_is_loaded_at_the_end(model, processor, dataset, config):
+    """A learning rate that diverges: the best checkpoint is the first."""
+    args = config(
+        max_steps=3,
+        learning_rate=0.5,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        load_best_model_at_end=True,
+    )
+    trainer = FiVLTrainer(model, args, train_dataset=dataset, eval_dataset=dataset, processing_class=processor)
+    trainer.train()
+    losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-5)
+    assert losses[-1] > min(losses)
+
+
+def test_lora_with_a_frozen_head(model, processor, dataset, config):
+    peft = pytest.importorskip("peft")
+    lora = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    trainer = FiVLTrainer(model, config(), train_dataset=dataset, processing_class=processor, peft_config=lora)
+    before = {n: p.clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
+    trainer.train()
+    assert before
+    assert any(not torch.equal(p, before[n]) for n, p in trainer.model.named_parameters() if n in before)
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.5])
+def test_lambda_outside_its_range(tmp_path, weight):
+    with pytest.raises(ValueError, match=f"vision_loss_weight must be between 0 and 1, got {weight}"):
+        FiVLConfig(output_dir=str(tmp_path), vision_loss_weight=weight)
+
+
+@pytest.mark.parametrize(("name", "value"), [("vision_overlap", "last"), ("vision_keyword", "any")])
+def test_unknown_choices(tmp_path, name, value):
+    with pytest.raises(ValueError, match=f"{name} must be one of .*got '{value}'"):
+        FiVLConfig(output_dir=str(tmp_path), **{name: value})
+
+
+def test_what_the_fused_pass_cannot_do_is_refused(model, processor, dataset, config):
+    with pytest.raises(ValueError, match="label smoothing"):
+        FiVLTrainer(model, config(label_smoothing_factor=0.1), train_dataset=dataset, processing_class=processor)
+
+
+def test_an_unknown_processor_is_refused_before_training(model, processor, dataset, config):
+    class StrangeProcessor(type(processor)):
+        pass
+
+    strange = copy.copy(processor)
+    strange.__class__ = StrangeProcessor
+    with pytest.raises(UnknownProcessorError, match="StrangeProcessor"):
+        FiVLTrainer(model, config(), train_dataset=dataset, processing_class=strange)
+    FiVLTrainer(model, config(vision_loss_weight=0), train_dataset=dataset, processing_class=strange)
