@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlavaForConditionalGeneration
+from transformers import LlavaConfig, LlavaForConditionalGeneration
+from transformers.conversion_mapping import (
+    get_checkpoint_conversion_mapping,
+    register_checkpoint_conversion_mapping,
+)
 from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast
 
 from fivl_hf.training.targets import IGNORE, TaskCounts, vision_modeling_loss
@@ -17,9 +21,23 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
     """:class:`~transformers.LlavaForConditionalGeneration` that also takes ``vision_labels``.
 
     Checkpoints are plain LLaVA checkpoints: the same weights, ``model_type`` and ``architectures``, so they load
-    without this package, and plain ones load here. λ is ``config.vision_loss_weight`` (0.1 where the config says
-    nothing), set by ``from_pretrained(..., vision_loss_weight=0.1)`` as any config value.
+    without this package, and plain ones load here.
+
+    Args:
+        config: LLaVA's.
+        vision_loss_weight: λ, 0 to 1, kept as ``config.vision_loss_weight``; 0.1 where neither says otherwise.
+            ``from_pretrained(..., vision_loss_weight=0.1)`` passes it on.
+
+    Raises:
+        ValueError: λ outside 0 to 1.
     """
+
+    def __init__(self, config: LlavaConfig, vision_loss_weight: float | None = None) -> None:
+        weight = getattr(config, "vision_loss_weight", 0.1) if vision_loss_weight is None else vision_loss_weight
+        if not 0 <= weight <= 1:
+            raise ValueError(f"vision_loss_weight must be between 0 and 1, got {weight}")
+        config.vision_loss_weight = weight
+        super().__init__(config)
 
     def forward(
         self,
@@ -57,7 +75,7 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         next_labels = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
         text, vision = (_target_nll(logits, targets) for targets in (next_labels, vision_labels))
         counts = TaskCounts(text.numel(), vision.numel())
-        loss = vision_modeling_loss(text, vision, counts, getattr(self.config, "vision_loss_weight", 0.1))
+        loss = vision_modeling_loss(text, vision, counts, self.config.vision_loss_weight)
         if num_items_in_batch is not None and text.numel():
             loss = loss * (text.numel() / num_items_in_batch)
         return loss
@@ -73,6 +91,12 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
             config["architectures"] = [LlavaForConditionalGeneration.__name__]
             path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         return result
+
+
+# transformers maps the weight names of LLaVA's checkpoints for its own classes only; ours are the same.
+register_checkpoint_conversion_mapping(
+    FiVLLlavaForConditionalGeneration.__name__, get_checkpoint_conversion_mapping("llava"), overwrite=True
+)
 
 
 def _target_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

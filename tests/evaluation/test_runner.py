@@ -1,0 +1,115 @@
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from fivl_hf.chat import as_blocks, encode
+from fivl_hf.evaluation.answer import generate_answers
+from fivl_hf.evaluation.questions import questions
+from fivl_hf.evaluation.runner import Answered, evaluate_reliance, summarize, write_answers
+from fivl_hf.schema import RowError
+
+
+def test_first_and_all_questions(rows):
+    first = list(questions(rows[:3]))
+    every = list(questions(rows[:3], turns="all"))
+    assert [q.id for q in first] == [row["id"] for row in rows[:3]]
+    assert len(every) == 6
+    assert [m["role"] for m in every[1].messages] == ["user", "assistant", "user"]
+    assert every[1].answers == (rows[0]["messages"][3]["content"],)
+    boxes = [e["boxes"][0] for e in rows[0]["key_expressions"] if e["turn"] == 1]
+    assert [list(b) for b in every[1].evidence[0]] == boxes
+    with pytest.raises(ValueError, match="'first' or 'all'"):
+        list(questions(rows, turns="last"))
+
+
+def test_a_bad_row_is_named(rows):
+    with pytest.raises(RowError, match=r"scene-3-train-1"):
+        list(questions([rows[0], {**rows[1], "masks": []}]))
+
+
+def test_benchmark_rows_keep_all_answers(rows):
+    row = {k: v for k, v in rows[0].items() if k != "messages"}
+    row |= {"question": "What?", "answers": [rows[0]["messages"][1]["content"], "a ring"], "category": "shapes"}
+    row["key_expressions"] = [{**row["key_expressions"][0], "turn": 0}]
+    row["masks"] = row["masks"][:1]
+    (question,) = questions([row])
+    assert question.answers[1] == "a ring"
+    assert question.category == "shapes"
+
+
+def test_batched_answers_equal_answers_one_by_one(model, processor, rows):
+    asked = list(questions(rows[:7]))
+    asks = [(q.messages, q.pictures) for q in asked]
+    batched = generate_answers(model, processor, asks, batch_size=3, max_new_tokens=5)
+    assert batched == [generate_answers(model, processor, [ask], batch_size=1, max_new_tokens=5)[0] for ask in asks]
+
+
+def test_answers_are_the_greedy_continuation(model, processor, rows):
+    (question,) = questions(rows[:1])
+    messages = as_blocks(question.messages, 1)
+    ids = encode(processor, [messages], [question.pictures()], prompt=True).inputs
+    with torch.no_grad():
+        best = model(**ids).logits[0, -1].argmax()
+    answer = generate_answers(model, processor, [(question.messages, question.pictures)], max_new_tokens=1)[0]
+    assert answer == processor.tokenizer.decode([best], skip_special_tokens=True).strip()
+
+
+def test_a_model_that_looks_relies_on_the_evidence(monkeypatch, rows):
+    """A perfect seer loses every answer with the evidence, none with random boxes elsewhere."""
+
+    def seer(model, processor, asks, **options):
+        answers = []
+        for messages, pictures in asks:
+            picture = pictures()[0]
+            question = next(q for q in questions(rows) if q.messages == messages and close(q, picture))
+            x0, y0, x1, y1 = map(int, question.evidence[0][0])
+            hidden = picture.crop((x0, y0, x1, y1)).getbbox() is None
+            answers.append("nothing" if hidden else question.answers[0])
+        return answers
+
+    def close(question, picture):
+        """The same scene, up to blacked-out pixels."""
+        pairs = zip(question.pictures()[0].getdata(), picture.getdata(), strict=True)
+        return all(a == b or b == (0, 0, 0) for a, b in pairs)
+
+    monkeypatch.setattr("fivl_hf.evaluation.runner.generate_answers", seer)
+    summary, answered = evaluate_reliance(None, None, rows[:8])
+    assert summary["accuracy"] == 1.0
+    assert summary["visual_reliance_score"] == 1.0
+    assert summary["random_reliance_score"] == 0.0
+    assert summary["random_overlap"] == 0.0
+    assert len(answered) == 8
+
+
+def test_questions_without_evidence_count_for_accuracy_only(monkeypatch, rows):
+    bare = {**rows[1], "key_expressions": [], "masks": []}
+    monkeypatch.setattr(
+        "fivl_hf.evaluation.runner.generate_answers", lambda model, processor, asks, **_: ["x"] * len(asks)
+    )
+    summary, answered = evaluate_reliance(None, None, [rows[0], bare])
+    assert summary["questions"] == 2
+    assert summary["n"] == len(answered) == 1
+    assert summary["visual_reliance_score"] is None
+
+
+def test_summary_by_category_from_saved_answers(tmp_path):
+    def answer(category, score, masked):
+        return Answered("i", "q", ("a",), "a", "b", "a", score, masked, score, 0.0, category)
+
+    answered = [answer("x", 1, 0), answer("x", 1, 1), answer("y", 1, 0)]
+    summary = summarize(answered)
+    assert summary["visual_reliance_score"] == pytest.approx(2 / 3)
+    assert summary["by_category"]["x"]["visual_reliance_score"] == pytest.approx(0.5)
+    assert summary["random_reliance_score"] == 0.0
+    write_answers(tmp_path / "a.jsonl", answered)
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    lines = [{**line, "references": tuple(line["references"])} for line in lines]
+    assert [Answered(**line) for line in lines] == answered
+
+
+def test_pictures_are_opened_as_rgb(rows):
+    (question,) = questions(rows[:1])
+    assert question.pictures()[0].mode == "RGB"
+    assert isinstance(question.pictures()[0], Image.Image)
