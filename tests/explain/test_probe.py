@@ -101,8 +101,8 @@ def test_the_model_gets_its_attention_back(model, batch):
     with record_attention(model, rows, columns):
         assert implementations() != before
     assert implementations() == before
-    with pytest.raises(TypeError), record_attention(model, rows, columns):
-        model(nonsense=1)
+    with pytest.raises(ValueError, match="exactly one of"), record_attention(model, rows, columns):
+        model()
     assert implementations() == before
 
 
