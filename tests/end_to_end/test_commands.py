@@ -1,0 +1,135 @@
+"""The command line as a user meets it: the demo in small, training with TRL's flags, and what goes wrong."""
+
+import json
+import re
+
+import pytest
+from datasets import load_dataset
+from transformers import AutoModelForImageTextToText
+
+from fivl_hf.cli import main
+from fivl_hf.demo import DemoSettings, run_demo
+from fivl_hf.scenes import scene_rows
+from fivl_hf.storage import write_dataset
+
+SMALL = DemoSettings(seed=1, steps=3, train_rows=40, validation_rows=6, test_rows=8, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    output = tmp_path_factory.mktemp("demo") / "out"
+    run_demo(output, SMALL)
+    return output
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "scenes"
+    write_dataset(folder, {"train": scene_rows("train", 12), "test": scene_rows("test", 6)}, title="S", description="S")
+    return folder
+
+
+def test_demo_results_have_the_promised_shape(demo):
+    results = json.loads((demo / "results.json").read_text())
+    assert {"seed": 1, "steps": 3}.items() <= results.items()
+    assert results["seconds"] > 0
+    keys = {
+        "accuracy",
+        "masked_accuracy",
+        "random_masked_accuracy",
+        "visual_reliance_score",
+        "random_reliance_score",
+        "segmentation_iou",
+        "best_head",
+    }
+    for name in ("baseline", "fivl"):
+        assert keys <= results[name].keys()
+        assert {"layer", "head", "score"} <= results[name]["best_head"].keys()
+
+
+def test_demo_dataset_loads_by_its_name(demo, monkeypatch):
+    monkeypatch.chdir(demo)
+    dataset = load_dataset("fivl")
+    assert {name: len(split) for name, split in dataset.items()} == {"train": 40, "validation": 6, "test": 8}
+
+
+def test_report_is_self_contained(demo):
+    page = (demo / "report.html").read_text()
+    assert not re.search(r"(?:src|href)=\"(?!data:)", page)
+    assert page.count("data:image/png") > 20
+    assert 'name="viewport"' in page
+
+
+def test_demo_again_reuses_what_is_finished(demo, capsys):
+    marks = {path: path.stat().st_mtime_ns for path in demo.rglob("demo_stage.json")}
+    assert len(marks) == 5
+    run_demo(demo, SMALL)
+    assert {path: path.stat().st_mtime_ns for path in demo.rglob("demo_stage.json")} == marks
+    assert capsys.readouterr().out.count("reused") == 3
+
+
+def test_demo_repairs_a_stage_that_was_cut_short(demo):
+    (demo / "measurements" / "fivl" / "demo_stage.json").unlink()
+    (demo / "measurements" / "fivl" / "answers.jsonl").unlink()
+    run_demo(demo, SMALL)
+    assert (demo / "measurements" / "fivl" / "answers.jsonl").exists()
+
+
+def test_both_models_start_alike_and_see_the_same_rows(demo):
+    logs = [json.loads((demo / "models" / name / "log.json").read_text()) for name in ("baseline", "fivl")]
+    first = [log[0] for log in logs]
+    assert first[0]["num_tokens"] == first[1]["num_tokens"]
+    assert first[0]["loss"] == pytest.approx(first[1]["language_loss"], rel=1e-5)
+
+
+def test_train_takes_trl_flags(demo, scenes, tmp_path):
+    arguments = [
+        "train", "--model_name_or_path", str(demo / "models" / "baseline"), "--dataset_name", str(scenes),
+        "--output_dir", str(tmp_path / "trained"), "--vision_loss_weight", "0.2", "--max_steps", "2", "--bf16", "false", "--use_cpu",
+        "--report_to", "none", "--per_device_train_batch_size", "4", "--logging_steps", "1", "--eval_strategy", "steps",
+        "--eval_steps", "1",
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    AutoModelForImageTextToText.from_pretrained(tmp_path / "trained")
+    state = json.loads((tmp_path / "trained" / "checkpoint-2" / "trainer_state.json").read_text())
+    assert any("eval_vision_token_accuracy" in entry for entry in state["log_history"])
+
+
+WRONG = [
+    (
+        ["evaluate", "--model", "MODEL", "--dataset", "/no/such/set", "--output", "OUT"],
+        "no dataset folder '/no/such/set'",
+    ),
+    (
+        ["evaluate", "--model", "/no/such/model", "--dataset", "DATA", "--output", "OUT"],
+        "no model folder '/no/such/model'",
+    ),
+    (["explain", "--model", "MODEL", "--dataset", "DATA", "--output", "OUT", "--head", "9,9"], "counted from 0"),
+    (["evaluate", "--model", "MODEL", "--dataset", "DATA", "--split", "dev", "--output", "OUT"], "dev"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
+def test_mistakes_are_one_clear_message(demo, scenes, tmp_path, capsys, arguments, message):
+    places = {"MODEL": str(demo / "models" / "fivl"), "DATA": str(scenes), "OUT": str(tmp_path / "out")}
+    assert main([places.get(argument, argument) for argument in arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("fivl: ") or "fivl: " in error
+    assert message in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("command", ["demo", "evaluate", "explain", "train"])
+def test_help_explains(command, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([command, "--help"])
+    assert exit.value.code == 0
+    shown = capsys.readouterr().out
+    assert "--output" in shown
+    assert len(shown) > 400
+
+
+def test_wrong_numbers_are_refused_by_the_parser(capsys):
+    with pytest.raises(SystemExit):
+        main(["demo", "--steps", "0"])
+    assert "at least 1" in capsys.readouterr().err
