@@ -85,9 +85,10 @@ def coverage(masks: ArrayLike, boxes: ArrayLike) -> FloatArray:
     stack = _stack(masks)
     corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     _, height, width = stack.shape
-    table = np.zeros((len(stack), height + 1, width + 1), dtype=np.int64)
-    np.cumsum(stack, axis=1, out=table[:, 1:, 1:], dtype=np.int64)
-    np.cumsum(table[:, 1:, 1:], axis=2, out=table[:, 1:, 1:])
+    # 32 bits count the pixels of any picture that Pillow opens.
+    table = np.zeros((len(stack), height + 1, width + 1), dtype=np.int32)
+    np.cumsum(stack, axis=2, out=table[:, 1:, 1:], dtype=np.int32)
+    np.cumsum(table[:, 1:, 1:], axis=1, out=table[:, 1:, 1:])
 
     area = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
     valid = np.isfinite(corners).all(axis=1) & (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
@@ -97,7 +98,7 @@ def coverage(masks: ArrayLike, boxes: ArrayLike) -> FloatArray:
     return np.where(valid, np.clip(mean, 0.0, 1.0), 0.0)
 
 
-def _integral(table: NDArray[np.int64], x: FloatArray, y: FloatArray) -> FloatArray:
+def _integral(table: NDArray[np.int32], x: FloatArray, y: FloatArray) -> FloatArray:
     """The sum of each mask over [0, x] × [0, y]: table (M, H+1, W+1), x and y (N,) -> (M, N)."""
     height, width = table.shape[1] - 1, table.shape[2] - 1
     x, y = np.clip(x, 0, width), np.clip(y, 0, height)

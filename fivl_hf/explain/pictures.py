@@ -1,11 +1,11 @@
 """Pictures of single samples: the evidence, where a head looks, what the image positions predict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from fivl_hf.explain.analysis import token_attention, vision_predictions
 from fivl_hf.explain.plots import enlarge, overlay_mask, overlay_tokens, paint_segments
@@ -14,18 +14,22 @@ from fivl_hf.keywords import span_tokens
 
 __all__ = ["attention_picture", "evidence_strip", "segments_picture", "side_by_side", "word_tokens"]
 
+_CAPTION = 24  # pixels above each picture
+
 
 def evidence_strip(model: Any, sample: Sample, k: int, layer: int, head: int, side: int = 288) -> Image.Image:
     """One key expression in four pictures: the image, its mask, one head's attention, the predicted segment."""
     evidence = sample.evidence[k]
     picture = sample.pictures[evidence.expression.image]
     return side_by_side(
-        [
-            enlarge(picture, side),
-            overlay_mask(picture, evidence.mask, side=side),
-            attention_picture(model, sample, evidence.tokens, layer, head, evidence.expression.image, side),
-            segments_picture(model, sample, [evidence], side),
-        ]
+        {
+            sample.id: enlarge(picture, side),
+            f"mask: {evidence.expression.text}": overlay_mask(picture, evidence.mask, side=side),
+            f"attention: layer {layer}, head {head}": attention_picture(
+                model, sample, evidence.tokens, layer, head, evidence.expression.image, side
+            ),
+            "patches that say the noun": segments_picture(model, sample, [evidence], side),
+        }
     )
 
 
@@ -78,13 +82,17 @@ def word_tokens(processor: Any, sample: Sample, word: str) -> NDArray[np.intp]:
     return span_tokens(np.stack([ends - [len(piece) for piece in pieces], ends], axis=1), start, start + len(word))
 
 
-def side_by_side(pictures: Sequence[Image.Image], gap: int = 6) -> Image.Image:
-    """Pictures in a row on white."""
-    height = max(picture.height for picture in pictures)
-    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
-    strip = Image.new("RGB", (width, height), "white")
-    x = 0
-    for picture in pictures:
-        strip.paste(picture, (x, (height - picture.height) // 2))
-        x += picture.width + gap
+def side_by_side(pictures: Mapping[str, Image.Image], gap: int = 8) -> Image.Image:
+    """Pictures in a row on white, each under its caption."""
+    font = ImageFont.load_default(14)
+    column = max(150, *(picture.width for picture in pictures.values()))
+    height = max(picture.height for picture in pictures.values())
+    strip = Image.new("RGB", (len(pictures) * (column + gap) - gap, _CAPTION + height), "white")
+    draw = ImageDraw.Draw(strip)
+    for i, (caption, picture) in enumerate(pictures.items()):
+        x = i * (column + gap)
+        while len(caption) > 1 and draw.textlength(caption, font) > column:
+            caption = caption[:-2] + "…"
+        draw.text((x, 3), caption, fill="black", font=font)
+        strip.paste(picture, (x, _CAPTION))
     return strip

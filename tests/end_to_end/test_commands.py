@@ -85,9 +85,9 @@ def test_both_models_start_alike_and_see_the_same_rows(demo):
 def test_train_takes_trl_flags(demo, scenes, tmp_path):
     arguments = [
         "train", "--model_name_or_path", str(demo / "models" / "baseline"), "--dataset_name", str(scenes),
-        "--output_dir", str(tmp_path / "trained"), "--vision_loss_weight", "0.2", "--max_steps", "2", "--bf16", "false", "--use_cpu",
-        "--report_to", "none", "--per_device_train_batch_size", "4", "--logging_steps", "1", "--eval_strategy", "steps",
-        "--eval_steps", "1",
+        "--output_dir", str(tmp_path / "trained"), "--vision_loss_weight", "0.2", "--max_steps", "2", "--bf16", "false",
+        "--use_cpu", "--report_to", "none", "--per_device_train_batch_size", "4", "--logging_steps", "1", "--eval_strategy",
+        "steps", "--eval_steps", "1",
     ]  # fmt: skip
     assert main(arguments) == 0
     AutoModelForImageTextToText.from_pretrained(tmp_path / "trained")

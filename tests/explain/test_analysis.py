@@ -124,7 +124,7 @@ def test_head_map_frames_the_best_head():
 
 def test_pictures_of_a_sample(model, processor, rows):
     sample = prepare(model, processor, rows[0])
-    assert evidence_strip(model, sample, 0, layer=0, head=0, side=80).size == (4 * 80 + 3 * 6, 80)
+    assert evidence_strip(model, sample, 0, layer=0, head=0, side=80).size == (4 * 150 + 3 * 8, 80 + 24)
     assert segments_picture(model, sample, list(sample.evidence), side=80).size == (80, 80)
     word = word_tokens(processor, sample, sample.evidence[0].expression.text)
     assert len(word) == 2

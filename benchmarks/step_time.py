@@ -1,0 +1,83 @@
+"""One optimizer step of FiVLTrainer against SFTTrainer's on the same batch. Aim: at most 1.05 times.
+
+Also the collators: FiVL's against TRL's own on the same rows.
+"""
+
+import tempfile
+from typing import Any
+
+import torch
+from datasets import Dataset
+from table import interleaved_medians, publish
+from trl import SFTConfig, SFTTrainer
+
+from fivl_hf import FiVLConfig, FiVLTrainer
+from fivl_hf.scene_model import scene_model, scene_processor
+from fivl_hf.scenes import scene_rows
+from fivl_hf.schema import FEATURES
+
+BATCH = 32
+
+
+def trainers(hidden: int, folder: str) -> tuple[Any, Any]:
+    """An SFTTrainer and a FiVLTrainer of the same small LLaVA on the same rows."""
+    processor = scene_processor()
+    data = Dataset.from_list(list(scene_rows("train", 2 * BATCH)), features=FEATURES)
+    options = {
+        "output_dir": folder,
+        "per_device_train_batch_size": BATCH,
+        "bf16": False,
+        "use_cpu": True,
+        "activation_checkpointing": False,
+        "report_to": "none",
+        "max_length": None,
+        "dataloader_pin_memory": False,
+    }
+    sizes = {"hidden_size": hidden, "heads": 4}
+    common = {"train_dataset": data, "processing_class": processor}
+    return (
+        SFTTrainer(scene_model(processor, **sizes), SFTConfig(**options), **common),
+        FiVLTrainer(scene_model(processor, **sizes), FiVLConfig(**options), **common),
+    )
+
+
+def step(trainer: Any, batch: dict[str, torch.Tensor]) -> None:
+    """Forward, backward and update on one batch, as the training loop does them."""
+    trainer.current_gradient_accumulation_steps = 1
+    items = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
+    trainer.training_step(trainer.model, dict(batch), items)
+    trainer.optimizer.step()
+    trainer.model.zero_grad()
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rows = []
+    for hidden in (96, 256):
+        with tempfile.TemporaryDirectory() as folder:
+            sft, fivl = trainers(hidden, folder)
+            for trainer in (sft, fivl):
+                trainer.create_optimizer_and_scheduler(100)
+                trainer.model.train()
+            batch = next(iter(fivl.get_train_dataloader()))
+            plain = {k: v for k, v in batch.items() if k != "vision_labels"}
+            steps = interleaved_medians(
+                {"sft": lambda a=sft, b=plain: step(a, b), "fivl": lambda a=fivl, b=batch: step(a, b)}, repeats=15
+            )
+            examples = [fivl.train_dataset[i] for i in range(BATCH)]
+            collation = interleaved_medians(
+                {
+                    "sft": lambda a=sft, e=examples: a.data_collator([dict(x) for x in e]),
+                    "fivl": lambda a=fivl, e=examples: a.data_collator([dict(x) for x in e]),
+                },
+                repeats=15,
+            )
+        for what, t in ((f"step, hidden {hidden}", steps), ("collation", collation)):
+            ratio = t["fivl"] / t["sft"]
+            rows.append({"what": what, "sft_ms": 1e3 * t["sft"], "fivl_ms": 1e3 * t["fivl"], "ratio": ratio})
+    title = f"FiVLTrainer against SFTTrainer, batch {BATCH}, one thread (aim for the steps: ratio ≤ 1.05)"
+    publish("step_time", title, rows)
+
+
+if __name__ == "__main__":
+    main()
