@@ -21,11 +21,11 @@ CHAT_TEMPLATE = (
 
 def scene_processor() -> Any:
     """A :class:`~transformers.LlavaProcessor` that knows every word a scene's conversation can hold."""
-    from transformers import CLIPImageProcessor, LlavaProcessor
+    from transformers import CLIPImageProcessorPil, LlavaProcessor
 
     side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     return LlavaProcessor(
-        image_processor=CLIPImageProcessor(size={"shortest_edge": IMAGE_SIZE}, crop_size=side),
+        image_processor=CLIPImageProcessorPil(size={"shortest_edge": IMAGE_SIZE}, crop_size=side),
         tokenizer=_tokenizer(),
         patch_size=PATCH_SIZE,
         vision_feature_select_strategy="default",

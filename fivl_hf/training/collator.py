@@ -117,7 +117,9 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         """(P,) keyword ids for the visual tokens of all of one row's images."""
         boxes = [self._token_boxes(picture.size) for picture in pictures]
         counts = [len(b) for b in boxes]
-        expressions = row["key_expressions"] or []
+        expressions, masks = row["key_expressions"] or [], row["masks"] or []
+        if len(masks) != len(expressions):
+            raise ValueError(f"row {row['id']!r}: {len(expressions)} key expressions, but {len(masks)} masks")
         cover = np.zeros((len(expressions), sum(counts)))
         visible = np.zeros(cover.shape, dtype=bool)
         starts = np.concatenate([[0], np.cumsum(counts)])
@@ -127,7 +129,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             mine = np.flatnonzero((image_of == i) & (ids != IGNORE))
             if len(mine):
                 part = np.ix_(mine, np.arange(starts[i], starts[i + 1]))
-                cover[part] = coverage(np.stack([decode_mask(row["masks"][k]) for k in mine]), here)
+                cover[part] = coverage(np.stack([_mask(row, k, pictures[i]) for k in mine]), here)
                 visible[part] = np.isfinite(here[:, 0])
         return vision_targets(
             cover,
@@ -160,6 +162,18 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         if size not in self._boxes:
             self._boxes[size] = token_boxes(self.processor, size)
         return self._boxes[size]
+
+
+def _mask(row: Mapping[str, Any], k: int, picture: Image.Image) -> np.ndarray:
+    """One of the row's masks, (H, W) bool; an error names the row."""
+    try:
+        mask = decode_mask(row["masks"][k])
+    except ImageError as error:
+        raise ImageError(f"row {row['id']!r}: masks[{k}]: {error}") from error
+    if mask.shape != (picture.height, picture.width):
+        size = f"{picture.width}x{picture.height}"
+        raise ValueError(f"row {row['id']!r}: masks[{k}] is {mask.shape[1]}x{mask.shape[0]}, its image {size}")
+    return mask
 
 
 def _images(example: Mapping[str, Any]) -> list[Image.Image]:

@@ -83,12 +83,13 @@ def test_both_models_start_alike_and_see_the_same_rows(demo):
 
 
 def test_train_takes_trl_flags(demo, scenes, tmp_path):
-    arguments = [
-        "train", "--model_name_or_path", str(demo / "models" / "baseline"), "--dataset_name", str(scenes),
-        "--output_dir", str(tmp_path / "trained"), "--vision_loss_weight", "0.2", "--max_steps", "2", "--bf16", "false",
-        "--use_cpu", "--report_to", "none", "--per_device_train_batch_size", "4", "--logging_steps", "1", "--eval_strategy",
-        "steps", "--eval_steps", "1",
-    ]  # fmt: skip
+    options = (
+        f"--model_name_or_path {demo / 'models' / 'baseline'} --dataset_name {scenes} "
+        f"--output_dir {tmp_path / 'trained'} --vision_loss_weight 0.2 --max_steps 2 "
+        "--per_device_train_batch_size 4 --bf16 false --use_cpu --report_to none --logging_steps 1 "
+        "--eval_strategy steps --eval_steps 1"
+    )
+    arguments = ["train", *options.split()]
     assert main(arguments) == 0
     AutoModelForImageTextToText.from_pretrained(tmp_path / "trained")
     state = json.loads((tmp_path / "trained" / "checkpoint-2" / "trainer_state.json").read_text())

@@ -1,4 +1,5 @@
 import copy
+import io
 
 import numpy as np
 import pytest
@@ -111,6 +112,15 @@ def test_an_unreadable_image_names_the_row(make, dataset):
         make()([row])
 
 
+def test_a_mask_of_another_size_names_the_row(make, dataset):
+    small = Image.open(io.BytesIO(encode_mask(np.ones((5, 7), dtype=bool))))
+    row = {**dataset[0], "id": "bad-8", "masks": [small] * len(dataset[0]["masks"])}
+    with pytest.raises(ValueError, match=r"row 'bad-8': masks\[0\] is 7x5, its image 40x40"):
+        make()([row])
+    with pytest.raises(ValueError, match=r"row 'bad-8': 2 key expressions, but 0 masks"):
+        make()([{**row, "masks": []}])
+
+
 def test_random_keywords_differ_by_epoch_and_by_nothing_else(make, processor, dataset):
     row = copy.deepcopy(dataset[0])
     row["key_expressions"][0]["keywords"] = ["circle", "square", "ring", "cross"]
@@ -140,7 +150,7 @@ def test_head_keyword_and_missing_keywords(make, processor, dataset):
 
 
 def test_large_masks_supervise_nothing(make, dataset):
-    everything = Image.open(__import__("io").BytesIO(encode_mask(np.ones((40, 40), dtype=bool))))
+    everything = Image.open(io.BytesIO(encode_mask(np.ones((40, 40), dtype=bool))))
     row = {**dataset[0], "key_expressions": dataset[0]["key_expressions"][:1], "masks": [everything]}
     assert (make()([dict(row)])["vision_labels"] == -100).all()
     allowed = make(options=VisionModelingOptions(max_coverage=1.0))([dict(row)])
