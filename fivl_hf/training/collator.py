@@ -129,7 +129,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             mine = np.flatnonzero((image_of == i) & (ids != IGNORE))
             if len(mine):
                 part = np.ix_(mine, np.arange(starts[i], starts[i + 1]))
-                cover[part] = coverage(np.stack([_mask(row, k, pictures[i]) for k in mine]), here)
+                cover[part] = coverage(np.stack([_mask(row, int(k), pictures[i]) for k in mine]), here)
                 visible[part] = np.isfinite(here[:, 0])
         return vision_targets(
             cover,

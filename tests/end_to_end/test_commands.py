@@ -8,18 +8,9 @@ from datasets import load_dataset
 from transformers import AutoModelForImageTextToText
 
 from fivl_hf.cli import main
-from fivl_hf.demo import DemoSettings, run_demo
+from fivl_hf.demo import run_demo
 from fivl_hf.scenes import scene_rows
 from fivl_hf.storage import write_dataset
-
-SMALL = DemoSettings(seed=1, steps=3, train_rows=40, validation_rows=6, test_rows=8, batch_size=8)
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    output = tmp_path_factory.mktemp("demo") / "out"
-    run_demo(output, SMALL)
-    return output
 
 
 @pytest.fixture(scope="module")
@@ -60,18 +51,18 @@ def test_report_is_self_contained(demo):
     assert 'name="viewport"' in page
 
 
-def test_demo_again_reuses_what_is_finished(demo, capsys):
+def test_demo_again_reuses_what_is_finished(demo, small_settings, capsys):
     marks = {path: path.stat().st_mtime_ns for path in demo.rglob("demo_stage.json")}
     assert len(marks) == 5
-    run_demo(demo, SMALL)
+    run_demo(demo, small_settings)
     assert {path: path.stat().st_mtime_ns for path in demo.rglob("demo_stage.json")} == marks
     assert capsys.readouterr().out.count("reused") == 3
 
 
-def test_demo_repairs_a_stage_that_was_cut_short(demo):
+def test_demo_repairs_a_stage_that_was_cut_short(demo, small_settings):
     (demo / "measurements" / "fivl" / "demo_stage.json").unlink()
     (demo / "measurements" / "fivl" / "answers.jsonl").unlink()
-    run_demo(demo, SMALL)
+    run_demo(demo, small_settings)
     assert (demo / "measurements" / "fivl" / "answers.jsonl").exists()
 
 

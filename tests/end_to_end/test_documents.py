@@ -1,0 +1,95 @@
+"""What the documents show runs as it is pasted, and what is installed is complete."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+METRIC_CARDS = sorted((ROOT / "metrics").glob("*/README.md"))
+
+
+def run(command, cwd, **environment):
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_readme_snippets_run_as_pasted(demo, number):
+    """From the repository's folder, with the demo's results in it."""
+    place = demo.parent
+    for name in ("metrics", "fivl_hf"):
+        if not (place / name).exists():
+            (place / name).symlink_to(ROOT / name)
+    out = run([sys.executable, "-c", SNIPPETS[number]], place)
+    assert out.strip()
+
+
+@pytest.mark.parametrize("card", METRIC_CARDS, ids=lambda path: path.parent.name)
+def test_metric_cards_run_as_pasted(card):
+    (snippet,) = re.findall(r"```python\n(.*?)```", card.read_text(), re.DOTALL)
+    promised = re.search(r"# (.*)\Z", snippet.strip()).group(1)
+    name = re.search(r"load\(\"metrics/(\w+)\"\)", snippet).group(1)
+    code = snippet.replace("import evaluate\n", "import evaluate, json\n")
+    variable = re.search(r"^(\w+) = evaluate", snippet, re.MULTILINE).group(1)
+    code = re.sub(rf"^{variable}\.compute", f"_r = {variable}.compute", code, flags=re.MULTILINE)
+    result = json.loads(run([sys.executable, "-c", code + "\nprint(json.dumps(_r))"], ROOT).splitlines()[-1])
+    for key, value in result.items():
+        assert key in promised or key == "reason", f"{name}: {key} is not described"
+        if isinstance(value, int | float):
+            assert f"{key} {value}" in promised
+
+
+@pytest.mark.parametrize("script", ["sft_to_fivl.py", "plain_trainer.py"])
+def test_training_examples_run(demo, tmp_path, script):
+    arguments = ["--model", demo / "models" / "baseline", "--dataset", demo / "fivl", "--output", tmp_path / "out"]
+    run([sys.executable, ROOT / "examples" / script, *arguments, "--max-steps", "2", "--cpu"], tmp_path)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["architectures"] == ["LlavaForConditionalGeneration"]
+    assert (tmp_path / "out" / "tokenizer.json").exists()
+
+
+def test_measuring_example_runs(demo, tmp_path):
+    script = ROOT / "examples" / "measure_reliance.py"
+    out = run([sys.executable, script, "--model", demo / "models" / "fivl", "--dataset", demo / "fivl"], tmp_path)
+    assert "visual_reliance_score" in out
+    assert "'layer'" in out
+
+
+def test_examples_are_short():
+    for script in (ROOT / "examples").glob("*.py"):
+        assert len(script.read_text().splitlines()) <= 80
+
+
+def test_a_plain_install_is_complete(tmp_path):
+    """A wheel unpacked elsewhere holds the metrics, the builders and the report's page."""
+    source = tmp_path / "source"
+    skipped = shutil.ignore_patterns(".git", ".venv*", "demo", "build", "*.egg-info", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, source, ignore=skipped)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
+    run([*build, tmp_path, source], tmp_path)
+    (wheel,) = tmp_path.glob("fivl_hf-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = (
+        "import fivl_hf, fivl_hf.report; from fivl_hf.evaluation.metrics import metric_folders\n"
+        "from fivl_hf.dataset_builders.fivl_scenes.fivl_scenes import FivlScenes\n"
+        "from importlib.resources import files\n"
+        "assert (files('fivl_hf') / 'report.html.jinja').is_file()\n"
+        "metric = fivl_hf.load_metric('visual_reliance_score')\n"
+        "result = metric.compute(predictions=['a'], masked_predictions=['b'], references=[['a']])\n"
+        "print(fivl_hf.__file__, sorted(metric_folders()), result['visual_reliance_score'])\n"
+    )
+    out = run([sys.executable, "-c", code], tmp_path, PYTHONPATH=str(tmp_path / "site"))
+    assert str(tmp_path / "site") in out
+    assert "['head_alignment', 'vision_segmentation', 'visual_reliance_score'] 1.0" in out
