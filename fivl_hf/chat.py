@@ -7,7 +7,6 @@ from a dummy conversation; then each answer is found in the rendered text.
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -86,6 +85,7 @@ def encode(
     *,
     prompt: bool = False,
     template: str | None = None,
+    add_special_tokens: bool | None = None,
     **processor_kwargs: Any,
 ) -> Encoded:
     """Render and tokenize conversations once, keeping track of every answer.
@@ -95,6 +95,8 @@ def encode(
         images: the pictures of each conversation, in placeholder order.
         prompt: end with the header of the answer to come, as for generation.
         template: chat template to use in place of the processor's own.
+        add_special_tokens: whether the tokenizer adds its own (a BOS token, say); by default, as in transformers'
+            ``apply_chat_template``, unless the template writes the BOS token itself. TRL trains without.
         processor_kwargs: passed to the processor (padding, truncation, max_length, ...).
 
     Raises:
@@ -104,11 +106,14 @@ def encode(
     spans = [
         find_answers(processor, messages, text, template) for messages, text in zip(conversations, texts, strict=True)
     ]
+    if add_special_tokens is None:
+        bos = processor.tokenizer.bos_token
+        add_special_tokens = bos is None or not texts[0].startswith(bos)
     inputs = processor(
         text=texts,
         images=[list(pictures) for pictures in images] if any(map(len, images)) else None,
         return_tensors="pt",
-        add_special_tokens=False,
+        add_special_tokens=add_special_tokens,
         return_offsets_mapping=True,
         return_text_replacement_offsets=True,
         **processor_kwargs,
@@ -155,7 +160,7 @@ def find_answers(processor: Any, messages: Sequence[Message], text: str, templat
     Raises:
         ChatTemplateError: the template changes an answer's text, so that it cannot be found.
     """
-    form = _turn_format(_TemplateKey(processor, template or processor.chat_template))
+    form = _turn_format(processor, template)
     spans, cursor = [], 0
     for message in messages:
         content = message_text(message)
@@ -196,27 +201,26 @@ def message_text(message: Message) -> str:
     return "".join(block["text"] for block in content if block["type"] == "text")
 
 
-class _TemplateKey:
-    """A processor and template as one cache key: a processor is not hashable, its identity and template are."""
-
-    def __init__(self, processor: Any, template: Any) -> None:
-        self.processor = processor
-        self.template = template["default"] if isinstance(template, dict) else template
-
-    def __hash__(self) -> int:
-        return hash(self.template)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _TemplateKey) and self.template == other.template
+def _turn_format(processor: Any, template: str | None) -> _TurnFormat:
+    """How a chat template (the processor's own if None) writes an answer, learnt from a dummy turn once."""
+    template = processor.chat_template if template is None else template
+    # Templates write special tokens by name, so the same template may write something else for another tokenizer.
+    key = repr((template, sorted(processor.tokenizer.special_tokens_map.items())))
+    if key not in _TURN_FORMATS:
+        _TURN_FORMATS[key] = _learn_turn_format(processor, template)
+    return _TURN_FORMATS[key]
 
 
-@lru_cache(maxsize=16)
-def _turn_format(key: _TemplateKey) -> _TurnFormat:
+_TURN_FORMATS: dict[str, _TurnFormat] = {}
+
+
+def _learn_turn_format(processor: Any, template: Any) -> _TurnFormat:
+    template = template["default"] if isinstance(template, dict) else template
     question = as_blocks([{"role": "user", "content": _QUESTION}], 0)
     answered = question + as_blocks([{"role": "assistant", "content": _ANSWER}], 0)
-    bare = render(key.processor, question, template=key.template)
-    prompt = render(key.processor, question, prompt=True, template=key.template)
-    whole = render(key.processor, answered, template=key.template)
+    bare = render(processor, question, template=template)
+    prompt = render(processor, question, prompt=True, template=template)
+    whole = render(processor, answered, template=template)
     before, _, close = whole.partition(_ANSWER)
     if before.startswith(prompt):
         header = prompt[len(bare) :] if prompt.startswith(bare) else prompt[prompt.find(_QUESTION) + len(_QUESTION) :]
@@ -227,4 +231,4 @@ def _turn_format(key: _TemplateKey) -> _TurnFormat:
 
 def ends_turns(processor: Any) -> bool:
     """Whether the processor's chat template writes anything after an answer that a model could learn to stop at."""
-    return bool(_turn_format(_TemplateKey(processor, processor.chat_template)).close.strip())
+    return bool(_turn_format(processor, None).close.strip())

@@ -28,7 +28,7 @@ def _guarded(command: Any, *args: Any) -> int:
     """What the user can mend is one message, not a traceback."""
     try:
         command(*args)
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"fivl: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -43,7 +43,7 @@ def run_demo(output: Path, settings: DemoSettings) -> dict[str, Any]:
     """Run or finish the demo in ``output`` and return ``results.json``'s content.
 
     Raises:
-        RuntimeError: a training process failed.
+        ChildProcessError: a training process failed.
     """
     # Nothing the demo needs is on the Hub.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -152,7 +152,7 @@ def _train_together(output: Path, settings: DemoSettings, names: list[str]) -> N
             bar.close()
     failed = [name for name in names if not _is_done(output / "models" / name, settings)]
     if failed:
-        raise RuntimeError(f"training of {', '.join(failed)} failed; its messages are above")
+        raise ChildProcessError(f"training of {', '.join(failed)} failed; its messages are above")
 
 
 def _train_process(output: Path, settings: DemoSettings, name: str, threads: int, reports: Any) -> None:
@@ -185,14 +185,18 @@ def _train_process(output: Path, settings: DemoSettings, name: str, threads: int
 
 def _measure(folder: Path, settings: DemoSettings) -> None:
     """Reliance, heads and segmentation of one model; the best head is chosen on the validation scenes."""
+    import torch
+
     from fivl_hf.evaluation.runner import evaluate_reliance, write_answers
     from fivl_hf.explain.analysis import explain
     from fivl_hf.explain.runner import explanation_summary
     from fivl_hf.models import load_model
     from fivl_hf.storage import load_rows
 
+    # Single rows of so small a model gain nothing from threads, and on a busy machine wait for each other.
+    torch.set_num_threads(1)
     output, name = folder.parents[1], folder.name
-    model, processor = load_model(output / "models" / name)
+    model, processor = load_model(output / "models" / name, device="cpu")
     test = load_rows(output / "fivl", "test")
     reliance, answered = evaluate_reliance(
         model, processor, test, batch_size=100, max_new_tokens=16, seed=settings.seed

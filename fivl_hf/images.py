@@ -1,13 +1,18 @@
 """Opening pictures from whatever form a dataset holds them in, with errors that say what is wrong."""
 
 import io
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 __all__ = ["ImageError", "image_bytes", "open_image"]
+
+
+# Everything that Pillow's decoders are known to raise on bytes that are no picture.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, Image.DecompressionBombError)
 
 
 class ImageError(ValueError):
@@ -29,7 +34,9 @@ def open_image(value: Any, *, decode: bool = True) -> Image.Image:
         picture = Image.open(_file(value))
         if decode:
             picture.load()
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except ImageError:
+        raise
+    except _UNREADABLE as error:
         raise ImageError(f"an unreadable image ({error})") from error
     return picture
 

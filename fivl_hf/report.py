@@ -145,7 +145,7 @@ def _answer_cards(test: Any, measured: dict[str, Any], settings: DemoSettings) -
 
 def _segment_cards(output: Path, test: Any, results: dict[str, Any]) -> list[dict[str, Any]]:
     """The first test scenes: masks, and what each model's best head and image positions show."""
-    models = {name: load_model(output / "models" / name) for name in MODELS}
+    models = {name: load_model(output / "models" / name, device="cpu") for name in MODELS}
     cards = []
     for raw in test.select(range(min(4, len(test)))):
         samples = {name: prepare(*models[name], raw) for name in MODELS}

@@ -187,10 +187,15 @@ def _conversation_turns(messages: Iterable[Mapping[str, Any]], name: object) -> 
 def _benchmark_turns(row: Mapping[str, Any], name: object) -> tuple[Turn, ...]:
     if not isinstance(row["question"], str):
         raise RowError(name, "question", "a string", repr(row["question"]))
-    answers = list(row["answers"])
-    if not answers or not all(isinstance(answer, str) for answer in answers):
-        raise RowError(name, "answers", "at least one string", repr(answers))
-    return (Turn(row["question"], answers[0]),)
+    _check_strings(row["answers"], "answers", name)
+    if not row["answers"]:
+        raise RowError(name, "answers", "at least one string", "none")
+    return (Turn(row["question"], row["answers"][0]),)
+
+
+def _check_strings(value: Any, column: str, name: object) -> None:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise RowError(name, column, "a list of strings", repr(value))
 
 
 def _key_expression(
@@ -211,6 +216,9 @@ def _key_expression(
     if not isinstance(text, str) or not text.strip():
         raise RowError(name, f"{column}.text", "a non-empty string", repr(text))
     _check_span(start, end, text, turns[turn].answer, column, name)
+    _check_strings(raw["keywords"], f"{column}.keywords", name)
+    if not isinstance(raw["boxes"], list | tuple):
+        raise RowError(name, f"{column}.boxes", "a list of boxes", repr(raw["boxes"]))
     score = raw["score"]
     if score is not None and not (isinstance(score, int | float) and 0 <= score <= 1):
         raise RowError(name, f"{column}.score", "null or a number from 0 to 1", score)

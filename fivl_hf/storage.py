@@ -105,8 +105,12 @@ def _write_split(folder: Path, split: str, rows: Iterable[Mapping[str, Any]]) ->
 def _shards(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[pa.Table]]:
     """Tables of about a row group each, gathered into shards."""
     features, tables, batch, batch_bytes = None, [], [], 0
+    ids: set[str] = set()
     for row in rows:
         validate_row(row)
+        if row["id"] in ids:
+            raise RowError(row["id"], "id", "an id of its own", "one that an earlier row of the split has")
+        ids.add(row["id"])
         features = features or (BENCHMARK_FEATURES if "question" in row else FEATURES)
         batch.append(features.encode_example({column: row[column] for column in features}))
         batch_bytes += sum(len(picture["bytes"] or b"") for picture in (*row["images"], *row["masks"])) + 500

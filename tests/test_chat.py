@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 
 from fivl_hf.chat import ChatTemplateError, as_blocks, encode, ends_turns, find_answers, render
@@ -62,6 +64,37 @@ def test_offsets_follow_expanded_placeholders(processor, dataset):
         for span, answer in zip(encoded.answers[i], answers, strict=True):
             ids = encoded.inputs["input_ids"][i, span_tokens(encoded.offsets[i], span.start, span.end)]
             assert processor.tokenizer.decode(ids) == f" {answer}</s>"
+
+
+def test_the_bos_token_is_added_unless_the_template_writes_it(processor, dataset):
+    from tokenizers.processors import TemplateProcessing
+
+    with_bos = copy.deepcopy(processor)
+    tokenizer = with_bos.tokenizer
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
+    messages, images = [as_blocks(dataset[0]["messages"], 1)], [dataset[0]["images"]]
+
+    def leading(**options):
+        return (
+            encode(with_bos, messages, images, **options).inputs["input_ids"][0, :2] == tokenizer.bos_token_id
+        ).tolist()
+
+    assert leading() == [True, False]
+    assert leading(add_special_tokens=False) == [False, False]
+    assert leading(template="{{ bos_token }}" + processor.chat_template) == [True, False]
+
+
+def test_turn_formats_are_kept_per_tokenizer(processor):
+    template = "{% for m in messages %}{{ m['role'] }} {{ m['content'][0]['text'] }}{{ eos_token }}{% endfor %}"
+    other = copy.deepcopy(processor)
+    other.tokenizer.eos_token = "<pad>"
+    messages = as_blocks([{"role": "user", "content": "q"}, {"role": "assistant", "content": "dog"}], 0)
+    for which, mark in ((processor, "</s>"), (other, "<pad>")):
+        text = render(which, messages, template=template)
+        (span,) = find_answers(which, messages, text, template)
+        assert text[span.text_start : span.end] == "dog" + mark
 
 
 def test_images_go_before_the_first_user_text():

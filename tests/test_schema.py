@@ -89,6 +89,10 @@ BAD = [
     (("messages", 1, "role"), "user", r"messages'.*user and assistant in turn"),
     (("messages", 1, "content"), None, r"messages\[1\]'.*text as content"),
     (("id",), "", r"id'.*non-empty"),
+    (("key_expressions", 0, "keywords"), None, r"keywords'.*list of strings, found None"),
+    (("key_expressions", 0, "keywords"), [3], r"keywords'.*list of strings"),
+    (("key_expressions", 0, "boxes"), None, r"boxes'.*list of boxes"),
+    (("key_expressions", 0, "boxes"), [[1, 2, 3]], r"boxes\[0\]'.*four finite"),
 ]
 
 
@@ -131,6 +135,11 @@ def test_a_bad_row_leaves_no_folder(row, tmp_path):
     with pytest.raises(RowError):
         write_dataset(tmp_path / "set", {"train": [row, change(row, ("masks",), [])]}, title="T", description="D")
     assert not list(tmp_path.iterdir())
+
+
+def test_ids_are_unique_within_a_split(row, tmp_path):
+    with pytest.raises(RowError, match="row 'a1': column 'id'.*earlier row"):
+        write_dataset(tmp_path / "set", {"train": [row, row]}, title="T", description="D")
 
 
 def test_row_groups_stay_small(row, tmp_path, monkeypatch):

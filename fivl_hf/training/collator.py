@@ -31,6 +31,10 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
     An expression labels its patches also when ``max_length`` cut off the answer it stands in: what a patch shows
     does not depend on the text after it.
 
+    Attributes:
+        epoch: what the draw of random keywords depends on, beside seed and row; the trainer keeps it. Persistent
+            data-loader workers (``dataloader_persistent_workers``) do not hear of a new one.
+
     Args:
         image_token_id: id of the visual tokens in ``input_ids``, from the model's config.
         options: how key expressions become targets.
@@ -76,6 +80,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             [as_blocks(example["messages"], len(pictures)) for example, pictures in zip(examples, images, strict=True)],
             images,
             template=self.chat_template,
+            add_special_tokens=False,
             padding=True,
             padding_side="right",
             pad_to_multiple_of=self.pad_to_multiple_of,

@@ -50,6 +50,7 @@ def train_on_scenes(
         adam_beta2=0.99,
         max_length=None,
         bf16=False,
+        use_cpu=True,  # too small to gain from an accelerator, and the same everywhere
         activation_checkpointing=False,
         logging_steps=max(1, steps // 40),
         save_strategy="no",

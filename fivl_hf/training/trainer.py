@@ -138,7 +138,7 @@ class FiVLTrainer(SFTTrainer):
                 fused.vision_correct.sum(),
                 (input_ids == self._image_token_id).sum(),
             ]
-        ).double()
+        ).float()
         earlier = self._sums[mode]
         self._sums[mode] = sums if earlier is None else earlier + sums
 
