@@ -4,7 +4,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-__all__ = ["load_metric", "metric_folders"]
+__all__ = ["CITATION", "load_metric", "metric_folders"]
+
+CITATION = """\
+@article{aflalo2024fivl, title={FiVL: A Framework for Improved Vision-Language Alignment through the Lens of Training,
+Evaluation and Explainability}, author={Aflalo, Estelle and others}, journal={arXiv:2412.14672}, year={2024}}
+"""
 
 
 def metric_folders() -> dict[str, Path]:

@@ -4,6 +4,7 @@ import datasets
 import evaluate
 import numpy as np
 
+from fivl_hf.evaluation.metrics import CITATION
 from fivl_hf.explain.alignment import align, summary
 
 _DESCRIPTION = """\
@@ -23,11 +24,6 @@ Returns:
     n (samples that count; those with constant coverage do not).
 """
 
-_CITATION = """\
-@article{aflalo2024fivl, title={FiVL: A Framework for Improved Vision-Language Alignment through the Lens of Training,
-Evaluation and Explainability}, author={Aflalo, Estelle and others}, journal={arXiv:2412.14672}, year={2024}}
-"""
-
 
 class HeadAlignment(evaluate.Metric):
     """Alignment from attention arrays; the mathematics is in :mod:`fivl_hf.explain.alignment`."""
@@ -36,7 +32,7 @@ class HeadAlignment(evaluate.Metric):
         attention = datasets.Sequence(datasets.Sequence(datasets.Sequence(datasets.Value("float32"))))
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
-            citation=_CITATION,
+            citation=CITATION,
             inputs_description=_INPUTS,
             features=datasets.Features(
                 {"predictions": attention, "references": datasets.Sequence(datasets.Value("float32"))}

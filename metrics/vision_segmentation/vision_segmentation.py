@@ -3,6 +3,7 @@
 import datasets
 import evaluate
 
+from fivl_hf.evaluation.metrics import CITATION
 from fivl_hf.explain.segmentation import segmentation_scores
 
 _DESCRIPTION = """\
@@ -21,11 +22,6 @@ Returns:
     tokens_per_sample (different tokens predicted), skipped (samples whose mask covers no token).
 """
 
-_CITATION = """\
-@article{aflalo2024fivl, title={FiVL: A Framework for Improved Vision-Language Alignment through the Lens of Training,
-Evaluation and Explainability}, author={Aflalo, Estelle and others}, journal={arXiv:2412.14672}, year={2024}}
-"""
-
 
 class VisionSegmentation(evaluate.Metric):
     """IoU from predicted ids; the mathematics is in :mod:`fivl_hf.explain.segmentation`."""
@@ -33,7 +29,7 @@ class VisionSegmentation(evaluate.Metric):
     def _info(self):
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
-            citation=_CITATION,
+            citation=CITATION,
             inputs_description=_INPUTS,
             features=datasets.Features(
                 {

@@ -3,6 +3,7 @@
 import datasets
 import evaluate
 
+from fivl_hf.evaluation.metrics import CITATION
 from fivl_hf.evaluation.reliance import reliance_of_answers
 
 _DESCRIPTION = """\
@@ -24,11 +25,6 @@ Returns:
     when the score is undefined. Answers are compared after case folding and removal of outer punctuation.
 """
 
-_CITATION = """\
-@article{aflalo2024fivl, title={FiVL: A Framework for Improved Vision-Language Alignment through the Lens of Training,
-Evaluation and Explainability}, author={Aflalo, Estelle and others}, journal={arXiv:2412.14672}, year={2024}}
-"""
-
 
 class VisualRelianceScore(evaluate.Metric):
     """VRS from answers; the mathematics is in :mod:`fivl_hf.evaluation.reliance`."""
@@ -36,7 +32,7 @@ class VisualRelianceScore(evaluate.Metric):
     def _info(self):
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
-            citation=_CITATION,
+            citation=CITATION,
             inputs_description=_INPUTS,
             features=datasets.Features(
                 {
