@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
-__all__ = ["ImageError", "image_bytes", "open_image"]
+__all__ = ["ImageError", "encoded_bytes", "image_bytes", "open_image"]
 
 
 # Everything that Pillow's decoders are known to raise on bytes that are no picture.
@@ -19,11 +19,11 @@ class ImageError(ValueError):
     """Bytes or a path that hold no readable picture."""
 
 
-def open_image(value: Any, *, decode: bool = True) -> Image.Image:
+def open_image(value: Any) -> Image.Image:
     """Open a picture given as a PIL image, bytes, a path, or ``datasets``' ``{"bytes", "path"}``.
 
-    Args:
-        decode: decode the pixels now, so that a truncated file is found here rather than later.
+    The pixels are decoded now, so that a truncated file is found here rather than later. A camera's EXIF orientation
+    is applied, as ``datasets`` does when it decodes: sizes and boxes are those of the upright picture.
 
     Raises:
         ImageError: missing, not a picture, truncated, or over Pillow's decompression-bomb limit.
@@ -31,14 +31,13 @@ def open_image(value: Any, *, decode: bool = True) -> Image.Image:
     if isinstance(value, Image.Image):
         return value
     try:
-        picture = Image.open(_file(value))
-        if decode:
+        with Image.open(_file(value)) as picture:
             picture.load()
+            return ImageOps.exif_transpose(picture)
     except ImageError:
         raise
     except _UNREADABLE as error:
         raise ImageError(f"an unreadable image ({error})") from error
-    return picture
 
 
 def image_bytes(picture: Image.Image, format: str = "PNG", **options: Any) -> bytes:
@@ -46,6 +45,21 @@ def image_bytes(picture: Image.Image, format: str = "PNG", **options: Any) -> by
     buffer = io.BytesIO()
     picture.save(buffer, format=format, **options)
     return buffer.getvalue()
+
+
+def encoded_bytes(value: Any) -> bytes:
+    """The encoded bytes of a picture in any form: as they are where there are any, PNG for a PIL image.
+
+    Raises:
+        ImageError: a path that cannot be read, or no picture at all.
+    """
+    if isinstance(value, Image.Image):
+        return image_bytes(value)
+    source = _file(value)
+    try:
+        return source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()
+    except OSError as error:
+        raise ImageError(f"an unreadable image ({error})") from error
 
 
 def _file(value: Any) -> Any:

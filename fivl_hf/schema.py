@@ -7,6 +7,7 @@ A benchmark row has ``question``, ``answers`` and ``category`` in place of ``mes
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from datasets import Features, Image, List, Value
@@ -120,14 +121,23 @@ class FiVLRow:
     category: str = ""
     system: str | None = None
 
+    def messages(self, turn: int | None = None) -> list[dict[str, str]]:
+        """The conversation in chat format: all of it, or up to and including the question of one turn."""
+        messages = [{"role": "system", "content": self.system}] if self.system else []
+        for each in self.turns[:turn]:
+            messages.append({"role": "user", "content": each.question})
+            messages.append({"role": "assistant", "content": each.answer})
+        if turn is not None:
+            messages.append({"role": "user", "content": self.turns[turn].question})
+        return messages
 
-def validate_row(row: Mapping[str, Any], *, name: object = None, decode: bool = True) -> FiVLRow:
+
+def validate_row(row: Mapping[str, Any], *, name: object = None) -> FiVLRow:
     """Check one row (conversation or benchmark) and return its dataclass view.
 
     Args:
         row: a raw row, as read from a dataset or about to be written.
         name: what to call the row in errors; its ``id`` if not given.
-        decode: decode every pixel, so that a truncated picture is found; False reads the headers only.
 
     Raises:
         RowError: naming the row, the column, what was expected and what was found.
@@ -140,7 +150,7 @@ def validate_row(row: Mapping[str, Any], *, name: object = None, decode: bool = 
     if not isinstance(row["id"], str) or not row["id"]:
         raise RowError(name, "id", "a non-empty string", repr(row["id"]))
 
-    sizes = tuple(_open(name, f"images[{i}]", image, decode).size for i, image in enumerate(row["images"]))
+    sizes = tuple(_open(name, f"images[{i}]", image).size for i, image in enumerate(row["images"]))
     if benchmark:
         turns, system = _benchmark_turns(row, name), None
     else:
@@ -149,7 +159,7 @@ def validate_row(row: Mapping[str, Any], *, name: object = None, decode: bool = 
         _key_expression(raw, f"key_expressions[{i}]", name, turns, sizes)
         for i, raw in enumerate(row["key_expressions"])
     )
-    _check_masks(row["masks"], expressions, sizes, name, decode)
+    _check_masks(row["masks"], expressions, sizes, name)
     return FiVLRow(
         id=row["id"],
         images=tuple(row["images"]),
@@ -164,9 +174,9 @@ def validate_row(row: Mapping[str, Any], *, name: object = None, decode: bool = 
     )
 
 
-def _open(name: object, column: str, value: Any, decode: bool) -> PILImage.Image:
+def _open(name: object, column: str, value: Any) -> PILImage.Image:
     try:
-        return open_image(value, decode=decode)
+        return open_image(value)
     except ImageError as error:
         raise RowError(name, column, "a readable image", error) from error
 
@@ -174,7 +184,7 @@ def _open(name: object, column: str, value: Any, decode: bool) -> PILImage.Image
 def _conversation_turns(messages: Iterable[Mapping[str, Any]], name: object) -> tuple[tuple[Turn, ...], str | None]:
     messages = list(messages)
     for i, message in enumerate(messages):
-        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
+        if not isinstance(message, Mapping) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
             raise RowError(name, f"messages[{i}]", "a role and a text as content", repr(message))
     system = messages.pop(0)["content"] if messages and messages[0]["role"] == "system" else None
     roles = [message["role"] for message in messages]
@@ -205,13 +215,18 @@ def _key_expression(
     turns: tuple[Turn, ...],
     sizes: tuple[tuple[int, int], ...],
 ) -> KeyExpression:
+    if not isinstance(raw, Mapping):
+        raise RowError(name, column, "a key expression's fields", repr(raw))
     for field in _KEY_EXPRESSION:
         if field not in raw:
             raise RowError(name, f"{column}.{field}", "a value", "none: the field is missing")
     turn, image, start, end, text = (raw[field] for field in ("turn", "image", "start", "end", "text"))
-    if not isinstance(turn, int) or not 0 <= turn < len(turns):
+    for field in ("turn", "image", "start", "end"):
+        if not isinstance(raw[field], Integral) or isinstance(raw[field], bool):
+            raise RowError(name, f"{column}.{field}", "a whole number", repr(raw[field]))
+    if not 0 <= turn < len(turns):
         raise RowError(name, f"{column}.turn", f"0 to {len(turns) - 1} (the row has {len(turns)} turns)", turn)
-    if not isinstance(image, int) or not 0 <= image < len(sizes):
+    if not 0 <= image < len(sizes):
         raise RowError(name, f"{column}.image", f"the index of one of {len(sizes)} images", image)
     if not isinstance(text, str) or not text.strip():
         raise RowError(name, f"{column}.text", "a non-empty string", repr(text))
@@ -220,17 +235,17 @@ def _key_expression(
     if not isinstance(raw["boxes"], list | tuple):
         raise RowError(name, f"{column}.boxes", "a list of boxes", repr(raw["boxes"]))
     score = raw["score"]
-    if score is not None and not (isinstance(score, int | float) and 0 <= score <= 1):
+    if score is not None and not (isinstance(score, Real) and 0 <= score <= 1):
         raise RowError(name, f"{column}.score", "null or a number from 0 to 1", score)
     return KeyExpression(
-        turn=turn,
+        turn=int(turn),
         text=text,
-        start=start,
-        end=end,
+        start=int(start),
+        end=int(end),
         keywords=tuple(raw["keywords"]),
         boxes=tuple(_check_box(box, f"{column}.boxes[{i}]", name, sizes[image]) for i, box in enumerate(raw["boxes"])),
         score=score,
-        image=image,
+        image=int(image),
     )
 
 
@@ -243,13 +258,12 @@ def _check_span(start: int, end: int, text: str, answer: str, column: str, name:
         raise RowError(name, f"{column}.start/end", f"the span of {text!r} in the answer {answer!r}", shown)
 
 
-def _check_box(
-    box: Iterable[float], column: str, name: object, size: tuple[int, int]
-) -> tuple[float, float, float, float]:
-    corners = tuple(float(value) for value in box)
+def _check_box(box: Any, column: str, name: object, size: tuple[int, int]) -> tuple[float, float, float, float]:
     width, height = size
-    if len(corners) != 4 or not all(map(math.isfinite, corners)):
-        raise RowError(name, column, "four finite numbers x0, y0, x1, y1", corners)
+    numbers = isinstance(box, list | tuple) and len(box) == 4 and all(isinstance(value, Real) for value in box)
+    if not numbers or not all(map(math.isfinite, box)):
+        raise RowError(name, column, "four finite numbers x0, y0, x1, y1", repr(box))
+    corners = tuple(float(value) for value in box)
     x0, y0, x1, y1 = corners
     inside = min(x0, y0) >= -_BOX_TOLERANCE and x1 <= width + _BOX_TOLERANCE and y1 <= height + _BOX_TOLERANCE
     if not (inside and x0 < x1 and y0 < y1):
@@ -258,16 +272,12 @@ def _check_box(
 
 
 def _check_masks(
-    masks: Any,
-    expressions: tuple[KeyExpression, ...],
-    sizes: tuple[tuple[int, int], ...],
-    name: object,
-    decode: bool,
+    masks: Any, expressions: tuple[KeyExpression, ...], sizes: tuple[tuple[int, int], ...], name: object
 ) -> None:
     if len(masks) != len(expressions):
         raise RowError(name, "masks", f"one mask per key expression ({len(expressions)})", f"{len(masks)} masks")
     for i, (mask, expression) in enumerate(zip(masks, expressions, strict=True)):
-        picture = _open(name, f"masks[{i}]", mask, decode)
+        picture = _open(name, f"masks[{i}]", mask)
         width, height = sizes[expression.image]
         if picture.size != (width, height):
             expected = f"the size of image {expression.image}, {width}x{height}"

@@ -4,11 +4,12 @@ import io
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from PIL import Image
 
+from fivl_hf.images import open_image
 from fivl_hf.masks import encode_mask
-from fivl_hf.schema import RowError, validate_row
+from fivl_hf.schema import FEATURES, RowError, validate_row
 from fivl_hf.storage import load_rows, write_dataset
 
 
@@ -89,6 +90,11 @@ BAD = [
     (("messages", 1, "role"), "user", r"messages'.*user and assistant in turn"),
     (("messages", 1, "content"), None, r"messages\[1\]'.*text as content"),
     (("id",), "", r"id'.*non-empty"),
+    (("messages", 1), {"content": "no role"}, r"messages\[1\]'.*a role and a text"),
+    (("key_expressions", 0), None, r"key_expressions\[0\]'.*fields, found None"),
+    (("key_expressions", 0, "start"), None, r"start'.*whole number, found None"),
+    (("key_expressions", 0, "image"), True, r"image'.*whole number, found True"),
+    (("key_expressions", 0, "boxes"), [["a", 1, 2, 3]], r"boxes\[0\]'.*four finite"),
     (("key_expressions", 0, "keywords"), None, r"keywords'.*list of strings, found None"),
     (("key_expressions", 0, "keywords"), [3], r"keywords'.*list of strings"),
     (("key_expressions", 0, "boxes"), None, r"boxes'.*list of boxes"),
@@ -101,6 +107,22 @@ def test_bad_input_names_row_and_column(row, path, value, message):
     with pytest.raises(RowError, match=message) as error:
         validate_row(change(row, path, value), name="row-7")
     assert "row 'row-7'" in str(error.value)
+
+
+def test_numpy_numbers_are_numbers(row):
+    changed = change(row, ("key_expressions", 0, "turn"), np.int64(0))
+    assert validate_row(change(changed, ("key_expressions", 0, "score"), np.float32(0.5))).key_expressions[0].turn == 0
+
+
+def test_a_turned_photograph_is_checked_upright(row):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held sideways
+    buffer = io.BytesIO()
+    Image.new("RGB", (6, 8)).save(buffer, "JPEG", exif=exif)
+    turned = change(row, ("images", 0), {"bytes": buffer.getvalue(), "path": None})
+    assert validate_row(turned).sizes == ((8, 6),)
+    decoded = Dataset.from_list([turned], features=FEATURES)[0]["images"][0]
+    assert decoded.size == open_image(turned["images"][0]).size
 
 
 @pytest.mark.parametrize("column", ["id", "images", "messages", "key_expressions", "masks", "source"])

@@ -65,21 +65,12 @@ def questions(rows: Iterable[Mapping[str, Any]], turns: str = "first") -> Iterat
             yield Question(
                 id=row.id if len(asked) == 1 else f"{row.id}#{i}",
                 images=row.images,
-                messages=_messages(row, i),
+                messages=tuple(row.messages(i)),
                 answers=row.answers or (turn.answer,),
                 sizes=row.sizes,
                 evidence=_evidence(row, i),
                 category=row.category or row.source,
             )
-
-
-def _messages(row: FiVLRow, turn: int) -> tuple[dict[str, str], ...]:
-    messages = [{"role": "system", "content": row.system}] if row.system else []
-    for earlier in row.turns[:turn]:
-        messages.append({"role": "user", "content": earlier.question})
-        messages.append({"role": "assistant", "content": earlier.answer})
-    messages.append({"role": "user", "content": row.turns[turn].question})
-    return tuple(messages)
 
 
 def _evidence(row: FiVLRow, turn: int) -> tuple[tuple[Box, ...], ...]:

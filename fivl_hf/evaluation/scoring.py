@@ -5,12 +5,17 @@ from collections.abc import Sequence
 
 __all__ = ["exact_match", "normalize_answer"]
 
-_EDGES = re.compile(r"^[\s\W_]+|[\s\W_]+$")
+_PUNCTUATION = r"[\s.,!?;:\"'“”‘’`]+"
+_EDGES = re.compile(f"^{_PUNCTUATION}|{_PUNCTUATION}$")
 
 
 def normalize_answer(text: str) -> str:
-    """Case folded, white space collapsed, punctuation at either end removed: ``" Yes. "`` and ``"yes"`` are one."""
-    return " ".join(_EDGES.sub("", text.casefold()).split())
+    """Case folded, white space collapsed, quotes and ``. , ! ? ; :`` at either end removed: " Yes. " is "yes".
+
+    Signs that carry meaning stay ("C++", "-5", "50%"); a text of nothing but punctuation stays as it is.
+    """
+    folded = " ".join(text.casefold().split())
+    return _EDGES.sub("", folded) or folded
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:

@@ -81,7 +81,7 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
             {"role": "user", "content": turn.question},
             {"role": "assistant", "content": turn.answer},
         ]
-    encoded = encode(processor, [as_blocks(messages, len(pictures))], [pictures])
+    encoded = encode(processor, [as_blocks(row.messages(), len(pictures))], [pictures])
     boxes = [token_boxes(processor, picture.size) for picture in pictures]
     positions = torch.nonzero(encoded.inputs["input_ids"][0] == model.config.image_token_id).flatten()
     if len(positions) != sum(map(len, boxes)):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlavaConfig, LlavaForConditionalGeneration
+from transformers import Cache, LlavaConfig, LlavaForConditionalGeneration
 from transformers.conversion_mapping import (
     get_checkpoint_conversion_mapping,
     register_checkpoint_conversion_mapping,
@@ -39,9 +39,20 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         config.vision_loss_weight = weight
         super().__init__(config)
 
+    # LLaVA's own parameters come first and by name: ``generate`` reads them, and positional callers count on them.
     def forward(
         self,
+        input_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        vision_feature_layer: int | list[int] | None = None,
+        vision_feature_select_strategy: str | None = None,
         labels: torch.Tensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        image_sizes: torch.Tensor | None = None,
         vision_labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Any,
@@ -54,12 +65,27 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
                 :class:`~fivl_hf.training.collator.FiVLCollator` makes them.
             num_items_in_batch: text targets of the whole optimizer step, as ``Trainer`` passes it. Trainer does not
                 count vision targets, so under gradient accumulation each micro-batch's mean vision loss counts by
-                its share of the text targets (:class:`~fivl_hf.FiVLTrainer` counts both).
-            kwargs: everything else that LLaVA takes.
+                its share of the text targets, and one without text for nothing
+                (:class:`~fivl_hf.FiVLTrainer` counts both).
+            All other parameters are LLaVA's.
         """
+        kwargs |= {
+            "input_ids": input_ids,
+            "pixel_values": pixel_values,
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "past_key_values": past_key_values,
+            "inputs_embeds": inputs_embeds,
+            "vision_feature_layer": vision_feature_layer,
+            "vision_feature_select_strategy": vision_feature_select_strategy,
+            "logits_to_keep": logits_to_keep,
+            "image_sizes": image_sizes,
+        }
         if vision_labels is None:
-            return super().forward(labels=labels, num_items_in_batch=num_items_in_batch, **kwargs)
-        outputs = super().forward(**kwargs)
+            if labels is not None:
+                kwargs |= {"labels": labels, "num_items_in_batch": num_items_in_batch}
+            return super().forward(**kwargs)
+        outputs = super().forward(**{**kwargs, "return_dict": True})
         if labels is None:
             labels = torch.full_like(vision_labels, IGNORE)
         outputs.loss = self._joint_loss(outputs.logits, labels, vision_labels, num_items_in_batch)
@@ -76,17 +102,23 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         text, vision = (_target_nll(logits, targets) for targets in (next_labels, vision_labels))
         counts = TaskCounts(text.numel(), vision.numel())
         loss = vision_modeling_loss(text, vision, counts, self.config.vision_loss_weight)
-        if num_items_in_batch is not None and text.numel():
+        if num_items_in_batch is not None:
             loss = loss * (text.numel() / num_items_in_batch)
         return loss
 
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | Path, *args: Any, **kwargs: Any
     ) -> Any:
-        """As in transformers, but the config names plain LLaVA as its architecture."""
+        """As in transformers, but the config names plain LLaVA as its architecture.
+
+        Raises:
+            ValueError: with ``push_to_hub=True``, which would upload before that; call ``model.push_to_hub``.
+        """
+        if kwargs.get("push_to_hub"):
+            raise ValueError("save_pretrained(push_to_hub=True) is not supported; call model.push_to_hub(name) instead")
         result = super().save_pretrained(save_directory, *args, **kwargs)
         path = Path(save_directory) / "config.json"
-        if path.exists():
+        if path.exists() and kwargs.get("is_main_process", True):
             config = json.loads(path.read_text(encoding="utf-8"))
             config["architectures"] = [LlavaForConditionalGeneration.__name__]
             path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

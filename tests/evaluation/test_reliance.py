@@ -67,6 +67,12 @@ def test_answers_by_hand():
     assert result["visual_reliance_score"] == 0.5
 
 
+@pytest.mark.parametrize(("a", "b"), [("C++", "C#"), ("-5", "5"), ("50%", "$50"), ("+", "-"), ("", "?")])
+def test_signs_with_meaning_are_kept(a, b):
+    assert exact_match(a, [b]) == 0.0
+    assert exact_match(a, [a]) == 1.0
+
+
 def test_different_lengths_are_refused():
     with pytest.raises(ValueError, match="one entry per question"):
         reliance_of_answers(["a"], ["a", "b"], [["a"]])
@@ -75,7 +81,7 @@ def test_different_lengths_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("text", "normal"), [(" Yes. ", "yes"), ("A  red\ncar!", "a red car"), ("...", ""), ("U.S.", "u.s")]
+    ("text", "normal"), [(" Yes. ", "yes"), ("A  red\ncar!", "a red car"), ("...", "..."), ("U.S.", "u.s")]
 )
 def test_normalisation(text, normal):
     assert normalize_answer(text) == normal

@@ -94,6 +94,20 @@ def test_plain_trainer_trains_it(fivl_model, trainer, dataset, tmp_path):
     assert losses[-1] < losses[0]
 
 
+def test_it_generates_and_takes_positions_as_llava_does(fivl_model, model, trainer):
+    batch = next(iter(trainer.get_train_dataloader()))
+    ids, pixels = batch["input_ids"][:1, :40], batch["pixel_values"][:1]
+    options = {"max_new_tokens": 4, "do_sample": False}
+    generated = fivl_model.generate(input_ids=ids, pixel_values=pixels, **options)
+    assert torch.equal(generated, model.generate(input_ids=ids, pixel_values=pixels, **options))
+    assert torch.equal(fivl_model(ids, pixels).logits, model(ids, pixels).logits)
+
+
+def test_pushing_while_saving_is_refused(fivl_model, tmp_path):
+    with pytest.raises(ValueError, match="model.push_to_hub"):
+        fivl_model.save_pretrained(tmp_path, push_to_hub=True)
+
+
 def weight_names(folder):
     with safe_open(folder / "model.safetensors", "pt") as file:
         return set(file.keys())
