@@ -10,6 +10,7 @@ from transformers import AutoProcessor, Trainer, TrainingArguments
 
 from fivl_hf import FiVLLlavaForConditionalGeneration
 from fivl_hf.training.collator import FiVLCollator
+from fivl_hf.training.trainer import EpochTeller
 
 
 def main() -> None:
@@ -23,6 +24,7 @@ def main() -> None:
 
     model = FiVLLlavaForConditionalGeneration.from_pretrained(options.model, vision_loss_weight=0.1)
     processor = AutoProcessor.from_pretrained(options.model)
+    collator = FiVLCollator(processor=processor, image_token_id=model.config.image_token_id, answers_only=True)
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
@@ -34,7 +36,8 @@ def main() -> None:
             use_cpu=options.cpu,
             report_to="none",
         ),
-        data_collator=FiVLCollator(processor=processor, image_token_id=model.config.image_token_id, answers_only=True),
+        data_collator=collator,
+        callbacks=[EpochTeller(collator)],  # each epoch draws its own nouns
         train_dataset=load_dataset(options.dataset, split="train"),
         processing_class=processor,
     )

@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AnswerSpan", "ChatTemplateError", "Encoded", "as_blocks", "encode", "ends_turns", "render"]
+__all__ = [
+    "AnswerSpan",
+    "ChatTemplateError",
+    "Encoded",
+    "as_blocks",
+    "encode",
+    "ends_turns",
+    "find_answers",
+    "message_text",
+    "render",
+]
 
 _QUESTION, _ANSWER = "Zquestionz", "Zanswerz"
 
@@ -222,6 +232,8 @@ def _learn_turn_format(processor: Any, template: Any) -> _TurnFormat:
     prompt = render(processor, question, prompt=True, template=template)
     whole = render(processor, answered, template=template)
     before, _, close = whole.partition(_ANSWER)
+    # White space after the end-of-turn mark is no part of an answer, and may share a token with the next turn.
+    close = close.rstrip()
     if before.startswith(prompt):
         header = prompt[len(bare) :] if prompt.startswith(bare) else prompt[prompt.find(_QUESTION) + len(_QUESTION) :]
         return _TurnFormat(header, before[len(prompt) :], close)
@@ -231,4 +243,4 @@ def _learn_turn_format(processor: Any, template: Any) -> _TurnFormat:
 
 def ends_turns(processor: Any) -> bool:
     """Whether the processor's chat template writes anything after an answer that a model could learn to stop at."""
-    return bool(_turn_format(processor, None).close.strip())
+    return bool(_turn_format(processor, None).close)

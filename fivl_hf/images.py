@@ -1,6 +1,7 @@
 """Opening pictures from whatever form a dataset holds them in, with errors that say what is wrong."""
 
 import io
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ __all__ = ["ImageError", "encoded_bytes", "image_bytes", "open_image"]
 
 # Everything that Pillow's decoders are known to raise on bytes that are no picture.
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, Image.DecompressionBombError)
+_BUFFER = re.compile(r"<_io\.BytesIO[^>]*>")
 
 
 class ImageError(ValueError):
@@ -37,7 +39,7 @@ def open_image(value: Any) -> Image.Image:
     except ImageError:
         raise
     except _UNREADABLE as error:
-        raise ImageError(f"an unreadable image ({error})") from error
+        raise ImageError(f"an unreadable image ({_BUFFER.sub('its bytes', str(error))})") from error
 
 
 def image_bytes(picture: Image.Image, format: str = "PNG", **options: Any) -> bytes:
@@ -59,7 +61,7 @@ def encoded_bytes(value: Any) -> bytes:
     try:
         return source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()
     except OSError as error:
-        raise ImageError(f"an unreadable image ({error})") from error
+        raise ImageError(f"an unreadable image ({_BUFFER.sub('its bytes', str(error))})") from error
 
 
 def _file(value: Any) -> Any:

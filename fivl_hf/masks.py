@@ -12,7 +12,7 @@ from PIL import Image
 
 from fivl_hf.images import image_bytes, open_image
 
-__all__ = ["coverage", "decode_mask", "encode_mask", "mask_boxes", "mask_iou", "rasterize_boxes", "union"]
+__all__ = ["BoolArray", "coverage", "decode_mask", "encode_mask", "mask_boxes", "mask_iou", "rasterize_boxes", "union"]
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
@@ -29,12 +29,13 @@ def encode_mask(mask: ArrayLike) -> bytes:
 def decode_mask(value: Any) -> BoolArray:
     """A mask in any stored form (PNG bytes, path, ``{"bytes", "path"}``, PIL image) as a boolean (H, W) array.
 
-    Grey masks count as set from 128 up.
+    Grey masks count as set from 128 up; one of zeros and ones, as label tools write them, from 1 up.
     """
     picture = open_image(value)
     if picture.mode == "1":
         return np.asarray(picture)
-    return np.asarray(picture.convert("L")) >= 128
+    grey = np.asarray(picture.convert("L"))
+    return grey >= (128 if grey.max(initial=0) > 1 else 1)
 
 
 def mask_boxes(masks: ArrayLike) -> FloatArray:
@@ -59,6 +60,8 @@ def union(masks: Iterable[BoolArray]) -> BoolArray:
 def mask_iou(a: ArrayLike, b: ArrayLike) -> FloatArray:
     """Intersection over union of every pair: (A, H, W), (B, H, W) -> (A, B). Two empty masks have IoU 0."""
     left, right = _stack(a), _stack(b)
+    if left.shape[1:] != right.shape[1:]:
+        raise ValueError(f"masks must be of one size, got {left.shape[1:]} and {right.shape[1:]}")
     flat_left = left.reshape(len(left), -1).astype(np.float32)
     flat_right = right.reshape(len(right), -1).astype(np.float32)
     intersection = (flat_left @ flat_right.T).astype(np.float64)
@@ -81,9 +84,14 @@ def coverage(masks: ArrayLike, boxes: ArrayLike) -> FloatArray:
     A mask is taken as constant over each pixel and 0 outside the image, so boxes may lie between pixels. The
     integral over a box is four look-ups in the mask's summed-area table, whose bilinear interpolation is exact.
     Boxes with NaN or without area have coverage 0.
+
+    Raises:
+        ValueError: masks or boxes of another shape.
     """
     stack = _stack(masks)
-    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    corners = np.asarray(boxes, dtype=np.float64)
+    if corners.ndim != 2 or corners.shape[1] != 4:
+        raise ValueError(f"boxes must have shape (N, 4), got {corners.shape}")
     _, height, width = stack.shape
     # 32 bits count the pixels of any picture that Pillow opens.
     table = np.zeros((len(stack), height + 1, width + 1), dtype=np.int32)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-__all__ = ["load_model"]
+__all__ = ["image_token_id", "load_model"]
 
 
 def load_model(name: str | Path, *, device: str | None = None, dtype: str = "auto") -> tuple[Any, Any]:
@@ -27,3 +27,9 @@ def load_model(name: str | Path, *, device: str | None = None, dtype: str = "aut
         device = accelerator.type if accelerator else "cpu"
     model: Any = AutoModelForImageTextToText.from_pretrained(str(name), dtype=dtype)
     return model.to(device).eval(), AutoProcessor.from_pretrained(str(name))
+
+
+def image_token_id(config: Any) -> int:
+    """The id of visual tokens in ``input_ids`` as the model's code uses it; -1 for a model without."""
+    ids = (getattr(config, name, None) for name in ("image_token_id", "image_token_index"))
+    return next((token for token in ids if token is not None), -1)

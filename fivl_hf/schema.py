@@ -5,7 +5,7 @@ A benchmark row has ``question``, ``answers`` and ``category`` in place of ``mes
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -22,6 +22,8 @@ __all__ = [
     "KeyExpression",
     "RowError",
     "Turn",
+    "conversation_turns",
+    "validate_key_expressions",
     "validate_row",
 ]
 
@@ -154,11 +156,8 @@ def validate_row(row: Mapping[str, Any], *, name: object = None) -> FiVLRow:
     if benchmark:
         turns, system = _benchmark_turns(row, name), None
     else:
-        turns, system = _conversation_turns(row["messages"], name)
-    expressions = tuple(
-        _key_expression(raw, f"key_expressions[{i}]", name, turns, sizes)
-        for i, raw in enumerate(row["key_expressions"])
-    )
+        turns, system = conversation_turns(row["messages"], name)
+    expressions = validate_key_expressions(row["key_expressions"], turns, sizes, name)
     _check_masks(row["masks"], expressions, sizes, name)
     return FiVLRow(
         id=row["id"],
@@ -174,6 +173,22 @@ def validate_row(row: Mapping[str, Any], *, name: object = None) -> FiVLRow:
     )
 
 
+def validate_key_expressions(
+    raw: Iterable[Mapping[str, Any]], turns: Sequence[Turn] | None, sizes: Sequence[tuple[int, int]], name: object
+) -> tuple[KeyExpression, ...]:
+    """Check a row's key expressions against its turns and the sizes of its images.
+
+    Args:
+        turns: the question-answer pairs; None where a row's turns are not known (turn and span are then not checked).
+        sizes: (width, height) of each image.
+        name: what to call the row in errors.
+
+    Raises:
+        RowError: as :func:`validate_row`.
+    """
+    return tuple(_key_expression(item, f"key_expressions[{i}]", name, turns, sizes) for i, item in enumerate(raw))
+
+
 def _open(name: object, column: str, value: Any) -> PILImage.Image:
     try:
         return open_image(value)
@@ -181,7 +196,12 @@ def _open(name: object, column: str, value: Any) -> PILImage.Image:
         raise RowError(name, column, "a readable image", error) from error
 
 
-def _conversation_turns(messages: Iterable[Mapping[str, Any]], name: object) -> tuple[tuple[Turn, ...], str | None]:
+def conversation_turns(messages: Iterable[Mapping[str, Any]], name: object) -> tuple[tuple[Turn, ...], str | None]:
+    """The question-answer pairs of a conversation, and its system message.
+
+    Raises:
+        RowError: roles that do not take turns, or content that is not text.
+    """
     messages = list(messages)
     for i, message in enumerate(messages):
         if not isinstance(message, Mapping) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
@@ -209,11 +229,7 @@ def _check_strings(value: Any, column: str, name: object) -> None:
 
 
 def _key_expression(
-    raw: Mapping[str, Any],
-    column: str,
-    name: object,
-    turns: tuple[Turn, ...],
-    sizes: tuple[tuple[int, int], ...],
+    raw: Any, column: str, name: object, turns: Sequence[Turn] | None, sizes: Sequence[tuple[int, int]]
 ) -> KeyExpression:
     if not isinstance(raw, Mapping):
         raise RowError(name, column, "a key expression's fields", repr(raw))
@@ -224,18 +240,19 @@ def _key_expression(
     for field in ("turn", "image", "start", "end"):
         if not isinstance(raw[field], Integral) or isinstance(raw[field], bool):
             raise RowError(name, f"{column}.{field}", "a whole number", repr(raw[field]))
-    if not 0 <= turn < len(turns):
+    if turns is not None and not 0 <= turn < len(turns):
         raise RowError(name, f"{column}.turn", f"0 to {len(turns) - 1} (the row has {len(turns)} turns)", turn)
     if not 0 <= image < len(sizes):
         raise RowError(name, f"{column}.image", f"the index of one of {len(sizes)} images", image)
     if not isinstance(text, str) or not text.strip():
         raise RowError(name, f"{column}.text", "a non-empty string", repr(text))
-    _check_span(start, end, text, turns[turn].answer, column, name)
+    if turns is not None:
+        _check_span(start, end, text, turns[turn], column, name)
     _check_strings(raw["keywords"], f"{column}.keywords", name)
     if not isinstance(raw["boxes"], list | tuple):
         raise RowError(name, f"{column}.boxes", "a list of boxes", repr(raw["boxes"]))
     score = raw["score"]
-    if score is not None and not (isinstance(score, Real) and 0 <= score <= 1):
+    if score is not None and not (isinstance(score, Real) and 0 <= float(score) <= 1):
         raise RowError(name, f"{column}.score", "null or a number from 0 to 1", score)
     return KeyExpression(
         turn=int(turn),
@@ -244,13 +261,16 @@ def _key_expression(
         end=int(end),
         keywords=tuple(raw["keywords"]),
         boxes=tuple(_check_box(box, f"{column}.boxes[{i}]", name, sizes[image]) for i, box in enumerate(raw["boxes"])),
-        score=score,
+        score=None if score is None else float(score),
         image=int(image),
     )
 
 
-def _check_span(start: int, end: int, text: str, answer: str, column: str, name: object) -> None:
+def _check_span(start: int, end: int, text: str, turn: Turn, column: str, name: object) -> None:
+    answer = turn.answer
     if (start, end) == (-1, -1):
+        if text.casefold() not in f"{turn.question}\n{answer}".casefold():
+            raise RowError(name, f"{column}.text", f"words of the question {turn.question!r}", repr(text))
         return
     found = answer[start:end] if 0 <= start <= end <= len(answer) else None
     if found != text:

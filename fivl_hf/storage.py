@@ -11,13 +11,17 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
+from datasets import Features
 
+from fivl_hf.images import encoded_bytes
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
 
-__all__ = ["load_rows", "write_dataset"]
+__all__ = ["load_rows", "undecoded", "write_dataset"]
 
 ROW_GROUP_BYTES = 20_000_000
 SHARD_BYTES = 100_000_000
+_TAG = "fivl"
 
 
 def write_dataset(
@@ -25,22 +29,30 @@ def write_dataset(
 ) -> None:
     """Write checked rows as a dataset folder: Parquet shards and a card.
 
-    Picture bytes are stored as they are. The folder appears only when it is complete; one that exists is replaced.
+    Picture bytes are stored as they are. The folder appears only when it is complete; an earlier dataset of ours in its
+    place is replaced.
 
     Args:
-        splits: rows of each split; images and masks as ``{"bytes", "path"}``. Conversation and benchmark rows may
-            not be mixed.
+        splits: rows of each split; one without rows is left out. Conversation and benchmark rows may not be mixed.
         title, description: for the card.
 
     Raises:
         RowError: a row that does not fit the schema; nothing is left behind.
+        ValueError: no rows at all.
+        FileExistsError: the folder exists and is no FiVL dataset.
     """
     folder = Path(folder)
+    if folder.exists() and not _is_ours(folder):
+        raise FileExistsError(f"{folder} exists and is not a FiVL dataset; choose another folder or move it away")
     building = folder.with_name(folder.name + ".incomplete")
     shutil.rmtree(building, ignore_errors=True)
     (building / "data").mkdir(parents=True)
     try:
         written = {split: _write_split(building / "data", split, rows) for split, rows in splits.items()}
+        # `datasets` cannot read a file without rows: an empty split is left out.
+        written = {split: result for split, result in written.items() if result.rows}
+        if not written:
+            raise ValueError(f"there are no rows to write to {folder}")
         (building / "README.md").write_text(_card(title, description, written), encoding="utf-8")
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -59,19 +71,45 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datas
         name: the dataset's configuration.
 
     Raises:
-        RowError: a column of the schema is missing.
+        ValueError: no dataset, or a column of the schema is missing.
         FileNotFoundError: neither a folder nor a reachable Hub dataset.
     """
     if not Path(dataset).exists() and str(dataset).count("/") > 1:
         raise FileNotFoundError(f"there is no dataset folder {str(dataset)!r}")
-    rows = datasets.load_dataset(str(dataset), name, split=split)
+    try:
+        rows = datasets.load_dataset(str(dataset), name, split=split)
+    except datasets.exceptions.DatasetsError as error:
+        raise ValueError(f"{dataset} cannot be read as a dataset: {error}") from error
     features = BENCHMARK_FEATURES if "question" in rows.column_names else FEATURES
-    for column in features:
-        if column not in rows.column_names:
-            raise RowError(f"{dataset}, split {split}", column, "a value", "none: the column is missing")
-    for column in ("images", "masks"):
-        rows = rows.cast_column(column, datasets.List(datasets.Image(decode=False)))
-    return rows
+    missing = [column for column in features if column not in rows.column_names]
+    if missing:
+        raise ValueError(f"{dataset}, split {split}: column '{missing[0]}' is missing; found {rows.column_names}")
+    return undecoded(rows)
+
+
+def undecoded(dataset: Any) -> Any:
+    """The same dataset (or dictionary of datasets, or None) with its picture columns left encoded.
+
+    Pictures are then opened where they are used, once, and one that cannot be read is named with its row.
+    """
+    if isinstance(dataset, dict):
+        return type(dataset)({name: undecoded(split) for name, split in dataset.items()})
+    features = getattr(dataset, "features", None) or {}
+    for column, feature in features.items():
+        if column in ("images", "masks") and getattr(feature, "feature", None) == datasets.Image():
+            dataset = dataset.cast_column(column, datasets.List(datasets.Image(decode=False)))
+        elif column == "image" and feature == datasets.Image():
+            dataset = dataset.cast_column(column, datasets.Image(decode=False))
+    return dataset
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder may be replaced: empty, or with the card that this module writes."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return folder.is_dir() and not any(folder.iterdir())
+    parts = card.read_text(encoding="utf-8", errors="replace").split("---")
+    return len(parts) > 2 and f"- {_TAG}" in parts[1].splitlines()
 
 
 @dataclass(frozen=True)
@@ -104,26 +142,41 @@ def _write_split(folder: Path, split: str, rows: Iterable[Mapping[str, Any]]) ->
 
 def _shards(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[pa.Table]]:
     """Tables of about a row group each, gathered into shards."""
-    features, tables, batch, batch_bytes = None, [], [], 0
+    features, batch, batch_bytes = FEATURES, [], 0
+    tables: list[pa.Table] = []
     ids: set[str] = set()
     for row in rows:
-        validate_row(row)
+        features = _features_of(row, features, first=not ids)
         if row["id"] in ids:
             raise RowError(row["id"], "id", "an id of its own", "one that an earlier row of the split has")
         ids.add(row["id"])
-        features = features or (BENCHMARK_FEATURES if "question" in row else FEATURES)
-        batch.append(features.encode_example({column: row[column] for column in features}))
-        batch_bytes += sum(len(picture["bytes"] or b"") for picture in (*row["images"], *row["masks"])) + 500
+        encoded = {**row, **{column: [_embedded(value) for value in row[column]] for column in ("images", "masks")}}
+        batch.append(features.encode_example({column: encoded[column] for column in features}))
+        batch_bytes += sum(len(picture["bytes"]) for picture in (*encoded["images"], *encoded["masks"])) + 500
         if batch_bytes >= ROW_GROUP_BYTES:
             tables.append(pa.Table.from_pylist(batch, schema=features.arrow_schema))
             batch, batch_bytes = [], 0
         if sum(table.nbytes for table in tables) >= SHARD_BYTES - ROW_GROUP_BYTES:
             yield tables
             tables = []
-    if batch and features:
+    if batch:
         tables.append(pa.Table.from_pylist(batch, schema=features.arrow_schema))
     if tables:
         yield tables
+
+
+def _features_of(row: Mapping[str, Any], features: Features, *, first: bool) -> Features:
+    """The columns of a checked row; all rows of a split have the same."""
+    validate_row(row)
+    found = BENCHMARK_FEATURES if "question" in row else FEATURES
+    if not first and found is not features:
+        raise RowError(row["id"], "messages", "rows of one kind", "conversation and benchmark rows in one split")
+    return found
+
+
+def _embedded(value: Any) -> dict[str, Any]:
+    """A picture as ``datasets`` stores it, its bytes inside, so that the folder can be moved and shared."""
+    return {"bytes": encoded_bytes(value), "path": None}
 
 
 def _write_shard(path: Path, tables: list[pa.Table]) -> int:
@@ -134,20 +187,19 @@ def _write_shard(path: Path, tables: list[pa.Table]) -> int:
 
 
 def _card(title: str, description: str, written: Mapping[str, _Split]) -> str:
-    files = "\n".join(
-        f"  - split: {name}\n    path: data/{name}-*-{split.digest}.parquet" for name, split in written.items()
+    files = [{"split": name, "path": f"data/{name}-*-{split.digest}.parquet"} for name, split in written.items()]
+    front = yaml.safe_dump(
+        {
+            "pretty_name": title,
+            "tags": [_TAG],
+            "configs": [{"config_name": "default", "default": True, "data_files": files}],
+        },
+        sort_keys=False,
+        allow_unicode=True,
     )
     sizes = "\n".join(f"| {name} | {split.rows:,} |" for name, split in written.items())
     return f"""---
-pretty_name: {title}
-tags:
-- fivl
-configs:
-- config_name: default
-  default: true
-  data_files:
-{files}
----
+{front}---
 
 # {title}
 
@@ -157,7 +209,7 @@ configs:
 |---|---|
 {sizes}
 
-Each row holds `images`, `messages` and the evidence: `key_expressions` (turn, text, span, nouns, boxes in source
-pixels) and `masks`, one black-and-white picture per key expression. Load it with `datasets.load_dataset`;
-train on it with `fivl_hf.FiVLTrainer` or any TRL vision script.
+Each row is a conversation (`messages`) or a question (`question`, `answers`) about `images`, with its evidence:
+`key_expressions` (turn, text, span, nouns, boxes in source pixels) and `masks`, one black-and-white picture per key
+expression. Load it with `datasets.load_dataset`; train on it with `fivl_hf.FiVLTrainer` or any TRL vision script.
 """

@@ -30,9 +30,9 @@ TALK = [
 @pytest.mark.parametrize(
     ("template", "written"),
     [
-        (LLAVA, [" A ", " It is A.  "]),
-        (CHATML, ["A<|im_end|>\n", "It is A.<|im_end|>\n"]),
-        (THINKING, ["A<|im_end|>\n", "It is A.<|im_end|>\n"]),
+        (LLAVA, [" A", " It is A. "]),
+        (CHATML, ["A<|im_end|>", "It is A.<|im_end|>"]),
+        (THINKING, ["A<|im_end|>", "It is A.<|im_end|>"]),
         (None, [" A</s>", " It is A. </s>"]),
     ],
 )

@@ -32,6 +32,14 @@ def test_a_photograph_sized_mask_is_small():
 def test_grey_masks_count_from_128():
     grey = Image.fromarray(np.array([[0, 127, 128, 255]], dtype=np.uint8))
     assert masks.decode_mask(grey).tolist() == [[False, False, True, True]]
+    assert masks.decode_mask(Image.fromarray(np.array([[0, 1]], dtype=np.uint8))).tolist() == [[False, True]]
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"\(N, 4\)"):
+        masks.coverage(np.zeros((1, 2, 2), bool), np.zeros((4, 5)))
+    with pytest.raises(ValueError, match="one size"):
+        masks.mask_iou(np.zeros((1, 2, 2), bool), np.zeros((1, 2, 3), bool))
 
 
 def test_encode_refuses_what_is_no_mask():

@@ -159,6 +159,42 @@ def test_a_bad_row_leaves_no_folder(row, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_paths_and_pil_images_are_embedded(row, tmp_path):
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(row["images"][0]["bytes"])
+    by_path = {**row, "id": "p", "images": [{"bytes": None, "path": str(path)}]}
+    as_pil = {**row, "id": "q", "images": [Image.new("RGB", (8, 6))], "masks": [Image.new("1", (8, 6))]}
+    write_dataset(tmp_path / "set", {"train": [by_path, as_pil]}, title="T", description="D")
+    path.unlink()
+    stored = load_rows(tmp_path / "set", "train")
+    assert stored[0]["images"][0]["bytes"] == row["images"][0]["bytes"]
+    assert open_image(stored[1]["masks"][0]).mode == "1"
+
+
+def test_empty_splits_and_odd_titles_load(row, tmp_path):
+    write_dataset(tmp_path / "set", {"train": [row], "test": []}, title="A: 'title'", description="D")
+    assert {name: len(split) for name, split in load_dataset(str(tmp_path / "set")).items()} == {"train": 1}
+    with pytest.raises(ValueError, match="no rows"):
+        write_dataset(tmp_path / "none", {"train": []}, title="T", description="D")
+
+
+def test_kinds_of_rows_are_not_mixed(row, tmp_path):
+    benchmark = {k: v for k, v in row.items() if k != "messages"}
+    benchmark |= {"id": "b", "question": "What?", "answers": ["A red car, a red car."], "category": ""}
+    with pytest.raises(RowError, match="row 'b'.*rows of one kind"):
+        write_dataset(tmp_path / "set", {"train": [row, benchmark]}, title="T", description="D")
+    write_dataset(tmp_path / "set", {"train": [benchmark]}, title="T", description="D")
+    assert load_rows(tmp_path / "set", "train")[0]["question"] == "What?"
+
+
+def test_a_folder_of_somebody_else_is_left_alone(row, tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="not a FiVL dataset"):
+        write_dataset(tmp_path / "set", {"train": [row]}, title="T", description="D")
+    assert (tmp_path / "set" / "thesis.txt").exists()
+
+
 def test_ids_are_unique_within_a_split(row, tmp_path):
     with pytest.raises(RowError, match="row 'a1': column 'id'.*earlier row"):
         write_dataset(tmp_path / "set", {"train": [row, row]}, title="T", description="D")
@@ -184,7 +220,7 @@ def test_a_folder_written_anew_is_not_served_from_the_cache(row, tmp_path):
 
 def test_loading_names_a_missing_column(row, tmp_path, dataset):
     dataset.remove_columns("masks").to_parquet(tmp_path / "train.parquet")
-    with pytest.raises(RowError, match="column 'masks'.*missing"):
+    with pytest.raises(ValueError, match="column 'masks' is missing"):
         load_rows(tmp_path, "train")
     with pytest.raises(FileNotFoundError, match="no dataset folder"):
         load_rows("/no/such/folder", "train")

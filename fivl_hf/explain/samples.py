@@ -17,6 +17,7 @@ from fivl_hf.geometry import token_boxes
 from fivl_hf.images import open_image
 from fivl_hf.keywords import head_noun, span_tokens, word_token_id
 from fivl_hf.masks import coverage, decode_mask
+from fivl_hf.models import image_token_id
 from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
 
 __all__ = ["Evidence", "Sample", "prepare"]
@@ -83,7 +84,7 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
         ]
     encoded = encode(processor, [as_blocks(row.messages(), len(pictures))], [pictures])
     boxes = [token_boxes(processor, picture.size) for picture in pictures]
-    positions = torch.nonzero(encoded.inputs["input_ids"][0] == model.config.image_token_id).flatten()
+    positions = torch.nonzero(encoded.inputs["input_ids"][0] == image_token_id(model.config)).flatten()
     if len(positions) != sum(map(len, boxes)):
         raise ValueError(f"row {row.id!r}: {len(positions)} visual tokens, but boxes for {sum(map(len, boxes))}")
     image_of = np.repeat(np.arange(len(boxes)), [len(b) for b in boxes])

@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from fivl_hf.chat import as_blocks, encode
+from fivl_hf.chat import as_blocks, encode, message_text
 from fivl_hf.geometry import token_boxes
 from fivl_hf.images import ImageError, open_image
-from fivl_hf.keywords import head_noun, nouns, span_tokens, word_token_id
+from fivl_hf.keywords import head_noun, span_tokens, word_token_id
 from fivl_hf.masks import coverage, decode_mask
+from fivl_hf.schema import KeyExpression, conversation_turns, validate_key_expressions
 from fivl_hf.training.config import VisionModelingOptions
 from fivl_hf.training.targets import IGNORE, vision_targets
 
@@ -22,6 +23,7 @@ __all__ = ["EVIDENCE_COLUMNS", "FiVLCollator"]
 
 # Rows may come without evidence at all: plain TRL rows train as they would with SFTTrainer.
 EVIDENCE_COLUMNS = ("id", "key_expressions", "masks")
+_SIZES_KEPT = 2000  # token boxes of so many image sizes, about 18 KB each
 
 
 @dataclass
@@ -57,13 +59,21 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         self._word_ids: dict[str, int | None] = {}
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        rows = [{key: example.get(key) for key in EVIDENCE_COLUMNS} for example in examples]
+        rows = [{key: example.get(key) for key in (*EVIDENCE_COLUMNS, "messages")} for example in examples]
         images = [_images(example) for example in examples]
         plain = [
             {k: v for k, v in example.items() if k not in (*EVIDENCE_COLUMNS, "image")} | {"images": pictures}
             for example, pictures in zip(examples, images, strict=True)
         ]
-        batch = super().torch_call(plain)
+        try:
+            batch = super().torch_call(plain)
+        except ValueError as error:
+            if "Mismatch in `image` token count" not in str(error):
+                raise
+            raise ValueError(
+                f"max_length ({self.max_length}) cuts off image tokens of a row among {[row['id'] for row in rows]}: "
+                "raise it or set it to None"
+            ) from error
         if self.vision_modeling:
             vision_labels = self._vision_labels(rows, images, batch["input_ids"])
             batch["vision_labels"] = vision_labels
@@ -122,16 +132,16 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         """(P,) keyword ids for the visual tokens of all of one row's images."""
         boxes = [self._token_boxes(picture.size) for picture in pictures]
         counts = [len(b) for b in boxes]
-        expressions, masks = row["key_expressions"] or [], row["masks"] or []
+        expressions, masks = _evidence(row, pictures)
         if len(masks) != len(expressions):
             raise ValueError(f"row {row['id']!r}: {len(expressions)} key expressions, but {len(masks)} masks")
         cover = np.zeros((len(expressions), sum(counts)))
         visible = np.zeros(cover.shape, dtype=bool)
         starts = np.concatenate([[0], np.cumsum(counts)])
         ids = np.array([self._keyword_id(e, f"{row['id']}:{k}") for k, e in enumerate(expressions)], dtype=np.int64)
-        image_of = np.array([expression["image"] for expression in expressions], dtype=np.intp)
+        image_of = np.array([expression.image for expression in expressions], dtype=np.intp)
         for i, here in enumerate(boxes):
-            mine = np.flatnonzero((image_of == i) & (ids != IGNORE))
+            mine = np.flatnonzero(image_of == i)
             if len(mine):
                 part = np.ix_(mine, np.arange(starts[i], starts[i + 1]))
                 cover[part] = coverage(np.stack([_mask(row, int(k), pictures[i]) for k in mine]), here)
@@ -145,28 +155,36 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             overlap=self.options.overlap,
         )
 
-    def _keyword_id(self, expression: Mapping[str, Any], name: str) -> int:
+    def _keyword_id(self, expression: KeyExpression, name: str) -> int:
         """The token to predict; a random noun is drawn anew each epoch, alike for any batching and worker count."""
-        words = expression.get("keywords")
-        words = nouns(expression["text"]) if words is None else words
-        if not words:
-            return IGNORE
         if self.options.keyword == "head":
-            word = head_noun(expression["text"], words)
+            word = head_noun(expression.text, expression.keywords)
         else:
-            word = (
-                random.Random(f"{self.options.seed}:{self.epoch}:{name}").choice(words) if len(words) > 1 else words[0]
-            )
-        assert word is not None
+            draw = random.Random(f"{self.options.seed}:{self.epoch}:{name}")
+            word = draw.choice(expression.keywords) if expression.keywords else None
+        if word is None:
+            return IGNORE
         if word not in self._word_ids:
             self._word_ids[word] = word_token_id(self.processor.tokenizer, word)
         token = self._word_ids[word]
         return IGNORE if token is None else token
 
     def _token_boxes(self, size: tuple[int, int]) -> np.ndarray:
+        if len(self._boxes) > _SIZES_KEPT:
+            self._boxes.clear()
         if size not in self._boxes:
             self._boxes[size] = token_boxes(self.processor, size)
         return self._boxes[size]
+
+
+def _evidence(
+    row: Mapping[str, Any], pictures: Sequence[Image.Image]
+) -> tuple[tuple[KeyExpression, ...], Sequence[Any]]:
+    """A row's key expressions, checked, and its masks; none for rows without evidence columns."""
+    raw, name = row["key_expressions"] or [], row["id"]
+    messages = [{"role": m["role"], "content": message_text(m)} for m in row["messages"] or []]
+    turns = conversation_turns(messages, name)[0] if raw and messages else None
+    return validate_key_expressions(raw, turns, [p.size for p in pictures], name), row["masks"] or []
 
 
 def _mask(row: Mapping[str, Any], k: int, picture: Image.Image) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Options of Vision Modeling, beside all of TRL's."""
 
 from dataclasses import dataclass, field
+from numbers import Real
 
 from trl import SFTConfig
 
@@ -31,7 +32,9 @@ class FiVLConfig(SFTConfig):
 
     vision_loss_weight: float = field(
         default=0.1,
-        metadata={"help": "λ, 0 to 1: the weight of the vision loss; the language loss weighs 1 − λ. 0 is SFTTrainer."},
+        metadata={
+            "help": "λ, 0 to 1: the weight of the vision loss; the language loss weighs 1 − λ. 0 trains as SFTTrainer."
+        },
     )
     vision_max_coverage: float = field(
         default=0.3,
@@ -51,18 +54,18 @@ class FiVLConfig(SFTConfig):
             "help": "The noun to predict: a 'random' one of the expression at each draw (the paper) or its 'head'."
         },
     )
-    assistant_only_loss: bool | None = field(  # type: ignore[assignment]
-        default=None,
+    assistant_only_loss: bool = field(
+        default=True,
         metadata={
-            "help": "Whether the text loss is on the answers only. Default: yes for rows with `messages`, whatever "
-            "their chat template; prompt-completion rows follow `completion_only_loss`."
+            "help": "Whether the text loss of rows with `images` and `messages` is on the answers only, whatever their "
+            "chat template. Prompt-completion rows follow `completion_only_loss`. TRL's own default is False."
         },
     )
 
     def __post_init__(self) -> None:
         for name in ("vision_loss_weight", "vision_max_coverage", "vision_min_coverage"):
             value = getattr(self, name)
-            if not 0 <= value <= 1:
+            if not isinstance(value, Real) or not 0 <= float(value) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {value}")
         for name, choices in (("vision_overlap", _OVERLAPS), ("vision_keyword", _KEYWORDS)):
             if getattr(self, name) not in choices:

@@ -1,6 +1,7 @@
 """LLaVA whose own ``forward`` computes the Vision Modeling loss, for ``transformers.Trainer`` and own loops."""
 
 import json
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 
     def __init__(self, config: LlavaConfig, vision_loss_weight: float | None = None) -> None:
         weight = getattr(config, "vision_loss_weight", 0.1) if vision_loss_weight is None else vision_loss_weight
-        if not 0 <= weight <= 1:
+        if not isinstance(weight, Real) or not 0 <= float(weight) <= 1:
             raise ValueError(f"vision_loss_weight must be between 0 and 1, got {weight}")
         config.vision_loss_weight = weight
         super().__init__(config)

@@ -1,5 +1,6 @@
 """SFTTrainer with Vision Modeling: one fused pass scores the text and the image positions."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -8,17 +9,23 @@ import torch
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
-from trl.chat_template_utils import get_training_chat_template, has_generation_markers
+from trl.chat_template_utils import (
+    get_training_chat_template,
+    has_generation_markers,
+    is_chat_template_stop_token_trained,
+)
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from fivl_hf.chat import ends_turns
 from fivl_hf.geometry import token_boxes
+from fivl_hf.models import image_token_id
+from fivl_hf.storage import undecoded
 from fivl_hf.training.checkpoints import load_renamed_weights
 from fivl_hf.training.collator import EVIDENCE_COLUMNS, FiVLCollator
 from fivl_hf.training.config import FiVLConfig
 from fivl_hf.training.targets import IGNORE, TaskCounts, merge_targets, vision_loss_weights
 
-__all__ = ["FiVLTrainer"]
+__all__ = ["EpochTeller", "FiVLTrainer"]
 
 logger = logging.get_logger(__name__)
 
@@ -32,7 +39,8 @@ class FiVLTrainer(SFTTrainer):
     Takes what SFTTrainer takes; rows with ``key_expressions`` and ``masks`` beside ``images`` and ``messages`` get
     vision targets, all others train on text alone. Logs ``language_loss``, ``vision_loss``,
     ``vision_token_accuracy`` and ``labelled_patches`` (the share of visual tokens with a target) beside TRL's
-    metrics. With ``vision_loss_weight=0`` it is SFTTrainer, number for number.
+    metrics. With ``vision_loss_weight=0`` (and the same ``assistant_only_loss``, whose default differs) it is
+    SFTTrainer, number for number.
 
     Raises:
         UnknownProcessorError: the processor's token boxes are not known.
@@ -60,21 +68,26 @@ class FiVLTrainer(SFTTrainer):
         **kwargs: Any,
     ) -> None:
         config = _as_fivl_config(args, model)
-        sample: dict[str, Any] = next(iter(train_dataset), {}) if train_dataset is not None else {}
+        train_dataset = undecoded(train_dataset)
+        kwargs["eval_dataset"] = undecoded(kwargs.get("eval_dataset"))
+        sample = _first_row(train_dataset)
         has_images = "image" in sample or "images" in sample
-        answers_only = has_images and "messages" in sample and config.assistant_only_loss is not False
+        answers_only = config.assistant_only_loss and "messages" in sample
         # TRL refuses templates without generation markers; for conversations with images the collator does without.
-        config.assistant_only_loss = bool(config.assistant_only_loss) and not answers_only
+        config.assistant_only_loss = answers_only and not has_images and _marks_answers(kwargs.get("processing_class"))
+        if answers_only and not has_images and not config.assistant_only_loss:
+            logger.warning("Without images and without a chat template that marks answers, the loss is on all tokens.")
         super().__init__(model, config, data_collator, train_dataset, **kwargs)
-        config.assistant_only_loss = config.assistant_only_loss or answers_only
+        config.assistant_only_loss = answers_only
 
-        self._image_token_id = _image_token_id(self.model.config)
+        self._image_token_id = image_token_id(self.model.config)
         self._models_vision = has_images and config.vision_loss_weight > 0
         if self._models_vision:
             self._check_vision_modeling()
         if type(self.data_collator) is DataCollatorForVisionLanguageModeling:
             self.data_collator = self._fivl_collator(self.data_collator, answers_only)
-            self.add_callback(_EpochTeller(self.data_collator))
+        if isinstance(self.data_collator, FiVLCollator):
+            self.add_callback(EpochTeller(self.data_collator))
         self._sums: dict[str, torch.Tensor | None] = {"train": None, "eval": None}
 
     def compute_loss(
@@ -83,6 +96,8 @@ class FiVLTrainer(SFTTrainer):
         vision_labels = inputs.pop("vision_labels", None)
         text_items, vision_items = (None, None) if num_items_in_batch is None else num_items_in_batch
         if vision_labels is None:
+            if self._models_vision:
+                logger.warning_once("The batches hold no vision_labels: the data collator is not a FiVLCollator.")
             return super().compute_loss(model, inputs, return_outputs, text_items)
         fused = _FusedPass(model, vision_labels)
         result = super().compute_loss(fused, inputs, return_outputs, text_items)
@@ -122,7 +137,7 @@ class FiVLTrainer(SFTTrainer):
         mode = "train" if self.model.training else "eval"
         if (sums := self._sums[mode]) is not None:
             prefix = "" if mode == "train" else "eval_"
-            total = dict(zip(_SUMS, self.accelerator.reduce(sums, reduction="sum").tolist(), strict=True))
+            total = dict(zip(_SUMS, sums.tolist(), strict=True))
             logs.update({prefix + name: value for name, value in _vision_metrics(total).items()})
             self._sums[mode] = None
         super().log(logs, start_time)
@@ -139,8 +154,21 @@ class FiVLTrainer(SFTTrainer):
                 (input_ids == self._image_token_id).sum(),
             ]
         ).float()
+        # Summed here, as TRL's metrics are, because `log` may be called by one process alone.
+        sums = self.accelerator.reduce(sums, reduction="sum")
         earlier = self._sums[mode]
         self._sums[mode] = sums if earlier is None else earlier + sums
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As SFTTrainer's; the random nouns are those of epoch 0, so that evaluations can be compared."""
+        collator = self.data_collator
+        if not isinstance(collator, FiVLCollator):
+            return super().evaluate(*args, **kwargs)
+        epoch, collator.epoch = collator.epoch, 0
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            collator.epoch = epoch
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -165,6 +193,14 @@ class FiVLTrainer(SFTTrainer):
                 "Vision Modeling scores text and image positions in one fused pass, which label smoothing and "
                 "compute_loss_func do not go through. Leave them out, or set vision_loss_weight=0."
             )
+        if self.aux_loss_enabled:
+            raise ValueError(
+                "The router's auxiliary loss cannot be weighed apart from the language loss: set "
+                "router_aux_loss_coef=0, or vision_loss_weight=0."
+            )
+        parallelism = self.accelerator.parallelism_config
+        if parallelism is not None and (parallelism.cp_enabled or parallelism.sp_enabled):
+            raise ValueError("Context and sequence parallelism split the sequence; set vision_loss_weight=0 for them.")
         peft_config = getattr(self.model, "active_peft_config", None)
         if getattr(peft_config, "is_prompt_learning", False):
             raise ValueError("Prompt-learning adapters shift every position; use LoRA, or set vision_loss_weight=0.")
@@ -220,21 +256,45 @@ class _FusedPass:
         return outputs
 
 
-class _EpochTeller(TrainerCallback):
-    """Tells the collator the epoch, so that each one draws its own random nouns, the same after a resume."""
+class EpochTeller(TrainerCallback):
+    """Tells a :class:`FiVLCollator` the epoch, so that each one draws its own random nouns, the same after a resume.
+
+    FiVLTrainer adds it by itself; give it to a plain ``Trainer`` with ``callbacks=[EpochTeller(collator)]``.
+    """
 
     def __init__(self, collator: FiVLCollator) -> None:
         self.collator = collator
+        self.next_epoch = 0
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.next_epoch = int(state.epoch or 0)
+
+    # Counted, because `state.epoch` lags behind for streaming datasets without a length.
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.collator.epoch = int(state.epoch or 0)
+        self.collator.epoch = self.next_epoch
+        self.next_epoch += 1
+
+
+def _first_row(train_dataset: Any) -> dict[str, Any]:
+    """The first row, from which TRL too tells what kind of dataset it has."""
+    sample = next(iter(train_dataset), None) if train_dataset is not None else {}
+    if sample is None:
+        raise ValueError("train_dataset is empty")
+    if sample.get("key_expressions") is not None and not {"image", "images"} & sample.keys():
+        raise ValueError("train_dataset has key_expressions but no column 'images': there is nothing to ground them in")
+    if "key_expressions" in sample and not {"messages", "prompt", "text"} & sample.keys():
+        raise ValueError("train_dataset has key_expressions but no column 'messages'")
+    return sample
 
 
 def _as_fivl_config(args: SFTConfig | TrainingArguments | None, model: Any) -> FiVLConfig:
+    """A FiVLConfig of the trainer's own: the caller's may serve another trainer."""
     if isinstance(args, FiVLConfig):
-        return args
+        return copy.copy(args)
     if args is None:
         name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
         return FiVLConfig(f"{str(name).rstrip('/').split('/')[-1] or 'model'}-FiVL")
@@ -243,25 +303,32 @@ def _as_fivl_config(args: SFTConfig | TrainingArguments | None, model: Any) -> F
     return FiVLConfig(**{**args.to_dict(), **hidden})
 
 
+def _marks_answers(processor: Any) -> bool:
+    """Whether TRL can tell answers from prompts: by the template's markers, or by its own template for the family."""
+    if processor is None or has_generation_markers(processor.chat_template):
+        return processor is not None
+    try:
+        return get_training_chat_template(processor) is not None
+    except ValueError:
+        return False
+
+
 def _answer_masking(processor: Any) -> dict[str, Any]:
     """Collator fields that put the loss on the answers: TRL's way where it has one, through the text elsewhere."""
-    if has_generation_markers(processor.chat_template):
-        return {"assistant_only_loss": True}
-    try:
-        return {"assistant_only_loss": True, "chat_template": get_training_chat_template(processor)}
-    except ValueError:
-        if not ends_turns(processor):
-            logger.warning(
-                "The chat template writes no end-of-turn mark after an answer, so the model does not learn to stop. "
-                "Add one to the template (the tokenizer's eos_token, say) if it should."
-            )
-        return {"answers_only": True}
-
-
-def _image_token_id(config: Any) -> int:
-    """The id of visual tokens in ``input_ids`` as the model's code uses it; -1 for a model without."""
-    ids = (getattr(config, name, None) for name in ("image_token_id", "image_token_index"))
-    return next((token for token in ids if token is not None), -1)
+    fields: dict[str, Any] = {"answers_only": True}
+    if _marks_answers(processor):
+        marked = has_generation_markers(processor.chat_template)
+        template = None if marked else get_training_chat_template(processor)
+        fields = {"assistant_only_loss": True, "chat_template": template}
+        stops = is_chat_template_stop_token_trained(processor, chat_template=template)
+    else:
+        stops = ends_turns(processor)
+    if not stops:
+        logger.warning(
+            "The chat template writes no end-of-turn mark that counts as part of an answer, so the model does not "
+            "learn to stop. Add one to the template (the tokenizer's eos_token, say) if it should."
+        )
+    return fields
 
 
 def _vision_metrics(total: dict[str, float]) -> dict[str, float]:

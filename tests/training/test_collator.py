@@ -79,9 +79,12 @@ def test_ordinary_trl_rows_have_no_evidence_columns(make, dataset):
 
 def test_two_images_each_with_their_mask(make, processor, dataset):
     first, second = dataset[0], dataset[1]
-    expressions = [first["key_expressions"][0], {**second["key_expressions"][0], "image": 1}]
+    through_question = {"start": -1, "end": -1, "turn": 0}
+    expressions = [{**r["key_expressions"][0], **through_question, "image": i} for i, r in enumerate((first, second))]
+    texts = " and ".join(expression["text"] for expression in expressions)
     row = {
         **first,
+        "messages": [{"role": "user", "content": f"Where are {texts}?"}, {"role": "assistant", "content": "There."}],
         "images": [first["images"][0], second["images"][0]],
         "key_expressions": expressions,
         "masks": [first["masks"][0], second["masks"][0]],
@@ -102,7 +105,7 @@ def test_a_truncated_answer_keeps_its_patches(make, dataset):
 
 
 def test_truncated_image_tokens_are_an_error(make, dataset):
-    with pytest.raises(ValueError, match="max_length|[Mm]ismatch"):
+    with pytest.raises(ValueError, match=r"max_length \(10\) cuts off image tokens.*scene-3-train-0"):
         make(max_length=10)([dict(dataset[0])])
 
 
@@ -142,7 +145,10 @@ def test_random_keywords_differ_by_epoch_and_by_nothing_else(make, processor, da
 
 def test_head_keyword_and_missing_keywords(make, processor, dataset):
     row = {**dataset[0], "key_expressions": dataset[0]["key_expressions"][:1], "masks": dataset[0]["masks"][:1]}
-    row["key_expressions"] = [{**row["key_expressions"][0], "text": "ring of circle", "keywords": ["ring", "circle"]}]
+    text = "ring of circle"
+    row["messages"] = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": text}]
+    span = {"turn": 0, "text": text, "start": 0, "end": len(text)}
+    row["key_expressions"] = [{**row["key_expressions"][0], **span, "keywords": ["ring", "circle"]}]
     labels = make(options=VisionModelingOptions(keyword="head"))([dict(row)])["vision_labels"]
     assert labels[labels != -100].unique().tolist() == [word_token_id(processor.tokenizer, "ring")]
     row["key_expressions"] = [{**row["key_expressions"][0], "keywords": []}]

@@ -21,7 +21,7 @@ MARKED = CHAT_TEMPLATE.replace(
 def sft_config(config):
     """The same options as an SFTConfig."""
     options = {k: v for k, v in config.to_dict().items() if not k.startswith("vision_") and not k.endswith("_token")}
-    return SFTConfig(**{**options, "assistant_only_loss": bool(config.assistant_only_loss)})
+    return SFTConfig(**options)
 
 
 def first_batch(trainer):
@@ -48,14 +48,14 @@ def assert_same(a, b, **tolerance):
         torch.testing.assert_close(a[1][name], b[1][name], rtol=tolerance.get("rtol", 0), atol=tolerance.get("atol", 0))
 
 
-@pytest.mark.parametrize("answers", [None, False])
+@pytest.mark.parametrize("answers", [True, False])
 def test_lambda_zero_is_sft_exactly(model, processor, dataset, config, answers):
     """With generation markers TRL masks the answers itself; without them both take every token."""
     processor = copy.deepcopy(processor)
     processor.chat_template = MARKED
     args = config(vision_loss_weight=0.0, assistant_only_loss=answers)
     ours = FiVLTrainer(copy.deepcopy(model), args, train_dataset=dataset, processing_class=processor)
-    sft_args = sft_config(config(vision_loss_weight=0.0, assistant_only_loss=answers is None))
+    sft_args = sft_config(config(vision_loss_weight=0.0, assistant_only_loss=answers))
     theirs = SFTTrainer(copy.deepcopy(model), sft_args, train_dataset=dataset, processing_class=processor)
     a, b = first_batch(ours), first_batch(theirs)
     assert a.keys() == b.keys()
@@ -273,6 +273,61 @@ def test_lora_with_a_frozen_head(model, processor, dataset, config):
     trainer.train()
     assert before
     assert any(not torch.equal(p, before[n]) for n, p in trainer.model.named_parameters() if n in before)
+
+
+def test_the_callers_config_is_left_alone(model, processor, dataset, config):
+    args = config()
+    pairs = [{"images": r["images"], "prompt": r["messages"][:1], "completion": r["messages"][1:2]} for r in dataset]
+    FiVLTrainer(model, args, train_dataset=Dataset.from_list(pairs), processing_class=processor)
+    assert args.assistant_only_loss is True
+    trainer = FiVLTrainer(model, args, train_dataset=dataset, processing_class=processor)
+    assert (first_batch(trainer)["labels"] == -100).float().mean() > 0.5
+
+
+def test_random_nouns_go_with_the_epoch_and_evaluation_stays_put(model, processor, dataset, config):
+    seen = []
+    args = config(max_steps=-1, num_train_epochs=3, eval_strategy="epoch", per_device_train_batch_size=12)
+    trainer = FiVLTrainer(model, args, train_dataset=dataset, eval_dataset=dataset, processing_class=processor)
+
+    class Watched(FiVLCollator):
+        def torch_call(self, examples):
+            seen.append((len(examples), self.epoch))
+            return super().torch_call(examples)
+
+    trainer.data_collator.__class__ = Watched
+    trainer.train()
+    assert {epoch for size, epoch in seen if size == 4} == {0}
+    assert [epoch for size, epoch in seen if size == 12] == [0, 0, 1, 1, 2, 2]
+
+
+def test_missing_columns_and_empty_datasets(model, processor, dataset, config):
+    for data, message in (
+        (dataset.remove_columns("images"), "no column 'images'"),
+        (dataset.remove_columns("messages"), "no column 'messages'"),
+        (dataset.select([]), "empty"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            FiVLTrainer(model, config(), train_dataset=data, processing_class=processor)
+
+
+def test_bad_rows_are_named_in_training(model, processor, rows, config):
+    from fivl_hf.schema import FEATURES
+
+    def broken(**fields):
+        row = copy.deepcopy(rows[0])
+        row["key_expressions"][0] |= fields
+        return {**row, "id": "bad-9"}
+
+    for row, message in (
+        (broken(boxes=[[0.0, 0.0, 99.0, 5.0]]), "row 'bad-9'.*inside the 40x40 image"),
+        (broken(start=0, end=3), "row 'bad-9'.*span of"),
+        (broken(image=7), "row 'bad-9'.*one of 1 images"),
+        ({**rows[0], "id": "bad-9", "images": [{"bytes": b"no", "path": None}]}, "row 'bad-9'.*unreadable"),
+    ):
+        data = Dataset.from_list([row] * 4, features=FEATURES)
+        trainer = FiVLTrainer(model, config(), train_dataset=data, processing_class=processor)
+        with pytest.raises(ValueError, match=message):
+            trainer.train()
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.5])
