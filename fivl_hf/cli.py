@@ -107,13 +107,16 @@ def _add_explain(commands: Any) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     _add_common(parser)
-    parser.add_argument("--pictures", type=int, default=8, help="how many rows to draw")
+    parser.add_argument("--pictures", type=_count, default=8, help="how many rows to draw")
     parser.add_argument(
         "--head",
         type=_head,
         default=None,
         metavar="LAYER,HEAD",
         help="head to draw; the best one if not given",
+    )
+    parser.add_argument(
+        "--word", default=None, help="draw the attention while this word of the answer is written, not the expression"
     )
     parser.set_defaults(run=_explain)
 
@@ -162,10 +165,13 @@ def _explain(options: argparse.Namespace) -> None:
 
     rows = load_rows(options.dataset, options.split, options.dataset_config)
     model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
-    result = write_explanation(model, processor, rows, options.output, pictures=options.pictures, head=options.head)
+    result = write_explanation(
+        model, processor, rows, options.output, pictures=options.pictures, head=options.head, word=options.word
+    )
     for best in result["top_heads"]:
         print(f"layer {best['layer']:>3}  head {best['head']:>3}  correlation {best['score']:.3f}")
-    print(f"control of the best head (masks of other pictures): {result['best_head_control']:.3f}")
+    control = result["best_head_control"]
+    print(f"control of the best head (masks of other pictures): {'none' if control is None else f'{control:.3f}'}")
     print(f"segmentation IoU: {result['segmentation']['iou']}")
 
 
@@ -173,6 +179,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
     return value
 
 

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
@@ -59,7 +58,8 @@ def _measured(output: Path, name: str) -> dict[str, Any]:
 
 def _accuracy_bars(results: dict[str, Any]) -> Figure:
     """Accuracy on original, randomly masked and evidence-masked pictures, a group per model."""
-    figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    axes = figure.subplots()
     groups = ("accuracy", "random_masked_accuracy", "masked_accuracy")
     for i, name in enumerate(MODELS):
         heights = [results[name][key] for key in groups]
@@ -69,13 +69,13 @@ def _accuracy_bars(results: dict[str, Any]) -> Figure:
     axes.set_xticks(range(3), ["original", "random boxes\nblacked out", "evidence\nblacked out"])
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
-    plt.close(figure)
     return figure
 
 
 def _curves(output: Path) -> Figure:
     """Language loss, answer-token and patch accuracy over the training steps."""
-    figure, axes = plt.subplots(1, 3, figsize=(9.6, 2.9), layout="constrained")
+    figure = Figure(figsize=(9.6, 2.9), layout="constrained")
+    axes = figure.subplots(1, 3)
     shown = (("language_loss", "language loss"), ("mean_token_accuracy", "answer-token accuracy"))
     for name in MODELS:
         log = json.loads((output / "models" / name / "log.json").read_text(encoding="utf-8"))
@@ -97,7 +97,6 @@ def _curves(output: Path) -> Figure:
     axes[0].legend(frameon=False, fontsize=8)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
-    plt.close(figure)
     return figure
 
 
@@ -105,7 +104,8 @@ def _map(measured: dict[str, Any], name: str) -> Figure:
     """One model's head map, on the scale both share."""
     scores = {n: np.array(m["explanation"]["alignment"], dtype=float) for n, m in measured.items()}
     limit = max(float(np.nanmax(np.abs(s))) for s in scores.values())
-    return head_map(scores[name], _LABELS[name], limit)
+    best = measured[name]["explanation"]["best_head"]
+    return head_map(scores[name], _LABELS[name], limit=limit, framed=(best["layer"], best["head"]))
 
 
 def _answer_cards(test: Any, measured: dict[str, Any], settings: DemoSettings) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 Shapes: L layers, H heads, N visual tokens.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["AlignmentMap", "spearman", "top_heads"]
+__all__ = ["AlignmentMap", "align", "as_lists", "spearman", "summary", "top_heads"]
 
 FloatArray = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ def spearman(attention: ArrayLike | torch.Tensor, coverage: ArrayLike | torch.Te
         coverage: (N,) how much of each token the mask covers.
 
     Returns:
-        (...) float64; NaN where a row or the coverage is constant, for which there is no correlation.
+        (...) float64; NaN where a row or the coverage is constant or holds NaN: there is no correlation.
 
     Raises:
         ValueError: different numbers of tokens, or none.
@@ -37,9 +37,11 @@ def spearman(attention: ArrayLike | torch.Tensor, coverage: ArrayLike | torch.Te
         raise ValueError(
             f"attention (..., N) and coverage (N,) must agree, got {tuple(rows.shape)} and {tuple(column.shape)}"
         )
-    a, b = _centred_ranks(rows), _centred_ranks(column.to(rows.device))
+    column = column.to(rows.device)
+    a, b = _centred_ranks(rows), _centred_ranks(column)
     scale = (a.square().sum(-1) * b.square().sum()).sqrt()
-    return torch.where(scale > 0, (a @ b) / scale, torch.nan).cpu().numpy()
+    known = (scale > 0) & ~rows.isnan().any(-1) & ~column.isnan().any()
+    return torch.where(known, (a @ b) / scale, torch.nan).cpu().numpy()
 
 
 def _centred_ranks(values: torch.Tensor) -> torch.Tensor:
@@ -96,17 +98,20 @@ class AlignmentMap:
 def align(samples: Iterable[tuple[ArrayLike, ArrayLike]]) -> AlignmentMap:
     """The alignment map of (attention (L, H, N), coverage (N,)) samples; N may differ between samples."""
     result = AlignmentMap()
-    for attention, cover in samples:
-        result.add(spearman(attention, cover))
+    for number, (attention, cover) in enumerate(samples):
+        try:
+            result.add(spearman(attention, cover))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"sample {number}: {error}") from error
     return result
 
 
 def summary(result: AlignmentMap, count: int = 5) -> dict[str, Any]:
     """A map as plain numbers: ``alignment`` (layers x heads, null without samples), ``top_heads``, ``n``."""
     mean = result.mean()
-    rows: Sequence[Sequence[float]] = mean.tolist()
-    return {
-        "alignment": [[None if np.isnan(value) else value for value in row] for row in rows],
-        "top_heads": top_heads(mean, count),
-        "n": result.n,
-    }
+    return {"alignment": as_lists(mean), "top_heads": top_heads(mean, count), "n": result.n}
+
+
+def as_lists(scores: FloatArray) -> list[list[float | None]]:
+    """An (L, H) map as lists, NaN as None, which JSON can hold."""
+    return [[None if np.isnan(value) else float(value) for value in row] for row in scores]

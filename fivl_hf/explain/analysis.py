@@ -1,7 +1,9 @@
 """Running a model over rows: which heads look at the evidence, and what its image positions predict."""
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,10 @@ from fivl_hf.explain.samples import Evidence, Sample, prepare
 from fivl_hf.explain.segmentation import segmentation_scores
 from fivl_hf.masks import coverage
 
-__all__ = ["Explanation", "explain", "expression_attention", "token_attention", "vision_predictions"]
+__all__ = ["Explanation", "explain", "token_attention", "vision_predictions"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Explanation:
     """What :func:`explain` measures over a set of rows.
 
@@ -29,10 +31,10 @@ class Explanation:
         skipped: key expressions left out, by reason.
     """
 
-    alignment: AlignmentMap = field(default_factory=AlignmentMap)
-    control: AlignmentMap = field(default_factory=AlignmentMap)
-    segmentation: dict[str, Any] = field(default_factory=dict)
-    skipped: dict[str, int] = field(default_factory=dict)
+    alignment: AlignmentMap
+    control: AlignmentMap
+    segmentation: dict[str, Any]
+    skipped: dict[str, int]
 
 
 def explain(
@@ -43,45 +45,62 @@ def explain(
     Args:
         rows: raw rows with evidence; each is encoded with its own answers (teacher forcing).
     """
-    result = Explanation()
-    predicted: list[NDArray[np.int64]] = []
-    references: list[NDArray[np.bool_]] = []
-    keywords: list[int] = []
-    other: Evidence | None = None
+    found = _Collected()
     was_training = model.training
     model.eval()
-    for raw in tqdm(rows, desc=description, unit="row"):
-        sample = prepare(model, processor, raw)
-        attention = expression_attention(model, sample)
-        tokens = vision_predictions(model, sample)
-        for k, evidence in enumerate(sample.evidence):
+    try:
+        for raw in tqdm(rows, desc=description, unit="row"):
+            sample = prepare(model, processor, raw)
+            attention, predicted = _observe(model, sample, [evidence.tokens for evidence in sample.evidence])
+            found.add(sample, attention, predicted)
+    finally:
+        model.train(was_training)
+    return found.explanation()
+
+
+class _Collected:
+    """What :func:`explain` gathers, row by row."""
+
+    def __init__(self) -> None:
+        self.alignment, self.control = AlignmentMap(), AlignmentMap()
+        self.skipped: Counter[str] = Counter()
+        self.predicted: list[NDArray[np.int64]] = []
+        self.references: list[NDArray[np.bool_]] = []
+        self.keywords: list[int] = []
+        # First evidence of the last two different pictures, for the control: neighbouring rows may share a picture.
+        self.foreign: dict[bytes, Evidence] = {}
+
+    def add(
+        self, sample: Sample, attention: Sequence[NDArray[np.float32] | None], predicted: NDArray[np.int64]
+    ) -> None:
+        pictures = b"".join(picture.tobytes() for picture in sample.pictures)
+        key = hashlib.sha256(pictures).digest()
+        other = next((evidence for k, evidence in reversed(self.foreign.items()) if k != key), None)
+        for evidence, heads in zip(sample.evidence, attention, strict=True):
             sees = np.isfinite(evidence.coverage)
-            heads = attention[k]
             if heads is None:
-                result.skipped["tokens not found"] = result.skipped.get("tokens not found", 0) + 1
+                self.skipped["tokens not found"] += 1
             else:
-                result.alignment.add(spearman(heads[..., sees], evidence.coverage[sees]))
-                if other is not None:
-                    foreign = _foreign_coverage(other, sample, evidence)
-                    result.control.add(spearman(heads[..., sees], foreign[sees]))
-            if evidence.keyword_id is not None:
-                predicted.append(tokens[sees])
-                references.append(evidence.coverage[sees] > 0)
-                keywords.append(evidence.keyword_id)
+                self.alignment.add(spearman(heads[..., sees], evidence.coverage[sees]))
+                if other is None:
+                    self.skipped["no other picture for the control"] += 1
+                else:
+                    cover = _foreign_coverage(other, sample, evidence)
+                    self.control.add(spearman(heads[..., sees], cover[sees]))
+            if evidence.keyword_id is None:
+                self.skipped["no keyword"] += 1
             else:
-                result.skipped["no keyword"] = result.skipped.get("no keyword", 0) + 1
-        other = sample.evidence[0] if sample.evidence else other
-    model.train(was_training)
-    result.segmentation = segmentation_scores(predicted, references, keywords)
-    return result
+                self.predicted.append(predicted[sees])
+                self.references.append(evidence.coverage[sees] > 0)
+                self.keywords.append(evidence.keyword_id)
+        if sample.evidence and key not in self.foreign:
+            self.foreign = dict([*self.foreign.items(), (key, sample.evidence[0])][-2:])
+
+    def explanation(self) -> Explanation:
+        segmentation = segmentation_scores(self.predicted, self.references, self.keywords)
+        return Explanation(self.alignment, self.control, segmentation, dict(self.skipped))
 
 
-def expression_attention(model: Any, sample: Sample) -> list[NDArray[np.float32] | None]:
-    """Attention while each key expression is written, (L, H, N) each; see :func:`token_attention`."""
-    return token_attention(model, sample, [evidence.tokens for evidence in sample.evidence])
-
-
-@torch.inference_mode()
 def token_attention(model: Any, sample: Sample, spans: Sequence[NDArray[np.intp]]) -> list[NDArray[np.float32] | None]:
     """Attention to the visual tokens while chosen tokens are written, in one teacher-forced pass.
 
@@ -92,20 +111,28 @@ def token_attention(model: Any, sample: Sample, spans: Sequence[NDArray[np.intp]
         Per group (L, H, N) float32: the mean over its tokens of the rows that *produce* them (position t - 1 for
         token t); None for an empty group.
     """
-    rows = np.unique(np.concatenate([np.zeros(1, np.int64), *(span - 1 for span in spans)])).astype(np.int64)
-    wanted = torch.from_numpy(rows)[None].to(model.device)
-    with record_attention(model, wanted, sample.image_positions[None].to(model.device)) as recorded:
-        model.base_model(**sample.inputs.to(model.device, model.dtype), use_cache=False)
-    attention = recorded.stacked()[0].float().cpu().numpy()
-    return [attention[:, :, np.searchsorted(rows, span - 1)].mean(axis=2) if len(span) else None for span in spans]
+    return _observe(model, sample, spans)[0]
+
+
+def vision_predictions(model: Any, sample: Sample) -> NDArray[np.int64]:
+    """(N,) the token id that each visual token predicts: argmax of the language-model head at its position."""
+    return _observe(model, sample, [])[1]
 
 
 @torch.inference_mode()
-def vision_predictions(model: Any, sample: Sample) -> NDArray[np.int64]:
-    """(N,) the token id that each visual token predicts: argmax of the language-model head at its position."""
-    hidden = model.base_model(**sample.inputs.to(model.device, model.dtype), use_cache=False).last_hidden_state
-    logits = model.get_output_embeddings()(hidden[0, sample.image_positions.to(hidden.device)])
-    return logits.argmax(dim=-1).cpu().numpy()
+def _observe(
+    model: Any, sample: Sample, spans: Sequence[NDArray[np.intp]]
+) -> tuple[list[NDArray[np.float32] | None], NDArray[np.int64]]:
+    """:func:`token_attention` and :func:`vision_predictions` of one pass."""
+    rows = np.unique(np.concatenate([np.zeros(1, np.int64), *(span - 1 for span in spans)])).astype(np.int64)
+    positions = sample.image_positions.to(model.device)
+    with record_attention(model, torch.from_numpy(rows)[None].to(model.device), positions[None]) as recorded:
+        outputs = model.base_model(**sample.inputs.to(model.device, model.dtype), use_cache=False)
+    hidden = outputs.last_hidden_state[0, positions]
+    predicted = model.get_output_embeddings()(hidden).argmax(dim=-1).cpu().numpy()
+    attention = recorded.stacked()[0].float().cpu().numpy()
+    chosen = [attention[:, :, np.searchsorted(rows, span - 1)].mean(axis=2) if len(span) else None for span in spans]
+    return chosen, predicted
 
 
 def _foreign_coverage(other: Evidence, sample: Sample, evidence: Evidence) -> NDArray[np.float64]:

@@ -10,23 +10,31 @@ from PIL import Image, ImageDraw, ImageFont
 from fivl_hf.explain.analysis import token_attention, vision_predictions
 from fivl_hf.explain.plots import enlarge, overlay_mask, overlay_tokens, paint_segments
 from fivl_hf.explain.samples import Evidence, Sample
-from fivl_hf.keywords import span_tokens
 
 __all__ = ["attention_picture", "evidence_strip", "segments_picture", "side_by_side", "word_tokens"]
 
 _CAPTION = 24  # pixels above each picture
 
 
-def evidence_strip(model: Any, sample: Sample, k: int, layer: int, head: int, side: int = 288) -> Image.Image:
-    """One key expression in four pictures: the image, its mask, one head's attention, the predicted segment."""
+def evidence_strip(
+    model: Any, sample: Sample, k: int, layer: int, head: int, *, word: str | None = None, side: int = 288
+) -> Image.Image:
+    """One key expression in four pictures: the image, its mask, one head's attention, the predicted segment.
+
+    Args:
+        k: which of the sample's key expressions.
+        word: follow the attention of this word's last occurrence instead of the expression's.
+    """
     evidence = sample.evidence[k]
     picture = sample.pictures[evidence.expression.image]
+    tokens = evidence.tokens if word is None else word_tokens(sample, word)
+    said = evidence.expression.text if word is None else word
     return side_by_side(
         {
             sample.id: enlarge(picture, side),
             f"mask: {evidence.expression.text}": overlay_mask(picture, evidence.mask, side=side),
-            f"attention: layer {layer}, head {head}": attention_picture(
-                model, sample, evidence.tokens, layer, head, evidence.expression.image, side
+            f"“{said}”: layer {layer}, head {head}": attention_picture(
+                model, sample, tokens, layer, head, evidence.expression.image, side
             ),
             "patches that say the noun": segments_picture(model, sample, [evidence], side),
         }
@@ -62,24 +70,20 @@ def segments_picture(model: Any, sample: Sample, shown: Sequence[Evidence], side
     image = shown[0].expression.image if shown else 0
     here = sample.image_of == image
     predicted = vision_predictions(model, sample)[here]
-    segments = [predicted == evidence.keyword_id for evidence in shown if evidence.keyword_id is not None]
+    segments = [predicted == (-1 if evidence.keyword_id is None else evidence.keyword_id) for evidence in shown]
     return paint_segments(sample.pictures[image], segments, sample.boxes[here], side)
 
 
-def word_tokens(processor: Any, sample: Sample, word: str) -> NDArray[np.intp]:
-    """Positions of a word's last occurrence in the sample's text.
+def word_tokens(sample: Sample, word: str) -> NDArray[np.intp]:
+    """Positions of the tokens of a word's (or phrase's) last occurrence in the sample's conversation.
 
     Raises:
-        ValueError: the word is not in the text.
+        ValueError: the word is not in the conversation.
     """
-    ids = sample.inputs["input_ids"][0].tolist()
-    pieces = [processor.tokenizer.decode([token]) for token in ids]
-    ends = np.cumsum([len(piece) for piece in pieces])
-    text = "".join(pieces)
-    start = text.rfind(word)
-    if start < 0:
+    tokens = sample.encoded.last_tokens_of(0, word)
+    if not len(tokens):
         raise ValueError(f"row {sample.id!r}: {word!r} does not occur in its conversation")
-    return span_tokens(np.stack([ends - [len(piece) for piece in pieces], ends], axis=1), start, start + len(word))
+    return tokens
 
 
 def side_by_side(pictures: Mapping[str, Image.Image], gap: int = 8) -> Image.Image:

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -33,17 +31,21 @@ PALETTE = (
 )
 
 
-def head_map(alignment: ArrayLike, title: str = "", limit: float | None = None) -> Figure:
-    """A layers × heads map of correlations, the best head framed.
+def head_map(
+    alignment: ArrayLike, title: str = "", *, limit: float | None = None, framed: tuple[int, int] | None = None
+) -> Figure:
+    """A layers × heads map of correlations, one head framed.
 
     Args:
         alignment: (L, H) scores; NaN is left blank.
         limit: colour range ±limit; the largest absolute score if not given.
+        framed: (layer, head); the best one if not given.
     """
     scores = np.asarray(alignment, dtype=np.float64)
     layers, heads = scores.shape
     limit = limit or max(float(np.nanmax(np.abs(scores))) if np.isfinite(scores).any() else 1.0, 1e-6)
-    figure, axes = plt.subplots(figsize=(min(9, 2.2 + 0.55 * heads), min(8, 1.5 + 0.5 * layers)), layout="constrained")
+    figure = Figure(figsize=(min(9, 2.2 + 0.55 * heads), min(8, 1.5 + 0.5 * layers)), layout="constrained")
+    axes = figure.subplots()
     image = axes.imshow(scores, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
     if scores.size <= 64:
         for (layer, head), value in np.ndenumerate(scores):
@@ -59,8 +61,8 @@ def head_map(alignment: ArrayLike, title: str = "", limit: float | None = None) 
                     fontsize=9,
                 )
     if np.isfinite(scores).any():
-        layer, head = np.unravel_index(np.nanargmax(scores), scores.shape)
-        axes.add_patch(plt.Rectangle((head - 0.5, layer - 0.5), 1, 1, fill=False, edgecolor="k", linewidth=2))
+        layer, head = framed or np.unravel_index(np.nanargmax(scores), scores.shape)
+        axes.add_patch(Rectangle((head - 0.5, layer - 0.5), 1, 1, fill=False, edgecolor="k", linewidth=2))
     step = max(1, heads // 16), max(1, layers // 16)
     axes.set(
         xlabel="head",
@@ -70,7 +72,6 @@ def head_map(alignment: ArrayLike, title: str = "", limit: float | None = None) 
         yticks=range(0, layers, step[1]),
     )
     figure.colorbar(image, ax=axes, label="Spearman correlation")
-    plt.close(figure)
     return figure
 
 
@@ -98,7 +99,7 @@ def overlay_tokens(image: Image.Image, values: ArrayLike, boxes: ArrayLike, side
     canvas = paint_tokens(values, boxes, image.size)
     top = np.nanmax(canvas) if np.isfinite(canvas).any() else 0.0
     strength = np.nan_to_num(canvas / top if top > 0 else canvas)
-    heat = (plt.get_cmap("inferno")(strength)[..., :3] * 255).astype(np.uint8)
+    heat = (colormaps["inferno"](strength)[..., :3] * 255).astype(np.uint8)
     picture = enlarge(image.convert("RGB"), side)
     return Image.blend(picture, Image.fromarray(heat).resize(picture.size, Image.Resampling.NEAREST), 0.62)
 

@@ -43,7 +43,7 @@ def record_attention(model: Any, rows: torch.Tensor, columns: torch.Tensor) -> I
         columns: (B, C) key positions, such as those of the image tokens.
 
     Raises:
-        ValueError: the model cannot swap its attention implementation.
+        ValueError: the model cannot swap its attention implementation, or caps or sinks its attention scores.
     """
     recorded = AttentionRows(rows, columns)
     name = f"fivl_probe_{uuid.uuid4().hex}"
@@ -73,6 +73,9 @@ def _recording(recorded: AttentionRows) -> Any:
         scaling: float | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
+        for name in ("softcap", "s_aux"):
+            if kwargs.get(name) is not None:
+                raise ValueError(f"attention with {name} ({type(module).__name__}) cannot be recorded")
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         recorded.layers[int(module.layer_idx)] = attention_rows(  # type: ignore[arg-type]
             query, key, attention_mask, scale, recorded.rows, recorded.columns

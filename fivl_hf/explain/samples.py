@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fivl_hf.chat import as_blocks, encode
+from fivl_hf.chat import Encoded, as_blocks, encode
 from fivl_hf.geometry import token_boxes
 from fivl_hf.images import open_image
 from fivl_hf.keywords import head_noun, span_tokens, word_token_id
@@ -48,7 +48,7 @@ class Sample:
 
     Attributes:
         id: the row's.
-        inputs: model inputs of batch size 1, prompt and answers (teacher forcing).
+        encoded: the conversation with its answers (teacher forcing), batch size 1.
         image_positions: (N,) positions of the visual tokens.
         boxes: (N, 4) what each sees, in its own image's pixels.
         image_of: (N,) which image that is.
@@ -58,13 +58,18 @@ class Sample:
     """
 
     id: str
-    inputs: Any
+    encoded: Encoded
     image_positions: torch.Tensor
     boxes: NDArray[np.float64]
     image_of: NDArray[np.intp]
     pictures: tuple[Image.Image, ...]
     evidence: tuple[Evidence, ...]
     text: tuple[tuple[str, str], ...]
+
+    @property
+    def inputs(self) -> Any:
+        """What the model takes, batch size 1."""
+        return self.encoded.inputs
 
 
 def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
@@ -93,7 +98,7 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
         _evidence(row, k, joined, image_of, encoded, processor.tokenizer) for k in range(len(row.key_expressions))
     )
     text = tuple((turn.question, turn.answer) for turn in row.turns)
-    return Sample(row.id, encoded.inputs, positions, joined, image_of, pictures, evidence, text)
+    return Sample(row.id, encoded, positions, joined, image_of, pictures, evidence, text)
 
 
 def _evidence(

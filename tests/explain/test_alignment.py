@@ -43,6 +43,10 @@ def test_limits():
     assert np.isnan(spearman([1, 1, 1], [0, 5, 9]))
     assert np.isnan(spearman([1, 2, 3], [4, 4, 4]))
     assert np.isnan(spearman([1.0], [1.0]))
+    assert np.isnan(spearman([[1, np.nan, 3]], [1, 2, 3]))
+    assert np.isnan(spearman([1, 2, 3], [1, np.nan, 3]))
+    with pytest.raises(ValueError, match="sample 1: attention"):
+        align([([[[1, 2]]], [0, 1]), ([[[1, 2]]], [0, 1, 2])])
 
 
 @pytest.mark.parametrize(("attention", "coverage"), [([[1, 2]], [1, 2, 3]), ([1], [[1]]), ([[]], [])])

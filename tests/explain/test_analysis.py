@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 from scipy.stats import spearmanr
 
-from fivl_hf.explain.analysis import explain, expression_attention, vision_predictions
+from fivl_hf.explain.analysis import explain, token_attention, vision_predictions
 from fivl_hf.explain.pictures import attention_picture, evidence_strip, segments_picture, word_tokens
 from fivl_hf.explain.plots import head_map, overlay_mask, overlay_tokens, paint_tokens
-from fivl_hf.explain.runner import write_explanation
+from fivl_hf.explain.runner import explanation_summary, write_explanation
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.segmentation import segmentation_scores, token_iou
 
@@ -43,7 +43,7 @@ def test_an_expression_grounded_through_the_question_is_the_whole_answer(model, 
 @torch.no_grad()
 def test_attention_is_that_of_the_steps_that_produce_the_tokens(model, processor, rows):
     sample = prepare(model, processor, rows[0])
-    got = expression_attention(model, sample)
+    got = token_attention(model, sample, [evidence.tokens for evidence in sample.evidence])
     model.set_attn_implementation("eager")
     full = model(**sample.inputs, output_attentions=True).attentions
     for evidence, attention in zip(sample.evidence, got, strict=True):
@@ -74,6 +74,23 @@ def test_whole_analysis_equals_the_naive_loops(model, processor, rows):
     assert found.segmentation["n"] == len(ious)
     assert found.alignment.n == len(totals)
     assert found.control.n == len(totals) - len(rows[0]["key_expressions"])
+
+
+def test_the_control_takes_another_picture(model, processor, rows):
+    """Rows about one picture are no control for each other."""
+    same = [{**rows[0], "id": str(i)} for i in range(3)]
+    found = explain(model, processor, same)
+    assert found.control.n == 0
+    assert found.skipped["no other picture for the control"] == 3 * len(rows[0]["key_expressions"])
+    mixed = explain(model, processor, [rows[1], *same])
+    assert mixed.control.n == 3 * len(rows[0]["key_expressions"])
+    json.dumps(explanation_summary(found), allow_nan=False)
+
+
+def test_a_chosen_word_is_followed(model, processor, rows, tmp_path):
+    write_explanation(model, processor, rows[:4], tmp_path, pictures=4, word="There")
+    saying = [row for row in rows[:4] if any("There" in m["content"] for m in row["messages"])]
+    assert len(list((tmp_path / "pictures").iterdir())) == len(saying)
 
 
 def test_predictions_are_per_visual_token(model, processor, rows):
@@ -126,13 +143,13 @@ def test_pictures_of_a_sample(model, processor, rows):
     sample = prepare(model, processor, rows[0])
     assert evidence_strip(model, sample, 0, layer=0, head=0, side=80).size == (4 * 150 + 3 * 8, 80 + 24)
     assert segments_picture(model, sample, list(sample.evidence), side=80).size == (80, 80)
-    word = word_tokens(processor, sample, sample.evidence[0].expression.text)
+    word = word_tokens(sample, sample.evidence[0].expression.text)
     assert len(word) == 2
     attention_picture(model, sample, word, 0, 0)
     with pytest.raises(ValueError, match="2 layers of 4 heads"):
         attention_picture(model, sample, word, 2, 0)
     with pytest.raises(ValueError, match="'zebra' does not occur"):
-        word_tokens(processor, sample, "zebra")
+        word_tokens(sample, "zebra")
 
 
 def test_written_explanation(model, processor, rows, tmp_path):
