@@ -4,6 +4,7 @@ Also the collators: FiVL's against TRL's own on the same rows.
 """
 
 import tempfile
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ def trainers(hidden: int, folder: str) -> tuple[Any, Any]:
     """An SFTTrainer and a FiVLTrainer of the same small LLaVA on the same rows."""
     processor = scene_processor()
     data = Dataset.from_list(list(scene_rows("train", 2 * BATCH)), features=FEATURES)
-    options = {
+    options: dict[str, Any] = {
         "output_dir": folder,
         "per_device_train_batch_size": BATCH,
         "bf16": False,
@@ -33,8 +34,8 @@ def trainers(hidden: int, folder: str) -> tuple[Any, Any]:
         "max_length": None,
         "dataloader_pin_memory": False,
     }
-    sizes = {"hidden_size": hidden, "heads": 4}
-    common = {"train_dataset": data, "processing_class": processor}
+    sizes: dict[str, Any] = {"hidden_size": hidden, "heads": 4}
+    common: dict[str, Any] = {"train_dataset": data, "processing_class": processor}
     return (
         SFTTrainer(scene_model(processor, **sizes), SFTConfig(**options), **common),
         FiVLTrainer(scene_model(processor, **sizes), FiVLConfig(**options), **common),
@@ -50,6 +51,10 @@ def step(trainer: Any, batch: dict[str, torch.Tensor]) -> None:
     trainer.model.zero_grad()
 
 
+def collate(trainer: Any, examples: list[dict[str, Any]]) -> None:
+    trainer.data_collator([dict(example) for example in examples])
+
+
 def main() -> None:
     torch.set_num_threads(1)
     rows = []
@@ -62,13 +67,13 @@ def main() -> None:
             batch = next(iter(fivl.get_train_dataloader()))
             plain = {k: v for k, v in batch.items() if k != "vision_labels"}
             steps = interleaved_medians(
-                {"sft": lambda a=sft, b=plain: step(a, b), "fivl": lambda a=fivl, b=batch: step(a, b)}, repeats=15
+                {"sft": partial(step, sft, plain), "fivl": partial(step, fivl, batch)}, repeats=15
             )
             examples = [fivl.train_dataset[i] for i in range(BATCH)]
             collation = interleaved_medians(
                 {
-                    "sft": lambda a=sft, e=examples: a.data_collator([dict(x) for x in e]),
-                    "fivl": lambda a=fivl, e=examples: a.data_collator([dict(x) for x in e]),
+                    "sft": partial(collate, sft, examples),
+                    "fivl": partial(collate, fivl, examples),
                 },
                 repeats=15,
             )

@@ -2,10 +2,13 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from fivl_hf.demo_settings import DemoSettings
 
 __all__ = ["main"]
 
@@ -37,6 +40,13 @@ def _guarded(command: Any, *args: Any) -> int:
     return 0
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fivl",
@@ -61,11 +71,11 @@ def _add_demo(commands: Any) -> None:
         description="Makes a dataset of rendered scenes, trains a small LLaVA with and without Vision Modeling, "
         "measures visual reliance, heads and segmentation, and writes report.html and results.json. Running it "
         "again reuses the stages that are finished.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything the demo makes")
     parser.add_argument("--seed", type=int, default=0, help="of scenes, weights, order and random boxes")
-    parser.add_argument("--steps", type=_positive, default=None, help="training steps of each model (default: 1200)")
+    parser.add_argument("--steps", type=_positive, default=DemoSettings.steps, help="training steps of each model")
     parser.set_defaults(run=_demo)
 
 
@@ -86,7 +96,7 @@ def _add_evaluate(commands: Any) -> None:
         description="Asks every question on the original image, with the evidence blacked out, and with random boxes "
         "of the same sizes blacked out; reports accuracies and the Visual Reliance Score with confidence intervals.",
         epilog=_EPILOG["evaluate"],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     _add_common(parser)
     parser.add_argument("--turns", choices=("first", "all"), default="first", help="which questions of a conversation")
@@ -104,7 +114,7 @@ def _add_explain(commands: Any) -> None:
         description="Correlates every head's attention with the masks (and with masks of other pictures as a control), "
         "scores the segmentation from the vision logits, and draws samples.",
         epilog=_EPILOG["explain"],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     _add_common(parser)
     parser.add_argument("--pictures", type=_count, default=8, help="how many rows to draw")
@@ -122,10 +132,11 @@ def _add_explain(commands: Any) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from fivl_hf.demo import DemoSettings, run_demo
+    # Nothing the demo needs is on the Hub.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from fivl_hf.demo import run_demo
 
-    chosen = {} if options.steps is None else {"steps": options.steps}
-    run_demo(options.output, DemoSettings(seed=options.seed, **chosen))
+    run_demo(options.output, DemoSettings(seed=options.seed, steps=options.steps))
 
 
 def _train(arguments: list[str]) -> None:

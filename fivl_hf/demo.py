@@ -9,45 +9,32 @@ import multiprocessing
 import os
 import queue
 import shutil
+import signal
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from fivl_hf import __version__
+from fivl_hf.demo_settings import MODELS, DemoSettings
 
-__all__ = ["DemoSettings", "run_demo"]
+__all__ = ["run_demo"]
 
-# Vision Modeling's weight in each of the two models that are compared.
-MODELS = {"baseline": 0.0, "fivl": 0.1}
-_MARK = "demo_stage.json"
-
-
-@dataclass(frozen=True)
-class DemoSettings:
-    """What the demo's results depend on."""
-
-    seed: int = 0
-    steps: int = 1200
-    train_rows: int = 10_000
-    validation_rows: int = 200
-    test_rows: int = 500
-    batch_size: int = 64
-    learning_rate: float = 2e-3
+_FOLDER_MARK = ".fivl-demo"
+_STAGE_MARK = "demo_stage.json"
 
 
 def run_demo(output: Path, settings: DemoSettings) -> dict[str, Any]:
     """Run or finish the demo in ``output`` and return ``results.json``'s content.
 
     Raises:
+        FileExistsError: ``output`` holds something that is not a demo's.
         ChildProcessError: a training process failed.
     """
-    # Nothing the demo needs is on the Hub.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    output.mkdir(parents=True, exist_ok=True)
+    _claim(output)
     _stage(output / "fivl", settings, "dataset", _make_dataset)
     missing = [name for name in MODELS if not _is_done(output / "models" / name, settings)]
     if missing:
@@ -55,7 +42,7 @@ def run_demo(output: Path, settings: DemoSettings) -> dict[str, Any]:
     for name in MODELS:
         _stage(output / "measurements" / name, settings, f"measurements of {name}", _measure)
     results = _results(output, settings)
-    (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    (output / "results.json").write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
     from fivl_hf.report import write_report
 
@@ -64,38 +51,59 @@ def run_demo(output: Path, settings: DemoSettings) -> dict[str, Any]:
     return results
 
 
+def _claim(output: Path) -> None:
+    """Mark the folder as a demo's, whose stages may be made anew; somebody else's files are never touched."""
+    mark = output / _FOLDER_MARK
+    if not mark.exists() and output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"{output} exists and is not a demo's folder; choose another --output")
+    output.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+
+
 def _stage(folder: Path, settings: DemoSettings, title: str, make: Callable[[Path, DemoSettings], None]) -> None:
     """Make a folder unless it was made with the same settings."""
     if _is_done(folder, settings):
         print(f"{title}: finished earlier, reused ({folder})")
         return
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     started = time.monotonic()
     make(folder, settings)
     _mark_done(folder, settings, time.monotonic() - started)
 
 
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
 def _is_done(folder: Path, settings: DemoSettings) -> bool:
     try:
-        return json.loads((folder / _MARK).read_text(encoding="utf-8"))["settings"] == _fingerprint(settings)
+        return json.loads((folder / _STAGE_MARK).read_text(encoding="utf-8"))["settings"] == _fingerprint(
+            folder, settings
+        )
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _fingerprint(settings: DemoSettings) -> dict[str, Any]:
-    return {**asdict(settings), "version": __version__}
-
-
 def _mark_done(folder: Path, settings: DemoSettings, seconds: float) -> None:
-    mark = {"settings": _fingerprint(settings), "seconds": seconds}
-    (folder / _MARK).write_text(json.dumps(mark), encoding="utf-8")
+    mark = {"settings": _fingerprint(folder, settings), "seconds": seconds}
+    (folder / _STAGE_MARK).write_text(json.dumps(mark), encoding="utf-8")
+
+
+def _fingerprint(folder: Path, settings: DemoSettings) -> dict[str, Any]:
+    """What a stage's result depends on: the scenes not on how long is trained."""
+    depends_on = settings.of_dataset() if folder.name == "fivl" and folder.parent.name != "models" else asdict(settings)
+    return {**depends_on, "version": __version__}
 
 
 def _seconds(output: Path) -> float:
     """What all stages took when they ran; the trainings ran side by side."""
-    took = {mark.parent: json.loads(mark.read_text(encoding="utf-8"))["seconds"] for mark in output.rglob(_MARK)}
-    trainings = [seconds for folder, seconds in took.items() if folder.parent.name == "models"]
-    return sum(took.values()) - sum(trainings) + max(trainings)
+
+    def took(folder: Path) -> float:
+        return json.loads((folder / _STAGE_MARK).read_text(encoding="utf-8"))["seconds"]
+
+    trainings = [took(output / "models" / name) for name in MODELS]
+    return took(output / "fivl") + max(trainings) + sum(took(output / "measurements" / name) for name in MODELS)
 
 
 def _make_dataset(folder: Path, settings: DemoSettings) -> None:
@@ -109,13 +117,14 @@ def _make_dataset(folder: Path, settings: DemoSettings) -> None:
         "test": settings.test_rows,
     }
     tally = Tally()
-    splits = {
-        split: tqdm(scene_rows(split, n, settings.seed, tally=tally), total=n, desc=f"Scenes, {split}", unit="row")
-        for split, n in counts.items()
-    }
+
+    def rows(split: str) -> Iterator[dict[str, Any]]:
+        made = scene_rows(split, counts[split], settings.seed, tally=tally)
+        yield from tqdm(made, total=counts[split], desc=f"Scenes, {split}", unit="row")
+
     write_dataset(
         folder,
-        splits,
+        {split: rows(split) for split in counts},
         title="FiVL scenes",
         description="Rendered scenes of coloured shapes with exact masks, made by `fivl demo`.",
     )
@@ -139,6 +148,8 @@ def _train_together(output: Path, settings: DemoSettings, names: list[str]) -> N
         process.start()
     try:
         while any(process.is_alive() for process in processes.values()):
+            if any(process.exitcode for process in processes.values()):
+                break
             try:
                 name, step = reports.get(timeout=0.5)
             except queue.Empty:
@@ -158,7 +169,10 @@ def _train_together(output: Path, settings: DemoSettings, names: list[str]) -> N
 def _train_process(output: Path, settings: DemoSettings, name: str, threads: int, reports: Any) -> None:
     import torch
 
-    from fivl_hf.training.scene_run import train_on_scenes
+    from fivl_hf.scene_run import train_on_scenes
+
+    # Ctrl-C reaches the whole group; the parent ends the training and says so once.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def report(step: int) -> None:
         parent = multiprocessing.parent_process()
@@ -168,7 +182,7 @@ def _train_process(output: Path, settings: DemoSettings, name: str, threads: int
 
     torch.set_num_threads(threads)
     folder = output / "models" / name
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     started = time.monotonic()
     train_on_scenes(
         output / "fivl",
@@ -194,6 +208,7 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
     from fivl_hf.storage import load_rows
 
     # Single rows of so small a model gain nothing from threads, and on a busy machine wait for each other.
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     output, name = folder.parents[1], folder.name
     model, processor = load_model(output / "models" / name, device="cpu")
@@ -209,7 +224,8 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
     folder.mkdir(parents=True)
     write_answers(folder / "answers.jsonl", answered)
     (folder / "reliance.json").write_text(json.dumps(reliance, indent=2), encoding="utf-8")
-    (folder / "explanation.json").write_text(json.dumps(explanation, indent=2), encoding="utf-8")
+    (folder / "explanation.json").write_text(json.dumps(explanation, indent=2, allow_nan=False), encoding="utf-8")
+    torch.set_num_threads(threads)
 
 
 def _on_test(head: dict[str, Any], explanation: dict[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,8 @@ def _llava(processor: Any, size: tuple[int, int]) -> Boxes:
     """LLaVA-1.5: one row-major grid of patches over the processed image, perhaps with a class token before it."""
     horizontal, vertical = _single_view(processor.image_processor, size)
     patch = processor.patch_size
+    if not patch:
+        raise ValueError("the processor's patch_size is not set, so its visual tokens cannot be placed")
     columns, rows = horizontal.cells(patch), vertical.cells(patch)
     x = np.broadcast_to(columns[None], (len(rows), len(columns), 2))
     y = np.broadcast_to(rows[:, None], (len(rows), len(columns), 2))

@@ -29,7 +29,10 @@ def nouns(expression: str, tagger: str = "hanta") -> tuple[str, ...]:
         tagger: ``"hanta"`` (offline, its model ships in the wheel) or ``"spacy"`` (``en_core_web_sm``; install
             ``fivl-hf[spacy]`` and the model).
     """
-    tagged = {"hanta": _tag_hanta, "spacy": _tag_spacy}[tagger](expression)
+    taggers = {"hanta": _tag_hanta, "spacy": _tag_spacy}
+    if tagger not in taggers:
+        raise ValueError(f"tagger must be one of {tuple(taggers)}, got {tagger!r}")
+    tagged = taggers[tagger](expression)
     common = tuple(word for word, tag in tagged if tag == "NOUN")
     return common or tuple(word for word, tag in tagged if tag == "PROPN")
 

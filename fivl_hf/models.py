@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-__all__ = ["image_token_id", "load_model"]
+__all__ = ["existing_folder", "image_token_id", "load_model"]
 
 
 def load_model(name: str | Path, *, device: str | None = None, dtype: str = "auto") -> tuple[Any, Any]:
@@ -15,18 +15,40 @@ def load_model(name: str | Path, *, device: str | None = None, dtype: str = "aut
         dtype: such as ``"bfloat16"``; ``"auto"`` takes the checkpoint's.
 
     Raises:
-        FileNotFoundError: a path that does not exist.
+        FileNotFoundError: a path that does not exist, or a Hub model that cannot be reached.
+        ValueError: a device or dtype that there is not.
     """
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    if not Path(name).exists() and (str(name).count("/") != 1 or str(name).startswith((".", "/"))):
-        raise FileNotFoundError(f"there is no model folder {str(name)!r}")
+    existing_folder(name, "model")
     if device is None:
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         device = accelerator.type if accelerator else "cpu"
-    model: Any = AutoModelForImageTextToText.from_pretrained(str(name), dtype=dtype)
-    return model.to(device).eval(), AutoProcessor.from_pretrained(str(name))
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise ValueError(f"dtype must be 'auto' or one of torch's, such as 'bfloat16', got {dtype!r}")
+    try:
+        model: Any = AutoModelForImageTextToText.from_pretrained(str(name), dtype=dtype)
+        processor = AutoProcessor.from_pretrained(str(name))
+    except OSError as error:
+        raise FileNotFoundError(f"model {str(name)!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return model.to(device).eval(), processor
+
+
+def existing_folder(name: str | Path, kind: str) -> str | Path:
+    """``name`` itself, if it is a folder that exists or may be a Hub id.
+
+    Raises:
+        FileNotFoundError: it can only be a path, and there is nothing there.
+    """
+    could_be_on_the_hub = str(name).count("/") <= 1 and not str(name).startswith((".", "/", "~"))
+    if not Path(name).exists() and not could_be_on_the_hub:
+        raise FileNotFoundError(f"there is no {kind} folder {str(name)!r}")
+    return name
 
 
 def image_token_id(config: Any) -> int:

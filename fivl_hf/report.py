@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fivl_hf.demo import MODELS, DemoSettings
-from fivl_hf.evaluation.perturb import black_out, random_boxes
+from fivl_hf.demo_settings import MODELS, DemoSettings
+from fivl_hf.evaluation.perturb import black_out
 from fivl_hf.evaluation.questions import questions
 from fivl_hf.explain.pictures import attention_picture, segments_picture
 from fivl_hf.explain.plots import PALETTE, draw_boxes, enlarge, head_map, overlay_mask
@@ -22,7 +22,7 @@ from fivl_hf.storage import load_rows
 __all__ = ["write_report"]
 
 _COLORS = {"baseline": "#8a8f98", "fivl": "#0072b2"}
-_LABELS = {"baseline": "Baseline (λ = 0)", "fivl": "FiVL (λ = 0.1)"}
+_LABELS = {name: f"{title} (λ = {MODELS[name]:g})" for name, title in (("baseline", "Baseline"), ("fivl", "FiVL"))}
 _SHOWN = 6
 
 
@@ -43,7 +43,7 @@ def write_report(output: Path, settings: DemoSettings, results: dict[str, Any]) 
         curves=_figure(_curves(output)),
         bars=_figure(_accuracy_bars(results)),
         maps={name: _figure(_map(measured, name)) for name in MODELS},
-        answers=_answer_cards(test, measured, settings),
+        answers=_answer_cards(test, measured),
         segments=_segment_cards(output, test, results),
     )
     (output / "report.html").write_text(html, encoding="utf-8")
@@ -108,12 +108,12 @@ def _map(measured: dict[str, Any], name: str) -> Figure:
     return head_map(scores[name], _LABELS[name], limit=limit, framed=(best["layer"], best["head"]))
 
 
-def _answer_cards(test: Any, measured: dict[str, Any], settings: DemoSettings) -> list[dict[str, Any]]:
+def _answer_cards(test: Any, measured: dict[str, Any]) -> list[dict[str, Any]]:
     """The first test questions, as they come: three pictures and each model's three answers."""
     cards = []
-    for number, question in enumerate(questions(test.select(range(min(_SHOWN, len(test)))))):
+    for question in questions(test.select(range(min(_SHOWN, len(test))))):
         picture, boxes = question.pictures()[0], question.evidence[0]
-        elsewhere = random_boxes(boxes, picture.size, (settings.seed, number, 0)).boxes
+        elsewhere = next(iter(measured.values()))["answers"][question.id]["random_boxes"][0]
         views = {
             "original": draw_boxes(picture, boxes),
             "random": enlarge(black_out(picture, elsewhere), 288),

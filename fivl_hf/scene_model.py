@@ -34,12 +34,16 @@ def scene_processor() -> Any:
     )
 
 
-def scene_model(processor: Any, seed: int = 0, **overrides: int) -> Any:
-    """A :class:`~transformers.LlavaForConditionalGeneration` of about 0.5 M random weights.
-
-    Args:
-        overrides: ``hidden_size``, ``vision_layers``, ``text_layers``, ``heads``.
-    """
+def scene_model(
+    processor: Any,
+    seed: int = 0,
+    *,
+    hidden_size: int = 96,
+    heads: int = 4,
+    vision_layers: int = 2,
+    text_layers: int = 3,
+) -> Any:
+    """A :class:`~transformers.LlavaForConditionalGeneration` of about 0.5 M random weights."""
     from transformers import (
         CLIPVisionConfig,
         LlamaConfig,
@@ -48,22 +52,20 @@ def scene_model(processor: Any, seed: int = 0, **overrides: int) -> Any:
         set_seed,
     )
 
-    hidden = overrides.get("hidden_size", 96)
-    heads = overrides.get("heads", 4)
     tokenizer = processor.tokenizer
-    sizes: dict[str, Any] = {"hidden_size": hidden, "num_attention_heads": heads}
+    sizes: dict[str, Any] = {"hidden_size": hidden_size, "num_attention_heads": heads}
     vision = CLIPVisionConfig(
         **sizes,
-        intermediate_size=hidden * 2,
-        num_hidden_layers=overrides.get("vision_layers", 2),
+        intermediate_size=hidden_size * 2,
+        num_hidden_layers=vision_layers,
         image_size=IMAGE_SIZE,
         patch_size=PATCH_SIZE,
     )
     text = LlamaConfig(
         **sizes,
         num_key_value_heads=heads,
-        intermediate_size=hidden * 2,
-        num_hidden_layers=overrides.get("text_layers", 3),
+        intermediate_size=hidden_size * 2,
+        num_hidden_layers=text_layers,
         vocab_size=len(tokenizer),
         max_position_embeddings=512,
         bos_token_id=tokenizer.bos_token_id,

@@ -15,6 +15,7 @@ import yaml
 from datasets import Features
 
 from fivl_hf.images import encoded_bytes
+from fivl_hf.models import existing_folder
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
 
 __all__ = ["load_rows", "undecoded", "write_dataset"]
@@ -74,8 +75,7 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datas
         ValueError: no dataset, or a column of the schema is missing.
         FileNotFoundError: neither a folder nor a reachable Hub dataset.
     """
-    if not Path(dataset).exists() and str(dataset).count("/") > 1:
-        raise FileNotFoundError(f"there is no dataset folder {str(dataset)!r}")
+    existing_folder(dataset, "dataset")
     try:
         rows = datasets.load_dataset(str(dataset), name, split=split)
     except datasets.exceptions.DatasetsError as error:

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from transformers import CLIPImageProcessorPil, LlavaImageProcessorPil, LlavaProcessor, SiglipImageProcessorPil
 
@@ -63,7 +65,18 @@ def seen_coordinates(image_processor, size, axis):
 @pytest.mark.parametrize("name", IMAGE_PROCESSORS)
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_boxes_agree_with_the_processor(processor, name, size):
-    image_processor = IMAGE_PROCESSORS[name]
+    check_against_processor(processor, IMAGE_PROCESSORS[name], size)
+
+
+@settings(max_examples=30)
+@given(st.integers(2, 160), st.integers(2, 160), st.integers(14, 60), st.integers(14, 60), st.booleans())
+def test_any_size_and_any_crop_agree_with_the_processor(processor, width, height, edge, side, pads):
+    options = {"size": {"shortest_edge": edge}, "crop_size": {"height": side, "width": side}}
+    image_processor = LlavaImageProcessorPil(**options, do_pad=True) if pads else CLIPImageProcessorPil(**options)
+    check_against_processor(processor, image_processor, (width, height))
+
+
+def check_against_processor(processor, image_processor, size):
     boxes = token_boxes(make_processor(processor.tokenizer, image_processor), size)
     xs, ys = (seen_coordinates(image_processor, size, axis) for axis in (0, 1))
     rows, columns = xs.shape[0] // PATCH, xs.shape[1] // PATCH

@@ -87,9 +87,10 @@ def test_all_kinds_of_questions_and_no_guessable_answer():
     assert max(answers.values()) < 12
 
 
-def test_objects_lie_inside():
+def test_objects_lie_inside_and_apart():
     for row in ROWS:
-        for thing in scene(row["id"]).objects:
-            box = row["key_expressions"][0]["boxes"][0]
+        objects = scene(row["id"]).objects
+        for thing in objects:
+            assert all(thing.radius <= c <= IMAGE_SIZE - thing.radius for c in thing.center)
             assert thing.mask().sum() > 30
-            assert max(box) <= IMAGE_SIZE
+        assert sum(thing.mask().astype(int) for thing in objects).max() == 1

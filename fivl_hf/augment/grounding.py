@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from fivl_hf.masks import BoolArray
 
-__all__ = ["Conversation", "Grounder", "Grounding"]
+__all__ = ["Conversation", "Grounder", "Grounding", "as_encoded"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from fivl_hf.augment.expressions import Extractor
 from fivl_hf.augment.grounding import Conversation, Grounder, as_encoded
 from fivl_hf.keywords import nouns
 from fivl_hf.masks import encode_mask
-from fivl_hf.schema import KeyExpression, validate_row
+from fivl_hf.schema import KeyExpression, RowError, conversation_turns, validate_row
 
 __all__ = ["Drop", "Tally", "augment", "build_row"]
 
@@ -32,12 +32,20 @@ class Tally:
 
 
 def augment(
-    conversations: Iterable[Conversation], extractor: Extractor, grounder: Grounder, tally: Tally
+    conversations: Iterable[Conversation],
+    extractor: Extractor,
+    grounder: Grounder,
+    tally: Tally,
+    tagger: str = "hanta",
 ) -> Iterator[dict[str, Any]]:
-    """The rows of all conversations that have evidence; ``tally`` counts as they pass."""
+    """The rows of all conversations that have evidence; ``tally`` counts as they pass.
+
+    Args:
+        tagger: finds the nouns of expressions, see :func:`fivl_hf.keywords.nouns`.
+    """
     for conversation in conversations:
         tally.read += 1
-        row = build_row(conversation, extractor, grounder)
+        row = build_row(conversation, extractor, grounder, tagger)
         if isinstance(row, Drop):
             tally.dropped[row.reason] += 1
             continue
@@ -45,18 +53,22 @@ def augment(
         yield row
 
 
-def build_row(conversation: Conversation, extractor: Extractor, grounder: Grounder) -> dict[str, Any] | Drop:
+def build_row(
+    conversation: Conversation, extractor: Extractor, grounder: Grounder, tagger: str = "hanta"
+) -> dict[str, Any] | Drop:
     """One conversation as a checked FiVL row, or why it is none.
 
     Raises:
         RowError: the extractor or grounder returned what does not fit the schema.
     """
-    messages = [message for message in conversation.messages if message["role"] != "system"]
-    pairs = zip(messages[::2], messages[1::2], strict=True)
+    try:
+        turns, _ = conversation_turns(conversation.messages, conversation.id)
+    except RowError:
+        return Drop(conversation.id, "questions and answers do not take turns")
     mentions = [
-        (turn, mention)
-        for turn, (question, answer) in enumerate(pairs)
-        for mention in extractor.extract(question["content"], answer["content"])
+        (number, mention)
+        for number, turn in enumerate(turns)
+        for mention in extractor.extract(turn.question, turn.answer)
     ]
     if not mentions:
         return Drop(conversation.id, "no key expression in any answer")
@@ -68,7 +80,7 @@ def build_row(conversation: Conversation, extractor: Extractor, grounder: Ground
         KeyExpression(
             turn=turn,
             **vars(mention),
-            keywords=nouns(mention.text),
+            keywords=nouns(mention.text, tagger),
             boxes=found.boxes,
             score=found.score,
             image=found.image,

@@ -34,15 +34,16 @@ def generate_answers(
     answers = [""] * len(asks)
     was_training = model.training
     model.eval()
-    with tqdm(total=len(asks), desc=description, unit="question") as progress:
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            for i, answer in zip(
-                chosen, _answer(model, processor, [asks[i] for i in chosen], max_new_tokens), strict=True
-            ):
-                answers[i] = answer
-            progress.update(len(chosen))
-    model.train(was_training)
+    try:
+        with tqdm(total=len(asks), desc=description, unit="question") as progress:
+            for start in range(0, len(order), batch_size):
+                chosen = order[start : start + batch_size]
+                given = _answer(model, processor, [asks[i] for i in chosen], max_new_tokens)
+                for i, answer in zip(chosen, given, strict=True):
+                    answers[i] = answer
+                progress.update(len(chosen))
+    finally:
+        model.train(was_training)
     return answers
 
 

@@ -19,7 +19,7 @@ class RandomBoxes:
     """Boxes of given sizes at random places.
 
     Attributes:
-        boxes: (N, 4) xyxy pixels.
+        boxes: (N, 4) xyxy pixels, one for each evidence box that lies in no other.
         overlap: share of their area that lies on the evidence after all, 0 to 1.
     """
 
@@ -30,7 +30,6 @@ class RandomBoxes:
 def black_out(image: Image.Image, boxes: ArrayLike) -> Image.Image:
     """A copy of the image in which every pixel that a box touches is black."""
     masked = image.convert("RGB")
-    masked = masked.copy() if masked is image else masked
     draw = ImageDraw.Draw(masked)
     for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
         draw.rectangle((int(np.floor(x0)), int(np.floor(y0)), int(np.ceil(x1)) - 1, int(np.ceil(y1)) - 1), fill=0)
@@ -41,7 +40,8 @@ def random_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int], seed: 
     """Boxes of the same sizes at random places inside the image, off the evidence as far as there is room.
 
     Each box is the first of 256 uniform draws that touches neither the evidence nor an earlier random box; where
-    none does, the one that touches least of the evidence.
+    none does, the one that touches least of the evidence. A box that lies within another adds nothing to the evidence
+    and gets no random box.
 
     Args:
         boxes: (N, 4) evidence boxes in pixels.
@@ -52,12 +52,20 @@ def random_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int], seed: 
     evidence = rasterize_boxes(boxes, size)
     taken = np.zeros_like(evidence)
     placed = []
-    for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
+    for x0, y0, x1, y1 in _outermost(np.asarray(boxes, dtype=np.float64).reshape(-1, 4)):
         placed.append(_place(x1 - x0, y1 - y0, evidence, taken, rng))
         taken |= rasterize_boxes(placed[-1], size)
     chosen = np.asarray(placed).reshape(-1, 4)
     on_evidence = (taken & evidence).sum() / max(taken.sum(), 1)
     return RandomBoxes(chosen, float(on_evidence))
+
+
+def _outermost(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The boxes that lie in no other; of equal ones the first."""
+    inside = (boxes[:, None, :2] >= boxes[None, :, :2]).all(-1) & (boxes[:, None, 2:] <= boxes[None, :, 2:]).all(-1)
+    same = inside & inside.T
+    redundant = (inside & ~same) | (same & np.tri(len(boxes), k=-1, dtype=bool))
+    return boxes[~redundant.any(axis=1)]
 
 
 def _place(

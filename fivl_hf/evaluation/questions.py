@@ -1,7 +1,8 @@
 """What is asked of a model: questions with their pictures, reference answers and evidence."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -20,7 +21,8 @@ class Question:
 
     Attributes:
         id: the row's id, with the turn where a row gives several questions.
-        images: the row's pictures, in order.
+        load_images: the row's pictures, in order and in stored form; read from the dataset anew where that can be
+            indexed, so that a large benchmark's pictures are not all held in memory.
         messages: the conversation up to and including the question, in chat format.
         answers: reference answers, any of which is right.
         sizes: (width, height) of each picture.
@@ -29,7 +31,7 @@ class Question:
     """
 
     id: str
-    images: tuple[Any, ...]
+    load_images: Callable[[], Sequence[Any]]
     messages: tuple[dict[str, str], ...]
     answers: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
@@ -41,7 +43,7 @@ class Question:
         return any(self.evidence)
 
     def pictures(self) -> list[Image.Image]:
-        return [open_image(image).convert("RGB") for image in self.images]
+        return [open_image(image).convert("RGB") for image in self.load_images()]
 
 
 def questions(rows: Iterable[Mapping[str, Any]], turns: str = "first") -> Iterator[Question]:
@@ -58,19 +60,24 @@ def questions(rows: Iterable[Mapping[str, Any]], turns: str = "first") -> Iterat
     """
     if turns not in ("first", "all"):
         raise ValueError(f"turns must be 'first' or 'all', got {turns!r}")
-    for raw in rows:
+    for number, raw in enumerate(rows):
         row = validate_row(raw)
+        load_images = partial(_images_of, rows, number) if hasattr(rows, "__getitem__") else partial(tuple, row.images)
         asked = row.turns if turns == "all" else row.turns[:1]
         for i, turn in enumerate(asked):
             yield Question(
                 id=row.id if len(asked) == 1 else f"{row.id}#{i}",
-                images=row.images,
+                load_images=load_images,
                 messages=tuple(row.messages(i)),
                 answers=row.answers or (turn.answer,),
                 sizes=row.sizes,
                 evidence=_evidence(row, i),
                 category=row.category or row.source,
             )
+
+
+def _images_of(rows: Any, number: int) -> Sequence[Any]:
+    return rows[number]["images"]
 
 
 def _evidence(row: FiVLRow, turn: int) -> tuple[tuple[Box, ...], ...]:

@@ -22,7 +22,10 @@ __all__ = ["Answered", "evaluate_reliance", "summarize", "write_answers"]
 
 @dataclass(frozen=True)
 class Answered:
-    """One question's three answers and their scores (exact match, 0 or 1)."""
+    """One question's three answers and their scores (exact match, 0 or 1).
+
+    ``random_boxes`` are the control's, per picture; ``random_overlap`` is the share of them on the evidence.
+    """
 
     id: str
     question: str
@@ -34,6 +37,7 @@ class Answered:
     masked_score: float
     random_masked_score: float
     random_overlap: float
+    random_boxes: tuple[tuple[tuple[float, ...], ...], ...]
     category: str
 
 
@@ -79,11 +83,12 @@ def evaluate_reliance(
         for q, places in zip(evident, elsewhere, strict=True)
     ]
     random_masked = ask(random_asks, "Random boxes masked")
-    overlaps = [float(np.mean([p.overlap for p in places if len(p.boxes)])) for places in elsewhere]
     of_evident = [answer for q, answer in zip(asked, answers, strict=True) if q.has_evidence]
-    answered = [_answered(*given) for given in zip(evident, of_evident, masked, random_masked, overlaps, strict=True)]
+    answered = [_answered(*given) for given in zip(evident, of_evident, masked, random_masked, elsewhere, strict=True)]
     summary = summarize(answered, seed=seed, resamples=resamples)
     everything = [exact_match(answer, q.answers) for q, answer in zip(asked, answers, strict=True)]
+    if not answered:
+        summary["reason"] = "no question has evidence to black out"
     summary["questions"] = len(asked)
     summary["accuracy_all_questions"] = float(np.mean(everything)) if everything else None
     return summary, answered
@@ -121,8 +126,8 @@ def summarize(answered: list[Answered], *, seed: int = 0, resamples: int = 1000)
 
 def write_answers(path: Path, answered: list[Answered]) -> None:
     """One JSON line per question."""
-    lines = (json.dumps(asdict(answer), ensure_ascii=False) for answer in answered)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = (json.dumps(asdict(answer), ensure_ascii=False) + "\n" for answer in answered)
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def _blacked_out(question: Question, boxes: Sequence[ArrayLike]) -> list[Image.Image]:
@@ -137,7 +142,9 @@ def _random_boxes(question: Question, seed: tuple[int, int]) -> list[RandomBoxes
     ]
 
 
-def _answered(question: Question, answer: str, masked: str, random_masked: str, overlap: float) -> Answered:
+def _answered(
+    question: Question, answer: str, masked: str, random_masked: str, elsewhere: list[RandomBoxes]
+) -> Answered:
     return Answered(
         id=question.id,
         question=question.messages[-1]["content"],
@@ -148,6 +155,7 @@ def _answered(question: Question, answer: str, masked: str, random_masked: str, 
         score=exact_match(answer, question.answers),
         masked_score=exact_match(masked, question.answers),
         random_masked_score=exact_match(random_masked, question.answers),
-        random_overlap=overlap,
+        random_overlap=float(np.mean([placed.overlap for placed in elsewhere if len(placed.boxes)])),
+        random_boxes=tuple(tuple(map(tuple, placed.boxes.tolist())) for placed in elsewhere),
         category=question.category,
     )

@@ -12,6 +12,7 @@ from PIL import Image
 __all__ = [
     "PALETTE",
     "draw_boxes",
+    "enlarge",
     "head_map",
     "overlay_mask",
     "overlay_tokens",

@@ -14,13 +14,13 @@ def token_iou(predicted: ArrayLike, reference: ArrayLike, keyword_id: int) -> fl
 
     Args:
         predicted: (N,) predicted token id per visual token.
-        reference: (N,) 0/1, whether the expression's mask covers the token.
+        reference: (N,) 0/1 or coverage; above 0 the expression's mask covers the token.
         keyword_id: the keyword's token id.
 
     Returns:
         1 for the same tokens, 0 for none in common (also when the keyword is nowhere predicted).
     """
-    chosen, truth = np.asarray(predicted) == keyword_id, np.asarray(reference).astype(bool)
+    chosen, truth = np.asarray(predicted) == keyword_id, np.asarray(reference) > 0
     either = (chosen | truth).sum()
     return float((chosen & truth).sum() / either) if either else 0.0
 
@@ -47,7 +47,7 @@ def segmentation_scores(
     for i, (tokens, reference, keyword) in enumerate(zip(predicted, references, keyword_ids, strict=True)):
         if len(np.asarray(tokens)) != len(np.asarray(reference)):
             raise ValueError(f"sample {i}: one prediction and one reference per visual token are needed")
-        if not np.any(reference):
+        if not np.any(np.asarray(reference) > 0):
             skipped += 1
             continue
         ious.append(token_iou(tokens, reference, keyword))

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config
+from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
 
+from fivl_hf.models import existing_folder
 from fivl_hf.storage import load_rows
 from fivl_hf.training.config import FiVLConfig
 from fivl_hf.training.trainer import FiVLTrainer
@@ -19,21 +20,32 @@ def train_from_arguments(arguments: Sequence[str]) -> None:
             file.yaml`` too) and :class:`FiVLConfig`'s ``--vision_*``.
     """
     parser = TrlParser((ScriptArguments, FiVLConfig, ModelConfig), prog="fivl train")  # type: ignore[arg-type]
+    given = {argument.split("=")[0] for argument in arguments}
+    if not given & {"-h", "--help", "--config"}:
+        for name in ("--model_name_or_path", "--dataset_name"):
+            if name not in given:
+                parser.error(f"{name} is needed; see fivl train --help")
     script, config, model = parser.parse_args_and_config(args=list(arguments))
-    if not script.dataset_name or not model.model_name_or_path:
-        parser.error("--dataset_name and --model_name_or_path are needed")
-    train = load_rows(script.dataset_name, script.dataset_train_split, script.dataset_config)
-    evaluation = None
-    if config.eval_strategy != "no":
-        evaluation = load_rows(script.dataset_name, script.dataset_test_split, script.dataset_config)
+    if script.dataset_streaming:
+        parser.error("--dataset_streaming is for Python: pass FiVLTrainer a streaming dataset")
+    config.model_init_kwargs = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        **(config.model_init_kwargs or {}),
+    }
     trainer = FiVLTrainer(
-        model=model.model_name_or_path,
+        model=str(existing_folder(model.model_name_or_path, "model")),
         args=config,
-        train_dataset=train,
-        eval_dataset=evaluation,
+        train_dataset=load_rows(script.dataset_name, script.dataset_train_split, script.dataset_config),
+        eval_dataset=None
+        if config.eval_strategy == "no"
+        else load_rows(script.dataset_name, script.dataset_test_split, script.dataset_config),
+        quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
     )
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     trainer.save_model(config.output_dir)
     if config.push_to_hub:
         trainer.push_to_hub(dataset_name=script.dataset_name)
+    trainer.end()

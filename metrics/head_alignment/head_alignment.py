@@ -1,5 +1,7 @@
 """Head alignment: the rank correlation of each attention head with the mask of a key expression."""
 
+from typing import Any
+
 import datasets
 import evaluate
 import numpy as np
@@ -28,7 +30,7 @@ Returns:
 class HeadAlignment(evaluate.Metric):
     """Alignment from attention arrays; the mathematics is in :mod:`fivl_hf.explain.alignment`."""
 
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         attention = datasets.Sequence(datasets.Sequence(datasets.Sequence(datasets.Value("float32"))))
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
@@ -39,6 +41,6 @@ class HeadAlignment(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions, references, top=5):
+    def _compute(self, predictions: list[Any], references: list[Any], top: int = 5) -> dict[str, Any]:
         samples = zip(map(np.asarray, predictions), map(np.asarray, references), strict=True)
         return summary(align(samples), top)

@@ -1,5 +1,7 @@
 """Vision segmentation: IoU of the patches that predict a keyword with the keyword's mask."""
 
+from typing import Any
+
 import datasets
 import evaluate
 
@@ -15,7 +17,8 @@ predict an expression's keyword are compared with those its mask covers. iou is
 _INPUTS = """\
 Args:
     predictions (list of tokens): the predicted vocabulary id at each image token, one list per sample.
-    references (list of tokens): 1 where the expression's mask covers the image token, else 0.
+    references (list of tokens): 1 where the expression's mask covers the image token, else 0; of a
+        coverage, all above 0 counts.
     keyword_ids (list of int): the id of each sample's keyword.
 Returns:
     iou (mean over samples, or None), n, detected (share of samples whose keyword is predicted anywhere),
@@ -26,7 +29,7 @@ Returns:
 class VisionSegmentation(evaluate.Metric):
     """IoU from predicted ids; the mathematics is in :mod:`fivl_hf.explain.segmentation`."""
 
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=CITATION,
@@ -34,11 +37,13 @@ class VisionSegmentation(evaluate.Metric):
             features=datasets.Features(
                 {
                     "predictions": datasets.Sequence(datasets.Value("int64")),
-                    "references": datasets.Sequence(datasets.Value("int64")),
+                    "references": datasets.Sequence(datasets.Value("float32")),
                     "keyword_ids": datasets.Value("int64"),
                 }
             ),
         )
 
-    def _compute(self, predictions, references, keyword_ids):
+    def _compute(
+        self, predictions: list[list[int]], references: list[list[float]], keyword_ids: list[int]
+    ) -> dict[str, Any]:
         return segmentation_scores(predictions, references, keyword_ids)

@@ -1,5 +1,7 @@
 """Visual Reliance Score: how far a model's accuracy falls when the evidence is blacked out."""
 
+from typing import Any
+
 import datasets
 import evaluate
 
@@ -29,7 +31,7 @@ Returns:
 class VisualRelianceScore(evaluate.Metric):
     """VRS from answers; the mathematics is in :mod:`fivl_hf.evaluation.reliance`."""
 
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=CITATION,
@@ -43,7 +45,15 @@ class VisualRelianceScore(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions, masked_predictions, references, resamples=1000, confidence=0.95, seed=0):
+    def _compute(
+        self,
+        predictions: list[str],
+        masked_predictions: list[str],
+        references: list[list[str]],
+        resamples: int = 1000,
+        confidence: float = 0.95,
+        seed: int = 0,
+    ) -> dict[str, Any]:
         return reliance_of_answers(
             predictions, masked_predictions, references, resamples=resamples, confidence=confidence, seed=seed
         )

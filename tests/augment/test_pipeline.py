@@ -45,11 +45,16 @@ def test_a_row_keeps_pictures_turns_and_evidence():
 
 def test_nothing_is_lost_without_a_reason():
     tally = Tally()
-    talks = [talk("A car."), talk("Quickly!", id="c2"), talk("A ghost.", id="c3")]
+    unanswered = Conversation("c4", talk("A car.").images, talk("A car.").messages[:-1], "test")
+    talks = [talk("A car."), talk("Quickly!", id="c2"), talk("A ghost.", id="c3"), unanswered]
     rows = list(augment(talks, NounPhraseExtractor(), Everywhere(), tally))
     assert [row["id"] for row in rows] == ["c1"]
-    assert tally.read == 3 == tally.kept + sum(tally.dropped.values())
-    assert set(tally.dropped) == {"no key expression in any answer", "no key expression was found in the image"}
+    assert tally.read == 4 == tally.kept + sum(tally.dropped.values())
+    assert set(tally.dropped) == {
+        "no key expression in any answer",
+        "no key expression was found in the image",
+        "questions and answers do not take turns",
+    }
     assert isinstance(build_row(talks[1], NounPhraseExtractor(), Everywhere()), Drop)
 
 

@@ -30,12 +30,16 @@ def test_every_folder_has_small_settings():
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_builds_checked_rows_in_one_and_two_processes(name, tmp_path):
+def test_builds_checked_rows_in_one_and_two_processes(name, tmp_path, monkeypatch):
+    # Small enough chunks that two processes both have some; spawned or forked, they see the module as it is here.
+    monkeypatch.setattr(importlib.import_module(f"fivl_hf.dataset_builders.{name}.{name}"), "_CHUNK", 2)
     built = []
     for processes in (None, 2):
         builder = builder_class(name)(cache_dir=str(tmp_path / str(processes)), **SMALL[name])
         builder.download_and_prepare(num_proc=processes)
         built.append(builder.as_dataset())
+        if processes:
+            assert len(built[-1].cache_files["train"]) == processes
     one, two = built
     assert set(one) == {"train", "validation", "test"}
     for split in one:

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from fivl_hf.demo import DemoSettings, run_demo
+from fivl_hf.demo import run_demo
+from fivl_hf.demo_settings import DemoSettings
 
 SMALL = DemoSettings(seed=1, steps=3, train_rows=40, validation_rows=6, test_rows=8, batch_size=8)
 

@@ -98,6 +98,12 @@ WRONG = [
     ),
     (["explain", "--model", "MODEL", "--dataset", "DATA", "--output", "OUT", "--head", "9,9"], "counted from 0"),
     (["evaluate", "--model", "MODEL", "--dataset", "DATA", "--split", "dev", "--output", "OUT"], "dev"),
+    (["evaluate", "--model", "MODEL", "--dataset", "MODEL", "--output", "OUT"], ""),
+    (["evaluate", "--model", "MODEL", "--dataset", "nope/nada", "--output", "OUT"], "nope/nada"),
+    (["evaluate", "--model", "foo/bar", "--dataset", "DATA", "--output", "OUT"], "foo/bar"),
+    (["evaluate", "--model", "MODEL", "--dataset", "DATA", "--output", "OUT", "--device", "xyz"], "device 'xyz'"),
+    (["evaluate", "--model", "MODEL", "--dataset", "DATA", "--output", "OUT", "--dtype", "float99"], "'float99'"),
+    (["demo", "--output", "DATA"], "not a demo's folder"),
 ]
 
 
@@ -106,8 +112,7 @@ def test_mistakes_are_one_clear_message(demo, scenes, tmp_path, capsys, argument
     places = {"MODEL": str(demo / "models" / "fivl"), "DATA": str(scenes), "OUT": str(tmp_path / "out")}
     assert main([places.get(argument, argument) for argument in arguments]) == 1
     error = capsys.readouterr().err
-    assert error.splitlines()[-1].startswith("fivl: ") or "fivl: " in error
-    assert message in error
+    assert any(line.startswith("fivl: ") and message in line for line in error.splitlines())
     assert "Traceback" not in error
 
 
@@ -119,6 +124,20 @@ def test_help_explains(command, capsys):
     shown = capsys.readouterr().out
     assert "--output" in shown
     assert len(shown) > 400
+
+
+def test_train_names_what_is_missing(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--dataset_name", "rows"])
+    assert "--model_name_or_path is needed" in capsys.readouterr().err
+
+
+def test_demo_leaves_other_folders_alone(tmp_path, small_settings):
+    (tmp_path / "fivl").mkdir()
+    (tmp_path / "fivl" / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="not a demo's folder"):
+        run_demo(tmp_path, small_settings)
+    assert (tmp_path / "fivl" / "mine.txt").exists()
 
 
 def test_wrong_numbers_are_refused_by_the_parser(capsys):

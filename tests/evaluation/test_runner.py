@@ -94,9 +94,17 @@ def test_questions_without_evidence_count_for_accuracy_only(monkeypatch, rows):
     assert summary["visual_reliance_score"] is None
 
 
+def test_rows_without_any_evidence_have_their_own_reason(monkeypatch, rows):
+    monkeypatch.setattr("fivl_hf.evaluation.runner.generate_answers", lambda m, p, asks, **_: ["x"] * len(asks))
+    summary, _ = evaluate_reliance(None, None, [{**rows[0], "key_expressions": [], "masks": []}])
+    assert summary["reason"] == "no question has evidence to black out"
+
+
 def test_summary_by_category_from_saved_answers(tmp_path):
     def answer(category, score, masked):
-        return Answered("i", "q", ("a",), "a", "b", "a", score, masked, score, 0.0, category)
+        return Answered(
+            "i", "q", ("a",), "a", "b", "a", score, masked, score, 0.0, (((0.0, 0.0, 1.0, 1.0),),), category
+        )
 
     answered = [answer("x", 1, 0), answer("x", 1, 1), answer("y", 1, 0)]
     summary = summarize(answered)
@@ -105,8 +113,10 @@ def test_summary_by_category_from_saved_answers(tmp_path):
     assert summary["random_reliance_score"] == 0.0
     write_answers(tmp_path / "a.jsonl", answered)
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
-    lines = [{**line, "references": tuple(line["references"])} for line in lines]
-    assert [Answered(**line) for line in lines] == answered
+    assert [line["id"] for line in lines] == ["i"] * 3
+    assert lines[0]["random_boxes"] == [[[0.0, 0.0, 1.0, 1.0]]]
+    write_answers(tmp_path / "none.jsonl", [])
+    assert (tmp_path / "none.jsonl").read_text() == ""
 
 
 def test_pictures_are_opened_as_rgb(rows):

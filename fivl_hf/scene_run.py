@@ -25,7 +25,6 @@ def train_on_scenes(
     batch_size: int = 64,
     learning_rate: float = 2e-3,
     on_step: Callable[[int], None] | None = None,
-    **options: Any,
 ) -> None:
     """Train from random weights and save model, processor and ``log.json``.
 
@@ -34,7 +33,6 @@ def train_on_scenes(
     Args:
         dataset: a scenes row dataset with a train split.
         on_step: told the number of each finished step.
-        options: further :class:`FiVLConfig` fields.
     """
     processor = scene_processor()
     config = FiVLConfig(
@@ -57,7 +55,6 @@ def train_on_scenes(
         report_to="none",
         disable_tqdm=on_step is not None,
         dataloader_pin_memory=False,
-        **options,
     )
     trainer = FiVLTrainer(
         model=scene_model(processor, seed),

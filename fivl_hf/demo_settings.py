@@ -1,0 +1,25 @@
+"""What the demo's results depend on."""
+
+from dataclasses import dataclass
+
+__all__ = ["MODELS", "DemoSettings"]
+
+# Vision Modeling's weight in each of the two models that are compared.
+MODELS = {"baseline": 0.0, "fivl": 0.1}
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Sizes and seed of a demo run; the defaults take about six minutes on two cores."""
+
+    seed: int = 0
+    steps: int = 1200
+    train_rows: int = 10_000
+    validation_rows: int = 200
+    test_rows: int = 500
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+
+    def of_dataset(self) -> dict[str, int]:
+        """The part that the scenes depend on."""
+        return {name: vars(self)[name] for name in ("seed", "train_rows", "validation_rows", "test_rows")}
