@@ -68,8 +68,8 @@ class FiVLTrainer(SFTTrainer):
         **kwargs: Any,
     ) -> None:
         config = _as_fivl_config(args, model)
-        train_dataset = undecoded(train_dataset)
-        kwargs["eval_dataset"] = undecoded(kwargs.get("eval_dataset"))
+        if data_collator is None or isinstance(data_collator, FiVLCollator):
+            train_dataset, kwargs["eval_dataset"] = undecoded(train_dataset), undecoded(kwargs.get("eval_dataset"))
         sample = _first_row(train_dataset)
         has_images = "image" in sample or "images" in sample
         answers_only = config.assistant_only_loss and "messages" in sample

@@ -1,6 +1,7 @@
 import copy
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from datasets import Dataset
@@ -216,6 +217,20 @@ def test_sft_config_prompt_completion_and_own_collator_still_work(model, process
         processing_class=processor,
     )
     assert mine.data_collator is trainer.data_collator
+
+
+def test_an_own_collator_gets_decoded_pictures(model, processor, dataset, config):
+    seen = []
+
+    def own(examples):
+        seen.extend(type(image) for example in examples for image in example["images"])
+        raise KeyboardInterrupt
+
+    trainer = FiVLTrainer(model, config(), data_collator=own, train_dataset=dataset, processing_class=processor)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert all(issubclass(kind, PIL.Image.Image) for kind in seen)
+    assert seen
 
 
 def test_streaming(model, processor, dataset, config):
