@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fivl_hf.keywords import span_tokens
-
 __all__ = [
     "AnswerSpan",
     "ChatTemplateError",
@@ -59,22 +57,11 @@ class Encoded:
         inputs: what the model takes (``input_ids`` (B, T), ``attention_mask``, ``pixel_values``, ...).
         offsets: (B, T, 2) characters of each token in the text whose placeholders are expanded; 0, 0 for padding.
         answers: per conversation, one span per assistant turn, in the same characters.
-        texts: the conversations as rendered, placeholders not expanded.
     """
 
     inputs: Any
     offsets: NDArray[np.int64]
     answers: list[list[AnswerSpan]]
-    texts: list[str]
-    shifts: list["_Shift"]
-
-    def last_tokens_of(self, i: int, words: str) -> NDArray[np.intp]:
-        """Positions of the tokens of the last place where conversation ``i`` says ``words``; none if it does not."""
-        start = self.texts[i].rfind(words)
-        if start < 0:
-            return np.empty(0, dtype=np.intp)
-        shift = self.shifts[i]
-        return span_tokens(self.offsets[i], shift(start), shift(start + len(words)))
 
 
 def as_blocks(messages: Sequence[Message], images: int) -> list[dict[str, Any]]:
@@ -143,9 +130,11 @@ def encode(
     )
     offsets = np.asarray(inputs.pop("offset_mapping"))
     replacements = inputs.pop("text_replacement_offsets", None) or [[]] * len(texts)
-    shifts = [_Shift.of(replaced) for replaced in replacements]
-    answers = [[span.shifted(shift) for span in found] for found, shift in zip(spans, shifts, strict=True)]
-    return Encoded(inputs, offsets, answers, texts, shifts)
+    answers = [
+        [span.shifted(_Shift.of(replaced)) for span in found]
+        for found, replaced in zip(spans, replacements, strict=True)
+    ]
+    return Encoded(inputs, offsets, answers)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def _add_demo(commands: Any) -> None:
         formatter_class=_Help,
     )
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything the demo makes")
-    parser.add_argument("--seed", type=int, default=0, help="of scenes, weights, order and random boxes")
+    parser.add_argument("--seed", type=_count, default=0, help="of scenes, weights, order and random boxes")
     parser.add_argument("--steps", type=_positive, default=DemoSettings.steps, help="training steps of each model")
     parser.set_defaults(run=_demo)
 
@@ -84,7 +84,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, help="row dataset: folder or Hub id")
     parser.add_argument("--dataset-config", default=None, help="the dataset's configuration")
     parser.add_argument("--split", default="test", help="split, slices allowed: test[:200]")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--output", type=_folder, required=True, help="folder for the results")
     parser.add_argument("--device", default=None, help="such as cuda or cpu; an accelerator if there is one")
     parser.add_argument("--dtype", default="auto", help="such as bfloat16; the checkpoint's own by default")
 
@@ -102,7 +102,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--turns", choices=("first", "all"), default="first", help="which questions of a conversation")
     parser.add_argument("--batch-size", type=_positive, default=16, help="questions per batch")
     parser.add_argument("--max-new-tokens", type=_positive, default=32, help="longest answer")
-    parser.add_argument("--seed", type=int, default=0, help="of the random boxes and the bootstrap")
+    parser.add_argument("--seed", type=_count, default=0, help="of the random boxes and the bootstrap")
     parser.add_argument("--resamples", type=_positive, default=1000, help="bootstrap resamples")
     parser.set_defaults(run=_evaluate)
 
@@ -126,7 +126,10 @@ def _add_explain(commands: Any) -> None:
         help="head to draw; the best one if not given",
     )
     parser.add_argument(
-        "--word", default=None, help="draw the attention while this word of the answer is written, not the expression"
+        "--word",
+        type=_word,
+        default=None,
+        help="draw the attention while this word of the answer is written, not the expression",
     )
     parser.set_defaults(run=_explain)
 
@@ -191,6 +194,19 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
     return value
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} exists and is not a folder")
+    return path
+
+
+def _word(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a word is needed")
+    return text.strip()
 
 
 def _count(text: str) -> int:

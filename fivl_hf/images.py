@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 __all__ = ["ImageError", "encoded_bytes", "image_bytes", "open_image"]
 
 
 # Everything that Pillow's decoders are known to raise on bytes that are no picture.
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, Image.DecompressionBombError)
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 _BUFFER = re.compile(r"<_io\.BytesIO[^>]*>")
 
 
@@ -30,16 +31,22 @@ def open_image(value: Any) -> Image.Image:
     Raises:
         ImageError: missing, not a picture, truncated, or over Pillow's decompression-bomb limit.
     """
-    if isinstance(value, Image.Image):
-        return value
     try:
+        if isinstance(value, Image.Image):
+            value.load()
+            return _upright(value)
         with Image.open(_file(value)) as picture:
             picture.load()
-            return ImageOps.exif_transpose(picture)
+            return _upright(picture)
     except ImageError:
         raise
     except _UNREADABLE as error:
         raise ImageError(f"an unreadable image ({_BUFFER.sub('its bytes', str(error))})") from error
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(picture) if turned else picture
 
 
 def image_bytes(picture: Image.Image, format: str = "PNG", **options: Any) -> bytes:
@@ -56,7 +63,8 @@ def encoded_bytes(value: Any) -> bytes:
         ImageError: a path that cannot be read, or no picture at all.
     """
     if isinstance(value, Image.Image):
-        return image_bytes(value)
+        picture = open_image(value)
+        return image_bytes(picture if picture.mode in _PNG_MODES else picture.convert("RGB"))
     source = _file(value)
     try:
         return source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()

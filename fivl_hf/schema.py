@@ -4,7 +4,6 @@ A row is an ordinary TRL vision row (``images``, ``messages``) plus the evidence
 A benchmark row has ``question``, ``answers`` and ``category`` in place of ``messages``.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -57,6 +56,8 @@ BENCHMARK_FEATURES = Features(
         **_EVIDENCE,
     }
 )
+
+_LISTS = ("images", "messages", "answers", "key_expressions", "masks")
 
 # float32 storage may push a box a hair over the image's edge.
 _BOX_TOLERANCE = 0.01
@@ -144,11 +145,17 @@ def validate_row(row: Mapping[str, Any], *, name: object = None) -> FiVLRow:
     Raises:
         RowError: naming the row, the column, what was expected and what was found.
     """
+    if not isinstance(row, Mapping):
+        raise RowError(name, "*", "a row with named columns", repr(row))
     name = row.get("id", "?") if name is None else name
     benchmark = "question" in row
     for column in BENCHMARK_FEATURES if benchmark else FEATURES:
         if column not in row or (row[column] is None and column not in ("source", "category")):
             raise RowError(name, column, "a value", "none: the column is missing")
+        if column in _LISTS and not isinstance(row[column], list | tuple):
+            raise RowError(name, column, "a list", repr(row[column]))
+        if column in ("source", "category") and not isinstance(row[column], str | None):
+            raise RowError(name, column, "a string or null", repr(row[column]))
     if not isinstance(row["id"], str) or not row["id"]:
         raise RowError(name, "id", "a non-empty string", repr(row["id"]))
 
@@ -252,7 +259,7 @@ def _key_expression(
     if not isinstance(raw["boxes"], list | tuple):
         raise RowError(name, f"{column}.boxes", "a list of boxes", repr(raw["boxes"]))
     score = raw["score"]
-    if score is not None and not (isinstance(score, Real) and 0 <= float(score) <= 1):
+    if score is not None and not (_is_number(score) and 0 <= float(score) <= 1):
         raise RowError(name, f"{column}.score", "null or a number from 0 to 1", score)
     return KeyExpression(
         turn=int(turn),
@@ -280,15 +287,20 @@ def _check_span(start: int, end: int, text: str, turn: Turn, column: str, name: 
 
 def _check_box(box: Any, column: str, name: object, size: tuple[int, int]) -> tuple[float, float, float, float]:
     width, height = size
-    numbers = isinstance(box, list | tuple) and len(box) == 4 and all(isinstance(value, Real) for value in box)
-    if not numbers or not all(map(math.isfinite, box)):
-        raise RowError(name, column, "four finite numbers x0, y0, x1, y1", repr(box))
+    numbers = isinstance(box, list | tuple) and len(box) == 4 and all(map(_is_number, box))
+    if not numbers:
+        raise RowError(name, column, "four finite numbers x0, y0, x1, y1", str(box)[:80])
     corners = tuple(float(value) for value in box)
     x0, y0, x1, y1 = corners
     inside = min(x0, y0) >= -_BOX_TOLERANCE and x1 <= width + _BOX_TOLERANCE and y1 <= height + _BOX_TOLERANCE
     if not (inside and x0 < x1 and y0 < y1):
         raise RowError(name, column, f"x0 < x1 and y0 < y1 inside the {width}x{height} image", corners)
     return x0, y0, x1, y1
+
+
+def _is_number(value: Any) -> bool:
+    """A finite real number that a float can hold; booleans are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) < 1e300  # type: ignore[operator]
 
 
 def _check_masks(

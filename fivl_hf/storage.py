@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ __all__ = ["load_rows", "undecoded", "write_dataset"]
 ROW_GROUP_BYTES = 20_000_000
 SHARD_BYTES = 100_000_000
 _TAG = "fivl"
+_SPLIT_NAME = re.compile(r"\w+(\.\w+)*")
 
 
 def write_dataset(
@@ -42,16 +45,22 @@ def write_dataset(
         ValueError: no rows at all.
         FileExistsError: the folder exists and is no FiVL dataset.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
+    for split in splits:
+        if not _SPLIT_NAME.fullmatch(split):
+            raise ValueError(f"a split's name is made of letters, digits, '_' and '.', got {split!r}")
     if folder.exists() and not _is_ours(folder):
         raise FileExistsError(f"{folder} exists and is not a FiVL dataset; choose another folder or move it away")
-    building = folder.with_name(folder.name + ".incomplete")
-    shutil.rmtree(building, ignore_errors=True)
-    (building / "data").mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    building.chmod(0o755)
+    (building / "data").mkdir()
     try:
         written = {split: _write_split(building / "data", split, rows) for split, rows in splits.items()}
         # `datasets` cannot read a file without rows: an empty split is left out.
         written = {split: result for split, result in written.items() if result.rows}
+        if len({result.columns for result in written.values()}) > 1:
+            raise ValueError("conversation and benchmark rows may not be splits of one dataset")
         if not written:
             raise ValueError(f"there are no rows to write to {folder}")
         (building / "README.md").write_text(_card(title, description, written), encoding="utf-8")
@@ -108,8 +117,8 @@ def _is_ours(folder: Path) -> bool:
     card = folder / "README.md"
     if not card.is_file():
         return folder.is_dir() and not any(folder.iterdir())
-    parts = card.read_text(encoding="utf-8", errors="replace").split("---")
-    return len(parts) > 2 and f"- {_TAG}" in parts[1].splitlines()
+    front = card.read_text(encoding="utf-8", errors="replace").split("\n---\n")[0]
+    return f"- {_TAG}" in front.splitlines()
 
 
 @dataclass(frozen=True)
@@ -122,22 +131,25 @@ class _Split:
 
     rows: int
     digest: str
+    columns: tuple[str, ...]
 
 
 def _write_split(folder: Path, split: str, rows: Iterable[Mapping[str, Any]]) -> _Split:
     """Write one split's shards."""
     count = 0
     shards: list[Path] = []
+    columns: tuple[str, ...] = ()
     for shard in _shards(rows):
         shards.append(folder / f"{split}-{len(shards):05d}.parquet")
         count += _write_shard(shards[-1], shard)
+        columns = tuple(shard[0].column_names)
     content = hashlib.sha256()
     for path in shards:
         content.update(path.read_bytes())
     digest = content.hexdigest()[:12]
     for i, path in enumerate(shards):
         path.rename(folder / f"{split}-{i:05d}-of-{len(shards):05d}-{digest}.parquet")
-    return _Split(count, digest)
+    return _Split(count, digest, columns)
 
 
 def _shards(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[pa.Table]]:

@@ -95,6 +95,12 @@ BAD = [
     (("key_expressions", 0, "start"), None, r"start'.*whole number, found None"),
     (("key_expressions", 0, "image"), True, r"image'.*whole number, found True"),
     (("key_expressions", 0, "boxes"), [["a", 1, 2, 3]], r"boxes\[0\]'.*four finite"),
+    (("images",), 5, r"images'.*a list, found 5"),
+    (("messages",), 5, r"messages'.*a list, found 5"),
+    (("masks",), 5, r"masks'.*a list, found 5"),
+    (("source",), 5, r"source'.*a string or null, found 5"),
+    (("key_expressions", 0, "boxes"), [[0, 0, 10**400, 1]], r"boxes\[0\]'.*four finite"),
+    (("key_expressions", 0, "boxes"), [[0, 0, True, True]], r"boxes\[0\]'.*four finite"),
     (("key_expressions", 0, "keywords"), None, r"keywords'.*list of strings, found None"),
     (("key_expressions", 0, "keywords"), [3], r"keywords'.*list of strings"),
     (("key_expressions", 0, "boxes"), None, r"boxes'.*list of boxes"),
@@ -185,6 +191,37 @@ def test_kinds_of_rows_are_not_mixed(row, tmp_path):
         write_dataset(tmp_path / "set", {"train": [row, benchmark]}, title="T", description="D")
     write_dataset(tmp_path / "set", {"train": [benchmark]}, title="T", description="D")
     assert load_rows(tmp_path / "set", "train")[0]["question"] == "What?"
+
+
+def test_split_names_and_kinds_are_checked_before_anything_is_kept(row, tmp_path):
+    with pytest.raises(ValueError, match="split's name.*'test-x'"):
+        write_dataset(tmp_path / "set", {"test-x": [row]}, title="T", description="D")
+    benchmark = {k: v for k, v in row.items() if k != "messages"}
+    benchmark |= {"question": "What?", "answers": ["A red car, a red car."], "category": ""}
+    with pytest.raises(ValueError, match="splits of one dataset"):
+        write_dataset(tmp_path / "set", {"train": [row], "test": [benchmark]}, title="T", description="D")
+    assert not list(tmp_path.iterdir())
+
+
+def test_its_own_folder_is_replaced_whatever_its_title(row, tmp_path):
+    for name in ("one", "two"):
+        write_dataset(tmp_path / "set", {"train": [{**row, "id": name}]}, title="A --- B", description="D")
+    assert load_rows(tmp_path / "set", "train")["id"] == ["two"]
+
+
+def test_pil_images_are_treated_as_their_bytes_are(row, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (6, 8)).save(tmp_path / "turned.jpg", exif=exif)
+    with Image.open(tmp_path / "turned.jpg") as picture:
+        assert validate_row({**row, "images": [picture]}).sizes == ((8, 6),)
+    (tmp_path / "cut.jpg").write_bytes(encoded(Image.effect_noise((200, 200), 60), "JPEG")["bytes"][:3000])
+    with Image.open(tmp_path / "cut.jpg") as picture, pytest.raises(RowError, match=r"images\[0\]'.*truncated"):
+        validate_row({**row, "images": [picture]})
+    write_dataset(
+        tmp_path / "set", {"train": [{**row, "images": [Image.new("CMYK", (8, 6))]}]}, title="T", description=""
+    )
+    assert open_image(load_rows(tmp_path / "set", "train")[0]["images"][0]).mode == "RGB"
 
 
 def test_a_folder_of_somebody_else_is_left_alone(row, tmp_path):

@@ -52,8 +52,8 @@ def random_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int], seed: 
     evidence = rasterize_boxes(boxes, size)
     taken = np.zeros_like(evidence)
     placed = []
-    for x0, y0, x1, y1 in _outermost(np.asarray(boxes, dtype=np.float64).reshape(-1, 4)):
-        placed.append(_place(x1 - x0, y1 - y0, evidence, taken, rng))
+    for box in _outermost(np.asarray(boxes, dtype=np.float64).reshape(-1, 4)):
+        placed.append(_place(box, evidence, taken, rng))
         taken |= rasterize_boxes(placed[-1], size)
     chosen = np.asarray(placed).reshape(-1, 4)
     on_evidence = (taken & evidence).sum() / max(taken.sum(), 1)
@@ -69,11 +69,12 @@ def _outermost(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _place(
-    width: float, height: float, evidence: BoolArray, taken: BoolArray, rng: np.random.Generator
+    box: NDArray[np.float64], evidence: BoolArray, taken: BoolArray, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    rows, columns = evidence.shape
-    low = rng.uniform(0, (max(columns - width, 0), max(rows - height, 0)), size=(_CANDIDATES, 2)).round()
-    low = np.minimum(low, (max(columns - width, 0), max(rows - height, 0)))
-    candidates = np.concatenate([low, low + (width, height)], axis=1)
+    """The box moved by whole pixels, so that it touches as many pixels as before."""
+    corners = box.reshape(2, 2)
+    least, most = np.ceil(-corners[0]), np.floor(evidence.shape[::-1] - corners[1])
+    shifts = rng.integers(least, np.maximum(least, most) + 1, size=(_CANDIDATES, 2))
+    candidates = (corners + shifts[:, None]).reshape(-1, 4)
     on_evidence, on_taken = coverage(np.stack([evidence, taken]), candidates)
     return candidates[np.lexsort((np.arange(_CANDIDATES), on_taken > 0, on_evidence))[0]]

@@ -1,5 +1,6 @@
 """Pictures of single samples: the evidence, where a head looks, what the image positions predict."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from fivl_hf.explain.analysis import token_attention, vision_predictions
 from fivl_hf.explain.plots import enlarge, overlay_mask, overlay_tokens, paint_segments
 from fivl_hf.explain.samples import Evidence, Sample
+from fivl_hf.keywords import span_tokens
 
-__all__ = ["attention_picture", "evidence_strip", "segments_picture", "side_by_side", "word_tokens"]
+__all__ = ["attention_picture", "evidence_strip", "last_place", "segments_picture", "side_by_side", "word_tokens"]
 
 _CAPTION = 24  # pixels above each picture
 
@@ -23,7 +25,7 @@ def evidence_strip(
 
     Args:
         k: which of the sample's key expressions.
-        word: follow the attention of this word's last occurrence instead of the expression's.
+        word: follow the attention of this word, where an answer says it last, instead of the expression's.
     """
     evidence = sample.evidence[k]
     picture = sample.pictures[evidence.expression.image]
@@ -75,15 +77,26 @@ def segments_picture(model: Any, sample: Sample, shown: Sequence[Evidence], side
 
 
 def word_tokens(sample: Sample, word: str) -> NDArray[np.intp]:
-    """Positions of the tokens of a word's (or phrase's) last occurrence in the sample's conversation.
+    """Positions of the tokens of a word (or phrase) where an answer says it last.
 
     Raises:
-        ValueError: the word is not in the conversation.
+        ValueError: no answer of the sample says it.
     """
-    tokens = sample.encoded.last_tokens_of(0, word)
-    if not len(tokens):
-        raise ValueError(f"row {sample.id!r}: {word!r} does not occur in its conversation")
-    return tokens
+    place = last_place([answer for _, answer in sample.text], word)
+    if place is None:
+        raise ValueError(f"row {sample.id!r}: {word!r} does not occur in its answers")
+    turn, start = place
+    start += sample.encoded.answers[0][turn].text_start
+    return span_tokens(sample.encoded.offsets[0], start, start + len(word))
+
+
+def last_place(answers: Sequence[str], word: str) -> tuple[int, int] | None:
+    """(answer, character) of the last whole-word occurrence in a list of answers; None if there is none."""
+    whole = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
+    for number in reversed(range(len(answers))):
+        if found := list(whole.finditer(answers[number])):
+            return number, found[-1].start()
+    return None
 
 
 def side_by_side(pictures: Mapping[str, Image.Image], gap: int = 8) -> Image.Image:

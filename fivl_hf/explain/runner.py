@@ -7,7 +7,7 @@ from typing import Any
 
 from fivl_hf.explain.alignment import as_lists, summary
 from fivl_hf.explain.analysis import Explanation, explain
-from fivl_hf.explain.pictures import evidence_strip
+from fivl_hf.explain.pictures import evidence_strip, last_place
 from fivl_hf.explain.plots import head_map
 from fivl_hf.explain.samples import prepare
 from fivl_hf.schema import validate_row
@@ -48,7 +48,8 @@ def write_explanation(
         word: draw the attention while this word is written, in the rows that hold it, instead of the expression.
 
     Raises:
-        ValueError: a head the model does not have, or rows without any key expression whose tokens can be found.
+        ValueError: a head the model does not have, a word that no answer says, or rows without any key expression
+            whose tokens can be found.
     """
     if head is not None:
         _check_head(model, head)
@@ -57,11 +58,15 @@ def write_explanation(
     result = explanation_summary(found)
     if not result["top_heads"]:
         raise ValueError("no row has a key expression whose tokens and mask can be compared")
+    if word is not None and pictures and not drawn:
+        raise ValueError(f"no answer says {word!r}")
     layer, index = head or (result["best_head"]["layer"], result["best_head"]["head"])
     (output / "pictures").mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=2, allow_nan=False)
     (output / "explanation.json").write_text(text + "\n", encoding="utf-8")
     head_map(found.alignment.mean(), framed=(layer, index)).savefig(output / "head_map.png", dpi=150)
+    for earlier in (output / "pictures").glob("[0-9][0-9][0-9].png"):
+        earlier.unlink()
     for number, row in enumerate(drawn):
         sample = prepare(model, processor, row)
         if word is not None or len(sample.evidence[0].tokens):
@@ -81,7 +86,7 @@ def _keeping(
 
 
 def _says(row: Mapping[str, Any], word: str) -> bool:
-    return any(word in turn.answer for turn in validate_row(row).turns)
+    return last_place([turn.answer for turn in validate_row(row).turns], word) is not None
 
 
 def _check_head(model: Any, head: tuple[int, int]) -> None:

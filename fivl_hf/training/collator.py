@@ -55,6 +55,8 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
     epoch: int = 0
 
     def __post_init__(self) -> None:
+        if self.vision_modeling and self.image_token_id < 0:
+            raise ValueError("FiVLCollator needs image_token_id, the id of visual tokens: model.config.image_token_id")
         self._boxes: dict[tuple[int, int], np.ndarray] = {}
         self._word_ids: dict[str, int | None] = {}
 

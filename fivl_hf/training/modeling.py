@@ -86,6 +86,8 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
             if labels is not None:
                 kwargs |= {"labels": labels, "num_items_in_batch": num_items_in_batch}
             return super().forward(**kwargs)
+        if not isinstance(logits_to_keep, int) or logits_to_keep:
+            raise ValueError("vision_labels need the logits of every position: leave logits_to_keep at 0")
         outputs = super().forward(**{**kwargs, "return_dict": True})
         if labels is None:
             labels = torch.full_like(vision_labels, IGNORE)
@@ -104,7 +106,9 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         counts = TaskCounts(text.numel(), vision.numel())
         loss = vision_modeling_loss(text, vision, counts, self.config.vision_loss_weight)
         if num_items_in_batch is not None:
-            loss = loss * (text.numel() / num_items_in_batch)
+            items = torch.as_tensor(num_items_in_batch, device=loss.device)
+            # A step without any text is the vision loss alone.
+            loss = loss * torch.where(items > 0, text.numel() / items.clamp(min=1), 1.0)
         return loss
 
     def save_pretrained(  # type: ignore[override]

@@ -65,19 +65,21 @@ class FiVLTrainer(SFTTrainer):
         args: SFTConfig | TrainingArguments | None = None,
         data_collator: Callable[..., Any] | None = None,
         train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
         **kwargs: Any,
     ) -> None:
         config = _as_fivl_config(args, model)
         if data_collator is None or isinstance(data_collator, FiVLCollator):
-            train_dataset, kwargs["eval_dataset"] = undecoded(train_dataset), undecoded(kwargs.get("eval_dataset"))
+            train_dataset, eval_dataset = undecoded(train_dataset), undecoded(eval_dataset)
         sample = _first_row(train_dataset)
         has_images = "image" in sample or "images" in sample
         answers_only = config.assistant_only_loss and "messages" in sample
         # TRL refuses templates without generation markers; for conversations with images the collator does without.
-        config.assistant_only_loss = answers_only and not has_images and _marks_answers(kwargs.get("processing_class"))
+        config.assistant_only_loss = answers_only and not has_images and _marks_answers(processing_class)
         if answers_only and not has_images and not config.assistant_only_loss:
             logger.warning("Without images and without a chat template that marks answers, the loss is on all tokens.")
-        super().__init__(model, config, data_collator, train_dataset, **kwargs)
+        super().__init__(model, config, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         config.assistant_only_loss = answers_only
 
         self._image_token_id = image_token_id(self.model.config)
@@ -161,6 +163,8 @@ class FiVLTrainer(SFTTrainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As SFTTrainer's; the random nouns are those of epoch 0, so that evaluations can be compared."""
+        # `predict` adds to the sums and never logs them.
+        self._sums["eval"] = None
         collator = self.data_collator
         if not isinstance(collator, FiVLCollator):
             return super().evaluate(*args, **kwargs)

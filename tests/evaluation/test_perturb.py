@@ -45,8 +45,15 @@ def test_random_boxes_keep_size_and_stay_inside(case, seed):
         assert min(a0, b0) >= -1e-6
         assert a1 <= width + 1e-4
         assert b1 <= height + 1e-4
+        assert pixels((a0, b0, a1, b1)) == pixels((x0, y0, x1, y1))
     assert 0 <= placed.overlap <= 1
     assert np.array_equal(placed.boxes, random_boxes(boxes, (width, height), seed).boxes)
+
+
+def pixels(box):
+    """How many pixels a box touches; corners a rounding error from a whole pixel count as on it."""
+    x0, y0, x1, y1 = np.round(box, 6)
+    return (np.ceil(x1) - np.floor(x0)) * (np.ceil(y1) - np.floor(y0))
 
 
 def within(a, b):

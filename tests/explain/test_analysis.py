@@ -7,7 +7,13 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from fivl_hf.explain.analysis import explain, token_attention, vision_predictions
-from fivl_hf.explain.pictures import attention_picture, evidence_strip, segments_picture, word_tokens
+from fivl_hf.explain.pictures import (
+    attention_picture,
+    evidence_strip,
+    last_place,
+    segments_picture,
+    word_tokens,
+)
 from fivl_hf.explain.plots import head_map, overlay_mask, overlay_tokens, paint_tokens
 from fivl_hf.explain.runner import explanation_summary, write_explanation
 from fivl_hf.explain.samples import prepare
@@ -91,6 +97,26 @@ def test_a_chosen_word_is_followed(model, processor, rows, tmp_path):
     write_explanation(model, processor, rows[:4], tmp_path, pictures=4, word="There")
     saying = [row for row in rows[:4] if any("There" in m["content"] for m in row["messages"])]
     assert len(list((tmp_path / "pictures").iterdir())) == len(saying)
+    write_explanation(model, processor, rows[:4], tmp_path, pictures=1)
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["000.png"]
+    with pytest.raises(ValueError, match="no answer says 'zebra'"):
+        write_explanation(model, processor, rows[:4], tmp_path, word="zebra")
+
+
+def test_a_words_last_place_is_in_an_answer_and_whole():
+    assert last_place(["It is red.", "A redder red, red?"], "red") == (1, 14)
+    assert last_place(["It is red.", "Redder."], "red") == (0, 6)
+    assert last_place(["redder"], "red") is None
+
+
+def test_word_tokens_are_those_of_the_answer(model, processor, rows):
+    said = ("What color is the ring?", "It is a red ring.", "What is above the red ring?", "There is a blue cross.")
+    roles = ("user", "assistant") * 2
+    messages = [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]
+    raw = {**rows[0], "messages": messages, "key_expressions": [], "masks": []}
+    sample = prepare(model, processor, raw)
+    (token,) = word_tokens(sample, "red")
+    assert processor.tokenizer.decode(sample.inputs["input_ids"][0][: token + 2]).endswith("It is a red ring")
 
 
 def test_predictions_are_per_visual_token(model, processor, rows):

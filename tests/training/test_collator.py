@@ -124,6 +124,11 @@ def test_a_mask_of_another_size_names_the_row(make, dataset):
         make()([{**row, "masks": []}])
 
 
+def test_the_image_token_is_asked_for(processor):
+    with pytest.raises(ValueError, match="image_token_id"):
+        FiVLCollator(processor)
+
+
 def test_random_keywords_differ_by_epoch_and_by_nothing_else(make, processor, dataset):
     row = copy.deepcopy(dataset[0])
     row["key_expressions"][0]["keywords"] = ["circle", "square", "ring", "cross"]

@@ -71,6 +71,17 @@ def test_micro_batches_add_up_to_weighted_means(fivl_model, trainer):
     assert (2 * twice).item() == pytest.approx(whole.item(), rel=1e-5)
 
 
+def test_a_step_without_text_is_the_vision_loss(fivl_model, trainer):
+    batch = next(iter(trainer.get_train_dataloader()))
+    batch["labels"] = torch.full_like(batch["labels"], -100)
+    outputs = fivl_model(**batch, num_items_in_batch=torch.tensor(0))
+    expected = torch.nn.functional.cross_entropy(outputs.logits.transpose(1, 2), batch["vision_labels"])
+    assert outputs.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert fivl_model(**batch, num_items_in_batch=torch.tensor(9)).loss.item() == 0
+    with pytest.raises(ValueError, match="logits_to_keep"):
+        fivl_model(**batch, logits_to_keep=1)
+
+
 def test_plain_trainer_trains_it(fivl_model, trainer, dataset, tmp_path):
     plain = Trainer(
         fivl_model,
