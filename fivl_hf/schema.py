@@ -4,6 +4,7 @@ A row is an ordinary TRL vision row (``images``, ``messages``) plus the evidence
 A benchmark row has ``question``, ``answers`` and ``category`` in place of ``messages``.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -300,7 +301,12 @@ def _check_box(box: Any, column: str, name: object, size: tuple[int, int]) -> tu
 
 def _is_number(value: Any) -> bool:
     """A finite real number that a float can hold; booleans are none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) < 1e300  # type: ignore[operator]
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _check_masks(
