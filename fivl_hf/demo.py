@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ __all__ = ["run_demo"]
 _FOLDER_MARK = ".fivl-demo"
 _STAGE_MARK = "demo_stage.json"
 
+# The settings that a stage's result depends on.
+MadeWith = dict[str, Any]
+
 
 def run_demo(output: Path, settings: DemoSettings) -> dict[str, Any]:
     """Run or finish the demo in ``output`` and return ``results.json``'s content.
@@ -35,12 +39,15 @@ def run_demo(output: Path, settings: DemoSettings) -> dict[str, Any]:
         ChildProcessError: a training process failed.
     """
     _claim(output)
-    _stage(output / "fivl", settings, "dataset", _make_dataset)
-    missing = [name for name in MODELS if not _is_done(output / "models" / name, settings)]
+    everything = asdict(settings)
+    dataset = output / "fivl"
+    _stage(dataset, settings.of_dataset(), "dataset", partial(_make_dataset, dataset, settings))
+    missing = [name for name in MODELS if not _is_done(output / "models" / name, everything)]
     if missing:
         _train_together(output, settings, missing)
     for name in MODELS:
-        _stage(output / "measurements" / name, settings, f"measurements of {name}", _measure)
+        folder = output / "measurements" / name
+        _stage(folder, everything, f"measurements of {name}", partial(_measure, folder, settings))
     results = _results(output, settings)
     (output / "results.json").write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -60,15 +67,15 @@ def _claim(output: Path) -> None:
     mark.touch()
 
 
-def _stage(folder: Path, settings: DemoSettings, title: str, make: Callable[[Path, DemoSettings], None]) -> None:
+def _stage(folder: Path, made_with: MadeWith, title: str, make: Callable[[], None]) -> None:
     """Make a folder unless it was made with the same settings."""
-    if _is_done(folder, settings):
+    if _is_done(folder, made_with):
         print(f"{title}: finished earlier, reused ({folder})")
         return
     _remove(folder)
     started = time.monotonic()
-    make(folder, settings)
-    _mark_done(folder, settings, time.monotonic() - started)
+    make()
+    _mark_done(folder, made_with, time.monotonic() - started)
 
 
 def _remove(folder: Path) -> None:
@@ -76,24 +83,17 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _is_done(folder: Path, settings: DemoSettings) -> bool:
+def _is_done(folder: Path, made_with: MadeWith) -> bool:
     try:
-        return json.loads((folder / _STAGE_MARK).read_text(encoding="utf-8"))["settings"] == _fingerprint(
-            folder, settings
-        )
+        mark = json.loads((folder / _STAGE_MARK).read_text(encoding="utf-8"))
+        return mark["settings"] == {**made_with, "version": __version__}
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _mark_done(folder: Path, settings: DemoSettings, seconds: float) -> None:
-    mark = {"settings": _fingerprint(folder, settings), "seconds": seconds}
+def _mark_done(folder: Path, made_with: MadeWith, seconds: float) -> None:
+    mark = {"settings": {**made_with, "version": __version__}, "seconds": seconds}
     (folder / _STAGE_MARK).write_text(json.dumps(mark), encoding="utf-8")
-
-
-def _fingerprint(folder: Path, settings: DemoSettings) -> dict[str, Any]:
-    """What a stage's result depends on: the scenes not on how long is trained."""
-    depends_on = settings.of_dataset() if folder.name == "fivl" and folder.parent.name != "models" else asdict(settings)
-    return {**depends_on, "version": __version__}
 
 
 def _seconds(output: Path) -> float:
@@ -161,7 +161,7 @@ def _train_together(output: Path, settings: DemoSettings, names: list[str]) -> N
             process.join()
         for bar in bars.values():
             bar.close()
-    failed = [name for name in names if not _is_done(output / "models" / name, settings)]
+    failed = [name for name in names if not _is_done(output / "models" / name, asdict(settings))]
     if failed:
         raise ChildProcessError(f"training of {', '.join(failed)} failed; its messages are above")
 
@@ -194,7 +194,7 @@ def _train_process(output: Path, settings: DemoSettings, name: str, threads: int
         learning_rate=settings.learning_rate,
         on_step=report,
     )
-    _mark_done(folder, settings, time.monotonic() - started)
+    _mark_done(folder, asdict(settings), time.monotonic() - started)
 
 
 def _measure(folder: Path, settings: DemoSettings) -> None:

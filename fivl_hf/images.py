@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageOps
 
-__all__ = ["ImageError", "encoded_bytes", "image_bytes", "open_image"]
+__all__ = ["ImageError", "as_encoded", "encoded_bytes", "image_bytes", "open_image"]
 
 
 # Everything that Pillow's decoders are known to raise on bytes that are no picture.
@@ -70,6 +70,15 @@ def encoded_bytes(value: Any) -> bytes:
         return source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()
     except OSError as error:
         raise ImageError(f"an unreadable image ({_BUFFER.sub('its bytes', str(error))})") from error
+
+
+def as_encoded(value: Any) -> dict[str, Any]:
+    """A picture in any form as rows hold it: its bytes inside, so that ``datasets`` stores them unchanged.
+
+    Raises:
+        ImageError: as :func:`encoded_bytes`.
+    """
+    return {"bytes": encoded_bytes(value), "path": None}
 
 
 def _file(value: Any) -> Any:

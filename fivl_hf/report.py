@@ -1,6 +1,7 @@
 """The demo's page: one self-contained HTML file, pictures first."""
 
 import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -184,8 +185,6 @@ def _different(sample: Sample) -> list[Any]:
 
 
 def _figure(figure: Figure) -> str:
-    import io
-
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160)
     return _data_url(buffer.getvalue())

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import yaml
 from datasets import Features
 
-from fivl_hf.images import encoded_bytes
+from fivl_hf.images import as_encoded
 from fivl_hf.models import existing_folder
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
 
@@ -162,7 +162,7 @@ def _shards(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[pa.Table]]:
         if row["id"] in ids:
             raise RowError(row["id"], "id", "an id of its own", "one that an earlier row of the split has")
         ids.add(row["id"])
-        encoded = {**row, **{column: [_embedded(value) for value in row[column]] for column in ("images", "masks")}}
+        encoded = {**row, **{column: [as_encoded(value) for value in row[column]] for column in ("images", "masks")}}
         batch.append(features.encode_example({column: encoded[column] for column in features}))
         batch_bytes += sum(len(picture["bytes"]) for picture in (*encoded["images"], *encoded["masks"])) + 500
         if batch_bytes >= ROW_GROUP_BYTES:
@@ -184,11 +184,6 @@ def _features_of(row: Mapping[str, Any], features: Features, *, first: bool) -> 
     if not first and found is not features:
         raise RowError(row["id"], "messages", "rows of one kind", "conversation and benchmark rows in one split")
     return found
-
-
-def _embedded(value: Any) -> dict[str, Any]:
-    """A picture as ``datasets`` stores it, its bytes inside, so that the folder can be moved and shared."""
-    return {"bytes": encoded_bytes(value), "path": None}
 
 
 def _write_shard(path: Path, tables: list[pa.Table]) -> int:

@@ -1,11 +1,11 @@
 """Grounders: a conversation's images and an expression in, the evidence for it out."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from fivl_hf.masks import BoolArray
 
-__all__ = ["Conversation", "Grounder", "Grounding", "as_encoded"]
+__all__ = ["Conversation", "Grounder", "Grounding"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,3 @@ class Grounder(Protocol):
     """Finds the evidence for expressions; None for an expression of which nothing is detected."""
 
     def ground(self, conversation: Conversation, expressions: list[str]) -> list[Grounding | None]: ...
-
-
-def as_encoded(picture: bytes) -> dict[str, Any]:
-    """Encoded picture bytes in the form ``datasets`` stores unchanged."""
-    return {"bytes": picture, "path": None}

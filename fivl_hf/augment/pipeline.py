@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fivl_hf.augment.expressions import Extractor
-from fivl_hf.augment.grounding import Conversation, Grounder, as_encoded
+from fivl_hf.augment.grounding import Conversation, Grounder
+from fivl_hf.images import as_encoded
 from fivl_hf.keywords import nouns
 from fivl_hf.masks import encode_mask
 from fivl_hf.schema import KeyExpression, RowError, conversation_turns, validate_row

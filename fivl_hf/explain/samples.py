@@ -81,12 +81,6 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
     """
     row = validate_row(raw)
     pictures = tuple(open_image(image).convert("RGB") for image in row.images)
-    messages = [{"role": "system", "content": row.system}] if row.system else []
-    for turn in row.turns:
-        messages += [
-            {"role": "user", "content": turn.question},
-            {"role": "assistant", "content": turn.answer},
-        ]
     encoded = encode(processor, [as_blocks(row.messages(), len(pictures))], [pictures])
     boxes = [token_boxes(processor, picture.size) for picture in pictures]
     positions = torch.nonzero(encoded.inputs["input_ids"][0] == image_token_id(model.config)).flatten()

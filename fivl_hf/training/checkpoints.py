@@ -10,22 +10,17 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 __all__ = ["load_renamed_weights"]
 
 
-def load_renamed_weights(model: Any, folder: str | Path) -> bool:
+def load_renamed_weights(model: Any, folder: str | Path) -> None:
     """Load a model's weights from a checkpoint folder when its file names them otherwise than the model does.
 
     ``save_pretrained`` writes LLaVA and its kin under the names of older releases, while ``Trainer`` (transformers
     5.23) resumes by the model's own names: it finds none, warns, and goes on from the weights it has.
     ``from_pretrained`` knows both.
-
-    Returns:
-        Whether anything had to be loaded.
     """
     names = _names_in(Path(folder))
-    if not names or names <= set(model.state_dict()):
-        return False
-    saved = type(model).from_pretrained(str(folder), dtype=model.dtype)
-    model.load_state_dict(saved.state_dict())
-    return True
+    if not names <= set(model.state_dict()):
+        saved = type(model).from_pretrained(str(folder), dtype=model.dtype)
+        model.load_state_dict(saved.state_dict())
 
 
 def _names_in(folder: Path) -> set[str]:
