@@ -107,7 +107,7 @@ def _seconds(output: Path) -> float:
 
 
 def _make_dataset(folder: Path, settings: DemoSettings) -> None:
-    from fivl_hf.augment.pipeline import Tally
+    from fivl_hf.augment.rows import Tally
     from fivl_hf.scenes import scene_rows
     from fivl_hf.storage import write_dataset
 

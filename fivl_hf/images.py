@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-__all__ = ["ImageError", "as_encoded", "encoded_bytes", "image_bytes", "open_image"]
+__all__ = ["ImageError", "as_encoded", "encoded_bytes", "image_bytes", "open_image", "rgb"]
 
 
 # Everything that Pillow's decoders are known to raise on bytes that are no picture.
@@ -47,6 +48,18 @@ def open_image(value: Any) -> Image.Image:
 def _upright(picture: Image.Image) -> Image.Image:
     turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
     return ImageOps.exif_transpose(picture) if turned else picture
+
+
+def rgb(picture: Image.Image) -> Image.Image:
+    """The picture in RGB as a viewer shows it: 16-bit greys scaled to 8 bits, transparent parts over white."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture).astype(np.float64)
+        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return picture.convert("RGB")
 
 
 def image_bytes(picture: Image.Image, format: str = "PNG", **options: Any) -> bytes:

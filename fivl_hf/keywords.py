@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["head_noun", "noun_phrases", "nouns", "span_tokens", "word_token_id"]
+__all__ = ["head_noun", "lemmas", "noun_phrases", "nouns", "span_tokens", "word_token_id"]
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 # In "a bowl of fruit" or "the man with a hat" the head stands before the preposition.
@@ -17,7 +17,8 @@ _PREPOSITION = re.compile(
     re.IGNORECASE,
 )
 
-_PHRASE_TAGS = ("AJ", "CR", "NO", "PR")  # adjective, number, NOUN, PROPN
+# Adjectives and numbers, in the tagger's names; prepositions are "PRF" and "PRP".
+_BEFORE_NOUNS = ("AJ", "CR")
 
 
 def nouns(expression: str, tagger: str = "hanta") -> tuple[str, ...]:
@@ -37,6 +38,12 @@ def nouns(expression: str, tagger: str = "hanta") -> tuple[str, ...]:
     return common or tuple(word for word, tag in tagged if tag == "PROPN")
 
 
+def lemmas(text: str) -> tuple[tuple[str, str], ...]:
+    """The words of a text and their dictionary forms, lower case, in order: ("women", "woman")."""
+    words = _WORD.findall(text)
+    return tuple((word.casefold(), lemma.casefold()) for word, lemma, _ in _hanta().tag_sent(words)) if words else ()
+
+
 def noun_phrases(text: str) -> list[tuple[int, int]]:
     """Character spans of the noun phrases of a text without their articles: adjectives and numbers before nouns."""
     tagged = _tag_hanta(text)
@@ -44,15 +51,19 @@ def noun_phrases(text: str) -> list[tuple[int, int]]:
     run: list[tuple[re.Match[str], str]] = []
     for match, (_, tag) in zip([*_WORD.finditer(text), None], [*tagged, ("", "END")], strict=True):
         adjoins = match is not None and (not run or text[run[-1][0].end() : match.start()].isspace())
-        if run and not (adjoins and tag[:2] in _PHRASE_TAGS):
+        if run and not (adjoins and _in_phrase(tag)):
             while run and run[-1][1] not in ("NOUN", "PROPN"):
                 run.pop()
             if run:
                 spans.append((run[0][0].start(), run[-1][0].end()))
             run = []
-        if match is not None and tag[:2] in _PHRASE_TAGS:
+        if match is not None and _in_phrase(tag):
             run.append((match, tag))
     return spans
+
+
+def _in_phrase(tag: str) -> bool:
+    return tag in ("NOUN", "PROPN") or tag.startswith(_BEFORE_NOUNS)
 
 
 def head_noun(expression: str, keywords: Sequence[str]) -> str | None:

@@ -1,7 +1,5 @@
 """The demo's page: one self-contained HTML file, pictures first."""
 
-import base64
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fivl_hf.demo_settings import MODELS, DemoSettings
+from fivl_hf.drawing import PALETTE, draw_boxes, enlarge, overlay_mask
 from fivl_hf.evaluation.perturb import black_out
 from fivl_hf.evaluation.questions import questions
 from fivl_hf.explain.pictures import attention_picture, segments_picture
-from fivl_hf.explain.plots import PALETTE, draw_boxes, enlarge, head_map, overlay_mask
+from fivl_hf.explain.plots import head_map
 from fivl_hf.explain.samples import Sample, prepare
-from fivl_hf.images import image_bytes
 from fivl_hf.models import load_model
+from fivl_hf.pages import figure_url, picture_url, render_page
 from fivl_hf.storage import load_rows
 
 __all__ = ["write_report"]
@@ -29,21 +28,18 @@ _SHOWN = 6
 
 def write_report(output: Path, settings: DemoSettings, results: dict[str, Any]) -> None:
     """Write ``report.html`` from what the demo's stages left in ``output``."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    page = Environment(loader=PackageLoader("fivl_hf", "."), autoescape=True, undefined=StrictUndefined)
-    page.filters["number"] = lambda value: "–" if value is None else f"{value:.2f}"
     measured = {name: _measured(output, name) for name in MODELS}
     test = load_rows(output / "fivl", "test").select(range(min(60, settings.test_rows)))
-    html = page.get_template("report.html.jinja").render(
+    html = render_page(
+        "report.html.jinja",
         results=results,
         settings=settings,
         labels=_LABELS,
         colors=_COLORS,
         names=list(MODELS),
-        curves=_figure(_curves(output)),
-        bars=_figure(_accuracy_bars(results)),
-        maps={name: _figure(_map(measured, name)) for name in MODELS},
+        curves=figure_url(_curves(output)),
+        bars=figure_url(_accuracy_bars(results)),
+        maps={name: figure_url(_map(measured, name)) for name in MODELS},
         answers=_answer_cards(test, measured),
         segments=_segment_cards(output, test, results),
     )
@@ -132,7 +128,7 @@ def _answer_cards(test: Any, measured: dict[str, Any]) -> list[dict[str, Any]]:
             for name in MODELS
             for answer in [measured[name]["answers"][question.id]]
         }
-        pictures = {view: _picture(image) for view, image in views.items()}
+        pictures = {view: picture_url(image) for view, image in views.items()}
         cards.append(
             {
                 "question": question.messages[-1]["content"],
@@ -155,16 +151,18 @@ def _segment_cards(output: Path, test: Any, results: dict[str, Any]) -> list[dic
         cards.append(
             {
                 "text": first.expression.text,
-                "scene": _picture(enlarge(sample.pictures[0], 288)),
-                "mask": _picture(overlay_mask(sample.pictures[0], first.mask)),
+                "scene": picture_url(enlarge(sample.pictures[0], 288)),
+                "mask": picture_url(overlay_mask(sample.pictures[0], first.mask)),
                 "keywords": [
                     {"word": e.expression.text, "color": f"rgb{PALETTE[i % len(PALETTE)]}"}
                     for i, e in enumerate(_different(sample))
                 ],
                 "models": {
                     name: {
-                        "attention": _picture(_attention(models[name][0], samples[name], results[name]["best_head"])),
-                        "segments": _picture(
+                        "attention": picture_url(
+                            _attention(models[name][0], samples[name], results[name]["best_head"])
+                        ),
+                        "segments": picture_url(
                             segments_picture(models[name][0], samples[name], _different(samples[name]))
                         ),
                     }
@@ -182,17 +180,3 @@ def _attention(model: Any, sample: Sample, best: dict[str, Any]) -> Image.Image:
 def _different(sample: Sample) -> list[Any]:
     """One piece of evidence per expression text."""
     return list({evidence.expression.text: evidence for evidence in sample.evidence}.values())
-
-
-def _figure(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160)
-    return _data_url(buffer.getvalue())
-
-
-def _picture(image: Image.Image) -> str:
-    return _data_url(image_bytes(image, optimize=True))
-
-
-def _data_url(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()

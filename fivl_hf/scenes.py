@@ -4,7 +4,7 @@ Scenes go through the same classes as real data: the offline extractor finds the
 draws their masks. Every scene is a pure function of its id, so any number can be made, in any process.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -13,13 +13,25 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fivl_hf.augment.conversations import Conversation
 from fivl_hf.augment.expressions import NounPhraseExtractor
-from fivl_hf.augment.grounding import Conversation, Grounding
-from fivl_hf.augment.pipeline import Tally, augment
+from fivl_hf.augment.grounding import Grounding, GroundingRequest
+from fivl_hf.augment.rows import Tally, Tools, augment
 from fivl_hf.images import image_bytes
 from fivl_hf.masks import BoolArray, mask_boxes
 
-__all__ = ["COLORS", "IMAGE_SIZE", "SHAPES", "Scene", "SceneGrounder", "SceneObject", "scene", "scene_rows"]
+__all__ = [
+    "COLORS",
+    "IMAGE_SIZE",
+    "SHAPES",
+    "Scene",
+    "SceneGrounder",
+    "SceneObject",
+    "ScenePicture",
+    "scene",
+    "scene_conversations",
+    "scene_rows",
+]
 
 IMAGE_SIZE = 40
 # No black: that is what evidence is blacked out with.
@@ -96,15 +108,28 @@ class Scene:
         messages = tuple(
             {"role": role, "content": text} for turn in self.turns for role, text in zip(roles, turn, strict=True)
         )
-        return Conversation(self.id, (self.picture(),), messages, "scenes")
+        return Conversation(self.id, (ScenePicture(self.id),), messages, "scenes")
+
+
+@dataclass(frozen=True)
+class ScenePicture:
+    """The picture of a scene, rendered when it is read."""
+
+    name: str
+
+    def read(self) -> bytes:
+        return scene(self.name).picture()
 
 
 class SceneGrounder:
     """Grounds an expression such as "red circle" exactly, from what the scene was rendered from."""
 
-    def ground(self, conversation: Conversation, expressions: list[str]) -> list[Grounding | None]:
-        named = {thing.name: thing for thing in scene(conversation.id).objects}
-        return [_grounding(named[text]) if text in named else None for text in expressions]
+    def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
+        return [self._scene(request) for request in requests]
+
+    def _scene(self, request: GroundingRequest) -> list[Grounding | None]:
+        named = {thing.name: thing for thing in scene(request.names[0]).objects}
+        return [_grounding(named[text]) if text in named else None for text in request.expressions]
 
 
 def scene_rows(
@@ -119,10 +144,15 @@ def scene_rows(
     Raises:
         ValueError: an unknown split.
     """
+    tools = Tools(NounPhraseExtractor(), SceneGrounder())
+    return augment(scene_conversations(split, count, seed, start=start), tools, tally)
+
+
+def scene_conversations(split: str, count: int, seed: int = 0, *, start: int = 0) -> Iterator[Conversation]:
+    """The conversations that :func:`scene_rows` makes rows of, and as it raises."""
     if split not in _SPLITS:
         raise ValueError(f"split must be one of {_SPLITS}, got {split!r}")
-    conversations = (scene(f"scene-{seed}-{split}-{i}").conversation() for i in range(start, start + count))
-    return augment(conversations, NounPhraseExtractor(), SceneGrounder(), tally or Tally())
+    return (scene(f"scene-{seed}-{split}-{i}").conversation() for i in range(start, start + count))
 
 
 @lru_cache(maxsize=64)

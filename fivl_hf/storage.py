@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from fivl_hf.images import as_encoded
 from fivl_hf.models import existing_folder
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
 
-__all__ = ["load_rows", "undecoded", "write_dataset"]
+__all__ = ["assemble_dataset", "load_rows", "require_own_folder", "undecoded", "write_dataset", "write_rows"]
 
 ROW_GROUP_BYTES = 20_000_000
 SHARD_BYTES = 100_000_000
@@ -45,18 +45,73 @@ def write_dataset(
         ValueError: no rows at all.
         FileExistsError: the folder exists and is no FiVL dataset.
     """
+    _build(folder, {split: _shards(rows) for split, rows in splits.items()}, title, description)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write checked rows as one Parquet file, complete or not at all; without rows there is no file.
+
+    Returns:
+        How many rows there are.
+
+    Raises:
+        RowError: a row that does not fit the schema.
+        OSError: the disk is full, or may not be written to.
+    """
+    tables = [table for shard in _shards(rows) for table in shard]
+    path.unlink(missing_ok=True)
+    if not tables:
+        return 0
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        count = _write_shard(temporary, tables)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def assemble_dataset(
+    folder: str | Path,
+    files: Mapping[str, Iterable[Path]],
+    *,
+    title: str,
+    description: str,
+    add: Callable[[Path], None] | None = None,
+) -> None:
+    """Put files that :func:`write_rows` wrote together as a dataset folder, as :func:`write_dataset` writes one.
+
+    Args:
+        files: of each split, in order. Ids must be unique in a split; they are not checked again.
+        add: called with the folder before it is complete, to put more files in.
+
+    Raises:
+        ValueError: no rows at all.
+        FileExistsError: the folder exists and is no FiVL dataset.
+    """
+    splits = {split: _gathered(pq.read_table(path) for path in paths) for split, paths in files.items()}
+    _build(folder, splits, title, description, add)
+
+
+def _build(
+    folder: str | Path,
+    splits: Mapping[str, Iterator[list[pa.Table]]],
+    title: str,
+    description: str,
+    add: Callable[[Path], None] | None = None,
+) -> None:
+    """Write shards of tables as a dataset folder beside its place, and move it there."""
     folder = Path(folder).resolve()
     for split in splits:
         if not _SPLIT_NAME.fullmatch(split):
             raise ValueError(f"a split's name is made of letters, digits, '_' and '.', got {split!r}")
-    if folder.exists() and not _is_ours(folder):
-        raise FileExistsError(f"{folder} exists and is not a FiVL dataset; choose another folder or move it away")
+    require_own_folder(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     building.chmod(0o755)
     (building / "data").mkdir()
     try:
-        written = {split: _write_split(building / "data", split, rows) for split, rows in splits.items()}
+        written = {split: _write_split(building / "data", split, shards) for split, shards in splits.items()}
         # `datasets` cannot read a file without rows: an empty split is left out.
         written = {split: result for split, result in written.items() if result.rows}
         if len({result.columns for result in written.values()}) > 1:
@@ -64,12 +119,20 @@ def write_dataset(
         if not written:
             raise ValueError(f"there are no rows to write to {folder}")
         (building / "README.md").write_text(_card(title, description, written), encoding="utf-8")
+        if add:
+            add(building)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(building, folder)
+
+
+def require_own_folder(folder: Path) -> None:
+    """Raise FileExistsError if a dataset may not be written to ``folder``, because something else is there."""
+    if folder.exists() and not _is_ours(folder):
+        raise FileExistsError(f"{folder} exists and is not a FiVL dataset; choose another folder or move it away")
 
 
 def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datasets.Dataset:
@@ -134,12 +197,12 @@ class _Split:
     columns: tuple[str, ...]
 
 
-def _write_split(folder: Path, split: str, rows: Iterable[Mapping[str, Any]]) -> _Split:
+def _write_split(folder: Path, split: str, tables: Iterator[list[pa.Table]]) -> _Split:
     """Write one split's shards."""
     count = 0
     shards: list[Path] = []
     columns: tuple[str, ...] = ()
-    for shard in _shards(rows):
+    for shard in tables:
         shards.append(folder / f"{split}-{len(shards):05d}.parquet")
         count += _write_shard(shards[-1], shard)
         columns = tuple(shard[0].column_names)
@@ -153,9 +216,13 @@ def _write_split(folder: Path, split: str, rows: Iterable[Mapping[str, Any]]) ->
 
 
 def _shards(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[pa.Table]]:
-    """Tables of about a row group each, gathered into shards."""
+    """Rows as shards of tables."""
+    return _gathered(_tables(rows))
+
+
+def _tables(rows: Iterable[Mapping[str, Any]]) -> Iterator[pa.Table]:
+    """Tables of about a row group each."""
     features, batch, batch_bytes = FEATURES, [], 0
-    tables: list[pa.Table] = []
     ids: set[str] = set()
     for row in rows:
         features = _features_of(row, features, first=not ids)
@@ -166,15 +233,28 @@ def _shards(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[pa.Table]]:
         batch.append(features.encode_example({column: encoded[column] for column in features}))
         batch_bytes += sum(len(picture["bytes"]) for picture in (*encoded["images"], *encoded["masks"])) + 500
         if batch_bytes >= ROW_GROUP_BYTES:
-            tables.append(pa.Table.from_pylist(batch, schema=features.arrow_schema))
+            yield pa.Table.from_pylist(batch, schema=features.arrow_schema)
             batch, batch_bytes = [], 0
-        if sum(table.nbytes for table in tables) >= SHARD_BYTES - ROW_GROUP_BYTES:
-            yield tables
-            tables = []
     if batch:
-        tables.append(pa.Table.from_pylist(batch, schema=features.arrow_schema))
-    if tables:
-        yield tables
+        yield pa.Table.from_pylist(batch, schema=features.arrow_schema)
+
+
+def _gathered(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
+    """Tables joined to row groups of at most about 20 MB, and those gathered into shards."""
+    group: list[pa.Table] = []
+    shard: list[pa.Table] = []
+    for table in tables:
+        if group and sum(part.nbytes for part in group) + table.nbytes > ROW_GROUP_BYTES:
+            shard.append(pa.concat_tables(group).combine_chunks())
+            group = []
+            if sum(part.nbytes for part in shard) >= SHARD_BYTES - ROW_GROUP_BYTES:
+                yield shard
+                shard = []
+        group.append(table)
+    if group:
+        shard.append(pa.concat_tables(group).combine_chunks())
+    if shard:
+        yield shard
 
 
 def _features_of(row: Mapping[str, Any], features: Features, *, first: bool) -> Features:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fivl_hf.augment.pipeline import Tally
+from fivl_hf.augment.rows import Tally
 from fivl_hf.masks import decode_mask
 from fivl_hf.scenes import COLORS, IMAGE_SIZE, scene, scene_rows
 from fivl_hf.schema import validate_row

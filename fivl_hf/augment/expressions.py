@@ -1,30 +1,163 @@
-"""Key-expression extractors: a question and its answer in, the words of the answer that need the image out."""
+"""Key-expression extractors: questions and answers in, the words that need the image out (PAPER.md section 1).
 
+What a language model proposes passes the paper's rules: :func:`check_expressions`.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from fivl_hf.keywords import noun_phrases
+from fivl_hf.schema import Turn
 
-__all__ = ["Extractor", "Mention", "NounPhraseExtractor"]
+__all__ = [
+    "Extraction",
+    "Extractor",
+    "Mention",
+    "NounPhraseExtractor",
+    "Rejected",
+    "check_expressions",
+    "is_single_word",
+]
+
+_REFUSALS = re.compile(
+    r"(?:none|n/?a|nil|null|no|nothing|(?:there are )?no (?:key |visual )?(?:expressions?|tokens?|words?)\b.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+# What only talks about the task: "visual tokens", "the visual token".
+_ABOUT_THE_TASK = re.compile(r"(?:the |a )?(?:visual )?tokens?|(?:the )?visual(?:s| expressions?)?", re.IGNORECASE)
+_EDGES = " \t\r\n\"'`“”‘’*.,;:!?-–•"
+_WORD = re.compile(r"[^\W_]+(?:['’.,-][^\W_]+)*")
+_MAX_EXPRESSION = 200
+
+# Heads of phrases that no detector can find in a picture.
+_UNSEEN = re.compile(
+    # the picture itself, and places in it
+    "(?:image|picture|photo|photograph|scene|view|shot|background|foreground"
+    "|side|left|right|top|bottom|middle|center|centre|front|back|edge|corner|end|part|area|position|place|location"
+    # amounts and kinds
+    "|kind|type|sort|way|lot|number|amount|variety|range|set|series|total|pair|one|other|none|case|order|addition"
+    # properties, times, things without a name
+    "|color|colour|shape|size|style|pattern|material|texture"
+    "|time|day|moment|morning|evening|night|year|today|season|occasion|event|situation"
+    "|thing|object|item|something|anything|everything|nothing"
+    # what is in the mind
+    "|fact|idea|reason|example|purpose|activity|action|experience|sense|feeling|mood|atmosphere|presence"
+    "|question|answer|yes|no)s?"
+)
 
 
 @dataclass(frozen=True)
 class Mention:
-    """A key expression as it stands in an answer: ``answer[start:end] == text``."""
+    """A key expression: ``answer[start:end] == text``, or words of the question when ``start`` is -1."""
 
     text: str
     start: int
     end: int
 
 
-class Extractor(Protocol):
-    """Finds the key expressions of one question-answer pair."""
+@dataclass(frozen=True)
+class Rejected:
+    """A proposed expression that is none, and why. ``text`` is what was proposed, empty for a whole reply."""
 
-    def extract(self, question: str, answer: str) -> list[Mention]: ...
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What one question and answer give."""
+
+    mentions: tuple[Mention, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+
+
+class Extractor(Protocol):
+    """Finds the key expressions of question-answer pairs: one extraction for each turn, in order."""
+
+    def extract(self, turns: Sequence[Turn]) -> list[Extraction]: ...
 
 
 class NounPhraseExtractor:
-    """Every noun phrase of the answer without its article, offline (the tagger's model ships in its wheel)."""
+    """Every noun phrase of the answer without its article, offline (the tagger's model ships in its wheel).
 
-    def extract(self, question: str, answer: str) -> list[Mention]:
-        return [Mention(answer[start:end], start, end) for start, end in noun_phrases(answer)]
+    The phrases of the question are taken for an answer of a single word that names nothing visible ("Yes", "3").
+    Phrases whose last noun is on a short list of words that name nothing to be seen in a picture (the picture itself,
+    places in it, amounts, properties, times, thoughts) are left out.
+    """
+
+    def extract(self, turns: Sequence[Turn]) -> list[Extraction]:
+        return [self._turn(turn) for turn in turns]
+
+    def _turn(self, turn: Turn) -> Extraction:
+        found = _sort_out(turn.answer, noun_phrases(turn.answer))
+        if found.mentions or not is_single_word(turn.answer):
+            return found
+        asked = _sort_out(turn.question, noun_phrases(turn.question))
+        return Extraction(
+            tuple(Mention(mention.text, -1, -1) for mention in asked.mentions), found.rejected + asked.rejected
+        )
+
+
+def _sort_out(text: str, spans: Iterable[tuple[int, int]]) -> Extraction:
+    mentions, rejected = [], []
+    for start, end in spans:
+        phrase = text[start:end]
+        if _UNSEEN.fullmatch(phrase.split()[-1].casefold()):
+            rejected.append(Rejected(phrase, "it does not show in a picture"))
+        else:
+            mentions.append(Mention(phrase, start, end))
+    return Extraction(tuple(mentions), tuple(rejected))
+
+
+def is_single_word(answer: str) -> bool:
+    """Whether a whole answer is one word or number: its expressions may then come from the question."""
+    return len(_WORD.findall(answer)) == 1
+
+
+def check_expressions(proposed: Iterable[str], turn: Turn) -> Extraction:
+    """Sort proposed expressions into those that PAPER.md's rules keep and those that they do not.
+
+    Kept is what stands in the answer, word for word; case may differ, the answer's is taken. The second proposal of the
+    same words is their second place. For an answer of a single word, words of the question are kept, too.
+    """
+    mentions: list[Mention] = []
+    rejected: list[Rejected] = []
+    cursors: dict[str, int] = {}
+    for raw in proposed:
+        text = raw.strip(_EDGES)
+        if problem := _problem(text):
+            rejected.append(Rejected(raw[:_MAX_EXPRESSION], problem))
+            continue
+        key = text.casefold()
+        if place := _find(text, turn.answer, cursors.get(key, 0)):
+            cursors[key] = place[1]
+            mentions.append(Mention(turn.answer[slice(*place)], *place))
+        elif key in cursors:
+            rejected.append(Rejected(text, "named more often than the answer has it"))
+        elif is_single_word(turn.answer) and (place := _find(text, turn.question)):
+            cursors[key] = len(turn.answer)
+            mentions.append(Mention(turn.question[slice(*place)], -1, -1))
+        else:
+            rejected.append(Rejected(text, "not in the answer"))
+    return Extraction(tuple(mentions), tuple(rejected))
+
+
+def _problem(text: str) -> str | None:
+    if not text:
+        return "empty"
+    if len(text) > _MAX_EXPRESSION:
+        return f"longer than {_MAX_EXPRESSION} characters"
+    if _REFUSALS.fullmatch(text):
+        return "a refusal"
+    if _ABOUT_THE_TASK.fullmatch(text):
+        return "about the task, not the image"
+    return None
+
+
+def _find(text: str, inside: str, start: int = 0) -> tuple[int, int] | None:
+    """Where ``text`` stands as whole words: as written if it does, else in another case."""
+    pattern = rf"(?<!\w){re.escape(text)}(?!\w)"
+    found = re.compile(pattern).search(inside, start) or re.compile(pattern, re.IGNORECASE).search(inside, start)
+    return found.span() if found else None

@@ -1,21 +1,52 @@
-"""Grounders: a conversation's images and an expression in, the evidence for it out."""
+"""Grounders: pictures and expressions in, the evidence for each expression out.
 
-from dataclasses import dataclass
+Shapes: N boxes as (x0, y0, x1, y1) in pixels of the picture as it is shown, masks (H, W) bool.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol
 
-from fivl_hf.masks import BoolArray
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
-__all__ = ["Conversation", "Grounder", "Grounding"]
+from fivl_hf.masks import BoolArray, mask_iou, union
+
+__all__ = [
+    "BoxGrounder",
+    "Detection",
+    "Detector",
+    "Grounder",
+    "Grounding",
+    "GroundingRequest",
+    "Segmenter",
+    "box_iou",
+    "clean_mask",
+    "distinct_boxes",
+    "share_masks",
+]
+
+FloatArray = NDArray[np.float64]
+SAME = 0.95
 
 
 @dataclass(frozen=True)
-class Conversation:
-    """A sample before augmentation: pictures as encoded bytes, messages as plain text in chat format."""
+class GroundingRequest:
+    """One sample's pictures and the expressions to find in them.
+
+    Attributes:
+        id: of the sample.
+        pictures: RGB, upright.
+        names: of the picture files, by which annotations know them.
+        expressions: as written; the same words may come more than once.
+    """
 
     id: str
-    images: tuple[bytes, ...]
-    messages: tuple[dict[str, str], ...]
-    source: str
+    pictures: tuple[Image.Image, ...]
+    names: tuple[str, ...]
+    expressions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -29,6 +60,143 @@ class Grounding:
 
 
 class Grounder(Protocol):
-    """Finds the evidence for expressions; None for an expression of which nothing is detected."""
+    """Finds the evidence for the expressions of several samples at once.
 
-    def ground(self, conversation: Conversation, expressions: list[str]) -> list[Grounding | None]: ...
+    For each sample one entry per expression, in order; None for one of which nothing is detected.
+    """
+
+    def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]: ...
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A detector's boxes (N, 4) for one label in one picture, and their scores (N,)."""
+
+    boxes: FloatArray
+    scores: FloatArray
+
+
+class Detector(Protocol):
+    """Finds boxes for labels: (picture, label) pairs in, one detection each out."""
+
+    def detect(self, pairs: Sequence[tuple[Image.Image, str]]) -> list[Detection]: ...
+
+
+class Segmenter(Protocol):
+    """Turns boxes (N, 4) of a picture into masks (N, H, W) bool."""
+
+    def segment(self, picture: Image.Image, boxes: FloatArray) -> BoolArray: ...
+
+
+class BoxGrounder:
+    """A detector's boxes turned into masks by a segmenter, as in the paper (PAPER.md section 1).
+
+    Boxes of a picture with IoU > 0.95 are one box shared by their labels. Every box's mask is cleaned; the masks of an
+    expression's boxes are united; united masks with IoU > 0.95 become one. Of several pictures, an expression is
+    grounded in the one where the detector is surest.
+    """
+
+    def __init__(self, detector: Detector, segmenter: Segmenter) -> None:
+        self._detector, self._segmenter = detector, segmenter
+
+    def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
+        places = [
+            (number, image, label)
+            for number, request in enumerate(requests)
+            for label in dict.fromkeys(request.expressions)
+            for image in range(len(request.pictures))
+        ]
+        found = self._detector.detect([(requests[n].pictures[image], label) for n, image, label in places])
+        best: list[dict[str, tuple[int, Detection]]] = [{} for _ in requests]
+        for (number, image, label), detection in zip(places, found, strict=True):
+            inside = _inside(detection, requests[number].pictures[image].size)
+            known = best[number].get(label)
+            if len(inside.boxes) and (known is None or inside.scores.max() > known[1].scores.max()):
+                best[number][label] = (image, inside)
+        return [self._sample(request, detections) for request, detections in zip(requests, best, strict=True)]
+
+    def _sample(
+        self, request: GroundingRequest, detections: dict[str, tuple[int, Detection]]
+    ) -> list[Grounding | None]:
+        grounded: dict[str, Grounding] = {}
+        for image, picture in enumerate(request.pictures):
+            here = {label: found for label, (where, found) in detections.items() if where == image}
+            grounded.update(self._picture(picture, image, here))
+        return [grounded.get(text) for text in request.expressions]
+
+    def _picture(self, picture: Image.Image, image: int, found: dict[str, Detection]) -> dict[str, Grounding]:
+        if not found:
+            return {}
+        boxes = np.concatenate([detection.boxes for detection in found.values()])
+        kept, member = distinct_boxes(boxes)
+        masks = np.stack([clean_mask(mask) for mask in self._segmenter.segment(picture, kept)])
+        groundings: dict[str, Grounding] = {}
+        ends = np.cumsum([0, *(len(detection.boxes) for detection in found.values())])
+        for (label, detection), (start, end) in zip(found.items(), pairwise(ends), strict=True):
+            own = [i for i in dict.fromkeys(member[start:end].tolist()) if masks[i].any()]
+            if own:
+                corners = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in kept[own])
+                score = float(np.clip(detection.scores.max(), 0, 1))
+                groundings[label] = Grounding(union(masks[own]), corners, score, image)
+        return share_masks(groundings)
+
+
+def distinct_boxes(boxes: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
+    """Boxes (N, 4) without near copies (IoU > 0.95 with an earlier one): kept (K, 4), index into them (N,)."""
+    kept: list[int] = []
+    member = np.zeros(len(boxes), dtype=np.intp)
+    overlaps = box_iou(boxes, boxes)
+    for i in range(len(boxes)):
+        same = next((k for k, j in enumerate(kept) if overlaps[i, j] > SAME), None)
+        member[i] = len(kept) if same is None else same
+        if same is None:
+            kept.append(i)
+    return boxes[kept], member
+
+
+def share_masks(groundings: dict[str, Grounding]) -> dict[str, Grounding]:
+    """Masks of one picture with IoU > 0.95 with an earlier one are replaced by it."""
+    shared: dict[str, Grounding] = {}
+    for label, grounding in groundings.items():
+        for earlier in shared.values():
+            if mask_iou(grounding.mask[None], earlier.mask[None])[0, 0] > SAME:
+                grounding = replace(grounding, mask=earlier.mask)
+                break
+        shared[label] = grounding
+    return shared
+
+
+def box_iou(a: ArrayLike, b: ArrayLike) -> FloatArray:
+    """Intersection over union of every pair of boxes: (A, 4), (B, 4) -> (A, B)."""
+    left, right = (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in (a, b))
+    low = np.maximum(left[:, None, :2], right[None, :, :2])
+    high = np.minimum(left[:, None, 2:], right[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=-1)
+    area_left, area_right = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=-1) for boxes in (left, right))
+    total = area_left[:, None] + area_right[None] - shared
+    return np.divide(shared, total, out=np.zeros_like(shared), where=total > 0)
+
+
+def clean_mask(mask: BoolArray, smallest: float = 0.1) -> BoolArray:
+    """The mask's outer contours that hold more than ``smallest`` of the largest's pixels, filled."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError("cleaning masks needs OpenCV: `pip install fivl-hf[augment]`") from error
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not outlines:
+        return np.zeros_like(mask)
+    # Pick's theorem: pixels of a filled outline = the polygon's area + half its points + 1.
+    pixels = [cv2.contourArea(outline) + len(outline) / 2 + 1 for outline in outlines]
+    large = [outline for outline, size in zip(outlines, pixels, strict=True) if size > smallest * max(pixels)]
+    filled = np.zeros(mask.shape, dtype=np.uint8)
+    cv2.drawContours(filled, large, -1, 1, thickness=cv2.FILLED)
+    return filled.astype(bool)
+
+
+def _inside(detection: Detection, size: tuple[int, int]) -> Detection:
+    """Boxes clipped to the picture; those left without area are dropped."""
+    width, height = size
+    boxes = np.clip(detection.boxes.reshape(-1, 4), 0, np.array([width, height, width, height], dtype=np.float64))
+    valid = np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return Detection(boxes[valid], detection.scores[valid])

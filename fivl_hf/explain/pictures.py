@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from fivl_hf.drawing import enlarge, overlay_mask
 from fivl_hf.explain.analysis import token_attention, vision_predictions
-from fivl_hf.explain.plots import enlarge, overlay_mask, overlay_tokens, paint_segments
+from fivl_hf.explain.plots import overlay_tokens, paint_segments
 from fivl_hf.explain.samples import Evidence, Sample
 from fivl_hf.keywords import span_tokens
 

@@ -9,27 +9,14 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from fivl_hf.drawing import PALETTE, enlarge
+
 __all__ = [
-    "PALETTE",
-    "draw_boxes",
-    "enlarge",
     "head_map",
-    "overlay_mask",
     "overlay_tokens",
     "paint_segments",
     "paint_tokens",
 ]
-
-# Okabe and Ito's colours, told apart with any colour vision.
-PALETTE = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (213, 94, 0),
-    (204, 121, 167),
-    (0, 114, 178),
-    (240, 228, 66),
-)
 
 
 def head_map(
@@ -105,16 +92,6 @@ def overlay_tokens(image: Image.Image, values: ArrayLike, boxes: ArrayLike, side
     return Image.blend(picture, Image.fromarray(heat).resize(picture.size, Image.Resampling.NEAREST), 0.62)
 
 
-def overlay_mask(
-    image: Image.Image, mask: ArrayLike, color: tuple[int, int, int] = PALETTE[1], side: int = 288
-) -> Image.Image:
-    """The image with everything outside the mask dimmed and the mask tinted."""
-    pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
-    inside = np.asarray(mask, dtype=bool)[..., None]
-    mixed = np.where(inside, 0.55 * pixels + 0.45 * np.array(color), 0.35 * pixels)
-    return enlarge(Image.fromarray(mixed.astype(np.uint8)), side)
-
-
 def paint_segments(image: Image.Image, segments: Sequence[ArrayLike], boxes: ArrayLike, side: int = 288) -> Image.Image:
     """The image with groups of visual tokens tinted, one palette colour a group.
 
@@ -127,28 +104,3 @@ def paint_segments(image: Image.Image, segments: Sequence[ArrayLike], boxes: Arr
         chosen = paint_tokens(np.asarray(segment, dtype=np.float64), boxes, image.size) == 1
         pixels[chosen] += 0.55 * np.array(PALETTE[i % len(PALETTE)])
     return enlarge(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), side)
-
-
-def draw_boxes(
-    image: Image.Image,
-    boxes: Sequence[Sequence[float]],
-    color: tuple[int, int, int] = PALETTE[3],
-    side: int = 288,
-) -> Image.Image:
-    """The image with box outlines."""
-    from PIL import ImageDraw
-
-    picture = enlarge(image.convert("RGB"), side)
-    scale = picture.width / image.width, picture.height / image.height
-    draw = ImageDraw.Draw(picture)
-    for x0, y0, x1, y1 in boxes:
-        corners = (x0 * scale[0], y0 * scale[1], x1 * scale[0] - 1, y1 * scale[1] - 1)
-        draw.rectangle(corners, outline=color, width=3)
-    return picture
-
-
-def enlarge(image: Image.Image, side: int) -> Image.Image:
-    """The image scaled so that its longer edge is ``side``; small pictures keep their crisp pixels."""
-    scale = side / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from scipy.stats import spearmanr
 
+from fivl_hf.drawing import overlay_mask
 from fivl_hf.explain.analysis import explain, token_attention, vision_predictions
 from fivl_hf.explain.pictures import (
     attention_picture,
@@ -14,7 +15,7 @@ from fivl_hf.explain.pictures import (
     segments_picture,
     word_tokens,
 )
-from fivl_hf.explain.plots import head_map, overlay_mask, overlay_tokens, paint_tokens
+from fivl_hf.explain.plots import head_map, overlay_tokens, paint_tokens
 from fivl_hf.explain.runner import explanation_summary, write_explanation
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.segmentation import segmentation_scores, token_iou

@@ -1,0 +1,210 @@
+"""Evidence from annotations instead of a detector: COCO instances or GQA scene graphs, matched to expressions by noun.
+
+The annotation files are read once, piece by piece, into an SQLite file that every worker opens.
+"""
+
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fivl_hf.augment.coco_names import SYNONYMS
+from fivl_hf.augment.grounding import Grounding, GroundingRequest
+from fivl_hf.augment.json_stream import json_items, json_members, leading_events
+from fivl_hf.keywords import head_noun, lemmas, nouns
+from fivl_hf.masks import BoolArray, mask_boxes, rasterize_boxes, union
+
+__all__ = ["AnnotatedObject", "AnnotationsGrounder", "index_annotations", "matching_objects"]
+
+_COCO_FILE = re.compile(r"(?:COCO_\w+?_)?0*(\d+)")
+
+
+@dataclass(frozen=True)
+class AnnotatedObject:
+    """One object of a picture.
+
+    Attributes:
+        shape: a COCO segmentation (polygons or RLE) or a box [x, y, width, height], in pixels of ``size``.
+        size: (width, height) of the picture that was annotated.
+    """
+
+    name: str
+    attributes: tuple[str, ...]
+    shape: Any
+    size: tuple[int, int]
+
+    def mask(self, size: tuple[int, int]) -> BoolArray:
+        """(H, W) bool at the size of the picture at hand."""
+        if isinstance(self.shape, list) and self.shape and not isinstance(self.shape[0], list):
+            x, y, width, height = self.shape
+            scale = np.divide(size, self.size)
+            corners = np.array([[x, y], [x + width, y + height]]) * scale
+            return rasterize_boxes(corners.reshape(1, 4), size)
+        mask = _decode(self.shape, self.size)
+        if size == self.size:
+            return mask
+        rows = (np.arange(size[1]) + 0.5) * self.size[1] // size[1]
+        columns = (np.arange(size[0]) + 0.5) * self.size[0] // size[0]
+        return mask[rows.astype(int)][:, columns.astype(int)]
+
+
+class AnnotationsGrounder:
+    """Grounds expressions in what people annotated; the score is None, since nothing was detected.
+
+    Args:
+        index: the file that :func:`index_annotations` made.
+    """
+
+    def __init__(self, index: Path) -> None:
+        if not index.is_file():
+            raise FileNotFoundError(f"there is no annotation index {index}")
+        self._db = sqlite3.connect(f"file:{index}?mode=ro", uri=True)
+
+    def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
+        return [self._sample(request) for request in requests]
+
+    def _sample(self, request: GroundingRequest) -> list[Grounding | None]:
+        objects = [self._objects(name) for name in request.names]
+        return [self._expression(text, request, objects) for text in request.expressions]
+
+    def _expression(
+        self, text: str, request: GroundingRequest, objects: Sequence[Sequence[AnnotatedObject]]
+    ) -> Grounding | None:
+        for image, picture in enumerate(request.pictures):
+            masks = [thing.mask(picture.size) for thing in matching_objects(text, objects[image])]
+            masks = [mask for mask in masks if mask.any()]
+            if masks:
+                boxes = tuple((a, b, c, d) for a, b, c, d in mask_boxes(np.stack(masks)).tolist())
+                return Grounding(union(masks), boxes, None, image)
+        return None
+
+    def _objects(self, name: str) -> list[AnnotatedObject]:
+        found = self._db.execute(
+            "SELECT name, attributes, shape, width, height FROM objects WHERE picture = ? ORDER BY rowid",
+            (_picture_key(name),),
+        )
+        return [
+            AnnotatedObject(label, tuple(json.loads(attributes)), json.loads(shape), (width, height))
+            for label, attributes, shape, width, height in found
+        ]
+
+
+def matching_objects(expression: str, objects: Sequence[AnnotatedObject]) -> list[AnnotatedObject]:
+    """The objects that an expression names: by its head noun (lemma, plural, synonym), the longest name first.
+
+    Where the expression has adjectives that some of these objects are annotated with, only they remain.
+    """
+    words = [{word, lemma, word.removesuffix("s"), word.removesuffix("es")} for word, lemma in lemmas(expression)]
+    spelled = [word for word, _ in lemmas(expression)]
+    head = head_noun(expression.casefold(), nouns(expression.casefold()))
+    if head is None or head not in spelled:
+        return []
+    place = len(spelled) - 1 - spelled[::-1].index(head)
+    named: dict[int, list[AnnotatedObject]] = {}
+    for thing in objects:
+        if length := max((_covers(name, words, place) for name in _names(thing.name)), default=0):
+            named.setdefault(length, []).append(thing)
+    if not named:
+        return []
+    best = named[max(named)]
+    described = [thing for thing in best if any({a.casefold()} & forms for a in thing.attributes for forms in words)]
+    return described or best
+
+
+def _names(label: str) -> tuple[str, ...]:
+    label = label.casefold()
+    return (label, *SYNONYMS.get(label, ()))
+
+
+def _covers(name: str, words: Sequence[set[str]], place: int) -> int:
+    """How many words of ``name`` stand around the word at ``place`` in an expression; 0 if the name does not."""
+    parts = name.split()
+    for start in range(max(0, place - len(parts) + 1), place + 1):
+        window = words[start : start + len(parts)]
+        if len(window) == len(parts) and all(
+            {part, part.removesuffix("s")} & forms for part, forms in zip(parts, window, strict=True)
+        ):
+            return len(parts)
+    return 0
+
+
+def index_annotations(files: Sequence[Path], index: Path) -> None:
+    """Read COCO instance files or GQA scene-graph files into an index; it appears when it is complete.
+
+    Raises:
+        ValueError: a file that is neither, or no valid JSON.
+    """
+    temporary = index.with_suffix(".part")
+    temporary.unlink(missing_ok=True)
+    db = sqlite3.connect(temporary)
+    try:
+        db.execute("CREATE TABLE objects (picture TEXT, name TEXT, attributes TEXT, shape TEXT, width INT, height INT)")
+        for file in files:
+            db.executemany("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?)", _file_objects(file))
+        db.execute("CREATE INDEX pictures ON objects (picture)")
+        db.commit()
+    finally:
+        db.close()
+    os.replace(temporary, index)
+
+
+def _file_objects(path: Path) -> Iterator[tuple[Any, ...]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no annotation file {path}")
+    try:
+        top = next(value for prefix, event, value in leading_events(path, 1000) if event == "map_key" and not prefix)
+    except StopIteration:
+        raise ValueError(f"{path} is neither a COCO instances file nor a GQA scene-graph file") from None
+    try:
+        if top in ("info", "images", "annotations", "categories", "licenses"):
+            yield from _coco_objects(path)
+        else:
+            yield from _gqa_objects(path)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is neither a COCO instances file nor a GQA scene-graph file: {error!r}") from error
+
+
+def _coco_objects(path: Path) -> Iterator[tuple[Any, ...]]:
+    categories = {item["id"]: item["name"] for item in json_items(path, "categories.item")}
+    pictures = {
+        item["id"]: (_picture_key(item["file_name"]), item["width"], item["height"])
+        for item in json_items(path, "images.item")
+    }
+    for item in json_items(path, "annotations.item"):
+        picture, width, height = pictures[item["image_id"]]
+        shape = json.dumps(item.get("segmentation") or item["bbox"])
+        yield picture, categories[item["category_id"]], "[]", shape, width, height
+
+
+def _gqa_objects(path: Path) -> Iterator[tuple[Any, ...]]:
+    for picture, graph in json_members(path):
+        for thing in graph["objects"].values():
+            box = [thing["x"], thing["y"], thing["w"], thing["h"]]
+            attributes = json.dumps(thing.get("attributes") or [])
+            size = graph["width"], graph["height"]
+            yield _picture_key(picture), thing["name"], attributes, json.dumps(box), *size
+
+
+def _picture_key(name: str) -> str:
+    """What files of one picture share: COCO's number without zeros and prefix, else the name without its ending."""
+    stem = Path(name).stem
+    number = _COCO_FILE.fullmatch(stem)
+    return number.group(1) if number else stem
+
+
+def _decode(segmentation: Any, size: tuple[int, int]) -> BoolArray:
+    """COCO's polygons or run lengths as a mask (height, width)."""
+    try:
+        from pycocotools import mask as coco
+    except ImportError as error:
+        raise ImportError("masks of COCO instances need `pip install fivl-hf[annotations]`") from error
+    width, height = size
+    encoded: Iterable[Any] = coco.frPyObjects(segmentation, height, width)
+    merged = coco.merge(encoded) if isinstance(encoded, list) else encoded
+    return np.asarray(coco.decode(merged)).astype(bool)

@@ -1,0 +1,104 @@
+"""The benchmarks' own question files as conversations of one turn: POPE, VQA v2, GQA."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fivl_hf.augment.conversations import Conversation, Failure, picture_file
+from fivl_hf.augment.json_stream import DiskTable, json_items, json_lines, json_members, leading_events
+from fivl_hf.images import ImageError
+
+__all__ = ["gqa_questions", "pope_questions", "vqa_questions"]
+
+Question = Conversation | Failure
+
+
+def pope_questions(path: Path, roots: Sequence[Path]) -> Iterator[Question]:
+    """POPE's JSON Lines: ``{"question_id", "image", "text", "label"}``; the category is the file's
+    (``coco_pope_adversarial.json`` -> "adversarial")."""
+    category = path.stem.rsplit("_", 1)[-1]
+    for number, item in json_lines(path):
+        fields = ("question_id", "image", "text", "label")
+        if problem := _problem(item, fields):
+            yield Failure(f"line {number}", "the entry is no question", problem)
+            continue
+        yield _question(
+            str(item["question_id"]), item["image"], item["text"], (item["label"],), roots, category, "POPE"
+        )
+
+
+def vqa_questions(path: Path, annotations: Path | None, roots: Sequence[Path]) -> Iterator[Question]:
+    """VQA v2: the questions file and the annotations file with ten answers to each; the usual answer comes first.
+
+    Raises:
+        ValueError: no annotations file, or files that do not belong together.
+    """
+    if annotations is None:
+        raise ValueError(f"{path} holds VQA questions: name their annotations file with --answers")
+    subset = _member(path, "data_subtype")
+    if subset and (other := _member(annotations, "data_subtype")) not in (None, subset):
+        raise ValueError(f"{path} is of {subset}, but {annotations} of {other}")
+    entries = json_items(annotations, "annotations.item")
+    answers = DiskTable().fill((str(entry.get("question_id")), _vqa_answers(entry)) for entry in entries)
+    for number, item in enumerate(json_items(path, "questions.item")):
+        if problem := _problem(item, ("question_id", "image_id", "question")):
+            yield Failure(f"question {number}", "the entry is no question", problem)
+            continue
+        id = str(item["question_id"])
+        found = answers.get(id)
+        if not found or not found["answers"]:
+            yield Failure(id, "no answer in the annotations file", str(annotations))
+            continue
+        image = item["image_id"]
+        name = f"COCO_{subset}_{image:012d}.jpg" if isinstance(image, int) else str(image)
+        yield _question(id, name, item["question"], tuple(found["answers"]), roots, found["category"], "VQAv2")
+
+
+def gqa_questions(path: Path, roots: Sequence[Path]) -> Iterator[Question]:
+    """GQA: ``{question id: {"question", "imageId", "answer", "types": {"structural", ...}}}``."""
+    for id, item in json_members(path):
+        if problem := _problem(item, ("imageId", "question", "answer")):
+            yield Failure(id, "the entry is no question", problem)
+            continue
+        types = item.get("types")
+        category = str(types.get("structural", "")) if isinstance(types, Mapping) else ""
+        yield _question(id, f"{item['imageId']}.jpg", item["question"], (item["answer"],), roots, category, "GQA")
+
+
+def _question(
+    id: str, image: Any, question: Any, answers: tuple[Any, ...], roots: Sequence[Path], category: str, source: str
+) -> Question:
+    try:
+        picture = picture_file(image, roots or (Path(),))
+    except ImageError as error:
+        return Failure(id, "the image path is not allowed", str(error))
+    if not all(isinstance(text, str) for text in (question, *answers)):
+        return Failure(id, "question and answers are not text", repr((question, answers))[:200])
+    messages = ({"role": "user", "content": question.strip()}, {"role": "assistant", "content": answers[0]})
+    return Conversation(id, (picture,), messages, source, answers, category)
+
+
+def _problem(item: Any, fields: Sequence[str]) -> str | None:
+    """What keeps an entry from being a question."""
+    if isinstance(item, ValueError):
+        return str(item)
+    if not isinstance(item, Mapping):
+        return f"{type(item).__name__} in place of an object"
+    missing = [field for field in fields if field not in item]
+    return f"'{missing[0]}' is missing; found {sorted(item)[:10]}" if missing else None
+
+
+def _vqa_answers(entry: Mapping[str, Any]) -> dict[str, Any]:
+    usual = entry.get("multiple_choice_answer")
+    given = [answer["answer"] for answer in entry.get("answers", ())]
+    # The usual answer is the turn's answer; sorting is stable, so all ten stay.
+    answers = sorted(given, key=lambda answer: answer != usual) or [usual]
+    return {"answers": [answer for answer in answers if answer], "category": str(entry.get("answer_type") or "")}
+
+
+def _member(path: Path, name: str) -> str | None:
+    """A text near the beginning of a JSON file's top-level object."""
+    for prefix, event, value in leading_events(path, 60):
+        if prefix == name and event == "string":
+            return str(value)
+    return None

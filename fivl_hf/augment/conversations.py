@@ -1,0 +1,117 @@
+"""What augmentation reads and what becomes of it: conversations with pictures, drops and failures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from fivl_hf.images import ImageError
+
+__all__ = ["Conversation", "Drop", "Failure", "Picture", "PictureFile", "StoredPicture", "picture_file"]
+
+MAX_PICTURE_BYTES = 100_000_000
+
+
+class Picture(Protocol):
+    """A picture that is read where it is needed: the reader passes on thousands without opening one."""
+
+    @property
+    def name(self) -> str:
+        """File name or id, by which annotations know the picture."""
+        ...
+
+    def read(self) -> bytes:
+        """The encoded bytes; raises ImageError or OSError if there are none."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoredPicture:
+    """A picture whose bytes are at hand, as in a dataset."""
+
+    data: bytes = field(repr=False)
+    name: str = ""
+
+    def read(self) -> bytes:
+        return self.data
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture on disk: the first of several possible places that exists."""
+
+    name: str
+    places: tuple[Path, ...]
+
+    def read(self) -> bytes:
+        for place in self.places:
+            if place.is_file():
+                size = place.stat().st_size
+                if size > MAX_PICTURE_BYTES:
+                    raise ImageError(f"{place} has {size:,} bytes; at most {MAX_PICTURE_BYTES:,} are read")
+                return place.read_bytes()
+        raise FileNotFoundError(f"there is no {' or '.join(map(str, self.places))}")
+
+
+def picture_file(name: object, roots: Sequence[Path]) -> PictureFile:
+    """A picture named in an input file, which must lie under one of the folders.
+
+    Raises:
+        ImageError: no name, an absolute path, or one that leaves the folder.
+    """
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        raise ImageError(f"{name!r} in place of an image's path")
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        raise ImageError(f"the image path {name!r} leaves the image folder")
+    return PictureFile(str(path), tuple(root / path for root in roots))
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A sample before augmentation.
+
+    Attributes:
+        messages: plain text in chat format.
+        answers: the reference answers of a benchmark's question, the usual one first; empty for a conversation.
+        category: of a benchmark's question.
+    """
+
+    id: str
+    images: tuple[Picture, ...]
+    messages: tuple[dict[str, str], ...]
+    source: str
+    answers: tuple[str, ...] = ()
+    category: str = ""
+
+    def named(self, id: str) -> "Conversation":
+        return replace(self, id=id)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Why, by FiVL's rules, a sample becomes no row.
+
+    Attributes:
+        reason: one of a few, so that they can be counted.
+        detail: what this sample shows of it.
+    """
+
+    id: str
+    reason: str
+    detail: str = ""
+
+    def named(self, id: str) -> "Drop":
+        return replace(self, id=id)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong with a sample: broken data, a service that did not answer. Fields as :class:`Drop`."""
+
+    id: str
+    reason: str
+    detail: str = ""
+
+    def named(self, id: str) -> "Failure":
+        return replace(self, id=id)

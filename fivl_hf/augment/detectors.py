@@ -1,0 +1,85 @@
+"""Open-vocabulary detectors: Grounding DINO and its MM variant through transformers."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+
+from fivl_hf.augment.grounding import Detection
+from fivl_hf.models import existing_folder
+
+__all__ = ["GroundingDinoDetector"]
+
+
+class GroundingDinoDetector:
+    """Grounding DINO, one label per forward pass as in the paper, but many (picture, label) pairs in a batch.
+
+    Pairs are batched with pairs whose picture has the same size at the model, so that no picture is padded: the boxes
+    are those of one picture at a time.
+
+    Args:
+        model: folder or Hub id, such as ``IDEA-Research/grounding-dino-tiny`` or
+            ``openmmlab-community/mm_grounding_dino_tiny_o365v1_goldg``.
+        threshold: smallest score of a box.
+        dtype: of the computation on a GPU; weights stay in float32 (autocast).
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        threshold: float = 0.3,
+        batch_size: int = 8,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        existing_folder(model, "detector")
+        self._processor = AutoProcessor.from_pretrained(model)
+        self._model = AutoModelForZeroShotObjectDetection.from_pretrained(model).to(device).eval()
+        self._threshold, self._batch_size, self._dtype = threshold, batch_size, dtype
+
+    def detect(self, pairs: Sequence[tuple[Image.Image, str]]) -> list[Detection]:
+        pixels: dict[int, torch.Tensor] = {}
+        sizes = defaultdict(list)
+        for number, (picture, _) in enumerate(pairs):
+            if id(picture) not in pixels:
+                pixels[id(picture)] = self._pixels(picture)
+            sizes[tuple(pixels[id(picture)].shape[-2:])].append(number)
+        found: dict[int, Detection] = {}
+        for members in sizes.values():
+            for start in range(0, len(members), self._batch_size):
+                batch = members[start : start + self._batch_size]
+                stacked = torch.cat([pixels[id(pairs[number][0])] for number in batch])
+                found.update(zip(batch, self._batch(stacked, [pairs[number] for number in batch]), strict=True))
+        return [found[number] for number in range(len(pairs))]
+
+    def _pixels(self, picture: Image.Image) -> torch.Tensor:
+        """A picture as the model takes it, (1, 3, h, w)."""
+        # Said outright, because a picture one pixel wide looks like one with its channels first.
+        return self._processor.image_processor(
+            np.asarray(picture), input_data_format="channels_last", return_tensors="pt"
+        )["pixel_values"]
+
+    @torch.inference_mode()
+    def _batch(self, pixels: torch.Tensor, pairs: Sequence[tuple[Image.Image, str]]) -> list[Detection]:
+        device = self._model.device
+        texts = [label.strip().rstrip(".").lower() + "." for _, label in pairs]
+        text = self._processor.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(device)
+        pixels = pixels.to(device)
+        with torch.autocast(device.type, self._dtype, enabled=self._dtype != torch.float32):
+            outputs = self._model(pixel_values=pixels, pixel_mask=torch.ones_like(pixels[:, 0]).long(), **text)
+        return [self._boxes(outputs, i, picture.size) for i, (picture, _) in enumerate(pairs)]
+
+    def _boxes(self, outputs: Any, number: int, size: tuple[int, int]) -> Detection:
+        """Boxes above the threshold: a box's score is that of its best text token."""
+        scores = outputs.logits[number].float().sigmoid().amax(dim=-1)
+        kept = scores > self._threshold
+        x, y, width, height = outputs.pred_boxes[number].float()[kept].double().cpu().unbind(-1)
+        corners = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], dim=-1)
+        boxes = corners * torch.tensor([*size, *size], dtype=torch.float64)
+        return Detection(boxes.numpy(), scores[kept].double().cpu().numpy())

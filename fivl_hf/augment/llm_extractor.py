@@ -1,0 +1,107 @@
+"""Key expressions by a language model."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fivl_hf.augment.answers import AnswerCache, Reply, answer_key
+from fivl_hf.augment.expressions import Extraction, Rejected, check_expressions
+from fivl_hf.augment.llm import ChatClient, ChatRequest, ChatSettings
+from fivl_hf.augment.prompts import EXPRESSIONS_SCHEMA, EXPRESSIONS_VERSION, expression_messages, parse_expressions
+from fivl_hf.schema import Turn
+
+__all__ = ["ChatExtractor", "Estimate", "estimate", "expression_request", "read_reply"]
+
+# A rule of thumb for English; only the dry run uses it.
+_CHARACTERS_PER_TOKEN = 4
+_EXPECTED_REPLY_TOKENS = 40
+
+
+class ChatExtractor:
+    """Asks a chat model for the key expressions of every turn, and checks what it names.
+
+    From ordinary code, use :meth:`extract` inside ``with ChatExtractor(client) as extractor``; from an event loop,
+    :meth:`extract_turn`.
+    """
+
+    def __init__(self, client: ChatClient) -> None:
+        self.client = client
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> "ChatExtractor":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._runner.run(self.client.close())
+        self._runner.close()
+
+    def extract(self, turns: Sequence[Turn]) -> list[Extraction]:
+        """Extractions of many turns, asked for at the same time.
+
+        Raises:
+            RequestError, ServiceError: see :meth:`fivl_hf.augment.llm.ChatClient.ask`.
+        """
+
+        async def all_turns() -> list[Extraction]:
+            return await asyncio.gather(*(self.extract_turn(turn) for turn in turns))
+
+        return self._runner.run(all_turns())
+
+    async def extract_turn(self, turn: Turn) -> Extraction:
+        """One turn's extraction, from the event loop that the client belongs to. Raises as :meth:`extract`."""
+        return read_reply(await self.client.ask(expression_request(turn, self.client.settings.model)), turn)
+
+
+def expression_request(turn: Turn, model: str) -> ChatRequest:
+    """What to ask about a turn; its key is the hash of model, prompt version, question and answer."""
+    return ChatRequest(
+        key=answer_key(model, EXPRESSIONS_VERSION, turn.question, turn.answer),
+        prompt=EXPRESSIONS_VERSION,
+        messages=lambda format: expression_messages(turn, format),
+        schema=EXPRESSIONS_SCHEMA,
+        asked={"question": turn.question, "answer": turn.answer},
+    )
+
+
+def read_reply(reply: Reply, turn: Turn) -> Extraction:
+    """The expressions in a reply; one that is refused, cut off, empty or malformed gives none, with the reason."""
+    if reply.refusal or reply.finish == "content_filter":
+        return _unusable("the model refused")
+    if reply.finish == "length":
+        return _unusable("the reply is cut off")
+    if not reply.text.strip():
+        return _unusable("the reply is empty")
+    try:
+        return check_expressions(parse_expressions(reply.text, reply.format), turn)
+    except ValueError as error:
+        return _unusable(str(error))
+
+
+def _unusable(reason: str) -> Extraction:
+    return Extraction(rejected=(Rejected("", reason),))
+
+
+@dataclass
+class Estimate:
+    """What asking would take: requests to pay for, those answered already, and tokens by a rule of thumb."""
+
+    requests: int = 0
+    cached: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+def estimate(turns: Iterable[Turn], settings: ChatSettings, cache: AnswerCache) -> Estimate:
+    """Count what a run over these turns would ask, without asking."""
+    found = Estimate()
+    format = "text" if settings.reply_format == "text" else "json"
+    for turn in turns:
+        request = expression_request(turn, settings.model)
+        if request.key in cache:
+            found.cached += 1
+            continue
+        found.requests += 1
+        characters = sum(len(message["content"]) for message in request.messages(format))
+        found.prompt_tokens += characters // _CHARACTERS_PER_TOKEN
+        found.completion_tokens += _EXPECTED_REPLY_TOKENS
+    return found

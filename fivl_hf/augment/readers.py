@@ -1,0 +1,247 @@
+"""Readers: what people have (LLaVA files, datasets, benchmark questions) as conversations, one at a time.
+
+Every reader yields exactly one record per sample of its input: a conversation, or why the sample is none.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from fivl_hf.augment.benchmarks import gqa_questions, pope_questions, vqa_questions
+from fivl_hf.augment.conversations import Conversation, Drop, Failure, StoredPicture, picture_file
+from fivl_hf.augment.json_stream import DiskTable, json_items, json_lines, leading_events
+from fivl_hf.chat import message_text
+from fivl_hf.images import ImageError, encoded_bytes
+from fivl_hf.models import existing_folder
+
+__all__ = [
+    "FORMATS",
+    "InputSettings",
+    "Record",
+    "count_records",
+    "dataset_record",
+    "input_format",
+    "llava_record",
+    "read_conversations",
+    "sampled",
+]
+
+Record = Conversation | Drop | Failure
+
+FORMATS = ("llava", "dataset", "pope", "vqa", "gqa", "scenes")
+_ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
+_PLACEHOLDER = "<image>"
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """What to read, and how much of it.
+
+    Attributes:
+        input: a file, a dataset's folder or Hub id, or ``"scenes"``.
+        images: folders in which the pictures that a file names are looked for, in order.
+        format: one of ``FORMATS``; None to find out.
+        answers: VQA v2's annotations file, which goes with its questions file.
+        split, config: of a dataset.
+        limit: read so many samples, the first ones, or a random choice of the whole input if there is a seed.
+        seed: of the choice, and of scenes.
+    """
+
+    input: str
+    images: tuple[Path, ...] = ()
+    format: str | None = None
+    answers: Path | None = None
+    split: str = "train"
+    config: str | None = None
+    limit: int | None = None
+    seed: int | None = None
+
+
+def read_conversations(settings: InputSettings) -> Iterator[Record]:
+    """Every sample of the input, ids made unique, in the input's order.
+
+    Raises:
+        ValueError: a file that is not of its format, or cannot be parsed.
+        OSError: a file that cannot be read.
+    """
+    format = settings.format or input_format(settings.input)
+    if format != "dataset" and settings.input != "scenes" and not Path(settings.input).is_file():
+        raise FileNotFoundError(f"there is no file {settings.input}")
+    for folder in settings.images:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"--images: there is no folder {folder}")
+    readers: dict[str, Callable[[InputSettings], Iterator[Record]]] = {
+        "llava": _llava,
+        "dataset": _dataset,
+        "pope": lambda s: pope_questions(Path(s.input), s.images),
+        "vqa": lambda s: vqa_questions(Path(s.input), s.answers, s.images),
+        "gqa": lambda s: gqa_questions(Path(s.input), s.images),
+        "scenes": _scenes,
+    }
+    if format not in readers:
+        raise ValueError(f"format must be one of {FORMATS}, got {format!r}")
+    if format == "scenes":
+        return readers[format](settings)
+    return sampled(lambda: _unique(readers[format](settings)), settings.limit, settings.seed)
+
+
+def count_records(settings: InputSettings) -> int | None:
+    """How many samples there will be, for a progress bar; None if only reading a whole dataset could tell."""
+    format = settings.format or input_format(settings.input)
+    if format in ("dataset", "scenes"):
+        return settings.limit
+    return sum(1 for _ in read_conversations(settings))
+
+
+def sampled(records: Callable[[], Iterator[Record]], limit: int | None, seed: int | None) -> Iterator[Record]:
+    """The first ``limit`` records, or so many drawn at random in their order if there is a seed (reads twice)."""
+    if limit is None or seed is None:
+        return islice(records(), limit)
+    total = sum(1 for _ in records())
+    chosen = set(random.Random(seed).sample(range(total), min(limit, total)))
+    return (record for i, record in enumerate(records()) if i in chosen)
+
+
+def input_format(input: str) -> str:
+    """Which of ``FORMATS`` an input is, from its name and the first things in it."""
+    path = Path(input)
+    if input == "scenes" and not path.exists():
+        return "scenes"
+    if not path.is_file() or path.suffix in (".parquet", ".arrow", ".csv"):
+        return "dataset"
+    events = leading_events(path, 40)
+    keys = [value for _, event, value in events if event == "map_key"]
+    if not events or events[0][1] not in ("start_array", "start_map"):
+        raise ValueError(f"{path} holds neither a list nor objects; choose --format from {FORMATS}")
+    if {"question_id", "text", "label"} <= set(keys):
+        return "pope"
+    if events[0][1] == "start_map" and {"questions", "data_subtype", "task_type"} & set(keys):
+        return "vqa"
+    if {"imageId", "question"} <= set(keys):
+        return "gqa"
+    return "llava"
+
+
+def _unique(records: Iterable[Record]) -> Iterator[Record]:
+    """Records with ids of their own: the second "x" is "x-2". Which ids were seen is kept on disk."""
+    seen = DiskTable()
+    for record in records:
+        name, number = record.id, 1
+        while name in seen:
+            number = (seen.get(record.id) or number) + 1
+            seen.put(record.id, number)
+            name = f"{record.id}-{number}"
+        seen.put(name)
+        yield record if name == record.id else record.named(name)
+
+
+def _llava(settings: InputSettings) -> Iterator[Record]:
+    path = Path(settings.input)
+    first = leading_events(path, 1)[0][1]
+    entries: Iterable[tuple[str, Any]]
+    if first == "start_array":
+        entries = ((f"item {i}", item) for i, item in enumerate(json_items(path, "item")))
+    else:
+        entries = ((f"line {i}", item) for i, item in json_lines(path))
+    return (llava_record(item, place, settings.images, path.stem) for place, item in entries)
+
+
+def llava_record(item: Any, place: str, roots: Sequence[Path], source: str) -> Record:
+    """One entry of a LLaVA file: ``{"id", "image", "conversations": [{"from", "value"}, ...]}``."""
+    if isinstance(item, ValueError):
+        return Failure(place, "the entry is no valid JSON", str(item))
+    if not isinstance(item, Mapping):
+        return Failure(place, "the entry is no conversation", f"{type(item).__name__} in place of an object")
+    id = str(item.get("id", place)) or place
+    names = item.get("image", item.get("images"))
+    names = [names] if isinstance(names, str) else names or []
+    if not names:
+        return Drop(id, "no image")
+    try:
+        pictures = tuple(picture_file(name, roots or (Path(),)) for name in names)
+    except ImageError as error:
+        return Failure(id, "the image path is not allowed", str(error))
+    messages = item.get("conversations", item.get("messages"))
+    return _conversation(id, pictures, messages, f"{source}/{Path(pictures[0].name).parts[0]}")
+
+
+def _conversation(id: str, pictures: tuple[Any, ...], raw: Any, source: str) -> Record:
+    """A conversation from messages in LLaVA's or in chat format."""
+    if not isinstance(raw, Sequence) or isinstance(raw, str) or not raw:
+        return Drop(id, "the conversation is empty")
+    messages = []
+    for message in raw:
+        try:
+            role = _ROLES[message.get("from", message.get("role"))]
+            text = message["value"] if "value" in message else message_text(message)
+            messages.append({"role": role, "content": text.replace(_PLACEHOLDER, "").strip()})
+        except (KeyError, TypeError, AttributeError):
+            return Failure(id, "a message without a known role and a text", repr(message)[:200])
+    return Conversation(id, pictures, tuple(messages), source)
+
+
+def _dataset(settings: InputSettings) -> Iterator[Record]:
+    """Rows with ``images`` or ``image``, and ``messages``, ``conversations``, or ``question`` and ``answer``."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    from fivl_hf.storage import undecoded
+
+    path = Path(settings.input)
+    existing_folder(settings.input, "dataset")
+    try:
+        if path.is_file():
+            kind = {".csv": "csv", ".arrow": "arrow"}.get(path.suffix, "parquet")
+            rows = load_dataset(kind, data_files=str(path), split="train", streaming=True)
+        else:
+            rows = load_dataset(settings.input, settings.config, split=settings.split, streaming=True)
+    except DatasetsError as error:
+        raise ValueError(f"{settings.input} cannot be read as a dataset: {error}") from error
+    source = path.stem if path.exists() else settings.input
+    for number, row in enumerate(undecoded(rows)):
+        yield dataset_record(row, number, source)
+
+
+def dataset_record(row: Mapping[str, Any], number: int, source: str) -> Record:
+    """One row of a dataset."""
+    id = str(row.get("id") or f"{source}-{number}")
+    images = row.get("images", row.get("image"))
+    images = images if isinstance(images, list | tuple) else [images]
+    try:
+        pictures = tuple(
+            StoredPicture(
+                encoded_bytes(image), Path((image.get("path") or "") if isinstance(image, Mapping) else "").name
+            )
+            for image in images
+            if image is not None
+        )
+    except ImageError as error:
+        return Failure(id, "the image cannot be read", str(error))
+    if not pictures:
+        return Drop(id, "no image")
+    messages = row.get("messages") or row.get("conversations")
+    if messages is None and row.get("question") and (row.get("answers") or row.get("answer")):
+        return _question(id, pictures, row, source)
+    return _conversation(id, pictures, messages, str(row.get("source") or source))
+
+
+def _question(id: str, pictures: tuple[Any, ...], row: Mapping[str, Any], source: str) -> Record:
+    answers = row.get("answers") or row["answer"]
+    answers = tuple(answers) if isinstance(answers, list | tuple) else (answers,)
+    if not all(isinstance(answer, str) for answer in answers) or not isinstance(row["question"], str):
+        return Failure(id, "question and answers are not text", repr(answers)[:200])
+    messages = ({"role": "user", "content": row["question"]}, {"role": "assistant", "content": answers[0]})
+    return Conversation(
+        id, pictures, messages, str(row.get("source") or source), answers, str(row.get("category") or "")
+    )
+
+
+def _scenes(settings: InputSettings) -> Iterator[Record]:
+    from fivl_hf.scenes import scene_conversations
+
+    if settings.limit is None:
+        raise ValueError("--input scenes needs --limit: how many to render")
+    return scene_conversations(settings.split, settings.limit, settings.seed or 0)

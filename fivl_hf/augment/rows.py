@@ -1,0 +1,228 @@
+"""From conversations to FiVL rows: extract, ground, check. Nothing is lost without a reason."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from PIL import Image
+
+from fivl_hf.augment.conversations import Conversation, Drop, Failure
+from fivl_hf.augment.expressions import Extraction, Extractor, Mention, Rejected
+from fivl_hf.augment.grounding import Grounder, Grounding, GroundingRequest
+from fivl_hf.images import ImageError, as_encoded, open_image, rgb
+from fivl_hf.keywords import nouns
+from fivl_hf.masks import encode_mask
+from fivl_hf.schema import KeyExpression, RowError, Turn, conversation_turns, validate_row
+
+__all__ = ["MAX_ANSWER", "Outcome", "RejectedExpression", "Sample", "Tally", "Tools", "augment", "build_rows"]
+
+# Samples whose pictures are decoded and grounded together.
+GROUP = 16
+# Longer answers are not worth their tokens: nobody writes them about a picture.
+MAX_ANSWER = 20_000
+_TOO_LONG = Extraction(rejected=(Rejected("", f"the answer has more than {MAX_ANSWER:,} characters"),))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was read, with its turns' extractions where they were asked for beforehand."""
+
+    record: Conversation | Drop | Failure
+    extractions: tuple[Extraction, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What turns samples into rows.
+
+    Attributes:
+        extractor: for samples without extractions.
+        tagger: finds the nouns of expressions, see :func:`fivl_hf.keywords.nouns`.
+    """
+
+    extractor: Extractor
+    grounder: Grounder
+    tagger: str = "hanta"
+
+
+@dataclass(frozen=True)
+class RejectedExpression:
+    """An expression that was proposed and did not become a key expression; empty for a turn without a usable reply."""
+
+    turn: int
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one sample: a row, or why there is none; and which expressions were left out."""
+
+    id: str
+    result: dict[str, Any] | Drop | Failure
+    rejected: tuple[RejectedExpression, ...] = ()
+
+
+@dataclass
+class Tally:
+    """What became of everything read: ``kept + dropped + failed == read``, always."""
+
+    read: int = 0
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def to_dict(self) -> dict[str, Any]:
+        # dataclasses.asdict takes a Counter's items for what it is to count.
+        return {"read": self.read, "kept": self.kept, "dropped": dict(self.dropped), "failed": dict(self.failed)}
+
+    def count(self, outcome: Outcome) -> None:
+        self.read += 1
+        if isinstance(outcome.result, Drop):
+            self.dropped[outcome.result.reason] += 1
+        elif isinstance(outcome.result, Failure):
+            self.failed[outcome.result.reason] += 1
+        else:
+            self.kept += 1
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    conversation: Conversation
+    data: tuple[bytes, ...]
+    pictures: tuple[Image.Image, ...]
+    mentions: tuple[tuple[int, Mention], ...]
+    rejected: tuple[RejectedExpression, ...]
+
+    def request(self) -> GroundingRequest:
+        names = tuple(picture.name for picture in self.conversation.images)
+        expressions = tuple(mention.text for _, mention in self.mentions)
+        return GroundingRequest(self.conversation.id, self.pictures, names, expressions)
+
+
+def augment(
+    records: Iterable[Conversation | Drop | Failure], tools: Tools, tally: Tally | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows of all conversations that have evidence; ``tally`` counts everything as it passes."""
+    samples = (Sample(record) for record in records)
+    while group := list(islice(samples, GROUP)):
+        for outcome in build_rows(group, tools):
+            if tally:
+                tally.count(outcome)
+            if isinstance(outcome.result, dict):
+                yield outcome.result
+
+
+def build_rows(samples: Sequence[Sample], tools: Tools) -> list[Outcome]:
+    """One outcome per sample, in order: a checked FiVL row, a drop or a failure."""
+    outcomes: list[Outcome] = []
+    for start in range(0, len(samples), GROUP):
+        prepared = [_prepare(sample, tools.extractor) for sample in samples[start : start + GROUP]]
+        ready = [item for item in prepared if isinstance(item, _Prepared)]
+        grounded = iter(_ground(tools.grounder, [item.request() for item in ready]))
+        outcomes += [
+            _finish(item, next(grounded), tools.tagger) if isinstance(item, _Prepared) else item for item in prepared
+        ]
+    return outcomes
+
+
+def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
+    """A sample with its mentions found and its pictures opened, or why that is not possible."""
+    record = sample.record
+    if not isinstance(record, Conversation):
+        return Outcome(record.id, record)
+    try:
+        turns, _ = conversation_turns(record.messages, record.id)
+    except RowError:
+        return Outcome(record.id, Drop(record.id, "questions and answers do not take turns"))
+    extractions = sample.extractions or _extract(extractor, turns)
+    mentions = tuple((turn, mention) for turn, found in enumerate(extractions) for mention in found.mentions)
+    rejected = tuple(
+        RejectedExpression(turn, item.text, item.reason)
+        for turn, found in enumerate(extractions)
+        for item in found.rejected
+    )
+    if not mentions:
+        return Outcome(record.id, Drop(record.id, "no key expression in any answer"), rejected)
+    try:
+        data = tuple(picture.read() for picture in record.images)
+    except FileNotFoundError as error:
+        return Outcome(record.id, Failure(record.id, "the image is missing", str(error)), rejected)
+    except (ImageError, OSError) as error:
+        return Outcome(record.id, Failure(record.id, "the image cannot be read", str(error)), rejected)
+    try:
+        pictures = tuple(rgb(open_image(picture)) for picture in data)
+    except ImageError as error:
+        names = ", ".join(picture.name for picture in record.images)
+        return Outcome(record.id, Failure(record.id, "the image cannot be read", f"{names}: {error}"), rejected)
+    return _Prepared(record, data, pictures, mentions, rejected)
+
+
+def _extract(extractor: Extractor, turns: Sequence[Turn]) -> list[Extraction]:
+    short = [turn for turn in turns if len(turn.answer) <= MAX_ANSWER]
+    found = iter(extractor.extract(short))
+    return [next(found) if len(turn.answer) <= MAX_ANSWER else _TOO_LONG for turn in turns]
+
+
+def _ground(grounder: Grounder, requests: list[GroundingRequest]) -> list[list[Grounding | None] | str]:
+    """Groundings of each sample, or what went wrong with it: a group that fails is tried again in halves."""
+    if not requests:
+        return []
+    try:
+        return list(grounder.ground(requests))
+    except (RuntimeError, ValueError, OSError, MemoryError) as error:
+        if len(requests) == 1:
+            return [f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"]
+    middle = len(requests) // 2
+    return _ground(grounder, requests[:middle]) + _ground(grounder, requests[middle:])
+
+
+def _finish(item: _Prepared, groundings: list[Grounding | None] | str, tagger: str) -> Outcome:
+    """The row of a sample whose expressions were looked for."""
+    id = item.conversation.id
+    if isinstance(groundings, str):
+        return Outcome(id, Failure(id, "grounding failed", groundings), item.rejected)
+    found = [(turn, mention, at) for (turn, mention), at in zip(item.mentions, groundings, strict=True) if at]
+    unseen = tuple(
+        RejectedExpression(turn, mention.text, "nothing detected")
+        for (turn, mention), at in zip(item.mentions, groundings, strict=True)
+        if not at
+    )
+    rejected = item.rejected + unseen
+    if not found:
+        return Outcome(id, Drop(id, "no key expression was found in the image"), rejected)
+    row = _row(item, found, tagger)
+    try:
+        validate_row(row)
+    except RowError as error:
+        return Outcome(id, Failure(id, "the row does not fit the schema", str(error)), rejected)
+    return Outcome(id, row, rejected)
+
+
+def _row(item: _Prepared, found: Sequence[tuple[int, Mention, Grounding]], tagger: str) -> dict[str, Any]:
+    conversation = item.conversation
+    expressions = [
+        KeyExpression(
+            turn=turn,
+            text=mention.text,
+            start=mention.start,
+            end=mention.end,
+            keywords=nouns(mention.text, tagger),
+            boxes=at.boxes,
+            score=at.score,
+            image=at.image,
+        ).to_dict()
+        for turn, mention, at in found
+    ]
+    evidence = {
+        "key_expressions": expressions,
+        "masks": [as_encoded(encode_mask(at.mask)) for _, _, at in found],
+        "source": conversation.source,
+    }
+    images = [as_encoded(picture) for picture in item.data]
+    if conversation.answers:
+        asked = {"question": conversation.messages[-2]["content"], "answers": list(conversation.answers)}
+        return {"id": conversation.id, "images": images, **asked, "category": conversation.category, **evidence}
+    return {"id": conversation.id, "images": images, "messages": list(conversation.messages), **evidence}

@@ -1,0 +1,85 @@
+"""SAM 3 through transformers: one model from words to masks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fivl_hf.augment.grounding import Grounding, GroundingRequest, share_masks
+from fivl_hf.masks import union
+from fivl_hf.models import existing_folder
+
+__all__ = ["Sam3Grounder"]
+
+
+class Sam3Grounder:
+    """Grounds expressions with SAM 3; a picture is encoded once for all its expressions.
+
+    Masks are SAM 3's own (it needs no clean-up); an expression's instances are united.
+
+    Args:
+        model: folder or Hub id, such as ``facebook/sam3`` (its image processor needs torchvision).
+        threshold: smallest score of an instance.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        threshold: float = 0.3,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        from transformers import Sam3Model, Sam3Processor
+
+        existing_folder(model, "SAM 3 model")
+        self._processor = Sam3Processor.from_pretrained(model)
+        loaded: Any = Sam3Model.from_pretrained(model)
+        self._model = loaded.to(device).eval()
+        self._threshold, self._dtype = threshold, dtype
+
+    def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
+        return [self._sample(request) for request in requests]
+
+    def _sample(self, request: GroundingRequest) -> list[Grounding | None]:
+        labels = list(dict.fromkeys(request.expressions))
+        best: dict[str, Grounding] = {}
+        for image, picture in enumerate(request.pictures):
+            for label, found in self._picture(picture, image, labels).items():
+                if label not in best or (found.score or 0) > (best[label].score or 0):
+                    best[label] = found
+        return [best.get(text) for text in request.expressions]
+
+    @torch.inference_mode()
+    def _picture(self, picture: Image.Image, image: int, labels: list[str]) -> dict[str, Grounding]:
+        device = self._model.device
+        pixels = self._processor(images=picture, return_tensors="pt")["pixel_values"].to(device)
+        groundings: dict[str, Grounding] = {}
+        with torch.autocast(device.type, self._dtype, enabled=self._dtype != torch.float32):
+            seen = self._model.get_vision_features(pixels)
+            for label in labels:
+                text = self._processor(text=label, return_tensors="pt").to(device)
+                outputs = self._model(vision_embeds=seen, **text)
+                if found := self._grounding(outputs, picture, image):
+                    groundings[label] = found
+        return share_masks(groundings)
+
+    def _grounding(self, outputs: Any, picture: Image.Image, image: int) -> Grounding | None:
+        """The united instances above the threshold, their boxes clipped to the picture."""
+        size = picture.size[::-1]
+        (result,) = self._processor.post_process_instance_segmentation(
+            outputs, threshold=self._threshold, target_sizes=[size]
+        )
+        masks = np.asarray(result["masks"].cpu()).astype(bool)
+        filled = masks.any(axis=(1, 2)) if len(masks) else np.zeros(0, dtype=bool)
+        limits = np.array([*picture.size, *picture.size], dtype=np.float64)
+        boxes = np.clip(result["boxes"].double().cpu().numpy().reshape(-1, 4), 0, limits)
+        kept = filled & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        if not kept.any():
+            return None
+        corners = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in boxes[kept])
+        score = float(result["scores"].double().cpu().numpy()[kept].max())
+        return Grounding(union(masks[kept]), corners, score, image)

@@ -1,0 +1,127 @@
+"""Segmenters: boxes to masks by SAM and SAM 2 through transformers, or by the original segment-anything package."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from fivl_hf.masks import BoolArray
+from fivl_hf.models import existing_folder
+
+__all__ = ["SamSegmenter", "SegmentAnythingSegmenter", "load_segmenter"]
+
+FloatArray = NDArray[np.float64]
+# As many boxes as the paper sends through SAM at a time.
+CHUNK = 150
+
+
+def load_segmenter(
+    model: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> "SamSegmenter | SegmentAnythingSegmenter":
+    """A segmenter by its name: a ``.pth`` checkpoint of the original package, else a SAM or SAM 2 folder or Hub id."""
+    if Path(model).suffix in (".pth", ".pt"):
+        return SegmentAnythingSegmenter(model, device=device)
+    return SamSegmenter(model, device=device, dtype=dtype)
+
+
+class SamSegmenter:
+    """SAM or SAM 2 through transformers: the picture is encoded once, boxes go through the decoder in chunks.
+
+    Args:
+        model: folder or Hub id, such as ``facebook/sam-vit-huge`` or ``facebook/sam2.1-hiera-large`` (SAM 2's image
+            processor needs torchvision).
+        dtype: of the computation on a GPU; weights stay in float32 (autocast).
+    """
+
+    def __init__(
+        self, model: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        from transformers import AutoConfig, Sam2Model, Sam2Processor, SamModel, SamProcessor
+
+        existing_folder(model, "segmenter")
+        kind = AutoConfig.from_pretrained(model).model_type
+        classes: dict[str, tuple[Any, Any]] = {
+            "sam": (SamModel, SamProcessor),
+            "sam2": (Sam2Model, Sam2Processor),
+            # What Meta's SAM 2 checkpoints are declared as; the picture part of them is the same.
+            "sam2_video": (Sam2Model, Sam2Processor),
+        }
+        if kind not in classes:
+            raise ValueError(f"segmenter {model}: model type {kind!r} is not one of {tuple(classes)}")
+        model_class, processor_class = classes[kind]
+        self._processor = processor_class.from_pretrained(model)
+        self._model = model_class.from_pretrained(model).to(device).eval()
+        self._dtype = dtype
+
+    @torch.inference_mode()
+    def segment(self, picture: Image.Image, boxes: FloatArray) -> BoolArray:
+        pixels = np.asarray(picture)
+        device = self._model.device
+        encoded: Any = None
+        masks = []
+        for chunk in _chunks(boxes):
+            inputs = self._processor(
+                pixels, input_boxes=[chunk.tolist()], input_data_format="channels_last", return_tensors="pt"
+            )
+            prompts = inputs["input_boxes"].to(device, torch.float32)
+            with torch.autocast(device.type, self._dtype, enabled=self._dtype != torch.float32):
+                if encoded is None:
+                    encoded = self._model.get_image_embeddings(inputs["pixel_values"].to(device))
+                outputs = self._model(image_embeddings=encoded, input_boxes=prompts, multimask_output=False)
+            sizes = [inputs["original_sizes"]]
+            if "reshaped_input_sizes" in inputs:
+                sizes.append(inputs["reshaped_input_sizes"])
+            full = self._processor.image_processor.post_process_masks(outputs.pred_masks.float().cpu(), *sizes)
+            masks.append(full[0][:, 0].numpy())
+        return np.concatenate(masks)
+
+
+class SegmentAnythingSegmenter:
+    """The original ``segment-anything`` package and its checkpoints (``sam_vit_h_4b8939.pth`` and the like)."""
+
+    def __init__(self, checkpoint: str | Path, *, device: str | torch.device = "cpu") -> None:
+        try:
+            from segment_anything import SamPredictor, sam_model_registry
+        except ImportError as error:
+            missing = "torchvision" if "torchvision" in str(error) else "segment-anything"
+            raise ImportError(
+                f"a .pth checkpoint is read by the segment-anything package, which needs {missing}: "
+                "`pip install fivl-hf[segment-anything]`"
+            ) from error
+        path = Path(checkpoint)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no checkpoint {path}")
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        self._predictor = SamPredictor(_matching(sam_model_registry, weights, path).to(device).eval())
+
+    @torch.inference_mode()
+    def segment(self, picture: Image.Image, boxes: FloatArray) -> BoolArray:
+        self._predictor.set_image(np.array(picture))
+        masks = []
+        for chunk in _chunks(boxes):
+            prompts = torch.as_tensor(chunk, dtype=torch.float32, device=self._predictor.device)
+            prompts = self._predictor.transform.apply_boxes_torch(prompts, picture.size[::-1])
+            found, _, _ = self._predictor.predict_torch(None, None, boxes=prompts, multimask_output=False)
+            masks.append(found[:, 0].cpu().numpy())
+        return np.concatenate(masks)
+
+
+def _matching(registry: Any, weights: Any, path: Path) -> Any:
+    """The package's model (vit_b, vit_l or vit_h) to which the weights belong, by the width of its encoder."""
+    widths = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+    try:
+        kind = widths[weights["image_encoder.pos_embed"].shape[-1]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no checkpoint of segment-anything's vit_b, vit_l or vit_h") from error
+    model = registry[kind]()
+    model.load_state_dict(weights)
+    return model
+
+
+def _chunks(boxes: FloatArray) -> Iterator[FloatArray]:
+    for start in range(0, len(boxes), CHUNK):
+        yield boxes[start : start + CHUNK]

@@ -1,0 +1,157 @@
+"""Work cut into shards: a shard's files are written whole or not at all, and say which samples they come from."""
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fivl_hf.augment.conversations import Conversation, Drop, Failure
+from fivl_hf.augment.rows import Outcome, RejectedExpression, Sample, Tally, Tools, build_rows
+from fivl_hf.masks import decode_mask
+from fivl_hf.storage import write_rows
+
+__all__ = ["COVERAGE_BINS", "Job", "Problem", "ShardReport", "cut", "read_report", "rows_file", "run_job"]
+
+COVERAGE_BINS = 20
+
+
+@dataclass(frozen=True)
+class Job:
+    """A shard's samples; ``digest`` changes when what was read changes."""
+
+    number: int
+    samples: tuple[Sample, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A sample that became no row; ``kind`` is "dropped" or "failed"."""
+
+    id: str
+    kind: str
+    reason: str
+    detail: str
+
+
+@dataclass
+class ShardReport:
+    """What became of a shard's samples.
+
+    Attributes:
+        rejected: (id, turn, text, reason) of every expression left out.
+        turn_counts: how many turns have so many key expressions (of the rows kept).
+        coverage: how many masks cover so much of their picture, in ``COVERAGE_BINS`` equal bins from 0 to 1.
+        seconds: spent on it, without asking a language model.
+    """
+
+    number: int
+    digest: str
+    tally: Tally = field(default_factory=Tally)
+    problems: list[Problem] = field(default_factory=list)
+    rejected: list[tuple[str, int, str, str]] = field(default_factory=list)
+    turn_counts: Counter[int] = field(default_factory=Counter)
+    coverage: list[int] = field(default_factory=lambda: [0] * COVERAGE_BINS)
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **vars(self),
+            "tally": self.tally.to_dict(),
+            "problems": [asdict(problem) for problem in self.problems],
+            "turn_counts": dict(self.turn_counts),
+        }
+
+
+def cut(records: Iterable[Conversation | Drop | Failure], size: int) -> Iterator[Job]:
+    """Records as jobs of ``size`` samples, numbered from 0."""
+    remaining, number = iter(records), 0
+    while group := list(islice(remaining, size)):
+        yield Job(number, tuple(Sample(record) for record in group), _digest(group))
+        number += 1
+
+
+def _digest(group: Sequence[Conversation | Drop | Failure]) -> str:
+    content = hashlib.sha256()
+    for record in group:
+        said = record.messages if isinstance(record, Conversation) else (record.reason, record.detail)
+        content.update(json.dumps([record.id, said]).encode())
+    return content.hexdigest()
+
+
+def run_job(job: Job, tools: Tools, folder: Path) -> ShardReport:
+    """Make a shard's rows and write them, and last the report that marks the shard as done.
+
+    Raises:
+        OSError: the files cannot be written; no part of the shard counts as done then.
+    """
+    started = time.monotonic()
+    report = ShardReport(job.number, job.digest)
+    report_file = _report_file(folder, job.number)
+    report_file.unlink(missing_ok=True)
+    rows = []
+    for outcome in build_rows(job.samples, tools):
+        _note(report, outcome)
+        if isinstance(outcome.result, dict):
+            rows.append(outcome.result)
+    write_rows(rows_file(folder, job.number), rows)
+    report.seconds = time.monotonic() - started
+    temporary = report_file.with_name(f".{report_file.name}-{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(report.to_dict()), encoding="utf-8")
+        os.replace(temporary, report_file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return report
+
+
+def rows_file(folder: Path, number: int) -> Path:
+    """Where a shard's rows are; there is no file for a shard without rows."""
+    return folder / f"{number:06d}.parquet"
+
+
+def read_report(folder: Path, number: int) -> ShardReport | None:
+    """The report of a shard that is done, None for one that is not."""
+    path = _report_file(folder, number)
+    if not path.is_file():
+        return None
+    raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    tally = raw.pop("tally")
+    raw["tally"] = Tally(tally["read"], tally["kept"], Counter(tally["dropped"]), Counter(tally["failed"]))
+    raw["problems"] = [Problem(**problem) for problem in raw["problems"]]
+    raw["rejected"] = [tuple(item) for item in raw["rejected"]]
+    raw["turn_counts"] = Counter({int(count): turns for count, turns in raw["turn_counts"].items()})
+    return ShardReport(**raw)
+
+
+def _report_file(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.json"
+
+
+def _note(report: ShardReport, outcome: Outcome) -> None:
+    """Add one outcome to a shard's report."""
+    report.tally.count(outcome)
+    report.rejected += [_entry(outcome.id, item) for item in outcome.rejected]
+    if not isinstance(outcome.result, dict):
+        kind = "failed" if isinstance(outcome.result, Failure) else "dropped"
+        report.problems.append(Problem(outcome.id, kind, outcome.result.reason, outcome.result.detail))
+        return
+    row = outcome.result
+    turns = len([m for m in row.get("messages", ()) if m["role"] == "assistant"]) or 1
+    per_turn = Counter(expression["turn"] for expression in row["key_expressions"])
+    report.turn_counts.update(per_turn[turn] for turn in range(turns))
+    for mask in row["masks"]:
+        share = float(np.mean(decode_mask(mask)))
+        report.coverage[min(int(share * COVERAGE_BINS), COVERAGE_BINS - 1)] += 1
+
+
+def _entry(id: str, item: RejectedExpression) -> tuple[str, int, str, str]:
+    return id, item.turn, item.text, item.reason

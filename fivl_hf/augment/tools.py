@@ -1,0 +1,93 @@
+"""The tools of a worker process, made from settings that can be sent to it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fivl_hf.augment.expressions import NounPhraseExtractor
+from fivl_hf.augment.grounding import Grounder
+from fivl_hf.augment.rows import Tools
+
+__all__ = ["GROUNDERS", "ToolSettings"]
+
+GROUNDERS = ("grounded-sam", "sam3", "annotations", "scenes")
+
+
+@dataclass(frozen=True)
+class ToolSettings:
+    """Which grounder a worker uses, and how; calling it makes the tools.
+
+    Attributes:
+        grounder: one of ``GROUNDERS``.
+        detector, segmenter: models of "grounded-sam": folders, Hub ids, or a segment-anything checkpoint.
+        sam3: model of "sam3".
+        annotations: index of "annotations", see :func:`fivl_hf.augment.annotations.index_annotations`.
+        threshold: smallest score of a box.
+        batch_size: (picture, expression) pairs that go through the detector at a time.
+        device: None for a GPU each, if there are any, else the CPU.
+        dtype: None for bfloat16 on GPUs that have it, float32 elsewhere.
+        workers: how many share the CPU's cores.
+    """
+
+    grounder: str = "grounded-sam"
+    detector: str = "IDEA-Research/grounding-dino-tiny"
+    segmenter: str = "facebook/sam-vit-huge"
+    sam3: str = "facebook/sam3"
+    annotations: Path | None = None
+    threshold: float = 0.3
+    batch_size: int = 8
+    device: str | None = None
+    dtype: str | None = None
+    tagger: str = "hanta"
+    workers: int = 1
+
+    def __call__(self, worker: int) -> Tools:
+        """The tools of worker number ``worker``."""
+        return Tools(NounPhraseExtractor(), self._grounder(worker), self.tagger)
+
+    def _grounder(self, worker: int) -> Grounder:
+        if self.grounder == "scenes":
+            from fivl_hf.scenes import SceneGrounder
+
+            return SceneGrounder()
+        if self.grounder == "annotations":
+            from fivl_hf.augment.annotations import AnnotationsGrounder
+
+            if self.annotations is None:
+                raise ValueError("the grounder 'annotations' needs annotation files: --annotations")
+            return AnnotationsGrounder(self.annotations)
+        if self.grounder not in GROUNDERS:
+            raise ValueError(f"grounder must be one of {GROUNDERS}, got {self.grounder!r}")
+        return self._neural(worker)
+
+    def _neural(self, worker: int) -> Grounder:
+        import torch
+
+        device, dtype = self._device(worker)
+        if device == "cpu":
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.workers))
+        common: dict[str, Any] = {"device": device, "dtype": dtype}
+        if self.grounder == "sam3":
+            from fivl_hf.augment.sam3 import Sam3Grounder
+
+            return Sam3Grounder(self.sam3, threshold=self.threshold, **common)
+        from fivl_hf.augment.detectors import GroundingDinoDetector
+        from fivl_hf.augment.grounding import BoxGrounder
+        from fivl_hf.augment.segmenters import load_segmenter
+
+        detector = GroundingDinoDetector(self.detector, threshold=self.threshold, batch_size=self.batch_size, **common)
+        return BoxGrounder(detector, load_segmenter(self.segmenter, **common))
+
+    def _device(self, worker: int) -> tuple[str, Any]:
+        import torch
+
+        device = self.device
+        if device is None:
+            device = f"cuda:{worker % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+        dtype = self.dtype
+        if dtype is None:
+            dtype = "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
+        if not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise ValueError(f"dtype must be one of torch's, such as 'bfloat16', got {dtype!r}")
+        return device, getattr(torch, dtype)

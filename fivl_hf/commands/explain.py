@@ -1,0 +1,53 @@
+"""``fivl explain``."""
+
+import argparse
+from typing import Any
+
+from fivl_hf.commands.options import HelpFormatter, add_model_and_rows, count, head_position, word
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "explain",
+        help="which attention heads look at the evidence, and what the image positions predict",
+        description="Correlates every head's attention with the masks (and with masks of other pictures as a control), "
+        "scores the segmentation from the vision logits, and draws samples.",
+        epilog="Writes explanation.json, head_map.png and pictures/ (image, mask, one head's attention, segment).",
+        formatter_class=HelpFormatter,
+    )
+    add_model_and_rows(parser)
+    parser.add_argument("--pictures", type=count, default=8, help="how many rows to draw")
+    parser.add_argument(
+        "--head",
+        type=head_position,
+        default=None,
+        metavar="LAYER,HEAD",
+        help="head to draw; the best one if not given",
+    )
+    parser.add_argument(
+        "--word",
+        type=word,
+        default=None,
+        help="draw the attention while this word of the answer is written, not the expression",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from fivl_hf.explain.runner import write_explanation
+    from fivl_hf.models import load_model
+    from fivl_hf.storage import load_rows
+
+    rows = load_rows(options.dataset, options.split, options.dataset_config)
+    model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
+    result = write_explanation(
+        model, processor, rows, options.output, pictures=options.pictures, head=options.head, word=options.word
+    )
+    for best in result["top_heads"]:
+        print(f"layer {best['layer']:>3}  head {best['head']:>3}  correlation {best['score']:.3f}")
+    control = result["best_head_control"]
+    print(f"control of the best head (masks of other pictures): {'none' if control is None else f'{control:.3f}'}")
+    print(f"segmentation IoU: {result['segmentation']['iou']}")

@@ -1,0 +1,82 @@
+"""What the commands' options have in common."""
+
+import argparse
+from pathlib import Path
+
+__all__ = [
+    "HelpFormatter",
+    "add_model_and_rows",
+    "count",
+    "existing_file",
+    "existing_folder",
+    "folder",
+    "head_position",
+    "positive",
+    "word",
+]
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
+def add_model_and_rows(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="model folder or Hub id")
+    parser.add_argument("--dataset", required=True, help="row dataset: folder or Hub id")
+    parser.add_argument("--dataset-config", default=None, help="the dataset's configuration")
+    parser.add_argument("--split", default="test", help="split, slices allowed: test[:200]")
+    parser.add_argument("--output", type=folder, required=True, help="folder for the results")
+    parser.add_argument("--device", default=None, help="such as cuda or cpu; an accelerator if there is one")
+    parser.add_argument("--dtype", default="auto", help="such as bfloat16; the checkpoint's own by default")
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def folder(text: str) -> Path:
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} exists and is not a folder")
+    return path
+
+
+def word(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a word is needed")
+    return text.strip()
+
+
+def count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
+    return value
+
+
+def head_position(text: str) -> tuple[int, int]:
+    try:
+        layer, head = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"LAYER,HEAD such as 14,11, got {text!r}") from error
+    return layer, head
+
+
+def existing_file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return path
+
+
+def existing_folder(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    return path

@@ -1,0 +1,106 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fivl_hf.augment.expressions import (
+    Mention,
+    NounPhraseExtractor,
+    Rejected,
+    check_expressions,
+    is_single_word,
+)
+from fivl_hf.augment.prompts import parse_expressions
+from fivl_hf.schema import Turn
+
+TURN = Turn("What is there?", "A red car and a dog beside a red car.")
+
+
+def offline(question, answer):
+    (found,) = NounPhraseExtractor().extract([Turn(question, answer)])
+    return found
+
+
+def test_expressions_keep_their_place():
+    found = check_expressions(["red car", "dog", "red car"], TURN)
+    assert found.mentions == (Mention("red car", 2, 9), Mention("dog", 16, 19), Mention("red car", 29, 36))
+    assert not found.rejected
+
+
+@pytest.mark.parametrize(
+    ("proposed", "reason"),
+    [
+        ("", "empty"),
+        (" . ", "empty"),
+        ("none", "a refusal"),
+        ("N/A", "a refusal"),
+        ("No expressions.", "a refusal"),
+        ("There are no key expressions in the answer", "a refusal"),
+        ("visual token", "about the task, not the image"),
+        ("blue car", "not in the answer"),
+        ("ca", "not in the answer"),
+        ("What", "not in the answer"),
+        ("x" * 300, "longer than 200 characters"),
+    ],
+)
+def test_what_the_rules_drop(proposed, reason):
+    found = check_expressions([proposed], TURN)
+    assert not found.mentions
+    assert [item.reason for item in found.rejected] == [reason]
+
+
+def test_an_expression_named_too_often():
+    found = check_expressions(["dog", "dog"], TURN)
+    assert found.mentions == (Mention("dog", 16, 19),)
+    assert found.rejected == (Rejected("dog", "named more often than the answer has it"),)
+
+
+def test_case_quotes_and_points_do_not_matter_but_the_answers_words_are_kept():
+    assert check_expressions(['"Red Car".'], TURN).mentions == (Mention("red car", 2, 9),)
+
+
+def test_a_single_word_answer_takes_expressions_from_the_question():
+    turn = Turn("Is the white dog asleep?", "Yes.")
+    assert check_expressions(["white dog"], turn).mentions == (Mention("white dog", -1, -1),)
+    assert check_expressions(["Yes"], turn).mentions == (Mention("Yes", 0, 3),)
+    longer = Turn("Is the white dog asleep?", "Yes, it is.")
+    assert not check_expressions(["white dog"], longer).mentions
+
+
+@pytest.mark.parametrize(
+    ("answer", "single"), [("Yes", True), ("3.", True), ("2:30 pm", False), ("", False), ("T-shirt", True)]
+)
+def test_single_words(answer, single):
+    assert is_single_word(answer) is single
+
+
+@given(st.lists(st.text(max_size=12), max_size=6), st.text(max_size=40), st.text(max_size=40))
+def test_every_proposal_is_kept_or_rejected_and_spans_are_true(proposed, question, answer):
+    found = check_expressions(proposed, Turn(question, answer))
+    assert len(found.mentions) + len(found.rejected) == len(proposed)
+    for mention in found.mentions:
+        if mention.start >= 0:
+            assert answer[mention.start : mention.end] == mention.text
+        else:
+            assert mention.text in question
+
+
+def test_offline_takes_noun_phrases_and_leaves_out_what_no_picture_shows():
+    found = offline("What?", "The image shows a red car and a variety of books on the left side.")
+    assert [mention.text for mention in found.mentions] == ["red car", "books"]
+    assert [item.text for item in found.rejected] == ["image", "variety", "left side"]
+
+
+def test_offline_grounds_a_single_word_through_the_question():
+    found = offline("Is there a snowboard in the image?", "yes")
+    assert found.mentions == (Mention("snowboard", -1, -1),)
+    assert offline("What animal is this?", "Dog").mentions == (Mention("Dog", 0, 3),)
+
+
+def test_replies_in_text_and_json():
+    assert parse_expressions("red car ::: dog", "text") == ["red car ", " dog"]
+    assert parse_expressions('```json\n{"expressions": ["a"]}\n```', "json") == ["a"]
+    with pytest.raises(ValueError, match="no valid JSON"):
+        parse_expressions("red car", "json")
+    for other in ("[]", '{"expressions": "a"}', '{"expressions": [1]}', "3", "[" * 100_000):
+        with pytest.raises(ValueError, match="JSON"):
+            parse_expressions(other, "json")

@@ -1,0 +1,286 @@
+"""The client and extractor against a scripted OpenAI-compatible server: the good and the bad cases."""
+
+import asyncio
+
+import pytest
+from scripted_server import Answer, asked_answer
+
+from fivl_hf.augment.answers import AnswerCache
+from fivl_hf.augment.batch_api import answer_by_batches
+from fivl_hf.augment.llm import ChatClient, ChatSettings, RequestError, ServiceError
+from fivl_hf.augment.llm_extractor import ChatExtractor, estimate, expression_request
+from fivl_hf.schema import Turn
+
+
+def turns(count):
+    return [Turn("What is it?", f"This is number{i}.") for i in range(count)]
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return AnswerCache(tmp_path / "answers.sqlite")
+
+
+@pytest.fixture
+def extract(cache, settings):
+    """Extractions of turns by a server, and what the client spent."""
+
+    def run(server, asked, **options):
+        with ChatExtractor(ChatClient(settings(server, **options), cache)) as extractor:
+            return extractor.extract(asked), extractor.client.spent
+
+    return run
+
+
+def words(extraction):
+    return [mention.text for mention in extraction.mentions]
+
+
+def reasons(extraction):
+    return [item.reason for item in extraction.rejected]
+
+
+def test_answers_belong_to_their_questions_whatever_the_order(serve, extract):
+    def late_first(body, number):
+        index = int(asked_answer(body).removeprefix("This is number").removesuffix("."))
+        return Answer(f'{{"expressions": ["number{index}"]}}', delay=0.2 - 0.01 * index)
+
+    found, spent = extract(serve(late_first), turns(20), concurrency=20)
+    assert [words(each) for each in found] == [[f"number{i}"] for i in range(20)]
+    assert (spent.requests, spent.prompt_tokens, spent.completion_tokens) == (20, 2000, 200)
+
+
+def test_nothing_is_paid_twice(serve, extract, cache):
+    server = serve()
+    extract(server, turns(5) * 3)
+    found, spent = extract(server, turns(6))
+    assert (spent.requests, spent.cached) == (1, 5)
+    assert set(server.asked.values()) == {1}
+    assert words(found[5]) == ["number5"]
+    assert len(cache) == 6
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Answer(status=500, body=b'{"error": {"message": "oops"}}'),
+        Answer(status=503, body=b"<html>busy</html>"),
+        Answer(status=429, body=b'{"error": {"message": "slow down"}}'),
+        Answer(cut=True),
+        Answer("late", delay=0.6),
+    ],
+    ids=["500", "503", "429", "cut connection", "time-out"],
+)
+def test_passing_troubles_are_retried(serve, extract, bad):
+    server = serve(lambda body, number: bad if number < 2 else Answer('{"expressions": ["number0"]}'))
+    found, spent = extract(server, turns(1), timeout=0.3)
+    assert words(found[0]) == ["number0"]
+    assert set(server.asked.values()) == {3}
+    assert spent.failed == 0
+
+
+def test_retry_after_is_honoured(serve, extract):
+    limited = Answer(status=429, headers={"Retry-After": "1"}, body=b'{"error": {"message": "slow down"}}')
+    server = serve(lambda body, number: limited if number == 0 else Answer('{"expressions": ["number0"]}'))
+    extract(server, turns(1))
+    assert server.times[1] - server.times[0] >= 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer(status=500, body=b"{}"), "no usable reply"),
+        (Answer(cut=True), "no connection"),
+        (Answer(body=b'{"choices": [{"mess'), "no usable reply"),
+        (Answer(body=b'{"object": "chat.completion", "choices": []}'), "no chat completion"),
+        (Answer(body=b'"just a string"'), "no chat completion"),
+        (Answer(status=400, body=b'{"error": {"message": "too long"}}'), "rejects the request: .*too long"),
+    ],
+)
+def test_a_request_that_stays_unanswered_fails_alone(serve, extract, answer, message):
+    with pytest.raises(RequestError, match=message):
+        extract(serve(lambda body, number: answer), turns(1), retries=1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer(status=401, body=b'{"error": {"message": "bad key"}}'), "does not accept the API key"),
+        (Answer(status=404, body=b'{"error": {"message": "no such model"}}'), "has no model 'm'"),
+        (
+            Answer(status=429, body=b'{"error": {"message": "pay", "code": "insufficient_quota"}}'),
+            "no credit left",
+        ),
+    ],
+)
+def test_troubles_that_stay_stop_everything(serve, extract, answer, message):
+    server = serve(lambda body, number: answer)
+    with pytest.raises(ServiceError, match=message):
+        extract(server, turns(50), concurrency=1, retries=0)
+    assert len(server.asked) == 1
+
+
+def test_a_server_that_is_gone_stops_everything(serve, settings, cache):
+    server = serve()
+    server.close()
+
+    async def all_of_them():
+        client = ChatClient(settings(server, retries=0, concurrency=2), cache)
+        extractor = ChatExtractor(client)
+        found = await asyncio.gather(*(extractor.extract_turn(turn) for turn in turns(60)), return_exceptions=True)
+        await client.close()
+        return found
+
+    errors = asyncio.run(all_of_them())
+    assert [type(error) for error in errors[:19]] == [RequestError] * 19
+    assert all(isinstance(error, ServiceError) for error in errors[20:])
+    assert "20 requests in a row failed" in str(errors[-1])
+
+
+def test_no_key_and_no_server_is_said_at_once(cache, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(ServiceError, match="OPENAI_API_KEY"):
+        ChatClient(ChatSettings("gpt-4o"), cache)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Answer("red car, dog"), "the reply is no valid JSON"),
+        (Answer('{"expressions": ["number0"', finish="length"), "the reply is cut off"),
+        (Answer(""), "the reply is empty"),
+        (Answer(None), "the reply is empty"),
+        (Answer(None, refusal="I cannot"), "the model refused"),
+        (Answer("x", finish="content_filter"), "the model refused"),
+        (Answer('{"expressions": ["a zebra"]}'), "not in the answer"),
+        (Answer('{"words": []}'), "the reply is JSON, but no list of expressions"),
+    ],
+)
+def test_unusable_replies_are_kept_with_their_reason_and_not_asked_again(serve, extract, answer, reason):
+    server = serve(lambda body, number: answer)
+    for _ in range(2):
+        found, _ = extract(server, turns(1))
+        assert not found[0].mentions
+        assert reasons(found[0]) == [reason]
+    assert set(server.asked.values()) == {1}
+
+
+def test_a_server_without_structured_output_gets_the_text_format(serve, extract):
+    def no_schema(body, number):
+        if "response_format" in body:
+            return Answer(status=400, body=b'{"error": {"message": "response_format json_schema is not supported"}}')
+        return Answer("number0 ::: none")
+
+    server = serve(no_schema)
+    found, _ = extract(server, turns(1))
+    assert words(found[0]) == ["number0"]
+    assert reasons(found[0]) == ["a refusal"]
+    assert ":::" in server.bodies[-1]["messages"][0]["content"]
+
+
+def test_a_server_that_does_not_know_our_options_gets_those_it_knows(serve, extract):
+    def picky(body, number):
+        for name in ("temperature", "max_completion_tokens"):
+            if name in body:
+                return Answer(status=400, body=f'{{"error": {{"message": "Unsupported parameter: {name}"}}}}'.encode())
+        return Answer('{"expressions": ["number0"]}')
+
+    server = serve(picky)
+    found, _ = extract(server, turns(1))
+    assert words(found[0]) == ["number0"]
+    assert server.bodies[-1]["max_tokens"] == 512
+
+
+@pytest.mark.parametrize(
+    ("budget", "paid"),
+    [
+        ({"max_requests": 7}, 7),
+        ({"max_tokens": 550}, 5),
+        ({"max_cost": 0.001, "input_price": 2.5, "output_price": 10}, 3),
+    ],
+)
+def test_the_budget_stops_cleanly(serve, extract, cache, budget, paid):
+    """110 tokens a request; 100 · 2.5 + 10 · 10 = 350 millionths of a dollar."""
+    server = serve()
+    with pytest.raises(ServiceError, match="budget of .* is spent"):
+        extract(server, turns(20), concurrency=1, **budget)
+    assert sum(server.asked.values()) == paid == len(cache)
+    with pytest.raises(ValueError, match="needs the prices"):
+        ChatSettings("m", max_cost=1.0)
+
+
+def test_the_dry_run_counts_without_asking(serve, settings, cache, extract):
+    server = serve()
+    extract(server, turns(3))
+    found = estimate(turns(10), settings(server), cache)
+    assert (found.requests, found.cached) == (7, 3)
+    assert 7 * 200 < found.prompt_tokens < 7 * 600
+    assert sum(server.asked.values()) == 3
+
+
+def test_as_many_requests_at_a_time_as_allowed(serve, extract):
+    """How near the time comes to the ideal is measured in benchmarks/extraction.py."""
+    server = serve(lambda body, number: Answer('{"expressions": []}', delay=0.05))
+    extract(server, turns(100), concurrency=32)
+    assert server.most_open == 32
+
+
+def test_batches_are_answered_in_any_order_and_resumed(serve, settings, cache, tmp_path, extract):
+    server = serve()
+    asked = [expression_request(turn, "m") for turn in turns(9)]
+    told = []
+
+    def interrupt(line):
+        told.append(line)
+        if "looking again" in line:
+            raise KeyboardInterrupt
+
+    server.batch_status = "in_progress"
+    options = {"poll_seconds": 0.01, "tell": interrupt}
+    with pytest.raises(KeyboardInterrupt):
+        answer_by_batches(asked[:6], settings(server), cache, tmp_path / "batches", **options)
+    assert len(server.batches) == 1
+    server.batch_status = "completed"
+    answer_by_batches(asked, settings(server), cache, tmp_path / "batches", **options)
+    assert len(server.batches) == 2
+    assert len(cache) == 9
+    assert set(server.asked.values()) == {1}
+    found, spent = extract(server, turns(9))
+    assert (spent.requests, spent.cached) == (0, 9)
+    assert [words(each) for each in found] == [[f"number{i}"] for i in range(9)]
+
+
+def test_a_batch_submitted_just_before_a_kill_is_found_again(serve, settings, cache, tmp_path, monkeypatch):
+    server = serve()
+    asked = [expression_request(turn, "m") for turn in turns(3)]
+    kept = AnswerCache.note_batch
+
+    def killed(self, batch, **options):
+        if batch.id:
+            raise SystemExit
+        kept(self, batch, **options)
+
+    monkeypatch.setattr(AnswerCache, "note_batch", killed)
+    with pytest.raises(SystemExit):
+        answer_by_batches(asked, settings(server), cache, tmp_path / "b", poll_seconds=0.01)
+    monkeypatch.setattr(AnswerCache, "note_batch", kept)
+    answer_by_batches(asked, settings(server), cache, tmp_path / "b", poll_seconds=0.01, tell=str)
+    assert len(server.batches) == 1
+    assert len(cache) == 3
+
+
+def test_batch_results_that_are_no_answers_are_left_out(serve, settings, cache, tmp_path):
+    server = serve(lambda body, number: Answer(status=500, body=b'{"error": {}}'))
+    asked = [expression_request(turn, "m") for turn in turns(2)]
+    told = []
+    answer_by_batches(asked, settings(server), cache, tmp_path / "b", poll_seconds=0.01, tell=told.append)
+    assert told[-1] == "batch batch-0: completed, 0 of 2 answered"
+    assert len(cache) == 0
+
+
+def test_a_file_that_is_no_cache_is_named(tmp_path):
+    path = tmp_path / "answers.sqlite"
+    path.write_text("not a database, but long enough to have a header of its own" * 10)
+    with pytest.raises(ValueError, match=r"answers\.sqlite cannot be used as an answer cache"):
+        AnswerCache(path)

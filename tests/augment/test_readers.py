@@ -1,0 +1,199 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from datasets import Dataset, Features, Image, List, Value
+from PIL import Image as PILImage
+
+from fivl_hf.augment.conversations import Conversation, Drop, Failure
+from fivl_hf.augment.readers import InputSettings, count_records, input_format, read_conversations
+from fivl_hf.images import image_bytes
+
+PICTURE = image_bytes(PILImage.new("RGB", (6, 4), "red"))
+
+
+def read(path, **options):
+    return list(read_conversations(InputSettings(str(path), **options)))
+
+
+def entry(id="1", image="coco/a.jpg", question="<image>\nWhat is it?", answer="A car.", **more):
+    talk = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    return {"id": id, "image": image, "conversations": talk, **more}
+
+
+@pytest.fixture
+def images(tmp_path):
+    (tmp_path / "one" / "coco").mkdir(parents=True)
+    (tmp_path / "two" / "coco").mkdir(parents=True)
+    (tmp_path / "two" / "coco" / "a.jpg").write_bytes(PICTURE)
+    return tmp_path / "one", tmp_path / "two"
+
+
+def write(path, content):
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_llava_list_with_the_quirks_of_mix665k(tmp_path, images):
+    text_only = {k: v for k, v in entry("2").items() if k != "image"}
+    entries = [
+        entry(7, question="What is it?\n<image>"),
+        entry("7"),
+        text_only,
+        entry("7", image=["coco/a.jpg", "coco/b.jpg"]),
+        entry("4", image="../../etc/passwd"),
+        {"id": "5", "image": "coco/a.jpg", "conversations": []},
+        {"id": "6", "image": "coco/a.jpg", "conversations": [{"from": "robot", "value": "x"}]},
+        "not an object",
+    ]
+    records = read(write(tmp_path / "mix.json", entries), images=images)
+    first = records[0]
+    assert isinstance(first, Conversation)
+    assert first.messages[0] == {"role": "user", "content": "What is it?"}
+    assert first.images[0].read() == PICTURE
+    assert first.source == "mix/coco"
+    assert [record.id for record in records] == ["7", "7-2", "2", "7-3", "4", "5", "6", "item 7"]
+    assert records[2] == Drop("2", "no image")
+    assert len(records[3].images) == 2
+    assert isinstance(records[4], Failure)
+    assert "leaves the image folder" in records[4].detail
+    assert records[5] == Drop("5", "the conversation is empty")
+    assert isinstance(records[6], Failure)
+    assert isinstance(records[7], Failure)
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/etc/passwd", "a/../../b.jpg", "..\\a.jpg", "C:/a.jpg", "", 3, "a\0b"])
+def test_paths_that_leave_the_folder_are_refused(tmp_path, images, name):
+    (record,) = read(write(tmp_path / "mix.json", [entry(image=[name])]), images=images)
+    assert isinstance(record, Failure)
+
+
+def test_json_lines_name_a_broken_line(tmp_path, images):
+    lines = [json.dumps(entry("1")), "{broken", "", json.dumps(entry("2"))]
+    records = read(write(tmp_path / "mix.jsonl", "\ufeff" + "\n".join(lines)), images=images)
+    assert [record.id for record in records] == ["1", "line 2", "2"]
+    assert records[1].reason == "the entry is no valid JSON"
+
+
+def test_a_file_cut_off_says_where(tmp_path, images):
+    whole = json.dumps([entry(str(i)) for i in range(50)])
+    path = write(tmp_path / "mix.json", whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"mix\.json is no valid JSON after 2\d items"):
+        read(path, images=images)
+
+
+def test_pope(tmp_path, images):
+    line = {"question_id": 1, "image": "COCO_val2014_1.jpg", "text": "Is there a dog in the image?", "label": "yes"}
+    path = write(tmp_path / "coco_pope_adversarial.json", json.dumps(line) + "\n" + json.dumps({"question_id": 2}))
+    good, bad = read(path, images=images)
+    assert (good.id, good.category, good.answers, good.source) == ("1", "adversarial", ("yes",), "POPE")
+    assert "'image' is missing" in bad.detail
+
+
+def test_vqa(tmp_path, images):
+    head = {"info": {}, "task_type": "Open-Ended", "data_type": "mscoco", "data_subtype": "val2014"}
+    questions = [{"image_id": 42, "question": "What is it?", "question_id": n} for n in (420, 421)]
+    ten = [{"answer": word, "answer_id": i} for i, word in enumerate(["dog"] * 4 + ["cat"] * 6)]
+    annotation = {"question_id": 420, "multiple_choice_answer": "cat", "answers": ten, "answer_type": "other"}
+    path = write(tmp_path / "questions.json", {**head, "questions": questions})
+    answers = write(tmp_path / "annotations.json", {"data_subtype": "val2014", "annotations": [annotation]})
+    good, bad = read(path, images=images, answers=answers)
+    assert good.images[0].name == "COCO_val2014_000000000042.jpg"
+    assert good.answers == ("cat",) * 6 + ("dog",) * 4
+    assert good.messages[-1]["content"] == "cat"
+    assert bad.reason == "no answer in the annotations file"
+    with pytest.raises(ValueError, match="name their annotations file"):
+        read(path, images=images)
+    other = write(tmp_path / "other.json", {"data_subtype": "train2014", "annotations": []})
+    with pytest.raises(ValueError, match="val2014.*train2014"):
+        read(path, images=images, answers=other)
+
+
+def test_gqa(tmp_path, images):
+    item = {"imageId": "n16", "question": "Is it red?", "answer": "yes", "types": {"structural": "verify"}}
+    path = write(tmp_path / "val_balanced_questions.json", {"0512": item, "0513": {"question": "?"}})
+    good, bad = read(path, images=images)
+    assert (good.id, good.images[0].name, good.category) == ("0512", "n16.jpg", "verify")
+    assert isinstance(bad, Failure)
+
+
+def test_formats_are_found_out(tmp_path, images):
+    assert input_format("scenes") == "scenes"
+    assert input_format("org/name") == "dataset"
+    assert input_format(str(tmp_path)) == "dataset"
+    with pytest.raises(ValueError, match="neither a list nor objects"):
+        input_format(str(write(tmp_path / "x.json", "3")))
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        read(write(tmp_path / "mix.json", [entry()]), images=(tmp_path / "none",))
+
+
+@pytest.mark.parametrize("style", ["messages", "conversations", "question"])
+def test_datasets_of_several_styles(tmp_path, style):
+    talks = {
+        "messages": [
+            {"role": "user", "content": "What?"},
+            {"role": "assistant", "content": "A car."},
+        ],
+        "conversations": [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A car."}],
+    }
+    row = {"images": [{"bytes": PICTURE, "path": "a/b.png"}]}
+    row |= {"question": "What?", "answer": "A car."} if style == "question" else {style: talks[style]}
+    folder = tmp_path / "data"
+    folder.mkdir()
+    features = Features({"images": List(Image())} | {k: _feature(v) for k, v in row.items() if k != "images"})
+    Dataset.from_list([row, row | {"images": []}], features=features).to_parquet(folder / "train.parquet")
+    for source in (folder, folder / "train.parquet"):
+        good, empty = read(source)
+        assert good.messages == (
+            {"role": "user", "content": "What?"},
+            {"role": "assistant", "content": "A car."},
+        )
+        assert good.images[0].read() == PICTURE
+        assert good.images[0].name == "b.png"
+        assert empty.reason == "no image"
+        assert good.answers == (("A car.",) if style == "question" else ())
+
+
+def _feature(value):
+    return Value("string") if isinstance(value, str) else List({key: Value("string") for key in value[0]})
+
+
+def test_limit_takes_the_first_and_a_seed_any(tmp_path, images):
+    path = write(tmp_path / "mix.json", [entry(str(i)) for i in range(100)])
+    assert [r.id for r in read(path, images=images, limit=3)] == ["0", "1", "2"]
+    drawn = [int(r.id) for r in read(path, images=images, limit=10, seed=1)]
+    assert drawn == sorted(drawn)
+    assert len(set(drawn)) == 10
+    assert max(drawn) > 10
+    assert drawn == [int(r.id) for r in read(path, images=images, limit=10, seed=1)]
+    assert count_records(InputSettings(str(path), images=images)) == 100
+
+
+_PEAK = """
+import json, re, sys
+from fivl_hf.augment.readers import InputSettings, read_conversations
+count = sum(1 for _ in read_conversations(InputSettings(sys.argv[1])))
+print(json.dumps([count, int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])]))
+"""
+
+
+def peak(path):
+    done = subprocess.run([sys.executable, "-c", _PEAK, str(path)], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    """Ten times the samples, the same memory: both as one JSON list and as lines."""
+    for name, begin, between, end in (("a.json", "[", ",\n", "]"), ("a.jsonl", "", "\n", "")):
+        peaks = []
+        for count in (2_000, 20_000):
+            path = tmp_path / f"{count}{name}"
+            body = between.join(json.dumps(entry(str(i // 2), answer="A car. " * 40)) for i in range(count))
+            Path(path).write_text(begin + body + end)
+            read_count, memory = peak(path)
+            assert read_count == count
+            peaks.append(memory)
+        # In kB. The larger file has 9 MB of text more; a list of it takes several times that.
+        assert peaks[1] - peaks[0] < 4_000, name
