@@ -25,7 +25,9 @@ from transformers import (
     SwinConfig,
 )
 
-__all__ = ["save_grounding_dino", "save_sam"]
+_DECODER = {"mlp_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
+
+__all__ = ["save_grounding_dino", "save_sam", "save_sam2", "save_sam3"]
 
 
 def save_grounding_dino(folder: Path, *, mm: bool = False, size: int = 64, width: int = 32, queries: int = 12) -> Path:
@@ -94,13 +96,7 @@ def save_sam(folder: Path, *, size: int = 64, width: int = 32, layers: int = 2) 
             "patch_size": 8,
             "mask_input_channels": 4,
         },
-        mask_decoder_config={
-            "hidden_size": 16,
-            "mlp_dim": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "iou_head_hidden_dim": 16,
-        },
+        mask_decoder_config={**_DECODER, "hidden_size": 16},
     )
     model = SamModel(config)
     _spread(model)
@@ -109,6 +105,82 @@ def save_sam(folder: Path, *, size: int = 64, width: int = 32, layers: int = 2) 
     square = {"height": size, "width": size}
     processor = SamProcessor(SamImageProcessorPil(size=edge, pad_size=square, mask_size=edge, mask_pad_size=square))
     processor.save_pretrained(folder)
+    return folder
+
+
+def save_sam2(folder: Path) -> Path:
+    """A SAM 2 for pictures of 128 pixels; its processor needs torchvision."""
+    from transformers import Sam2Config, Sam2HieraDetConfig, Sam2ImageProcessor, Sam2Model, Sam2Processor
+
+    torch.manual_seed(3)
+    backbone = Sam2HieraDetConfig(
+        hidden_size=8,
+        image_size=[128, 128],
+        blocks_per_stage=[1, 2, 2, 1],
+        embed_dim_per_stage=[8, 16, 32, 64],
+        num_attention_heads_per_stage=[1, 2, 4, 8],
+        window_size_per_stage=[4, 2, 4, 2],
+        global_attention_blocks=[4],
+        window_positional_embedding_background_size=[4, 4],
+    )
+    config = Sam2Config(
+        vision_config={
+            "backbone_config": backbone,
+            "backbone_channel_list": [64, 32, 16, 8],
+            "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+            "fpn_hidden_size": 16,
+        },
+        prompt_encoder_config={"hidden_size": 16, "image_size": 128, "patch_size": 16, "mask_input_channels": 4},
+        mask_decoder_config={**_DECODER, "hidden_size": 16},
+    )
+    Sam2Model(config).save_pretrained(folder)
+    square = {"height": 128, "width": 128}
+    processor = Sam2ImageProcessor(size=square, mask_size={"height": 32, "width": 32})
+    Sam2Processor(processor).save_pretrained(folder)
+    return folder
+
+
+def save_sam3(folder: Path) -> Path:
+    """A SAM 3 for pictures of 112 pixels; its processor needs torchvision."""
+    from transformers import Sam3Config, Sam3ImageProcessor, Sam3Model, Sam3Processor
+
+    torch.manual_seed(4)
+    width = 16
+    layers = {"hidden_size": width, "num_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    backbone = {
+        "model_type": "sam3_vit_model",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 112,
+        "patch_size": 14,
+        "window_size": 4,
+        "global_attn_indexes": [1],
+        "pretrain_image_size": 112,
+    }
+    sizes = [[32, 32], [16, 16], [8, 8]]
+    config = Sam3Config(
+        vision_config={"backbone_config": backbone, "fpn_hidden_size": width, "backbone_feature_sizes": sizes},
+        text_config={
+            "hidden_size": width,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "vocab_size": 100,
+            "max_position_embeddings": 32,
+            "projection_dim": width,
+        },
+        geometry_encoder_config=layers,
+        detr_encoder_config=layers,
+        detr_decoder_config={**layers, "num_queries": 6},
+        mask_decoder_config={"hidden_size": width, "num_attention_heads": 2},
+    )
+    model = Sam3Model(config)
+    _spread(model)
+    model.save_pretrained(folder)
+    processor = Sam3ImageProcessor(size={"height": 112, "width": 112})
+    Sam3Processor(processor, _tokenizer()).save_pretrained(folder)
     return folder
 
 

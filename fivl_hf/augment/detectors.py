@@ -62,7 +62,7 @@ class GroundingDinoDetector:
         """A picture as the model takes it, (1, 3, h, w)."""
         # Said outright, because a picture one pixel wide looks like one with its channels first.
         return self._processor.image_processor(
-            np.asarray(picture), input_data_format="channels_last", return_tensors="pt"
+            np.array(picture), input_data_format="channels_last", return_tensors="pt"
         )["pixel_values"]
 
     @torch.inference_mode()

@@ -59,7 +59,7 @@ class SamSegmenter:
 
     @torch.inference_mode()
     def segment(self, picture: Image.Image, boxes: FloatArray) -> BoolArray:
-        pixels = np.asarray(picture)
+        pixels = np.array(picture)
         device = self._model.device
         encoded: Any = None
         masks = []
