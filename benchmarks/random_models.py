@@ -11,7 +11,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     BertConfig,
-    BertTokenizerFast,
+    BertTokenizer,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessorPil,
@@ -42,15 +42,15 @@ def save_grounding_dino(folder: Path, *, mm: bool = False, size: int = 64, width
         vocab_size=len(tokenizer),
         max_position_embeddings=256,
     )
-    backbone = SwinConfig(
-        embed_dim=16,
-        depths=[1, 1, 1, 1],
-        num_heads=[1, 2, 2, 2],
-        window_size=4,
-        out_features=["stage2", "stage3", "stage4"],
-    )
+    backbone: dict[str, Any] = {
+        "embed_dim": 16,
+        "depths": [1, 1, 1, 1],
+        "num_heads": [1, 2, 2, 2],
+        "window_size": 4,
+        "out_features": ["stage2", "stage3", "stage4"],
+    }
     settings: dict[str, Any] = {
-        "backbone_config": backbone,
+        "backbone_config": SwinConfig(**backbone),
         "text_config": text,
         "d_model": width,
         "encoder_layers": 2,
@@ -205,4 +205,4 @@ def _tokenizer() -> Any:
     tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
     )
-    return BertTokenizerFast(tokenizer_object=tokenizer, model_max_length=256)
+    return BertTokenizer(tokenizer_object=tokenizer, model_max_length=256)

@@ -128,12 +128,13 @@ class RayEngine:
             # Ray's own tasks need a core, too: actors that take all of them would wait for ever.
             share = min(1.0, max(cores - 1, 0.5) / self.workers)
             ray.data.DataContext.get_current().enable_progress_bars = False
+            logging.getLogger("ray.data").setLevel(logging.WARNING)
             reports = ray.data.from_arrow_refs(blocks).map_batches(
                 _ShardActor,
                 fn_constructor_args=(factory, str(Path(folder).resolve())),
                 batch_size=1,
                 batch_format="pyarrow",
-                concurrency=self.workers,
+                compute=ray.data.ActorPoolStrategy(size=self.workers),
                 num_cpus=share,
                 num_gpus=self.gpus_per_worker or None,
             )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fivl_hf.augment.answers import AnswerCache, Reply, answer_key
 from fivl_hf.augment.expressions import Extraction, Rejected, check_expressions
+from fivl_hf.augment.json_stream import DiskTable
 from fivl_hf.augment.llm import ChatClient, ChatRequest, ChatSettings
 from fivl_hf.augment.prompts import EXPRESSIONS_SCHEMA, EXPRESSIONS_VERSION, expression_messages, parse_expressions
 from fivl_hf.schema import Turn
@@ -83,7 +84,13 @@ def _unusable(reason: str) -> Extraction:
 
 @dataclass
 class Estimate:
-    """What asking would take: requests to pay for, those answered already, and tokens by a rule of thumb."""
+    """What asking would take.
+
+    Attributes:
+        requests: to pay for; turns with the same question and answer share one.
+        cached: turns answered already.
+        prompt_tokens, completion_tokens: of the requests, by a rule of thumb.
+    """
 
     requests: int = 0
     cached: int = 0
@@ -95,11 +102,15 @@ def estimate(turns: Iterable[Turn], settings: ChatSettings, cache: AnswerCache) 
     """Count what a run over these turns would ask, without asking."""
     found = Estimate()
     format = "text" if settings.reply_format == "text" else "json"
+    asked = DiskTable()
     for turn in turns:
         request = expression_request(turn, settings.model)
         if request.key in cache:
             found.cached += 1
             continue
+        if request.key in asked:
+            continue
+        asked.put(request.key)
         found.requests += 1
         characters = sum(len(message["content"]) for message in request.messages(format))
         found.prompt_tokens += characters // _CHARACTERS_PER_TOKEN

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -113,18 +114,20 @@ def run_augmentation(
         _begin(work, settings)
         seen: list[int] = []
         total = Tally()
+        rejected: Counter[str] = Counter()
         jobs = _unfinished(cut(records(), settings.shard_size), shards, settings.retry_failed, seen)
         ahead = AskedAhead(jobs, asking.settings, asking.cache, _ahead(asking, engine, settings)) if asking else None
         with tqdm(total=settings.total, unit="sample", desc="augment") as bar:
             for report in _both(jobs, ahead, engine, factory, shards, seen):
                 _add(total, report.tally)
+                rejected.update(reason for *_, reason in report.rejected)
                 _show(bar, total, report, ahead)
                 _give_up_if_hopeless(total, report)
         stopped = ahead.stopped if ahead else None
         spent = ahead.spent if ahead else None
         result = RunResult(total, spent, str(stopped) if stopped else None)
         if not total.kept:
-            raise _nothing_kept(result)
+            raise _nothing_kept(result, rejected)
         _assemble(shards, sorted(seen), settings, result)
     return result
 
@@ -228,13 +231,17 @@ def _give_up_if_hopeless(total: Tally, report: ShardReport) -> None:
         )
 
 
-def _nothing_kept(result: RunResult) -> Exception:
+def _nothing_kept(result: RunResult, rejected: Counter[str]) -> Exception:
     if result.stopped:
         return ServiceError(result.stopped)
     tally = result.tally
-    reasons = (tally.dropped + tally.failed).most_common(3)
-    shown = "; ".join(f"{count} × {reason}" for reason, count in reasons) or "the input is empty"
-    return ValueError(f"none of {tally.read} samples became a row: {shown}")
+    shown = _counts(tally.dropped + tally.failed) or "the input is empty"
+    expressions = f" (expressions: {_counts(rejected)})" if rejected else ""
+    return ValueError(f"none of {tally.read} samples became a row: {shown}{expressions}")
+
+
+def _counts(reasons: Counter[str]) -> str:
+    return "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
 
 
 def _assemble(shards: Path, numbers: list[int], settings: RunSettings, result: RunResult) -> None:

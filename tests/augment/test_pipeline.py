@@ -1,0 +1,354 @@
+"""Whole runs: shards, resuming, engines, budgets, and what goes wrong."""
+
+import json
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+
+import pytest
+from datasets import load_dataset
+from scripted_server import Answer, ScriptedServer, asked_answer
+
+from fivl_hf.augment.engines import LocalEngine, RayEngine
+from fivl_hf.augment.pipeline import Asking, RunSettings, run_augmentation, work_folder
+from fivl_hf.augment.readers import InputSettings, read_conversations
+from fivl_hf.augment.shards import read_report
+from fivl_hf.augment.tools import ToolSettings
+from fivl_hf.cli import main
+
+SCENES = ToolSettings(grounder="scenes")
+
+
+def scenes(count):
+    return partial(read_conversations, InputSettings("scenes", limit=count))
+
+
+def rows(folder):
+    return load_dataset(str(folder), split="train", cache_dir=str(folder.parent / "cache")).to_list()
+
+
+def names_the_thing(body, number):
+    """What a good model says of "It is a red circle." and "There is a red circle."."""
+    words = asked_answer(body).rstrip(".").split()
+    return Answer(json.dumps({"expressions": [" ".join(words[-2:])]}), delay=0.02)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run by one process."""
+    output = tmp_path_factory.mktemp("whole") / "fivl"
+    result = run_augmentation(scenes(70), SCENES, RunSettings(output, shard_size=8, total=70))
+    assert (result.tally.read, result.tally.kept) == (70, 70)
+    return rows(output)
+
+
+def test_the_folder_is_ready_for_load_dataset_and_reports(whole, tmp_path):
+    output = tmp_path / "fivl"
+    run_augmentation(scenes(10), SCENES, RunSettings(output))
+    assert rows(output) == whole[:10]
+    report = json.loads((output / "report.json").read_text())
+    assert report["tally"] == {"read": 10, "kept": 10, "dropped": {}, "failed": {}}
+    assert sum(report["mask_coverage"]["counts"]) == 20
+    assert report["expressions_per_turn"] == {"1": 20}
+    page = (output / "report.html").read_text()
+    assert page.count("data:image/jpeg") == 10
+    assert "10 FiVL rows from 10 samples" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", [LocalEngine(2), RayEngine(2)], ids=["2 processes", "Ray"])
+def test_all_engines_give_the_same_rows(whole, tmp_path, engine):
+    result = run_augmentation(scenes(70), SCENES, RunSettings(tmp_path / "fivl", shard_size=8), engine=engine)
+    assert result.tally.kept == 70
+    assert rows(tmp_path / "fivl") == whole
+
+
+def test_a_finished_run_is_taken_as_it_is_and_a_longer_one_goes_on(whole, tmp_path):
+    output = tmp_path / "fivl"
+    made = []
+
+    def counting(worker):
+        made.append(worker)
+        return SCENES(worker)
+
+    run = partial(run_augmentation, factory=counting, settings=RunSettings(output, shard_size=8))
+    run(scenes(20))
+    shards = work_folder(output) / "shards"
+    marks = {path.name: path.stat().st_mtime_ns for path in shards.iterdir()}
+    run(scenes(20))
+    assert {path.name: path.stat().st_mtime_ns for path in shards.iterdir()} == marks
+    run(scenes(70))
+    assert rows(output) == whole
+    kept = {path.name for path in shards.iterdir() if marks.get(path.name) == path.stat().st_mtime_ns}
+    assert kept == {f"{i:06d}.{kind}" for i in (0, 1) for kind in ("json", "parquet")}
+
+
+def test_other_settings_are_not_mixed_in(tmp_path):
+    run = partial(run_augmentation, scenes(4), SCENES)
+    run(RunSettings(tmp_path / "fivl", identity={"model": "a"}))
+    with pytest.raises(ValueError, match="model: 'a', now 'b'.*--restart"):
+        run(RunSettings(tmp_path / "fivl", identity={"model": "b"}))
+    run(RunSettings(tmp_path / "fivl", identity={"model": "b"}, restart=True))
+
+
+def test_a_folder_of_someone_else_is_left_alone(tmp_path):
+    (tmp_path / "fivl").mkdir()
+    (tmp_path / "fivl" / "thesis.tex").write_text("!")
+    with pytest.raises(FileExistsError, match="not a FiVL dataset"):
+        run_augmentation(scenes(4), SCENES, RunSettings(tmp_path / "fivl"))
+    assert not work_folder(tmp_path / "fivl").exists()
+
+
+def test_two_runs_at_a_time_do_not_undo_each_other(tmp_path):
+    def second():
+        yield from scenes(4)()
+        with pytest.raises(ValueError, match="another run is at work"):
+            run_augmentation(scenes(4), SCENES, RunSettings(tmp_path / "fivl"))
+
+    run_augmentation(second, SCENES, RunSettings(tmp_path / "fivl"))
+
+
+def test_a_language_model_gives_the_same_rows_as_noun_phrases(whole, tmp_path, serve, settings):
+    server = serve(names_the_thing)
+    asking = Asking(settings(server), tmp_path / "answers.sqlite")
+    run = partial(run_augmentation, scenes(70), SCENES, asking=asking)
+    result = run(RunSettings(tmp_path / "fivl", shard_size=8))
+    assert rows(tmp_path / "fivl") == whole
+    assert set(server.asked.values()) == {1}
+    again = run(RunSettings(tmp_path / "fivl", shard_size=8, restart=True))
+    assert (again.spent.requests, again.spent.cached) == (0, 140)
+    assert result.spent.requests == len(server.asked)
+
+
+def test_a_model_that_fails_for_some_samples_can_be_asked_again(tmp_path, serve, settings, whole):
+    broken = True
+
+    def sometimes(body, number):
+        if broken and "circle" in asked_answer(body):
+            return Answer(status=500, body=b"{}")
+        return names_the_thing(body, number)
+
+    run = partial(
+        run_augmentation,
+        scenes(70),
+        SCENES,
+        asking=Asking(settings(serve(sometimes), retries=0, concurrency=100), tmp_path / "a.sqlite"),
+    )
+    first = run(RunSettings(tmp_path / "fivl", shard_size=8))
+    assert 0 < first.tally.failed["the language model did not answer"] < 70
+    broken = False
+    second = run(RunSettings(tmp_path / "fivl", shard_size=8, retry_failed=True))
+    assert second.tally.kept == 70
+    assert rows(tmp_path / "fivl") == whole
+
+
+def test_a_spent_budget_leaves_a_dataset_of_what_was_paid(tmp_path, serve, settings, whole):
+    server = serve(names_the_thing)
+
+    def run(**budget):
+        asking = Asking(settings(server, concurrency=2, **budget), tmp_path / "a.sqlite")
+        return run_augmentation(scenes(70), SCENES, RunSettings(tmp_path / "fivl", shard_size=8), asking=asking)
+
+    stopped = run(max_requests=60)
+    assert "budget of 60 requests" in stopped.stopped
+    assert 0 < stopped.tally.kept < 70
+    assert rows(tmp_path / "fivl") == [row for row in whole if row["id"] in {r["id"] for r in rows(tmp_path / "fivl")}]
+    assert "Not complete" in (tmp_path / "fivl" / "report.html").read_text()
+    assert sum(server.asked.values()) == 60
+    assert run().tally.kept == 70
+    assert set(server.asked.values()) == {1}
+    assert rows(tmp_path / "fivl") == whole
+
+
+def test_a_budget_too_small_for_one_shard_says_so(tmp_path, serve, settings):
+    asking = Asking(settings(serve(names_the_thing), max_requests=1), tmp_path / "a.sqlite")
+    with pytest.raises(ValueError, match="budget of 1 requests is spent"):
+        run_augmentation(scenes(70), SCENES, RunSettings(tmp_path / "fivl"), asking=asking)
+
+
+def test_nothing_but_failures_stops_early(tmp_path):
+    entries = [{"id": i, "image": "a.jpg", "conversations": [{"from": "human", "value": "What?"},
+               {"from": "gpt", "value": "A car."}]} for i in range(500)]  # fmt: skip
+    (tmp_path / "mix.json").write_text(json.dumps(entries))
+    source = InputSettings(str(tmp_path / "mix.json"), images=(tmp_path,))
+    with pytest.raises(ValueError, match=r"all of the first 128 samples failed.*the image is missing.*a\.jpg"):
+        run_augmentation(partial(read_conversations, source), SCENES, RunSettings(tmp_path / "fivl"))
+
+
+def test_no_row_at_all_says_why(tmp_path):
+    with pytest.raises(ValueError, match="none of 0 samples became a row: the input is empty"):
+        run_augmentation(lambda: iter(()), SCENES, RunSettings(tmp_path / "fivl"))
+
+
+def test_a_full_disk_is_a_clear_error_and_finished_shards_stay(tmp_path, whole):
+    """A limit on the size of files stands in for the full disk: the second shard is larger than it."""
+    command = [*_command(tmp_path), "--limit", "70", "--shard-size", "8", "--extractor", "offline", "--workers", "1"]
+    small = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (16_000, 16_000))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=small)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "File too large" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "fivl").exists()
+    assert not list(work_folder(tmp_path / "fivl").glob("shards/.*"))
+    subprocess.run(command, capture_output=True, check=True)
+    assert rows(tmp_path / "fivl") == whole
+
+
+def _command(folder):
+    output = str(folder / "fivl")
+    return [sys.executable, "-m", "fivl_hf", "augment", "--input", "scenes", "--grounder", "scenes", "--output", output]
+
+
+@pytest.mark.slow
+def test_killed_ten_times_the_rows_are_the_same_and_nothing_is_paid_twice(tmp_path):
+    """kill -9 while requests are under way, at random moments; then the run is finished."""
+    concurrency, count = 4, 400
+    server = ScriptedServer(names_the_thing)
+    command = [
+        *_command(tmp_path),
+        "--limit",
+        str(count),
+        "--shard-size",
+        "8",
+        "--workers",
+        "2",
+        "--extractor",
+        "openai",
+    ]
+    command += ["--model", "m", "--base-url", server.url, "--concurrency", str(concurrency)]
+    draw = random.Random(0)
+    for _ in range(10):
+        before = sum(server.asked.values())
+        target = before + draw.randint(3, 18)
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while sum(server.asked.values()) < target and running.poll() is None:
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, 0.15))
+        assert running.poll() is None, "the run ended before it could be killed"
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"{count} read = {count} kept + 0 dropped + 0 failed" in finished.stdout
+    uninterrupted = tmp_path / "other"
+    run_augmentation(scenes(count), SCENES, RunSettings(uninterrupted / "fivl", shard_size=8))
+    assert rows(tmp_path / "fivl") == rows(uninterrupted / "fivl")
+    paid_twice = sum(server.asked.values()) - len(server.asked)
+    assert paid_twice <= 10 * concurrency
+    assert max(server.asked.values()) <= 11
+    server.close()
+
+
+def test_workers_end_with_their_killed_parent(tmp_path):
+    server = ScriptedServer(lambda body, number: Answer("{}", delay=30))
+    command = [*_command(tmp_path), "--limit", "20", "--workers", "2", "--extractor", "openai"]
+    running = subprocess.Popen(
+        [*command, "--model", "m", "--base-url", server.url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not server.asked:
+        time.sleep(0.01)
+    running.kill()
+    running.wait()
+    deadline = time.monotonic() + 20
+    while _children_of_run(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _children_of_run(tmp_path)
+    server.close()
+
+
+def _children_of_run(folder):
+    listed = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True, check=False)
+    return listed.stdout.split()
+
+
+def test_reports_survive_being_written(tmp_path):
+    run_augmentation(scenes(4), SCENES, RunSettings(tmp_path / "fivl"))
+    report = read_report(work_folder(tmp_path / "fivl") / "shards", 0)
+    assert report.tally.kept == 4
+    assert report.turn_counts == {1: 8}
+    assert read_report(tmp_path, 0) is None
+
+
+# --- the command ------------------------------------------------------------------------------------------------
+
+
+def test_the_command_asks_estimates_and_batches(tmp_path, serve, capsys, whole):
+    server = serve(names_the_thing)
+    command = [
+        "augment",
+        "--input",
+        "scenes",
+        "--limit",
+        "70",
+        "--grounder",
+        "scenes",
+        "--output",
+        str(tmp_path / "fivl"),
+    ]
+    ask = [*command, "--model", "m", "--base-url", server.url, "--shard-size", "8", "--workers", "1"]
+    prices = ["--input-price", "2.5", "--output-price", "10"]
+    assert main([*ask, *prices, "--dry-run"]) == 0
+    estimated = capsys.readouterr().out
+    requests = int(estimated.split(" requests to pay for, 0 answered already")[0])
+    assert "through --batch-api" in estimated
+    assert not server.asked
+    assert main([*ask, "--batch-api", "--poll", "0.01"]) == 0
+    told = capsys.readouterr().out
+    assert "batch-0: completed" in told
+    assert "0 requests (0 failed)" in told
+    assert requests == len(server.asked) < 140
+    assert rows(tmp_path / "fivl") == whole
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--input", "nothing.json", "--format", "llava"], "there is no file nothing.json"),
+        (["--input", "scenes"], "needs --limit"),
+        (["--input", "scenes", "--limit", "3", "--extractor", "openai"], "name the language model with --model"),
+        (["--input", "scenes", "--limit", "3", "--dry-run"], "the offline extractor asks nobody"),
+        (["--input", "scenes", "--limit", "3", "--grounder", "annotations"], "needs the annotation files"),
+        (
+            ["--input", "scenes", "--limit", "3", "--grounder", "grounded-sam", "--detector", "/none"],
+            "no detector folder",
+        ),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line(tmp_path, capsys, options, message):
+    command = [
+        "augment",
+        "--output",
+        str(tmp_path / "fivl"),
+        "--extractor",
+        "offline",
+        "--grounder",
+        "scenes",
+        *options,
+    ]
+    assert main(command) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("fivl: ")
+    assert message in error
+
+
+def test_a_server_slower_than_the_workers_is_waited_for(tmp_path, serve, settings):
+    """Jobs come in the order in which they are answered; none is lost."""
+    lock = threading.Lock()
+    slow = set()
+
+    def first_is_last(body, number):
+        with lock:
+            late = not slow
+            slow.add(1)
+        answer = names_the_thing(body, number)
+        answer.delay = 1.0 if late else 0.0
+        return answer
+
+    asking = Asking(settings(serve(first_is_last)), tmp_path / "a.sqlite")
+    result = run_augmentation(scenes(40), SCENES, RunSettings(tmp_path / "fivl", shard_size=4), asking=asking)
+    assert result.tally.kept == 40
+    assert [row["id"] for row in rows(tmp_path / "fivl")] == [f"scene-0-train-{i}" for i in range(40)]
