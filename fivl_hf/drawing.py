@@ -39,10 +39,10 @@ def tint_masks(image: Image.Image, masks: Sequence[ArrayLike], side: int = 288) 
         inside = np.asarray(
             Image.fromarray(np.asarray(mask, dtype=bool)).resize(picture.size, Image.Resampling.NEAREST)
         )
-        padded = np.pad(inside, 2)
-        core = np.logical_and.reduce([np.roll(padded, (dy, dx), (0, 1)) for dy in (-2, 0, 2) for dx in (-2, 0, 2)])
-        edge = inside & ~core[2:-2, 2:-2]
-        pixels = np.where(inside[..., None], 0.6 * pixels + 0.4 * color, pixels)
+        padded = np.pad(inside, 3)
+        core = np.logical_and.reduce([np.roll(padded, (dy, dx), (0, 1)) for dy in (-3, 0, 3) for dx in (-3, 0, 3)])
+        edge = inside & ~core[3:-3, 3:-3]
+        pixels = np.where(inside[..., None], 0.75 * pixels + 0.25 * color, pixels)
         pixels = np.where(edge[..., None], color, pixels)
     return Image.fromarray(pixels.astype(np.uint8))
 

@@ -108,17 +108,21 @@ class Scene:
         messages = tuple(
             {"role": role, "content": text} for turn in self.turns for role, text in zip(roles, turn, strict=True)
         )
-        return Conversation(self.id, (ScenePicture(self.id),), messages, "scenes")
+        return Conversation(self.id, (ScenePicture(self),), messages, "scenes")
 
 
 @dataclass(frozen=True)
 class ScenePicture:
     """The picture of a scene, rendered when it is read."""
 
-    name: str
+    scene: Scene
+
+    @property
+    def name(self) -> str:
+        return self.scene.id
 
     def read(self) -> bytes:
-        return scene(self.name).picture()
+        return self.scene.picture()
 
 
 class SceneGrounder:
@@ -128,7 +132,10 @@ class SceneGrounder:
         return [self._scene(request) for request in requests]
 
     def _scene(self, request: GroundingRequest) -> list[Grounding | None]:
-        named = {thing.name: thing for thing in scene(request.names[0]).objects}
+        (source,) = request.sources
+        if not isinstance(source, ScenePicture):
+            raise ValueError(f"the scene grounder knows only scenes, got the picture {source.name!r}")
+        named = {thing.name: thing for thing in source.scene.objects}
         return [_grounding(named[text]) if text in named else None for text in request.expressions]
 
 

@@ -14,13 +14,12 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from datasets import Features
 
 from fivl_hf.images import as_encoded
 from fivl_hf.models import existing_folder
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
 
-__all__ = ["assemble_dataset", "load_rows", "require_own_folder", "undecoded", "write_dataset", "write_rows"]
+__all__ = ["assemble_dataset", "load_rows", "require_own_folder", "undecoded", "write_dataset", "write_valid_rows"]
 
 ROW_GROUP_BYTES = 20_000_000
 SHARD_BYTES = 100_000_000
@@ -48,17 +47,19 @@ def write_dataset(
     _build(folder, {split: _shards(rows) for split, rows in splits.items()}, title, description)
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write checked rows as one Parquet file, complete or not at all; without rows there is no file.
+def write_valid_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows as one Parquet file, complete or not at all; without rows there is no file.
+
+    Args:
+        rows: of one kind, with ids of their own, each of which :func:`fivl_hf.schema.validate_row` passed.
 
     Returns:
         How many rows there are.
 
     Raises:
-        RowError: a row that does not fit the schema.
         OSError: the disk is full, or may not be written to.
     """
-    tables = [table for shard in _shards(rows) for table in shard]
+    tables = [table for shard in _gathered(_tables(rows)) for table in shard]
     path.unlink(missing_ok=True)
     if not tables:
         return 0
@@ -79,7 +80,7 @@ def assemble_dataset(
     description: str,
     add: Callable[[Path], None] | None = None,
 ) -> None:
-    """Put files that :func:`write_rows` wrote together as a dataset folder, as :func:`write_dataset` writes one.
+    """Put files that :func:`write_valid_rows` wrote together as a dataset folder, as :func:`write_dataset` writes one.
 
     Args:
         files: of each split, in order. Ids must be unique in a split; they are not checked again.
@@ -216,22 +217,33 @@ def _write_split(folder: Path, split: str, tables: Iterator[list[pa.Table]]) -> 
 
 
 def _shards(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[pa.Table]]:
-    """Rows as shards of tables."""
-    return _gathered(_tables(rows))
+    """Checked rows as shards of tables."""
+    return _gathered(_tables(_checked(rows)))
+
+
+def _checked(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The rows as they are, if they fit the schema, are of one kind and have ids of their own."""
+    ids: set[str] = set()
+    kinds: set[bool] = set()
+    for row in rows:
+        validate_row(row)
+        kinds.add("question" in row)
+        if len(kinds) > 1:
+            raise RowError(row["id"], "messages", "rows of one kind", "conversation and benchmark rows in one split")
+        if row["id"] in ids:
+            raise RowError(row["id"], "id", "an id of its own", "one that an earlier row of the split has")
+        ids.add(row["id"])
+        yield row
 
 
 def _tables(rows: Iterable[Mapping[str, Any]]) -> Iterator[pa.Table]:
     """Tables of about a row group each."""
     features, batch, batch_bytes = FEATURES, [], 0
-    ids: set[str] = set()
     for row in rows:
-        features = _features_of(row, features, first=not ids)
-        if row["id"] in ids:
-            raise RowError(row["id"], "id", "an id of its own", "one that an earlier row of the split has")
-        ids.add(row["id"])
-        encoded = {**row, **{column: [as_encoded(value) for value in row[column]] for column in ("images", "masks")}}
-        batch.append(features.encode_example({column: encoded[column] for column in features}))
-        batch_bytes += sum(len(picture["bytes"]) for picture in (*encoded["images"], *encoded["masks"])) + 500
+        features = BENCHMARK_FEATURES if "question" in row else FEATURES
+        pictures = {column: [as_encoded(value) for value in row[column]] for column in ("images", "masks")}
+        batch.append({column: pictures.get(column, row.get(column)) for column in features})
+        batch_bytes += sum(len(picture["bytes"]) for column in pictures.values() for picture in column) + 500
         if batch_bytes >= ROW_GROUP_BYTES:
             yield pa.Table.from_pylist(batch, schema=features.arrow_schema)
             batch, batch_bytes = [], 0
@@ -241,29 +253,29 @@ def _tables(rows: Iterable[Mapping[str, Any]]) -> Iterator[pa.Table]:
 
 def _gathered(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
     """Tables joined to row groups of at most about 20 MB, and those gathered into shards."""
-    group: list[pa.Table] = []
     shard: list[pa.Table] = []
-    for table in tables:
-        if group and sum(part.nbytes for part in group) + table.nbytes > ROW_GROUP_BYTES:
-            shard.append(pa.concat_tables(group).combine_chunks())
-            group = []
-            if sum(part.nbytes for part in shard) >= SHARD_BYTES - ROW_GROUP_BYTES:
-                yield shard
-                shard = []
-        group.append(table)
-    if group:
+    size = 0
+    for group in _groups(tables):
         shard.append(pa.concat_tables(group).combine_chunks())
+        size += shard[-1].nbytes
+        if size >= SHARD_BYTES - ROW_GROUP_BYTES:
+            yield shard
+            shard, size = [], 0
     if shard:
         yield shard
 
 
-def _features_of(row: Mapping[str, Any], features: Features, *, first: bool) -> Features:
-    """The columns of a checked row; all rows of a split have the same."""
-    validate_row(row)
-    found = BENCHMARK_FEATURES if "question" in row else FEATURES
-    if not first and found is not features:
-        raise RowError(row["id"], "messages", "rows of one kind", "conversation and benchmark rows in one split")
-    return found
+def _groups(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
+    group: list[pa.Table] = []
+    size = 0
+    for table in tables:
+        if group and size + table.nbytes > ROW_GROUP_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(table)
+        size += table.nbytes
+    if group:
+        yield group
 
 
 def _write_shard(path: Path, tables: list[pa.Table]) -> int:

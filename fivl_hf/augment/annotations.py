@@ -70,7 +70,7 @@ class AnnotationsGrounder:
         return [self._sample(request) for request in requests]
 
     def _sample(self, request: GroundingRequest) -> list[Grounding | None]:
-        objects = [self._objects(name) for name in request.names]
+        objects = [self._objects(source.name) for source in request.sources]
         return [self._expression(text, request, objects) for text in request.expressions]
 
     def _expression(

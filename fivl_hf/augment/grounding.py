@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from fivl_hf.augment.conversations import Picture
 from fivl_hf.masks import BoolArray, mask_iou, union
 
 __all__ = [
@@ -39,13 +40,13 @@ class GroundingRequest:
     Attributes:
         id: of the sample.
         pictures: RGB, upright.
-        names: of the picture files, by which annotations know them.
+        sources: where the pictures come from; annotations know them by their names.
         expressions: as written; the same words may come more than once.
     """
 
     id: str
     pictures: tuple[Image.Image, ...]
-    names: tuple[str, ...]
+    sources: tuple[Picture, ...]
     expressions: tuple[str, ...]
 
 

@@ -16,7 +16,6 @@ from fivl_hf.augment.ahead import AskedAhead
 from fivl_hf.augment.conversations import Conversation, Drop, Failure
 from fivl_hf.augment.engines import LocalEngine, ToolFactory
 from fivl_hf.augment.llm import ChatSettings, ServiceError, Spent
-from fivl_hf.augment.report import write_report
 from fivl_hf.augment.rows import Tally
 from fivl_hf.augment.shards import Job, ShardReport, cut, read_report, rows_file
 from fivl_hf.storage import assemble_dataset, require_own_folder
@@ -246,6 +245,9 @@ def _counts(reasons: Counter[str]) -> str:
 
 def _assemble(shards: Path, numbers: list[int], settings: RunSettings, result: RunResult) -> None:
     """The dataset folder with its report, from all shards that are done."""
+    # It draws: workers that import this module need not load a plotting library.
+    from fivl_hf.augment.report import write_report
+
     done = [number for number in numbers if read_report(shards, number)]
     files = [path for number in done if (path := rows_file(shards, number)).is_file()]
     tally = result.tally

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fivl_hf.augment.shards import COVERAGE_BINS, ShardReport
 from fivl_hf.drawing import PALETTE, tint_masks
@@ -93,9 +94,11 @@ def _card(row: dict[str, Any]) -> dict[str, Any]:
     expressions = row["key_expressions"]
     shown = Counter(expression["image"] for expression in expressions).most_common(1)[0][0]
     here = [i for i, expression in enumerate(expressions) if expression["image"] == shown]
-    colors = {i: f"rgb{PALETTE[place % len(PALETTE)]}" for place, i in enumerate(here)}
-    masks = [decode_mask(row["masks"][i]) for i in here]
-    picture = tint_masks(rgb(open_image(row["images"][shown])), masks)
+    # Expressions with the same mask share its colour.
+    different = list(dict.fromkeys(row["masks"][i]["bytes"] for i in here))
+    colors = {i: f"rgb{PALETTE[different.index(row['masks'][i]['bytes']) % len(PALETTE)]}" for i in here}
+    masks = [decode_mask(mask) for mask in different]
+    picture = tint_masks(rgb(open_image(row["images"][shown])), masks, side=420)
     turns = _turn_texts(row)
     marked = [
         {"question": question, "parts": _marked(answer, turn, expressions, colors)}
@@ -164,4 +167,5 @@ def _bars(labels: Sequence[str], heights: Sequence[int]) -> tuple[Figure, Any]:
     axes.bar(labels, heights, color=_BLUE)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure, axes

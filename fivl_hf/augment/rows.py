@@ -58,11 +58,18 @@ class RejectedExpression:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one sample: a row, or why there is none; and which expressions were left out."""
+    """What became of one sample.
+
+    Attributes:
+        result: a row, or why there is none.
+        rejected: the expressions that were left out.
+        coverage: of a row's masks, the share of its picture that each covers.
+    """
 
     id: str
     result: dict[str, Any] | Drop | Failure
     rejected: tuple[RejectedExpression, ...] = ()
+    coverage: tuple[float, ...] = ()
 
 
 @dataclass
@@ -97,9 +104,8 @@ class _Prepared:
     rejected: tuple[RejectedExpression, ...]
 
     def request(self) -> GroundingRequest:
-        names = tuple(picture.name for picture in self.conversation.images)
         expressions = tuple(mention.text for _, mention in self.mentions)
-        return GroundingRequest(self.conversation.id, self.pictures, names, expressions)
+        return GroundingRequest(self.conversation.id, self.pictures, self.conversation.images, expressions)
 
 
 def augment(
@@ -198,7 +204,7 @@ def _finish(item: _Prepared, groundings: list[Grounding | None] | str, tagger: s
         validate_row(row)
     except RowError as error:
         return Outcome(id, Failure(id, "the row does not fit the schema", str(error)), rejected)
-    return Outcome(id, row, rejected)
+    return Outcome(id, row, rejected, tuple(float(at.mask.mean()) for _, _, at in found))
 
 
 def _row(item: _Prepared, found: Sequence[tuple[int, Mention, Grounding]], tagger: str) -> dict[str, Any]:

@@ -11,12 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fivl_hf.augment.conversations import Conversation, Drop, Failure
 from fivl_hf.augment.rows import Outcome, RejectedExpression, Sample, Tally, Tools, build_rows
-from fivl_hf.masks import decode_mask
-from fivl_hf.storage import write_rows
+from fivl_hf.storage import write_valid_rows
 
 __all__ = ["COVERAGE_BINS", "Job", "Problem", "ShardReport", "cut", "read_report", "rows_file", "run_job"]
 
@@ -102,7 +99,7 @@ def run_job(job: Job, tools: Tools, folder: Path) -> ShardReport:
         _note(report, outcome)
         if isinstance(outcome.result, dict):
             rows.append(outcome.result)
-    write_rows(rows_file(folder, job.number), rows)
+    write_valid_rows(rows_file(folder, job.number), rows)
     report.seconds = time.monotonic() - started
     temporary = report_file.with_name(f".{report_file.name}-{os.getpid()}")
     try:
@@ -148,8 +145,7 @@ def _note(report: ShardReport, outcome: Outcome) -> None:
     turns = len([m for m in row.get("messages", ()) if m["role"] == "assistant"]) or 1
     per_turn = Counter(expression["turn"] for expression in row["key_expressions"])
     report.turn_counts.update(per_turn[turn] for turn in range(turns))
-    for mask in row["masks"]:
-        share = float(np.mean(decode_mask(mask)))
+    for share in outcome.coverage:
         report.coverage[min(int(share * COVERAGE_BINS), COVERAGE_BINS - 1)] += 1
 
 

@@ -18,6 +18,7 @@ from skimage.measure import label as components
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor, SamModel, SamProcessor
 
 from fivl_hf.augment.annotations import AnnotatedObject, AnnotationsGrounder, index_annotations, matching_objects
+from fivl_hf.augment.conversations import StoredPicture
 from fivl_hf.augment.detectors import GroundingDinoDetector
 from fivl_hf.augment.grounding import (
     BoxGrounder,
@@ -40,7 +41,7 @@ def square(x0, y0, x1, y1, size=20):
 
 def request(id, picture, *expressions, name="a.jpg"):
     pictures = picture if isinstance(picture, tuple) else (picture,)
-    return GroundingRequest(id, pictures, (name,) * len(pictures), expressions)
+    return GroundingRequest(id, pictures, (StoredPicture(b"", name),) * len(pictures), expressions)
 
 
 def noise(width, height, seed=0):
@@ -347,7 +348,7 @@ from fivl_hf.augment.grounding import GroundingRequest
 from fivl_hf.augment.sam3 import Sam3Grounder
 picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8))
 folder = save_sam3(sys.argv[1])
-request = GroundingRequest("1", (picture,), ("a.jpg",), ("red car", "dog", "red car"))
+request = GroundingRequest("1", (picture,), (), ("red car", "dog", "red car"))
 ((car, dog, again),) = Sam3Grounder(folder, threshold=0.2).ground([request])
 processor, model = Sam3Processor.from_pretrained(folder), Sam3Model.from_pretrained(folder).eval()
 with torch.no_grad():
