@@ -14,6 +14,8 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel --constraint constraints.txt
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable ".[dev]"
+	# Some backends need torchvision, whose binary part does not fit a CPU torch: beside the environment, for their tests.
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt --target $(VENV)/torchvision torchvision
 	touch $(READY)
 
 demo: $(READY)  ## scenes, two trainings, reliance, heads, report: demo/report.html
@@ -28,7 +30,7 @@ check: $(READY)  ## format, lint, types
 	$(BIN)/mypy
 
 bench: $(READY)  ## benchmarks, each as a ratio; results in benchmarks/results
-	for script in labels spearman probe step_time; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in labels spearman probe step_time reading extraction augment_scenes grounding; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

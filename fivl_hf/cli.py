@@ -5,7 +5,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from fivl_hf.commands import augment, demo, evaluate, explain, judge
+from fivl_hf.commands.augment import add_augment
+from fivl_hf.commands.demo import add_demo
+from fivl_hf.commands.evaluate import add_evaluate
+from fivl_hf.commands.explain import add_explain
+from fivl_hf.commands.judge import add_judge
 
 __all__ = ["main"]
 
@@ -38,16 +42,16 @@ def _parser() -> argparse.ArgumentParser:
         description="FiVL: datasets with image evidence, and models trained, evaluated and explained by it.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    demo.add(commands)
-    augment.add(commands)
-    judge.add(commands)
+    add_demo(commands)
+    add_augment(commands)
+    add_judge(commands)
     commands.add_parser(
         "train",
         add_help=False,
         help="fine-tune a model with Vision Modeling (all of TRL's flags; see fivl train --help)",
     )
-    evaluate.add(commands)
-    explain.add(commands)
+    add_evaluate(commands)
+    add_explain(commands)
     return parser
 
 

@@ -3,7 +3,7 @@
 Shapes: N boxes as (x0, y0, x1, y1) in pixels of the picture as it is shown, masks (H, W) bool.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from fivl_hf.augment.conversations import Picture
-from fivl_hf.masks import BoolArray, mask_iou, union
+from fivl_hf.masks import BoolArray, mask_iou
 
 __all__ = [
     "BoxGrounder",
@@ -84,9 +84,12 @@ class Detector(Protocol):
 
 
 class Segmenter(Protocol):
-    """Turns boxes (N, 4) of a picture into masks (N, H, W) bool."""
+    """Turns boxes (N, 4) of a picture into masks: one (H, W) bool for each, in order, as they are made.
 
-    def segment(self, picture: Image.Image, boxes: FloatArray) -> BoolArray: ...
+    They come one by one, because the masks of all boxes of a large photograph would not fit into memory.
+    """
+
+    def segment(self, picture: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]: ...
 
 
 class BoxGrounder:
@@ -128,17 +131,26 @@ class BoxGrounder:
     def _picture(self, picture: Image.Image, image: int, found: dict[str, Detection]) -> dict[str, Grounding]:
         if not found:
             return {}
-        boxes = np.concatenate([detection.boxes for detection in found.values()])
-        kept, member = distinct_boxes(boxes)
-        masks = np.stack([clean_mask(mask) for mask in self._segmenter.segment(picture, kept)])
-        groundings: dict[str, Grounding] = {}
+        kept, member = distinct_boxes(np.concatenate([detection.boxes for detection in found.values()]))
         ends = np.cumsum([0, *(len(detection.boxes) for detection in found.values())])
-        for (label, detection), (start, end) in zip(found.items(), pairwise(ends), strict=True):
-            own = [i for i in dict.fromkeys(member[start:end].tolist()) if masks[i].any()]
+        members = {
+            label: list(dict.fromkeys(member[start:end].tolist()))
+            for label, (start, end) in zip(found, pairwise(ends), strict=True)
+        }
+        united = {label: np.zeros((picture.height, picture.width), dtype=bool) for label in found}
+        filled = []
+        for number, mask in enumerate(self._segmenter.segment(picture, kept)):
+            cleaned = clean_mask(mask)
+            filled.append(cleaned.any())
+            for label in (label for label, own in members.items() if number in own):
+                united[label] |= cleaned
+        groundings: dict[str, Grounding] = {}
+        for label, detection in found.items():
+            own = [number for number in members[label] if filled[number]]
             if own:
                 corners = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in kept[own])
                 score = float(np.clip(detection.scores.max(), 0, 1))
-                groundings[label] = Grounding(union(masks[own]), corners, score, image)
+                groundings[label] = Grounding(united[label], corners, score, image)
         return share_masks(groundings)
 
 
@@ -189,7 +201,8 @@ def clean_mask(mask: BoolArray, smallest: float = 0.1) -> BoolArray:
         return np.zeros_like(mask)
     # Pick's theorem: pixels of a filled outline = the polygon's area + half its points + 1.
     pixels = [cv2.contourArea(outline) + len(outline) / 2 + 1 for outline in outlines]
-    large = [outline for outline, size in zip(outlines, pixels, strict=True) if size > smallest * max(pixels)]
+    least = smallest * max(pixels)
+    large = [outline for outline, size in zip(outlines, pixels, strict=True) if size > least]
     filled = np.zeros(mask.shape, dtype=np.uint8)
     cv2.drawContours(filled, large, -1, 1, thickness=cv2.FILLED)
     return filled.astype(bool)

@@ -169,6 +169,8 @@ class ChatClient:
             del self._flying[request.key]
 
     async def close(self) -> None:
+        """Wait for the requests in flight, which are paid for, and close the connections."""
+        await asyncio.gather(*self._flying.values(), return_exceptions=True)
         await self._sdk.close()
 
     async def _paid(self, request: ChatRequest) -> Reply:

@@ -27,14 +27,14 @@ class ChatExtractor:
 
     def __init__(self, client: ChatClient) -> None:
         self.client = client
-        self._runner = asyncio.Runner()
+        self._loop = asyncio.new_event_loop()
 
     def __enter__(self) -> "ChatExtractor":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._runner.run(self.client.close())
-        self._runner.close()
+        self._loop.run_until_complete(self.client.close())
+        self._loop.close()
 
     def extract(self, turns: Sequence[Turn]) -> list[Extraction]:
         """Extractions of many turns, asked for at the same time.
@@ -46,7 +46,7 @@ class ChatExtractor:
         async def all_turns() -> list[Extraction]:
             return await asyncio.gather(*(self.extract_turn(turn) for turn in turns))
 
-        return self._runner.run(all_turns())
+        return self._loop.run_until_complete(all_turns())
 
     async def extract_turn(self, turn: Turn) -> Extraction:
         """One turn's extraction, from the event loop that the client belongs to. Raises as :meth:`extract`."""

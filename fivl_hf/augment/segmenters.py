@@ -15,8 +15,9 @@ from fivl_hf.models import existing_folder
 __all__ = ["SamSegmenter", "SegmentAnythingSegmenter", "load_segmenter"]
 
 FloatArray = NDArray[np.float64]
-# As many boxes as the paper sends through SAM at a time.
+# As many boxes as the paper sends through SAM at a time, and as many pixels as their masks may have at a time.
 CHUNK = 150
+CHUNK_PIXELS = 100_000_000
 
 
 def load_segmenter(
@@ -57,15 +58,20 @@ class SamSegmenter:
         self._model = model_class.from_pretrained(model).to(device).eval()
         self._dtype = dtype
 
-    @torch.inference_mode()
-    def segment(self, picture: Image.Image, boxes: FloatArray) -> BoolArray:
+    def segment(self, picture: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]:
+        """The boxes' masks (H, W), one by one."""
         pixels = np.array(picture)
-        device = self._model.device
         encoded: Any = None
-        masks = []
-        for chunk in _chunks(boxes):
+        for chunk in _chunks(boxes, picture.size):
+            masks, encoded = self._chunk(pixels, chunk, encoded)
+            yield from masks
+
+    def _chunk(self, pixels: NDArray[np.uint8], boxes: FloatArray, encoded: Any) -> tuple[BoolArray, Any]:
+        """The masks (n, H, W) of some boxes, and the encoded picture for the next ones."""
+        device = self._model.device
+        with torch.inference_mode():
             inputs = self._processor(
-                pixels, input_boxes=[chunk.tolist()], input_data_format="channels_last", return_tensors="pt"
+                pixels, input_boxes=[boxes.tolist()], input_data_format="channels_last", return_tensors="pt"
             )
             prompts = inputs["input_boxes"].to(device, torch.float32)
             with torch.autocast(device.type, self._dtype, enabled=self._dtype != torch.float32):
@@ -75,9 +81,8 @@ class SamSegmenter:
             sizes = [inputs["original_sizes"]]
             if "reshaped_input_sizes" in inputs:
                 sizes.append(inputs["reshaped_input_sizes"])
-            full = self._processor.image_processor.post_process_masks(outputs.pred_masks.float().cpu(), *sizes)
-            masks.append(full[0][:, 0].numpy())
-        return np.concatenate(masks)
+            masks = self._processor.image_processor.post_process_masks(outputs.pred_masks.float().cpu(), *sizes)
+        return masks[0][:, 0].numpy(), encoded
 
 
 class SegmentAnythingSegmenter:
@@ -98,16 +103,19 @@ class SegmentAnythingSegmenter:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         self._predictor = SamPredictor(_matching(sam_model_registry, weights, path).to(device).eval())
 
+    def segment(self, picture: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]:
+        """The boxes' masks (H, W), one by one."""
+        with torch.inference_mode():
+            self._predictor.set_image(np.array(picture))
+        for chunk in _chunks(boxes, picture.size):
+            yield from self._chunk(picture, chunk)
+
     @torch.inference_mode()
-    def segment(self, picture: Image.Image, boxes: FloatArray) -> BoolArray:
-        self._predictor.set_image(np.array(picture))
-        masks = []
-        for chunk in _chunks(boxes):
-            prompts = torch.as_tensor(chunk, dtype=torch.float32, device=self._predictor.device)
-            prompts = self._predictor.transform.apply_boxes_torch(prompts, picture.size[::-1])
-            found, _, _ = self._predictor.predict_torch(None, None, boxes=prompts, multimask_output=False)
-            masks.append(found[:, 0].cpu().numpy())
-        return np.concatenate(masks)
+    def _chunk(self, picture: Image.Image, boxes: FloatArray) -> BoolArray:
+        prompts = torch.as_tensor(boxes, dtype=torch.float32, device=self._predictor.device)
+        prompts = self._predictor.transform.apply_boxes_torch(prompts, picture.size[::-1])
+        masks, _, _ = self._predictor.predict_torch(None, None, boxes=prompts, multimask_output=False)
+        return masks[:, 0].cpu().numpy()
 
 
 def _matching(registry: Any, weights: Any, path: Path) -> Any:
@@ -122,6 +130,7 @@ def _matching(registry: Any, weights: Any, path: Path) -> Any:
     return model
 
 
-def _chunks(boxes: FloatArray) -> Iterator[FloatArray]:
-    for start in range(0, len(boxes), CHUNK):
-        yield boxes[start : start + CHUNK]
+def _chunks(boxes: FloatArray, size: tuple[int, int]) -> Iterator[FloatArray]:
+    count = max(1, min(CHUNK, CHUNK_PIXELS // (size[0] * size[1])))
+    for start in range(0, len(boxes), count):
+        yield boxes[start : start + count]

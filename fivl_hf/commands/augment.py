@@ -12,7 +12,7 @@ from fivl_hf.augment.tools import GROUNDERS, ToolSettings
 from fivl_hf.commands.chat_options import add_chat, chat_settings, spent_line
 from fivl_hf.commands.options import HelpFormatter, count, existing_file, existing_folder, folder, positive
 
-__all__ = ["add"]
+__all__ = ["add_augment"]
 
 _EXAMPLE = """\
 example:
@@ -27,7 +27,7 @@ class _Help(HelpFormatter, argparse.RawDescriptionHelpFormatter):
     pass
 
 
-def add(commands: Any) -> None:
+def add_augment(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "augment",

@@ -8,10 +8,10 @@ from typing import Any
 from fivl_hf.commands.options import HelpFormatter, count, positive
 from fivl_hf.demo_settings import DemoSettings
 
-__all__ = ["add"]
+__all__ = ["add_demo"]
 
 
-def add(commands: Any) -> None:
+def add_demo(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "demo",

@@ -6,10 +6,10 @@ from typing import Any
 
 from fivl_hf.commands.options import HelpFormatter, add_model_and_rows, count, positive
 
-__all__ = ["add"]
+__all__ = ["add_evaluate"]
 
 
-def add(commands: Any) -> None:
+def add_evaluate(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "evaluate",

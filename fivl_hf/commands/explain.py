@@ -5,10 +5,10 @@ from typing import Any
 
 from fivl_hf.commands.options import HelpFormatter, add_model_and_rows, count, head_position, word
 
-__all__ = ["add"]
+__all__ = ["add_explain"]
 
 
-def add(commands: Any) -> None:
+def add_explain(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "explain",

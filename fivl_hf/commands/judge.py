@@ -7,10 +7,10 @@ from typing import Any
 from fivl_hf.commands.chat_options import add_chat, chat_settings, spent_line
 from fivl_hf.commands.options import HelpFormatter, count, folder, positive
 
-__all__ = ["add"]
+__all__ = ["add_judge"]
 
 
-def add(commands: Any) -> None:
+def add_judge(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "judge",

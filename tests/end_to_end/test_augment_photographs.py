@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +92,14 @@ def test_exact_masks_of_annotations_take_the_detectors_place(inputs, tmp_path):
     assert expression["boxes"] == [[100, 50, 300, 250]]
     mask = np.asarray(load_dataset(str(tmp_path / "fivl"), split="train")[0]["masks"][0])
     assert mask.sum() == 200 * 200
+
+
+def test_the_example_of_an_own_grounder_runs(inputs, tmp_path):
+    script = Path(__file__).parents[2] / "examples" / "own_grounder.py"
+    command = [sys.executable, str(script), str(inputs / "mix.json"), str(inputs / "images"), str(tmp_path / "fivl")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "read=5, kept=4" in done.stdout
+    assert len(rows(tmp_path / "fivl")) == 4
 
 
 def test_the_report_shows_pictures_and_reasons(inputs, tmp_path):

@@ -1,0 +1,55 @@
+"""Make a dataset with a grounder of your own: here, evidence is where a picture differs most from its mean colour.
+
+    python examples/own_grounder.py INPUT.json IMAGES OUTPUT
+
+INPUT.json is a LLaVA file (or anything else that ``fivl augment --input`` reads). Swap ``ContrastGrounder`` for your
+model; a run that is interrupted goes on when it is started again.
+"""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from fivl_hf.augment.engines import LocalEngine
+from fivl_hf.augment.expressions import NounPhraseExtractor
+from fivl_hf.augment.grounding import Grounding, GroundingRequest, clean_mask
+from fivl_hf.augment.pipeline import RunSettings, run_augmentation
+from fivl_hf.augment.readers import InputSettings, read_conversations
+from fivl_hf.augment.rows import Tools
+from fivl_hf.masks import mask_boxes
+
+
+class ContrastGrounder:
+    """The same evidence for every expression of a sample."""
+
+    def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
+        return [[self.evidence(request)] * len(request.expressions) for request in requests]
+
+    def evidence(self, request: GroundingRequest) -> Grounding | None:
+        pixels = np.asarray(request.pictures[0], dtype=np.float64)
+        distance = np.linalg.norm(pixels - pixels.mean(axis=(0, 1)), axis=2)
+        mask = clean_mask(distance > np.quantile(distance, 0.9))
+        if not mask.any():
+            return None
+        x0, y0, x1, y1 = mask_boxes(mask[None])[0].tolist()
+        return Grounding(mask, ((x0, y0, x1, y1),))
+
+
+def tools(worker: int) -> Tools:
+    """What one worker process needs. Load models here; the number may choose a GPU."""
+    print(f"worker {worker} starts")
+    return Tools(NounPhraseExtractor(), ContrastGrounder())
+
+
+def main() -> None:
+    source, images, output = sys.argv[1:]
+    records = partial(read_conversations, InputSettings(source, images=(Path(images),)))
+    result = run_augmentation(records, tools, RunSettings(Path(output)), engine=LocalEngine(workers=2))
+    print(result.tally)
+
+
+if __name__ == "__main__":
+    main()
