@@ -54,7 +54,8 @@ def rgb(picture: Image.Image) -> Image.Image:
     """The picture in RGB as a viewer shows it: 16-bit greys scaled to 8 bits, transparent parts over white."""
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.asarray(picture).astype(np.float64)
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        # "I" and "F" do not say how many bits are used.
+        top = 65535.0 if picture.mode.startswith("I;16") or values.max(initial=0) > 255 else 255.0
         return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")

@@ -121,6 +121,9 @@ class ScenePicture:
     def name(self) -> str:
         return self.scene.id
 
+    def exists(self) -> bool:
+        return True
+
     def read(self) -> bytes:
         return self.scene.picture()
 

@@ -14,12 +14,21 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from datasets import Features
 
 from fivl_hf.images import as_encoded
 from fivl_hf.models import existing_folder
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
 
-__all__ = ["assemble_dataset", "load_rows", "require_own_folder", "undecoded", "write_dataset", "write_valid_rows"]
+__all__ = [
+    "assemble_dataset",
+    "load_rows",
+    "require_own_folder",
+    "require_split_name",
+    "undecoded",
+    "write_dataset",
+    "write_valid_rows",
+]
 
 ROW_GROUP_BYTES = 20_000_000
 SHARD_BYTES = 100_000_000
@@ -44,7 +53,10 @@ def write_dataset(
         ValueError: no rows at all.
         FileExistsError: the folder exists and is no FiVL dataset.
     """
-    _build(folder, {split: _shards(rows) for split, rows in splits.items()}, title, description)
+    folder = Path(folder).resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    _build(folder, building, {split: _shards(rows) for split, rows in splits.items()}, title, description)
 
 
 def write_valid_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -78,12 +90,14 @@ def assemble_dataset(
     *,
     title: str,
     description: str,
-    add: Callable[[Path], None] | None = None,
+    scratch: Path,
+    add: Callable[[Path], None],
 ) -> None:
     """Put files that :func:`write_valid_rows` wrote together as a dataset folder, as :func:`write_dataset` writes one.
 
     Args:
         files: of each split, in order. Ids must be unique in a split; they are not checked again.
+        scratch: folder on the same disk to build in; what an earlier call left there, when it was killed, is removed.
         add: called with the folder before it is complete, to put more files in.
 
     Raises:
@@ -91,11 +105,15 @@ def assemble_dataset(
         FileExistsError: the folder exists and is no FiVL dataset.
     """
     splits = {split: _gathered(pq.read_table(path) for path in paths) for split, paths in files.items()}
-    _build(folder, splits, title, description, add)
+    building = scratch / "dataset"
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    _build(folder, building, splits, title, description, add)
 
 
 def _build(
     folder: str | Path,
+    building: Path,
     splits: Mapping[str, Iterator[list[pa.Table]]],
     title: str,
     description: str,
@@ -103,15 +121,12 @@ def _build(
 ) -> None:
     """Write shards of tables as a dataset folder beside its place, and move it there."""
     folder = Path(folder).resolve()
-    for split in splits:
-        if not _SPLIT_NAME.fullmatch(split):
-            raise ValueError(f"a split's name is made of letters, digits, '_' and '.', got {split!r}")
-    require_own_folder(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    building.chmod(0o755)
-    (building / "data").mkdir()
     try:
+        for split in splits:
+            require_split_name(split)
+        require_own_folder(folder)
+        building.chmod(0o755)
+        (building / "data").mkdir()
         written = {split: _write_split(building / "data", split, shards) for split, shards in splits.items()}
         # `datasets` cannot read a file without rows: an empty split is left out.
         written = {split: result for split, result in written.items() if result.rows}
@@ -125,9 +140,19 @@ def _build(
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
+    # The old dataset goes only when the new one stands in its place.
+    old = building.with_name(f"{building.name}-old")
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(folder)
+        os.replace(folder, old)
     os.replace(building, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def require_split_name(split: str) -> None:
+    """Raise ValueError if ``datasets`` could not read a split of this name."""
+    if not _SPLIT_NAME.fullmatch(split):
+        raise ValueError(f"a split's name is made of letters, digits, '_' and '.', got {split!r}")
 
 
 def require_own_folder(folder: Path) -> None:
@@ -222,14 +247,10 @@ def _shards(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[pa.Table]]:
 
 
 def _checked(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The rows as they are, if they fit the schema, are of one kind and have ids of their own."""
+    """The rows as they are, if they fit the schema and have ids of their own."""
     ids: set[str] = set()
-    kinds: set[bool] = set()
     for row in rows:
         validate_row(row)
-        kinds.add("question" in row)
-        if len(kinds) > 1:
-            raise RowError(row["id"], "messages", "rows of one kind", "conversation and benchmark rows in one split")
         if row["id"] in ids:
             raise RowError(row["id"], "id", "an id of its own", "one that an earlier row of the split has")
         ids.add(row["id"])
@@ -238,16 +259,21 @@ def _checked(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
 
 def _tables(rows: Iterable[Mapping[str, Any]]) -> Iterator[pa.Table]:
     """Tables of about a row group each."""
-    features, batch, batch_bytes = FEATURES, [], 0
+    features: Features | None = None
+    batch: list[dict[str, Any]] = []
+    batch_bytes = 0
     for row in rows:
-        features = BENCHMARK_FEATURES if "question" in row else FEATURES
+        kind = BENCHMARK_FEATURES if "question" in row else FEATURES
+        if features not in (None, kind):
+            raise RowError(row["id"], "messages", "rows of one kind", "conversation and benchmark rows in one split")
+        features = kind
         pictures = {column: [as_encoded(value) for value in row[column]] for column in ("images", "masks")}
         batch.append({column: pictures.get(column, row.get(column)) for column in features})
         batch_bytes += sum(len(picture["bytes"]) for column in pictures.values() for picture in column) + 500
         if batch_bytes >= ROW_GROUP_BYTES:
             yield pa.Table.from_pylist(batch, schema=features.arrow_schema)
             batch, batch_bytes = [], 0
-    if batch:
+    if features and batch:
         yield pa.Table.from_pylist(batch, schema=features.arrow_schema)
 
 

@@ -4,40 +4,46 @@ import asyncio
 import queue
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fivl_hf.augment.answers import AnswerCache
-from fivl_hf.augment.conversations import Conversation, Failure
-from fivl_hf.augment.expressions import Extraction, Rejected
+from fivl_hf.augment.conversations import Conversation, Failure, Record
+from fivl_hf.augment.expressions import Extraction
 from fivl_hf.augment.llm import ChatClient, ChatSettings, RequestError, ServiceError, Spent
 from fivl_hf.augment.llm_extractor import ChatExtractor
-from fivl_hf.augment.rows import MAX_ANSWER, Sample
+from fivl_hf.augment.rows import MAX_ANSWER, TOO_LONG, Sample
 from fivl_hf.augment.shards import Job
 from fivl_hf.schema import RowError, Turn, conversation_turns
 
 __all__ = ["AskedAhead", "askable_turns"]
 
-_TOO_LONG = Extraction(rejected=(Rejected("", f"the answer has more than {MAX_ANSWER:,} characters"),))
 _END = object()
 
 
-def askable_turns(record: Any) -> tuple[Turn, ...]:
-    """The turns of a record that a model would be asked about."""
-    if not isinstance(record, Conversation):
+def askable_turns(record: Record) -> tuple[Turn, ...]:
+    """The turns that a model is asked about: none of a record that cannot become a row."""
+    return tuple(turn for turn in _turns(record) if len(turn.answer) <= MAX_ANSWER)
+
+
+def _turns(record: Record) -> tuple[Turn, ...]:
+    if not isinstance(record, Conversation) or not all(picture.exists() for picture in record.images):
         return ()
     try:
-        turns, _ = conversation_turns(record.messages, record.id)
+        return conversation_turns(record.messages, record.id)[0]
     except RowError:
         return ()
-    return tuple(turn for turn in turns if len(turn.answer) <= MAX_ANSWER)
 
 
 class AskedAhead:
     """Jobs whose extractions a chat model was asked for, in the order in which they are complete.
 
     Args:
+        jobs: to be read in one thread, not this one.
+        settings: which model, and the budget.
+        cache: SQLite file of the answers.
         ahead: how many jobs may be asked for or wait at a time.
     """
 
@@ -47,6 +53,8 @@ class AskedAhead:
         self._jobs, self._settings, self._cache = jobs, settings, cache
         self._ahead = ahead
         self._done: queue.Queue[Any] = queue.Queue()
+        self._given_up = False
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Iterator[Job]:
         """Jobs with extractions. Ends early when the service stops, which :attr:`stopped` then tells.
@@ -66,40 +74,51 @@ class AskedAhead:
                 yield job
         finally:
             if thread.is_alive():
-                self._loop.call_soon_threadsafe(self._cancel)
+                self._loop.call_soon_threadsafe(self._give_up)
             thread.join()
             self._loop.close()
 
-    def _cancel(self) -> None:
-        for task in asyncio.all_tasks(self._loop):
+    def _give_up(self) -> None:
+        self._given_up = True
+        # Wakes the reading loop, should it wait for a slot.
+        self._slots.release()
+        for task in self._tasks:
             task.cancel()
 
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._ask_all())
-        except asyncio.CancelledError:
-            pass
         except Exception as error:
             self._done.put(error)
-        self._done.put(_END)
+        finally:
+            self._done.put(_END)
 
     async def _ask_all(self) -> None:
         cache = AnswerCache(self._cache)
-        client = ChatClient(self._settings, cache, self.spent)
-        extractor = ChatExtractor(client)
-        tasks: set[asyncio.Task[None]] = set()
+        # One thread for all reading: what reads may hold things that belong to a thread.
+        reader = ThreadPoolExecutor(1, thread_name_prefix="read")
         try:
-            while not self.stopped:
-                await self._slots.acquire()
-                job = await asyncio.to_thread(next, self._jobs, None)
-                if job is None:
-                    break
-                task = asyncio.create_task(self._ask(job, extractor))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-            await asyncio.gather(*tasks)
+            client = ChatClient(self._settings, cache, self.spent)
+            extractor = ChatExtractor(client)
+            try:
+                while True:
+                    await self._slots.acquire()
+                    job = None if self._given_up else await self._loop.run_in_executor(reader, next, self._jobs, None)
+                    if job is None:
+                        break
+                    if self.stopped:
+                        # Reading on shows which shards are finished already.
+                        self._slots.release()
+                        continue
+                    task = asyncio.create_task(self._ask(job, extractor))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+                # What went wrong with one is in the queue already.
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+            finally:
+                await client.close()
         finally:
-            await client.close()
+            reader.shutdown(wait=True)
             cache.close()
 
     async def _ask(self, job: Job, extractor: ChatExtractor) -> None:
@@ -116,9 +135,9 @@ class AskedAhead:
 
     async def _sample(self, sample: Sample, extractor: ChatExtractor) -> Sample:
         record = sample.record
-        if not askable_turns(record):
+        turns = _turns(record)
+        if not turns:
             return sample
-        turns, _ = conversation_turns(record.messages, record.id)  # type: ignore[union-attr]
         found = await asyncio.gather(*(self._turn(turn, extractor) for turn in turns), return_exceptions=True)
         for error in found:
             if isinstance(error, RequestError):
@@ -128,4 +147,4 @@ class AskedAhead:
         return replace(sample, extractions=tuple(item for item in found if isinstance(item, Extraction)))
 
     async def _turn(self, turn: Turn, extractor: ChatExtractor) -> Extraction:
-        return await extractor.extract_turn(turn) if len(turn.answer) <= MAX_ANSWER else _TOO_LONG
+        return await extractor.extract_turn(turn) if len(turn.answer) <= MAX_ANSWER else TOO_LONG

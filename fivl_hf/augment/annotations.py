@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from fivl_hf.masks import BoolArray, mask_boxes, rasterize_boxes, union
 
 __all__ = ["AnnotatedObject", "AnnotationsGrounder", "index_annotations", "matching_objects"]
 
-_COCO_FILE = re.compile(r"(?:COCO_\w+?_)?0*(\d+)")
+_COCO_FILE = re.compile(r"(?:COCO_\w+?_)?(\d{12})")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class AnnotationsGrounder:
         self, text: str, request: GroundingRequest, objects: Sequence[Sequence[AnnotatedObject]]
     ) -> Grounding | None:
         for image, picture in enumerate(request.pictures):
-            masks = [thing.mask(picture.size) for thing in matching_objects(text, objects[image])]
+            same_shape = [thing for thing in objects[image] if _alike(thing.size, picture.size)]
+            masks = [thing.mask(picture.size) for thing in matching_objects(text, same_shape)]
             masks = [mask for mask in masks if mask.any()]
             if masks:
                 boxes = tuple((a, b, c, d) for a, b, c, d in mask_boxes(np.stack(masks)).tolist())
@@ -93,6 +94,11 @@ class AnnotationsGrounder:
             AnnotatedObject(label, tuple(json.loads(attributes)), json.loads(shape), (width, height))
             for label, attributes, shape, width, height in found
         ]
+
+
+def _alike(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two sizes may be of one picture, perhaps scaled; another picture of the same name is not this one."""
+    return abs(a[0] * b[1] / (a[1] * b[0]) - 1) < 0.03
 
 
 def matching_objects(expression: str, objects: Sequence[AnnotatedObject]) -> list[AnnotatedObject]:
@@ -192,7 +198,7 @@ def _gqa_objects(path: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def _picture_key(name: str) -> str:
-    """What files of one picture share: COCO's number without zeros and prefix, else the name without its ending."""
+    """What files of one picture share: COCO's 12 digits without prefix, else the name without its ending."""
     stem = Path(name).stem
     number = _COCO_FILE.fullmatch(stem)
     return number.group(1) if number else stem
@@ -205,6 +211,12 @@ def _decode(segmentation: Any, size: tuple[int, int]) -> BoolArray:
     except ImportError as error:
         raise ImportError("masks of COCO instances need `pip install fivl-hf[annotations]`") from error
     width, height = size
-    encoded: Iterable[Any] = coco.frPyObjects(segmentation, height, width)
-    merged = coco.merge(encoded) if isinstance(encoded, list) else encoded
-    return np.asarray(coco.decode(merged)).astype(bool)
+    try:
+        if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
+            encoded: Any = segmentation
+        else:
+            encoded = coco.frPyObjects(segmentation, height, width)
+        merged = coco.merge(encoded) if isinstance(encoded, list) else encoded
+        return np.asarray(coco.decode(merged)).astype(bool)
+    except Exception as error:  # pycocotools raises bare ones
+        raise ValueError(f"a segmentation that is neither polygons nor run lengths: {error}") from error

@@ -5,20 +5,24 @@ import asyncio
 import json
 import os
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from fivl_hf.augment.answers import AnswerCache, BatchJob
-from fivl_hf.augment.json_stream import DiskTable, json_lines
+from fivl_hf.augment.disk_table import DiskTable
+from fivl_hf.augment.json_stream import json_lines, parse_json
 from fivl_hf.augment.llm import (
+    ChatClient,
     ChatRequest,
     ChatSettings,
+    RequestError,
     ServiceError,
-    default_options,
+    Spent,
+    estimated_tokens,
     open_sdk,
     read_completion,
-    request_body,
 )
 
 __all__ = ["answer_by_batches"]
@@ -26,6 +30,8 @@ __all__ = ["answer_by_batches"]
 # The API's limits are 50,000 requests and 200 MB a file.
 MAX_REQUESTS = 50_000
 MAX_BYTES = 150_000_000
+# Of the ordinary price.
+PRICE = 0.5
 _ENDPOINT = "/v1/chat/completions"
 _LABEL = "fivl_batch"
 _ENDED = ("completed", "failed", "expired", "cancelled")
@@ -35,47 +41,55 @@ def answer_by_batches(
     requests: Iterable[ChatRequest],
     settings: ChatSettings,
     cache: AnswerCache,
-    folder: Path,
     *,
     poll_seconds: float = 60.0,
     tell: Callable[[str], None] = print,
 ) -> None:
     """Have every request answered into the cache that is not there yet; waits until all batches have ended.
 
-    What a batch leaves unanswered (errors, expired) is not in the cache afterwards; it can be asked directly.
+    The first request is asked directly, which shows at once whether the server takes such requests. What a batch leaves
+    unanswered (errors, expired) is not in the cache afterwards. What was submitted is kept beside the cache.
 
     Args:
-        folder: keeps the submitted files, to know what is under way.
+        settings: their budget covers what this call submits, by estimate: the tokens are known only afterwards.
         poll_seconds: time between two looks at the batches.
         tell: called with a line about the state.
 
     Raises:
-        ServiceError: a batch was rejected as a whole.
+        ServiceError: the server refuses, or a batch was rejected as a whole.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    asyncio.run(_Batches(settings, cache, folder, poll_seconds, tell).answer(requests))
+    asyncio.run(_Batches(settings, cache, poll_seconds, tell).answer(requests))
 
 
 class _Batches:
     def __init__(
-        self, settings: ChatSettings, cache: AnswerCache, folder: Path, poll_seconds: float, tell: Callable[[str], None]
+        self, settings: ChatSettings, cache: AnswerCache, poll_seconds: float, tell: Callable[[str], None]
     ) -> None:
-        self._settings, self._cache, self._folder = settings, cache, folder
+        self._settings, self._cache = settings, cache
         self._poll_seconds, self._tell = poll_seconds, tell
+        self._folder = cache.path.with_suffix(".batches")
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._sdk = open_sdk(settings)
-        self._format = "text" if settings.reply_format == "text" else "json"
+        self._client = ChatClient(settings, cache)
+        self._submitted = Spent()
 
     async def answer(self, requests: Iterable[ChatRequest]) -> None:
         import openai
 
         try:
-            under_way = await self._under_way()
-            for lines, count in self._files(requests, under_way):
-                await self._submit(lines, count)
+            waiting = self._waiting(requests, await self._under_way())
+            if first := next(waiting, None):
+                await self._client.ask(first)
+                self._submitted = self._client.spent
+                for lines in self._files(waiting):
+                    await self._submit(lines)
             await self._collect_all()
+        except RequestError as error:
+            raise ServiceError(f"the first request, sent directly, failed: {error}") from error
         except openai.OpenAIError as error:
             raise ServiceError(f"Batch API: {' '.join(str(error).split())[:300]}; run it again to go on") from error
         finally:
+            await self._client.close()
             await self._sdk.close()
 
     async def _under_way(self) -> DiskTable:
@@ -93,38 +107,62 @@ class _Batches:
                 keys.put(line["custom_id"])
         return keys
 
-    def _files(self, requests: Iterable[ChatRequest], under_way: DiskTable) -> Iterator[tuple[list[bytes], int]]:
-        """The lines of each file to submit."""
+    def _waiting(self, requests: Iterable[ChatRequest], under_way: DiskTable) -> Iterator[ChatRequest]:
+        for request in requests:
+            if request.key not in self._cache and request.key not in under_way:
+                under_way.put(request.key)
+                yield request
+
+    def _files(self, requests: Iterable[ChatRequest]) -> Iterator[list[bytes]]:
+        """The lines of each file to submit, until the budget is spent."""
         lines: list[bytes] = []
         size = 0
         for request in requests:
-            if request.key in self._cache or request.key in under_way:
-                continue
-            under_way.put(request.key)
-            body = request_body(self._settings.model, request, self._format, default_options(self._settings))
+            body = self._client.body(request)
+            if not self._affordable(body):
+                self._tell(f"the budget allows {self._submitted.requests:,} requests; the others are not submitted")
+                break
             task = {"custom_id": request.key, "method": "POST", "url": _ENDPOINT, "body": body}
             line = json.dumps(task, ensure_ascii=False).encode() + b"\n"
             if lines and (len(lines) >= MAX_REQUESTS or size + len(line) > MAX_BYTES):
-                yield lines, len(lines)
+                yield lines
                 lines, size = [], 0
             lines.append(line)
             size += len(line)
         if lines:
-            yield lines, len(lines)
+            yield lines
 
-    async def _submit(self, lines: list[bytes], count: int) -> None:
+    def _affordable(self, body: dict[str, Any]) -> bool:
+        """Whether one more request is within the budget; if so, it is counted."""
+        limits, sent = self._settings, self._submitted
+        prompt, completion = estimated_tokens(body["messages"])
+        cost = limits.cost(sent.prompt_tokens + prompt, sent.completion_tokens + completion)
+        tokens = sent.prompt_tokens + sent.completion_tokens + prompt + completion
+        wanted = (
+            (limits.max_requests, sent.requests + 1),
+            (limits.max_tokens, tokens),
+            (limits.max_cost, None if cost is None else cost * PRICE),
+        )
+        if any(limit is not None and used is not None and used > limit for limit, used in wanted):
+            return False
+        sent.requests += 1
+        sent.prompt_tokens += prompt
+        sent.completion_tokens += completion
+        return True
+
+    async def _submit(self, lines: list[bytes]) -> None:
         name = uuid.uuid4().hex
         path = self._path(name)
         temporary = path.with_suffix(".part")
         temporary.write_bytes(b"".join(lines))
         os.replace(temporary, path)
-        self._cache.note_batch(BatchJob(name, None, count))
+        self._cache.note_batch(BatchJob(name, None, len(lines)))
         uploaded = await self._sdk.files.create(file=path, purpose="batch")
         batch = await self._sdk.batches.create(
             input_file_id=uploaded.id, endpoint=_ENDPOINT, completion_window="24h", metadata={_LABEL: name}
         )
-        self._cache.note_batch(BatchJob(name, batch.id, count))
-        self._tell(f"batch {batch.id}: {count:,} requests submitted")
+        self._cache.note_batch(BatchJob(name, batch.id, len(lines)))
+        self._tell(f"batch {batch.id}: {len(lines):,} requests submitted")
 
     async def _collect_all(self) -> None:
         while pending := self._cache.batches():
@@ -145,30 +183,38 @@ class _Batches:
             self._cache.note_batch(job, collected=True)
             reasons = [error.message for error in (batch.errors.data or [])] if batch.errors else []
             raise ServiceError(f"batch {job.id} was rejected: {'; '.join(map(str, reasons)) or 'no reason given'}")
-        asked = {
-            line["custom_id"]: line["body"]["messages"][-1]["content"] for _, line in json_lines(self._path(job.name))
-        }
-        answered = 0
-        if batch.output_file_id:
-            content = await self._sdk.files.content(batch.output_file_id)
-            for line in content.text.splitlines():
-                answered += self._keep(line, asked)
+        asked = {line["custom_id"]: line["body"] for _, line in json_lines(self._path(job.name))}
+        answered, problems = 0, Counter[str]()
+        for file in (batch.output_file_id, batch.error_file_id):
+            # Bytes, because text has more line ends than JSON Lines.
+            content = (await self._sdk.files.content(file)).content if file else b""
+            for line in content.split(b"\n"):
+                if line.strip():
+                    problem = self._keep(line, asked)
+                    answered += problem is None
+                    problems.update([problem] if problem else [])
         self._cache.note_batch(job, collected=True)
-        self._tell(f"batch {job.id}: {batch.status}, {answered:,} of {job.requests:,} answered")
+        shown = "".join(f"; {count:,} × {problem}" for problem, count in problems.most_common(3))
+        self._tell(f"batch {job.id}: {batch.status}, {answered:,} of {job.requests:,} answered{shown}")
         return True
 
-    def _keep(self, line: str, asked: dict[str, Any]) -> bool:
-        """Put one result into the cache; False for one that is no answer to what was asked."""
+    def _keep(self, line: bytes, asked: dict[str, Any]) -> str | None:
+        """Put one result into the cache; what is wrong with it, if it is no answer to what was asked."""
         try:
-            result = json.loads(line)
+            result = parse_json(line)
             key, response = result["custom_id"], result["response"]
-            if key not in asked or response["status_code"] != 200:
-                return False
-            reply = read_completion(response["body"], self._format)
-        except (ValueError, KeyError, TypeError):
-            return False
-        self._cache.put(key, reply, model=self._settings.model, prompt="batch", asked=asked[key])
-        return True
+            if key not in asked:
+                return "not asked for"
+            if response is None or response["status_code"] != 200:
+                error = result.get("error") or response["body"]["error"]
+                return str(error.get("message") or error)[:200]
+            format = "json" if "response_format" in asked[key] else "text"
+            reply = read_completion(response["body"], format)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return "not readable"
+        question = asked[key]["messages"][-1]["content"]
+        self._cache.put(key, reply, model=self._settings.model, prompt=f"batch/{format}", asked=question)
+        return None
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.jsonl"

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from fivl_hf.images import ImageError
 
-__all__ = ["Conversation", "Drop", "Failure", "Picture", "PictureFile", "StoredPicture", "picture_file"]
+__all__ = ["Conversation", "Drop", "Failure", "Picture", "PictureFile", "Record", "StoredPicture", "picture_file"]
 
 MAX_PICTURE_BYTES = 100_000_000
 
@@ -18,6 +18,10 @@ class Picture(Protocol):
     @property
     def name(self) -> str:
         """File name or id, by which annotations know the picture."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether there is anything to read; cheap, so that nobody is paid for a picture that is missing."""
         ...
 
     def read(self) -> bytes:
@@ -32,6 +36,9 @@ class StoredPicture:
     data: bytes = field(repr=False)
     name: str = ""
 
+    def exists(self) -> bool:
+        return True
+
     def read(self) -> bytes:
         return self.data
 
@@ -42,6 +49,9 @@ class PictureFile:
 
     name: str
     places: tuple[Path, ...]
+
+    def exists(self) -> bool:
+        return any(place.is_file() for place in self.places)
 
     def read(self) -> bytes:
         for place in self.places:
@@ -62,7 +72,7 @@ def picture_file(name: object, roots: Sequence[Path]) -> PictureFile:
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise ImageError(f"{name!r} in place of an image's path")
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0]:
         raise ImageError(f"the image path {name!r} leaves the image folder")
     return PictureFile(str(path), tuple(root / path for root in roots))
 
@@ -115,3 +125,6 @@ class Failure:
 
     def named(self, id: str) -> "Failure":
         return replace(self, id=id)
+
+
+Record = Conversation | Drop | Failure

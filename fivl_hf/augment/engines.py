@@ -5,10 +5,9 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,8 @@ class LocalEngine:
         """Reports of the jobs as they are done.
 
         Raises:
-            OSError: a shard could not be written.
-            RuntimeError: a worker process died.
+            OSError: a shard could not be written, or a worker process died.
+            Exception: whatever making the tools, or reading the jobs, raised.
         """
         if self.workers == 1:
             tools = factory(0)
@@ -41,12 +40,12 @@ class LocalEngine:
         context = multiprocessing.get_context("spawn")
         numbers = context.Value("i", 0)
         with ProcessPoolExecutor(
-            self.workers, mp_context=context, initializer=_start_worker, initargs=(numbers, factory, self.workers)
+            self.workers, mp_context=context, initializer=_start_worker, initargs=(numbers, factory)
         ) as pool:
             try:
                 yield from self._spread(pool, iter(jobs), folder)
             except BrokenProcessPool as error:
-                raise RuntimeError(
+                raise ChildProcessError(
                     "a worker process died (out of memory?); finished shards are kept, run it again to go on, "
                     "perhaps with fewer --workers"
                 ) from error
@@ -56,26 +55,29 @@ class LocalEngine:
     def _spread(self, pool: ProcessPoolExecutor, jobs: Iterator[Job], folder: Path) -> Iterator[ShardReport]:
         """Keep every worker busy with one more job waiting, but no more, so that memory stays small."""
         pending: set[Future[ShardReport]] = set()
-        while True:
-            pending |= {pool.submit(_work, job, folder) for job in islice(jobs, 2 * self.workers - len(pending))}
-            if not pending:
-                return
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        for job in jobs:
+            pending.add(pool.submit(_work, job, folder))
+            full = len(pending) >= 2 * self.workers
+            done, pending = wait(pending, timeout=None if full else 0, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
+        yield from (future.result() for future in as_completed(pending))
 
 
-_tools: Tools
+class _Worker:
+    """What a worker process holds: its number, and the tools once they are made."""
+
+    number: int
+    factory: ToolFactory
+    tools: Tools | None = None
 
 
-def _start_worker(numbers: Any, factory: ToolFactory, workers: int) -> None:
-    """What a worker process does first: watch its parent, leave cores to the others, load the models."""
-    global _tools
+def _start_worker(numbers: Any, factory: ToolFactory) -> None:
+    """What a worker process does first: watch its parent, take a number."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     with numbers.get_lock():
-        number = numbers.value
+        _Worker.number = numbers.value
         numbers.value += 1
-    _tools = factory(number)
+    _Worker.factory = staticmethod(factory)
 
 
 def _end_with_parent() -> None:
@@ -87,7 +89,9 @@ def _end_with_parent() -> None:
 
 
 def _work(job: Job, folder: Path) -> ShardReport:
-    return run_job(job, _tools, folder)
+    # Made with the first job, not before: what goes wrong then reaches the user as it is.
+    _Worker.tools = _Worker.tools or _Worker.factory(_Worker.number)
+    return run_job(job, _Worker.tools, folder)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ _ABOUT_THE_TASK = re.compile(r"(?:the |a )?(?:visual )?tokens?|(?:the )?visual(?
 _EDGES = " \t\r\n\"'`“”‘’*.,;:!?-–•"
 _WORD = re.compile(r"[^\W_]+(?:['’.,-][^\W_]+)*")
 _MAX_EXPRESSION = 200
+# Thai to Burmese, Khmer, Japanese and Chinese are written without spaces between words.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 # Heads of phrases that no detector can find in a picture.
 _UNSEEN = re.compile(
@@ -157,7 +159,9 @@ def _problem(text: str) -> str | None:
 
 
 def _find(text: str, inside: str, start: int = 0) -> tuple[int, int] | None:
-    """Where ``text`` stands as whole words: as written if it does, else in another case."""
-    pattern = rf"(?<!\w){re.escape(text)}(?!\w)"
+    """Where ``text`` stands, as whole words if its script has spaces: as written if it does, else in another case."""
+    before = "" if _UNSPACED.match(text[0]) else r"(?<!\w)"
+    after = "" if _UNSPACED.match(text[-1]) else r"(?!\w)"
+    pattern = f"{before}{re.escape(text)}{after}"
     found = re.compile(pattern).search(inside, start) or re.compile(pattern, re.IGNORECASE).search(inside, start)
     return found.span() if found else None

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from fivl_hf.augment.conversations import Picture
-from fivl_hf.masks import BoolArray, mask_iou
+from fivl_hf.masks import BoolArray
 
 __all__ = [
     "BoxGrounder",
@@ -172,11 +172,19 @@ def share_masks(groundings: dict[str, Grounding]) -> dict[str, Grounding]:
     shared: dict[str, Grounding] = {}
     for label, grounding in groundings.items():
         for earlier in shared.values():
-            if mask_iou(grounding.mask[None], earlier.mask[None])[0, 0] > SAME:
+            if _nearly_same(grounding.mask, earlier.mask):
                 grounding = replace(grounding, mask=earlier.mask)
                 break
         shared[label] = grounding
     return shared
+
+
+def _nearly_same(a: BoolArray, b: BoolArray) -> bool:
+    smaller, larger = sorted((np.count_nonzero(a), np.count_nonzero(b)))
+    if smaller <= SAME * larger:
+        return False
+    shared = np.count_nonzero(a & b)
+    return bool(shared > SAME * (smaller + larger - shared))
 
 
 def box_iou(a: ArrayLike, b: ArrayLike) -> FloatArray:

@@ -1,12 +1,11 @@
 """Reading large JSON files piece by piece, so that memory does not grow with the file."""
 
 import json
-import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["DiskTable", "json_items", "json_lines", "json_members", "leading_events"]
+__all__ = ["json_items", "json_lines", "json_members", "leading_events", "parse_json"]
 
 _BOM = b"\xef\xbb\xbf"
 MAX_LINE_BYTES = 50_000_000
@@ -58,9 +57,33 @@ def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             if not line.strip():
                 continue
             try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
+                yield number, parse_json(line)
+            except ValueError as error:
                 yield number, ValueError(f"no valid JSON: {error}")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A JSON value whose texts can be written anywhere: halves of surrogate pairs, which JSON can spell, are replaced.
+
+    Raises:
+        ValueError: no valid JSON, or nested too deeply.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("JSON nested too deeply") from error
+    half = "\\ud" if isinstance(text, str) else b"\\ud"
+    return _whole(value) if half in text.lower() else value  # type: ignore[operator]
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return value
 
 
 def _checked(path: Path, parse: Any) -> Iterator[Any]:
@@ -95,29 +118,3 @@ def _ijson() -> Any:
     except ImportError as error:
         raise ImportError("reading JSON inputs piece by piece needs `pip install fivl-hf[augment]`") from error
     return ijson
-
-
-class DiskTable:
-    """Keys and values kept on disk, in a temporary file that SQLite removes: for joins larger than memory."""
-
-    def __init__(self) -> None:
-        # An empty name asks SQLite for a temporary file of its own; its cache stays at 2 MB.
-        self._rows = sqlite3.connect("", isolation_level=None)
-        self._rows.execute("CREATE TABLE entries (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
-        self._rows.execute("BEGIN")
-
-    def __contains__(self, key: str) -> bool:
-        return self._rows.execute("SELECT 1 FROM entries WHERE key = ?", (key,)).fetchone() is not None
-
-    def get(self, key: str) -> Any:
-        """The value of a key, None if there is none."""
-        found = self._rows.execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchone()
-        return json.loads(found[0]) if found else None
-
-    def put(self, key: str, value: Any = None) -> None:
-        self._rows.execute("INSERT OR REPLACE INTO entries VALUES (?, ?)", (key, json.dumps(value)))
-
-    def fill(self, entries: Iterable[tuple[str, Any]]) -> "DiskTable":
-        for key, value in entries:
-            self.put(key, value)
-        return self

@@ -119,11 +119,14 @@ async def _judge_all(
                 progress(1)
 
     try:
-        found = await asyncio.gather(*(one(place) for place in places))
+        found = await asyncio.gather(*(one(place) for place in places), return_exceptions=True)
     finally:
         await client.close()
         answers.close()
-    judgements = [judgement for judgement in found if judgement]
+    for error in found:
+        if isinstance(error, BaseException):
+            raise error
+    judgements = [judgement for judgement in found if isinstance(judgement, Judgement)]
     return Judged(judgements, spent, str(stopped[0]) if stopped else None)
 
 
@@ -224,6 +227,8 @@ def _share(successes: int, n: int) -> dict[str, Any]:
 def _mean(values: np.ndarray) -> dict[str, Any]:
     if not len(values):
         return {"mean": None, "confidence_interval": None, "n": 0}
+    if len(values) == 1:
+        return {"mean": float(values[0]), "confidence_interval": None, "n": 1}
     drawn = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
     low, high = np.percentile(values[drawn].mean(axis=1), [2.5, 97.5])
     return {"mean": float(values.mean()), "confidence_interval": [float(low), float(high)], "n": len(values)}

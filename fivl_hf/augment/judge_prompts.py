@@ -1,9 +1,9 @@
 """What the judge is asked, in our words; raise the version when a text changes."""
 
-import json
 import re
 from typing import Any
 
+from fivl_hf.augment.json_stream import parse_json
 from fivl_hf.augment.prompts import SEPARATOR, without_fence
 from fivl_hf.schema import Turn
 
@@ -63,8 +63,8 @@ def parse_judgement(kind: str, text: str, format: str) -> dict[str, Any]:
         answer: Any = {"visible": _yes(said), "important": _yes(said), "degree": _number(number)}
     else:
         try:
-            answer = json.loads(without_fence(text))
-        except (ValueError, RecursionError) as error:
+            answer = parse_json(without_fence(text))
+        except ValueError as error:
             raise ValueError("the reply is no valid JSON") from error
     if not isinstance(answer, dict):
         raise ValueError("the reply is JSON, but no object")

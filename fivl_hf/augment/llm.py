@@ -16,7 +16,7 @@ __all__ = [
     "RequestError",
     "ServiceError",
     "Spent",
-    "default_options",
+    "estimated_tokens",
     "open_sdk",
     "read_completion",
     "request_body",
@@ -24,6 +24,8 @@ __all__ = [
 
 _FORMATS = ("auto", "json", "text")
 _MILLION = 1_000_000
+_CHARACTERS_PER_TOKEN = 4
+_EXPECTED_REPLY_TOKENS = 40
 # So many samples in a row without one reply mean that the server is gone, not that the samples are odd.
 _FAILURES_IN_A_ROW = 20
 _NOT_TAKEN = re.compile(
@@ -50,12 +52,13 @@ class ChatSettings:
         timeout: seconds for one request.
         retries: of a request that fails (429, 5xx, time-out, broken connection), with back-off; a server's Retry-After
             (up to two minutes) is honoured.
-        max_requests, max_tokens, max_cost: budget of this run; None for none. Requests already in flight when tokens or
-            cost are spent are still paid.
+        max_requests, max_tokens, max_cost: budget of this run; None for none. Retries are not counted, and requests
+            already in flight when tokens or cost are spent are still paid.
         input_price, output_price: US dollars per million tokens.
         reply_format: "json" (structured output), "text" (expressions separated by ``:::``), or "auto": structured
             output unless the server rejects it.
         reply_tokens: the longest reply.
+        cached_only: do not ask; what is not in the cache is a request that failed.
     """
 
     model: str
@@ -70,6 +73,7 @@ class ChatSettings:
     output_price: float | None = None
     reply_format: str = "auto"
     reply_tokens: int = 512
+    cached_only: bool = False
 
     def __post_init__(self) -> None:
         if self.reply_format not in _FORMATS:
@@ -146,7 +150,7 @@ class ChatClient:
         self._slots = asyncio.Semaphore(self.settings.concurrency)
         self._flying: dict[str, asyncio.Task[Reply]] = {}
         self._format = "text" if self.settings.reply_format == "text" else "json"
-        self._options = default_options(self.settings)
+        self._options: dict[str, Any] = {"temperature": 0, "max_completion_tokens": self.settings.reply_tokens}
         self._failures = 0
         self._stopped: ServiceError | None = None
 
@@ -163,10 +167,13 @@ class ChatClient:
             self.spent.cached += 1
             return known
         task = self._flying[request.key] = asyncio.create_task(self._paid(request))
-        try:
-            return await task
-        finally:
-            del self._flying[request.key]
+        task.add_done_callback(lambda _: self._flying.pop(request.key, None))
+        # Who asked may be cancelled; what is paid for is still read and kept.
+        return await asyncio.shield(task)
+
+    def body(self, request: ChatRequest) -> dict[str, Any]:
+        """A request as this server takes it, as far as earlier requests have shown."""
+        return request_body(self.settings.model, request, self._format, self._options)
 
     async def close(self) -> None:
         """Wait for the requests in flight, which are paid for, and close the connections."""
@@ -174,6 +181,8 @@ class ChatClient:
         await self._sdk.close()
 
     async def _paid(self, request: ChatRequest) -> Reply:
+        if self.settings.cached_only:
+            raise RequestError("the batches left it unanswered")
         async with self._slots:
             self._check_budget()
             self.spent.requests += 1
@@ -262,9 +271,9 @@ class ChatClient:
         return False
 
 
-def default_options(settings: ChatSettings) -> dict[str, Any]:
-    """What goes with a request besides its messages."""
-    return {"temperature": 0, "max_completion_tokens": settings.reply_tokens}
+def estimated_tokens(messages: list[dict[str, Any]]) -> tuple[int, int]:
+    """Tokens of a request of plain texts and of its reply, by a rule of thumb for English."""
+    return sum(len(message["content"]) for message in messages) // _CHARACTERS_PER_TOKEN, _EXPECTED_REPLY_TOKENS
 
 
 def request_body(model: str, request: ChatRequest, format: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -285,11 +294,14 @@ def read_completion(completion: Any, format: str) -> Reply:
     try:
         choice = completion["choices"][0]
         message, usage = choice["message"], completion.get("usage") or {}
+        content = message.get("content") or ""
+        if not isinstance(content, str):
+            raise TypeError("the content is no text")
         return Reply(
-            text=message.get("content") or "",
+            text=content,
             format=format,
-            finish=choice.get("finish_reason") or "stop",
-            refusal=message.get("refusal"),
+            finish=str(choice.get("finish_reason") or "stop"),
+            refusal=str(message["refusal"]) if message.get("refusal") else None,
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
             completion_tokens=int(usage.get("completion_tokens") or 0),
         )

@@ -5,17 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fivl_hf.augment.answers import AnswerCache, Reply, answer_key
+from fivl_hf.augment.disk_table import DiskTable
 from fivl_hf.augment.expressions import Extraction, Rejected, check_expressions
-from fivl_hf.augment.json_stream import DiskTable
-from fivl_hf.augment.llm import ChatClient, ChatRequest, ChatSettings
+from fivl_hf.augment.llm import ChatClient, ChatRequest, ChatSettings, estimated_tokens
 from fivl_hf.augment.prompts import EXPRESSIONS_SCHEMA, EXPRESSIONS_VERSION, expression_messages, parse_expressions
 from fivl_hf.schema import Turn
 
 __all__ = ["ChatExtractor", "Estimate", "estimate", "expression_request", "read_reply"]
-
-# A rule of thumb for English; only the dry run uses it.
-_CHARACTERS_PER_TOKEN = 4
-_EXPECTED_REPLY_TOKENS = 40
 
 
 class ChatExtractor:
@@ -27,14 +23,15 @@ class ChatExtractor:
 
     def __init__(self, client: ChatClient) -> None:
         self.client = client
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> "ChatExtractor":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._loop.run_until_complete(self.client.close())
-        self._loop.close()
+        if self._loop:
+            self._loop.run_until_complete(self.client.close())
+            self._loop.close()
 
     def extract(self, turns: Sequence[Turn]) -> list[Extraction]:
         """Extractions of many turns, asked for at the same time.
@@ -46,6 +43,7 @@ class ChatExtractor:
         async def all_turns() -> list[Extraction]:
             return await asyncio.gather(*(self.extract_turn(turn) for turn in turns))
 
+        self._loop = self._loop or asyncio.new_event_loop()
         return self._loop.run_until_complete(all_turns())
 
     async def extract_turn(self, turn: Turn) -> Extraction:
@@ -112,7 +110,7 @@ def estimate(turns: Iterable[Turn], settings: ChatSettings, cache: AnswerCache) 
             continue
         asked.put(request.key)
         found.requests += 1
-        characters = sum(len(message["content"]) for message in request.messages(format))
-        found.prompt_tokens += characters // _CHARACTERS_PER_TOKEN
-        found.completion_tokens += _EXPECTED_REPLY_TOKENS
+        prompt, completion = estimated_tokens(request.messages(format))
+        found.prompt_tokens += prompt
+        found.completion_tokens += completion
     return found

@@ -6,23 +6,26 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from fivl_hf.augment.ahead import AskedAhead
-from fivl_hf.augment.conversations import Conversation, Drop, Failure
+from fivl_hf.augment.ahead import AskedAhead, askable_turns
+from fivl_hf.augment.answers import AnswerCache
+from fivl_hf.augment.batch_api import answer_by_batches
+from fivl_hf.augment.conversations import Record
 from fivl_hf.augment.engines import LocalEngine, ToolFactory
 from fivl_hf.augment.llm import ChatSettings, ServiceError, Spent
+from fivl_hf.augment.llm_extractor import expression_request
 from fivl_hf.augment.rows import Tally
 from fivl_hf.augment.shards import Job, ShardReport, cut, read_report, rows_file
-from fivl_hf.storage import assemble_dataset, require_own_folder
+from fivl_hf.storage import assemble_dataset, require_own_folder, require_split_name
 
 __all__ = ["Asking", "RunResult", "RunSettings", "run_augmentation", "work_folder"]
 
-Record = Conversation | Drop | Failure
 # Nothing worked so far, and it is not a matter of a few samples.
 _HOPELESS = 100
 
@@ -38,10 +41,18 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Asking:
-    """A language model to ask for key expressions, and where its answers are kept."""
+    """A language model to ask for key expressions.
+
+    Attributes:
+        cache: SQLite file of its answers.
+        batches: ask through the Batch API; what that leaves unanswered fails.
+        poll_seconds: time between two looks at the batches.
+    """
 
     settings: ChatSettings
     cache: Path
+    batches: bool = False
+    poll_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,7 @@ class RunSettings:
         restart: begin anew; answers of language models are kept.
         retry_failed: run shards again in which samples failed.
         total: how many samples there are, for the progress bar.
+        title: of the dataset's card.
     """
 
     output: Path
@@ -93,6 +105,7 @@ def run_augmentation(
     *,
     engine: Engine = LocalEngine(),  # noqa: B008 (frozen)
     asking: Asking | None = None,
+    prepare: Callable[[], None] = lambda: None,
 ) -> RunResult:
     """Make a dataset of FiVL rows in ``settings.output``, going on where an earlier run was interrupted.
 
@@ -100,67 +113,93 @@ def run_augmentation(
         records: reads the input from its beginning.
         factory: makes a worker's extractor and grounder; must be picklable.
         asking: a language model, asked ahead of the workers; without one, the workers' own extractor is used.
+        prepare: called when it is sure that the run may go on, before anything is read.
 
     Raises:
         ValueError: settings that differ from those of the run to go on with, no row at all, or every sample failing.
         FileExistsError: the output folder holds something else.
         OSError: a shard cannot be written; finished shards are kept.
     """
+    require_split_name(settings.split)
     require_own_folder(settings.output.resolve())
     work = work_folder(settings.output.resolve())
     shards = work / "shards"
-    with _owned(work):
+    with _locked(work):
         _begin(work, settings)
-        seen: list[int] = []
-        total = Tally()
-        rejected: Counter[str] = Counter()
-        jobs = _unfinished(cut(records(), settings.shard_size), shards, settings.retry_failed, seen)
-        ahead = AskedAhead(jobs, asking.settings, asking.cache, _ahead(asking, engine, settings)) if asking else None
+        prepare()
+        if asking and asking.batches:
+            _ask_by_batches(records, asking)
+            asking = replace(asking, settings=replace(asking.settings, cached_only=True))
+        tally, rejected = Tally(), Counter[str]()
         with tqdm(total=settings.total, unit="sample", desc="augment") as bar:
-            for report in _both(jobs, ahead, engine, factory, shards, seen):
-                _add(total, report.tally)
+            jobs = _Jobs(cut(records(), settings.shard_size), shards, settings.retry_failed, bar)
+            ahead = _ahead(jobs, asking, engine, settings) if asking else None
+            for report in engine.run(ahead or jobs, factory, shards):
+                tally.add(report.tally)
                 rejected.update(reason for *_, reason in report.rejected)
-                _show(bar, total, report, ahead)
-                _give_up_if_hopeless(total, report)
-        stopped = ahead.stopped if ahead else None
-        spent = ahead.spent if ahead else None
-        result = RunResult(total, spent, str(stopped) if stopped else None)
-        if not total.kept:
+                _show(bar, tally, report, ahead)
+                _give_up_if_hopeless(tally, report)
+        for report in jobs.found():
+            tally.add(report.tally)
+            rejected.update(reason for *_, reason in report.rejected)
+        stopped = str(ahead.stopped) if ahead and ahead.stopped else None
+        result = RunResult(tally, ahead.spent if ahead else None, stopped)
+        if not tally.kept:
             raise _nothing_kept(result, rejected)
-        _assemble(shards, sorted(seen), settings, result)
+        _assemble(work, jobs.finished(), settings, result)
     return result
 
 
-def _both(
-    jobs: Iterator[Job],
-    ahead: AskedAhead | None,
-    engine: Engine,
-    factory: ToolFactory,
-    shards: Path,
-    seen: list[int],
-) -> Iterator[ShardReport]:
-    """Reports of shards run now, then of those found finished."""
-    fresh = set()
-    for report in engine.run(ahead or jobs, factory, shards):
-        fresh.add(report.number)
-        yield report
-    for number in seen:
-        if number not in fresh and (known := read_report(shards, number)):
-            yield known
+class _Jobs:
+    """The jobs still to do, in order; which shards were found finished is noted as they pass."""
+
+    def __init__(self, jobs: Iterator[Job], shards: Path, retry_failed: bool, bar: Any) -> None:
+        self._jobs, self._shards, self._retry_failed, self._bar = jobs, shards, retry_failed, bar
+        self._digests: dict[int, str] = {}
+        self._found: list[int] = []
+
+    def __iter__(self) -> Iterator[Job]:
+        return self
+
+    def __next__(self) -> Job:
+        for job in self._jobs:
+            self._digests[job.number] = job.digest
+            known = read_report(self._shards, job.number)
+            if known is None or known.digest != job.digest or (self._retry_failed and known.tally.failed):
+                return job
+            self._found.append(job.number)
+            if self._bar.total:
+                self._bar.total -= known.tally.read
+        raise StopIteration
+
+    def found(self) -> Iterator[ShardReport]:
+        """Reports of the shards that an earlier run finished."""
+        return (report for number in self._found if (report := read_report(self._shards, number)))
+
+    def finished(self) -> list[int]:
+        """The shards that are there now and were made of what was read now."""
+        return [
+            number
+            for number, digest in sorted(self._digests.items())
+            if (report := read_report(self._shards, number)) and report.digest == digest
+        ]
 
 
-def _unfinished(jobs: Iterator[Job], shards: Path, retry_failed: bool, seen: list[int]) -> Iterator[Job]:
-    """Jobs whose shard is not there yet, or was made of other samples; every job's number goes to ``seen``."""
-    for job in jobs:
-        seen.append(job.number)
-        known = read_report(shards, job.number)
-        if known is None or known.digest != job.digest or (retry_failed and known.tally.failed):
-            yield job
+def _ask_by_batches(records: Callable[[], Iterator[Record]], asking: Asking) -> None:
+    cache = AnswerCache(asking.cache)
+    try:
+        requests = (
+            expression_request(turn, asking.settings.model) for record in records() for turn in askable_turns(record)
+        )
+        answer_by_batches(requests, asking.settings, cache, poll_seconds=asking.poll_seconds)
+    finally:
+        cache.close()
 
 
-def _ahead(asking: Asking, engine: Engine, settings: RunSettings) -> int:
-    """Jobs to ask for ahead: enough for all requests at a time, and for every worker to find one waiting."""
-    return 2 * (engine.workers + asking.settings.concurrency // settings.shard_size + 1)
+def _ahead(jobs: Iterator[Job], asking: Asking, engine: Engine, settings: RunSettings) -> AskedAhead:
+    """Asks for enough jobs ahead to use all requests at a time, and for every worker to find one waiting."""
+    ahead = 2 * (engine.workers + asking.settings.concurrency // settings.shard_size + 1)
+    return AskedAhead(jobs, asking.settings, asking.cache, ahead)
 
 
 def _begin(work: Path, settings: RunSettings) -> None:
@@ -172,7 +211,8 @@ def _begin(work: Path, settings: RunSettings) -> None:
     shards.mkdir(parents=True, exist_ok=True)
     for leftover in shards.glob(".*"):
         leftover.unlink()
-    identity = {**settings.identity, "shard_size": settings.shard_size}
+    # As it comes back from the file.
+    identity = json.loads(json.dumps({**settings.identity, "shard_size": settings.shard_size}))
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
         changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
@@ -189,24 +229,18 @@ def _begin(work: Path, settings: RunSettings) -> None:
 
 
 @contextmanager
-def _owned(work: Path) -> Iterator[None]:
+def _locked(work: Path) -> Iterator[None]:
     """Two runs at a time in one folder would undo each other."""
-    import fcntl
-
     work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"another run is at work in {work}") from error
+    lock = FileLock(work / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(f"another run is at work in {work}") from error
+    try:
         yield
-
-
-def _add(total: Tally, shard: Tally) -> None:
-    total.read += shard.read
-    total.kept += shard.kept
-    total.dropped += shard.dropped
-    total.failed += shard.failed
+    finally:
+        lock.release()
 
 
 def _show(bar: Any, total: Tally, report: ShardReport, ahead: AskedAhead | None) -> None:
@@ -243,13 +277,13 @@ def _counts(reasons: Counter[str]) -> str:
     return "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
 
 
-def _assemble(shards: Path, numbers: list[int], settings: RunSettings, result: RunResult) -> None:
+def _assemble(work: Path, numbers: list[int], settings: RunSettings, result: RunResult) -> None:
     """The dataset folder with its report, from all shards that are done."""
     # It draws: workers that import this module need not load a plotting library.
     from fivl_hf.augment.report import write_report
 
-    done = [number for number in numbers if read_report(shards, number)]
-    files = [path for number in done if (path := rows_file(shards, number)).is_file()]
+    shards = work / "shards"
+    files = [path for number in numbers if (path := rows_file(shards, number)).is_file()]
     tally = result.tally
     counted = tally.kept + tally.dropped.total() + tally.failed.total()
     if counted != tally.read:
@@ -263,9 +297,10 @@ def _assemble(shards: Path, numbers: list[int], settings: RunSettings, result: R
         {settings.split: files},
         title=settings.title,
         description=description,
+        scratch=work,
         add=lambda folder: write_report(
             folder,
-            (report for number in done if (report := read_report(shards, number))),
+            (report for number in numbers if (report := read_report(shards, number))),
             files,
             {**result.to_dict(), "settings": settings.identity},
         ),

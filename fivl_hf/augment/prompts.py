@@ -1,8 +1,8 @@
 """What the language model is asked. Changing a text means raising its version, by which answers are cached."""
 
-import json
 from typing import Any
 
+from fivl_hf.augment.json_stream import parse_json
 from fivl_hf.schema import Turn
 
 __all__ = [
@@ -55,8 +55,8 @@ def parse_expressions(text: str, format: str) -> list[str]:
     if format == "text":
         return text.split(SEPARATOR)
     try:
-        reply = json.loads(without_fence(text))
-    except (ValueError, RecursionError) as error:
+        reply = parse_json(without_fence(text))
+    except ValueError as error:
         raise ValueError("the reply is no valid JSON") from error
     listed = reply.get("expressions") if isinstance(reply, dict) else None
     if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):

@@ -10,9 +10,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.benchmarks import gqa_questions, pope_questions, vqa_questions
-from fivl_hf.augment.conversations import Conversation, Drop, Failure, StoredPicture, picture_file
-from fivl_hf.augment.json_stream import DiskTable, json_items, json_lines, leading_events
+from fivl_hf.augment.conversations import (
+    Conversation,
+    Drop,
+    Failure,
+    Picture,
+    PictureFile,
+    Record,
+    StoredPicture,
+    picture_file,
+)
+from fivl_hf.augment.disk_table import DiskTable
+from fivl_hf.augment.json_stream import json_items, json_lines, leading_events
+from fivl_hf.augment.question_files import gqa_questions, pope_questions, vqa_questions
 from fivl_hf.chat import message_text
 from fivl_hf.images import ImageError, encoded_bytes
 from fivl_hf.models import existing_folder
@@ -20,7 +30,6 @@ from fivl_hf.models import existing_folder
 __all__ = [
     "FORMATS",
     "InputSettings",
-    "Record",
     "count_records",
     "dataset_record",
     "input_format",
@@ -28,8 +37,6 @@ __all__ = [
     "read_conversations",
     "sampled",
 ]
-
-Record = Conversation | Drop | Failure
 
 FORMATS = ("llava", "dataset", "pope", "vqa", "gqa", "scenes")
 _ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
@@ -155,17 +162,23 @@ def llava_record(item: Any, place: str, roots: Sequence[Path], source: str) -> R
         return Failure(place, "the entry is no valid JSON", str(item))
     if not isinstance(item, Mapping):
         return Failure(place, "the entry is no conversation", f"{type(item).__name__} in place of an object")
-    id = str(item.get("id", place)) or place
-    names = item.get("image", item.get("images"))
-    names = [names] if isinstance(names, str) else names or []
+    id = _id(item, place)
+    names = item.get("image") or item.get("images")
     if not names:
         return Drop(id, "no image")
+    names = names if isinstance(names, list) else [names]
     try:
         pictures = tuple(picture_file(name, roots or (Path(),)) for name in names)
     except ImageError as error:
         return Failure(id, "the image path is not allowed", str(error))
     messages = item.get("conversations", item.get("messages"))
     return _conversation(id, pictures, messages, f"{source}/{Path(pictures[0].name).parts[0]}")
+
+
+def _id(item: Mapping[str, Any], otherwise: str) -> str:
+    """The sample's own id, also if it is the number 0."""
+    found = item.get("id")
+    return otherwise if found is None or found == "" else str(found)
 
 
 def _conversation(id: str, pictures: tuple[Any, ...], raw: Any, source: str) -> Record:
@@ -202,30 +215,38 @@ def _dataset(settings: InputSettings) -> Iterator[Record]:
         raise ValueError(f"{settings.input} cannot be read as a dataset: {error}") from error
     source = path.stem if path.exists() else settings.input
     for number, row in enumerate(undecoded(rows)):
-        yield dataset_record(row, number, source)
+        yield dataset_record(row, number, source, (*settings.images, *([path] if path.is_dir() else [])))
 
 
-def dataset_record(row: Mapping[str, Any], number: int, source: str) -> Record:
-    """One row of a dataset."""
-    id = str(row.get("id") or f"{source}-{number}")
-    images = row.get("images", row.get("image"))
+def dataset_record(row: Mapping[str, Any], number: int, source: str, roots: Sequence[Path] = ()) -> Record:
+    """One row of a dataset; a picture that is only named must lie under one of the folders ``roots``."""
+    id = _id(row, f"{source}-{number}")
+    images = row.get("images") or row.get("image")
     images = images if isinstance(images, list | tuple) else [images]
     try:
-        pictures = tuple(
-            StoredPicture(
-                encoded_bytes(image), Path((image.get("path") or "") if isinstance(image, Mapping) else "").name
-            )
-            for image in images
-            if image is not None
-        )
+        pictures = tuple(_row_picture(image, roots) for image in images if image is not None)
     except ImageError as error:
-        return Failure(id, "the image cannot be read", str(error))
+        return Failure(id, "the image cannot be used", str(error))
     if not pictures:
         return Drop(id, "no image")
     messages = row.get("messages") or row.get("conversations")
     if messages is None and row.get("question") and (row.get("answers") or row.get("answer")):
         return _question(id, pictures, row, source)
     return _conversation(id, pictures, messages, str(row.get("source") or source))
+
+
+def _row_picture(image: Any, roots: Sequence[Path]) -> Picture:
+    """A picture of a dataset's row: its bytes, or a file that is named and allowed."""
+    named = image.get("path") if isinstance(image, Mapping) else image
+    if isinstance(image, Mapping) and image.get("bytes") is None and isinstance(named, str):
+        image = named
+    if not isinstance(image, str):
+        return StoredPicture(encoded_bytes(image), Path(named if isinstance(named, str) else "").name)
+    if not Path(image).is_absolute():
+        return picture_file(image, roots)
+    if any(Path(image).resolve().is_relative_to(root.resolve()) for root in roots):
+        return PictureFile(image, (Path(image),))
+    raise ImageError(f"the image path {image!r} is not in the dataset's or an image folder")
 
 
 def _question(id: str, pictures: tuple[Any, ...], row: Mapping[str, Any], source: str) -> Record:

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from fivl_hf.augment.conversations import Conversation, Drop, Failure
+from fivl_hf.augment.conversations import Conversation, Drop, Failure, Record
 from fivl_hf.augment.expressions import Extraction, Extractor, Mention, Rejected
 from fivl_hf.augment.grounding import Grounder, Grounding, GroundingRequest
 from fivl_hf.images import ImageError, as_encoded, open_image, rgb
@@ -16,20 +16,31 @@ from fivl_hf.keywords import nouns
 from fivl_hf.masks import encode_mask
 from fivl_hf.schema import KeyExpression, RowError, Turn, conversation_turns, validate_row
 
-__all__ = ["MAX_ANSWER", "Outcome", "RejectedExpression", "Sample", "Tally", "Tools", "augment", "build_rows"]
+__all__ = [
+    "MAX_ANSWER",
+    "TOO_LONG",
+    "Outcome",
+    "RejectedExpression",
+    "Sample",
+    "Tally",
+    "Tools",
+    "augment",
+    "build_rows",
+]
 
-# Samples whose pictures are decoded and grounded together.
+# Samples, and pixels of their pictures, that are decoded and grounded together.
 GROUP = 16
+GROUP_PIXELS = 40_000_000
 # Longer answers are not worth their tokens: nobody writes them about a picture.
 MAX_ANSWER = 20_000
-_TOO_LONG = Extraction(rejected=(Rejected("", f"the answer has more than {MAX_ANSWER:,} characters"),))
+TOO_LONG = Extraction(rejected=(Rejected("", f"the answer has more than {MAX_ANSWER:,} characters"),))
 
 
 @dataclass(frozen=True)
 class Sample:
     """What was read, with its turns' extractions where they were asked for beforehand."""
 
-    record: Conversation | Drop | Failure
+    record: Record
     extractions: tuple[Extraction, ...] | None = None
 
 
@@ -85,6 +96,12 @@ class Tally:
         # dataclasses.asdict takes a Counter's items for what it is to count.
         return {"read": self.read, "kept": self.kept, "dropped": dict(self.dropped), "failed": dict(self.failed)}
 
+    def add(self, other: "Tally") -> None:
+        self.read += other.read
+        self.kept += other.kept
+        self.dropped += other.dropped
+        self.failed += other.failed
+
     def count(self, outcome: Outcome) -> None:
         self.read += 1
         if isinstance(outcome.result, Drop):
@@ -108,9 +125,7 @@ class _Prepared:
         return GroundingRequest(self.conversation.id, self.pictures, self.conversation.images, expressions)
 
 
-def augment(
-    records: Iterable[Conversation | Drop | Failure], tools: Tools, tally: Tally | None = None
-) -> Iterator[dict[str, Any]]:
+def augment(records: Iterable[Record], tools: Tools, tally: Tally | None = None) -> Iterator[dict[str, Any]]:
     """The rows of all conversations that have evidence; ``tally`` counts everything as it passes."""
     samples = (Sample(record) for record in records)
     while group := list(islice(samples, GROUP)):
@@ -124,14 +139,27 @@ def augment(
 def build_rows(samples: Sequence[Sample], tools: Tools) -> list[Outcome]:
     """One outcome per sample, in order: a checked FiVL row, a drop or a failure."""
     outcomes: list[Outcome] = []
-    for start in range(0, len(samples), GROUP):
-        prepared = [_prepare(sample, tools.extractor) for sample in samples[start : start + GROUP]]
+    for prepared in _groups(_prepare(sample, tools.extractor) for sample in samples):
         ready = [item for item in prepared if isinstance(item, _Prepared)]
         grounded = iter(_ground(tools.grounder, [item.request() for item in ready]))
         outcomes += [
             _finish(item, next(grounded), tools.tagger) if isinstance(item, _Prepared) else item for item in prepared
         ]
     return outcomes
+
+
+def _groups(prepared: Iterable["_Prepared | Outcome"]) -> Iterator[list["_Prepared | Outcome"]]:
+    """As many samples at a time as may have their pictures open."""
+    group: list[_Prepared | Outcome] = []
+    pixels = 0
+    for item in prepared:
+        group.append(item)
+        pixels += sum(picture.width * picture.height for picture in getattr(item, "pictures", ()))
+        if len(group) >= GROUP or pixels >= GROUP_PIXELS:
+            yield group
+            group, pixels = [], 0
+    if group:
+        yield group
 
 
 def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
@@ -143,6 +171,8 @@ def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
         turns, _ = conversation_turns(record.messages, record.id)
     except RowError:
         return Outcome(record.id, Drop(record.id, "questions and answers do not take turns"))
+    if missing := [picture.name for picture in record.images if not picture.exists()]:
+        return Outcome(record.id, Failure(record.id, "the image is missing", missing[0]))
     extractions = sample.extractions or _extract(extractor, turns)
     mentions = tuple((turn, mention) for turn, found in enumerate(extractions) for mention in found.mentions)
     rejected = tuple(
@@ -154,8 +184,6 @@ def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
         return Outcome(record.id, Drop(record.id, "no key expression in any answer"), rejected)
     try:
         data = tuple(picture.read() for picture in record.images)
-    except FileNotFoundError as error:
-        return Outcome(record.id, Failure(record.id, "the image is missing", str(error)), rejected)
     except (ImageError, OSError) as error:
         return Outcome(record.id, Failure(record.id, "the image cannot be read", str(error)), rejected)
     try:
@@ -169,7 +197,7 @@ def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
 def _extract(extractor: Extractor, turns: Sequence[Turn]) -> list[Extraction]:
     short = [turn for turn in turns if len(turn.answer) <= MAX_ANSWER]
     found = iter(extractor.extract(short))
-    return [next(found) if len(turn.answer) <= MAX_ANSWER else _TOO_LONG for turn in turns]
+    return [next(found) if len(turn.answer) <= MAX_ANSWER else TOO_LONG for turn in turns]
 
 
 def _ground(grounder: Grounder, requests: list[GroundingRequest]) -> list[list[Grounding | None] | str]:
@@ -178,7 +206,8 @@ def _ground(grounder: Grounder, requests: list[GroundingRequest]) -> list[list[G
         return []
     try:
         return list(grounder.ground(requests))
-    except (RuntimeError, ValueError, OSError, MemoryError) as error:
+    except Exception as error:
+        # Models and libraries raise all sorts of things; the sample is kept as failed with what it was.
         if len(requests) == 1:
             return [f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"]
     middle = len(requests) // 2

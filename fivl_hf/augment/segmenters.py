@@ -62,27 +62,26 @@ class SamSegmenter:
         """The boxes' masks (H, W), one by one."""
         pixels = np.array(picture)
         encoded: Any = None
-        for chunk in _chunks(boxes, picture.size):
-            masks, encoded = self._chunk(pixels, chunk, encoded)
-            yield from masks
+        for chunk in _chunks(boxes, CHUNK):
+            small, sizes, encoded = self._decoded(pixels, chunk, encoded)
+            for piece in _chunks(small, max(1, CHUNK_PIXELS // (picture.width * picture.height))):
+                (masks,) = self._processor.image_processor.post_process_masks(piece[None], *sizes)
+                yield from masks[:, 0].numpy()
 
-    def _chunk(self, pixels: NDArray[np.uint8], boxes: FloatArray, encoded: Any) -> tuple[BoolArray, Any]:
-        """The masks (n, H, W) of some boxes, and the encoded picture for the next ones."""
+    @torch.inference_mode()
+    def _decoded(self, pixels: NDArray[np.uint8], boxes: FloatArray, encoded: Any) -> tuple[Any, list[Any], Any]:
+        """Mask logits (n, 1, h, w) at the model's size, what scales them up, and the encoded picture for the next."""
         device = self._model.device
-        with torch.inference_mode():
-            inputs = self._processor(
-                pixels, input_boxes=[boxes.tolist()], input_data_format="channels_last", return_tensors="pt"
-            )
-            prompts = inputs["input_boxes"].to(device, torch.float32)
-            with torch.autocast(device.type, self._dtype, enabled=self._dtype != torch.float32):
-                if encoded is None:
-                    encoded = self._model.get_image_embeddings(inputs["pixel_values"].to(device))
-                outputs = self._model(image_embeddings=encoded, input_boxes=prompts, multimask_output=False)
-            sizes = [inputs["original_sizes"]]
-            if "reshaped_input_sizes" in inputs:
-                sizes.append(inputs["reshaped_input_sizes"])
-            masks = self._processor.image_processor.post_process_masks(outputs.pred_masks.float().cpu(), *sizes)
-        return masks[0][:, 0].numpy(), encoded
+        inputs = self._processor(
+            pixels, input_boxes=[boxes.tolist()], input_data_format="channels_last", return_tensors="pt"
+        )
+        prompts = inputs["input_boxes"].to(device, torch.float32)
+        with torch.autocast(device.type, self._dtype, enabled=self._dtype != torch.float32):
+            if encoded is None:
+                encoded = self._model.get_image_embeddings(inputs["pixel_values"].to(device))
+            outputs = self._model(image_embeddings=encoded, input_boxes=prompts, multimask_output=False)
+        sizes = [inputs[name] for name in ("original_sizes", "reshaped_input_sizes") if name in inputs]
+        return outputs.pred_masks[0].float().cpu(), sizes, encoded
 
 
 class SegmentAnythingSegmenter:
@@ -107,7 +106,7 @@ class SegmentAnythingSegmenter:
         """The boxes' masks (H, W), one by one."""
         with torch.inference_mode():
             self._predictor.set_image(np.array(picture))
-        for chunk in _chunks(boxes, picture.size):
+        for chunk in _chunks(boxes, min(CHUNK, max(1, CHUNK_PIXELS // (picture.width * picture.height)))):
             yield from self._chunk(picture, chunk)
 
     @torch.inference_mode()
@@ -130,7 +129,6 @@ def _matching(registry: Any, weights: Any, path: Path) -> Any:
     return model
 
 
-def _chunks(boxes: FloatArray, size: tuple[int, int]) -> Iterator[FloatArray]:
-    count = max(1, min(CHUNK, CHUNK_PIXELS // (size[0] * size[1])))
-    for start in range(0, len(boxes), count):
-        yield boxes[start : start + count]
+def _chunks(items: Any, count: int) -> Iterator[Any]:
+    for start in range(0, len(items), count):
+        yield items[start : start + count]

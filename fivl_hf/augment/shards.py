@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.conversations import Conversation, Drop, Failure
+from fivl_hf.augment.conversations import Conversation, Failure, Picture, Record, StoredPicture
 from fivl_hf.augment.rows import Outcome, RejectedExpression, Sample, Tally, Tools, build_rows
 from fivl_hf.storage import write_valid_rows
 
@@ -68,7 +68,7 @@ class ShardReport:
         }
 
 
-def cut(records: Iterable[Conversation | Drop | Failure], size: int) -> Iterator[Job]:
+def cut(records: Iterable[Record], size: int) -> Iterator[Job]:
     """Records as jobs of ``size`` samples, numbered from 0."""
     remaining, number = iter(records), 0
     while group := list(islice(remaining, size)):
@@ -76,12 +76,21 @@ def cut(records: Iterable[Conversation | Drop | Failure], size: int) -> Iterator
         number += 1
 
 
-def _digest(group: Sequence[Conversation | Drop | Failure]) -> str:
+def _digest(group: Sequence[Record]) -> str:
+    """Of everything that was read; of pictures in files, which are not read yet, their names."""
     content = hashlib.sha256()
     for record in group:
-        said = record.messages if isinstance(record, Conversation) else (record.reason, record.detail)
-        content.update(json.dumps([record.id, said]).encode())
+        if isinstance(record, Conversation):
+            said = [record.messages, record.answers, record.category, record.source]
+            pictures = [(each.name, _picture_digest(each)) for each in record.images]
+            content.update(json.dumps([record.id, said, pictures]).encode())
+        else:
+            content.update(json.dumps([record.id, record.reason, record.detail]).encode())
     return content.hexdigest()
+
+
+def _picture_digest(picture: Picture) -> str:
+    return hashlib.sha256(picture.data).hexdigest() if isinstance(picture, StoredPicture) else ""
 
 
 def run_job(job: Job, tools: Tools, folder: Path) -> ShardReport:

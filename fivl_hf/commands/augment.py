@@ -2,7 +2,6 @@
 
 import argparse
 import os
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,7 +129,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from fivl_hf.augment.pipeline import Asking, RunSettings, run_augmentation, work_folder
+    from fivl_hf.augment.pipeline import RunSettings, run_augmentation, work_folder
     from fivl_hf.augment.readers import count_records, read_conversations
 
     source = InputSettings(
@@ -145,20 +144,14 @@ def _run(options: argparse.Namespace) -> None:
     )
     records = partial(read_conversations, source)
     work = work_folder(options.output.resolve())
-    asking = None
-    if options.extractor == "openai":
-        asking = Asking(chat_settings(options), options.answers or work / "answers.sqlite")
-        if options.dry_run:
-            _estimate(records, asking)
-            return
-    elif options.dry_run or options.batch_api:
-        raise ValueError("--dry-run and --batch-api go with --extractor openai: the offline extractor asks nobody")
+    asking = _asking(options, work)
+    if options.dry_run and asking:
+        _estimate(records, asking)
+        return
     tools = _tools(options, work)
-    if asking and options.batch_api:
-        _ask_by_batches(records, asking, work, options.poll)
     settings = RunSettings(
         output=options.output,
-        split=options.split.split("[")[0],
+        split=options.split,
         identity=_identity(options, asking),
         shard_size=options.shard_size,
         restart=options.restart,
@@ -166,7 +159,14 @@ def _run(options: argparse.Namespace) -> None:
         total=count_records(source),
         title=options.output.resolve().name,
     )
-    result = run_augmentation(records, tools, settings, engine=_engine(options, tools.workers), asking=asking)
+    result = run_augmentation(
+        records,
+        tools,
+        settings,
+        engine=_engine(options, tools.workers),
+        asking=asking,
+        prepare=partial(_index_annotations, options, tools),
+    )
     tally = result.tally
     print(
         f"{tally.read:,} read = {tally.kept:,} kept + {tally.dropped.total():,} dropped + "
@@ -178,12 +178,26 @@ def _run(options: argparse.Namespace) -> None:
         raise ValueError(f"not complete: {result.stopped}")
 
 
+def _asking(options: argparse.Namespace, work: Path) -> Any:
+    from fivl_hf.augment.pipeline import Asking
+
+    if options.extractor == "openai":
+        cache = options.answers or work / "answers.sqlite"
+        return Asking(chat_settings(options), cache, options.batch_api, options.poll)
+    if options.dry_run or options.batch_api:
+        raise ValueError("--dry-run and --batch-api go with --extractor openai: the offline extractor asks nobody")
+    return None
+
+
 def _tools(options: argparse.Namespace, work: Path) -> ToolSettings:
-    tools = ToolSettings(
+    if options.grounder == "annotations" and not options.annotations:
+        raise ValueError("--grounder annotations needs the annotation files: --annotations FILE ...")
+    return ToolSettings(
         grounder=options.grounder,
         detector=options.detector,
         segmenter=options.segmenter,
         sam3=options.sam3,
+        annotations=work / "annotations.sqlite",
         threshold=options.threshold,
         batch_size=options.batch_size,
         device=options.device,
@@ -191,17 +205,14 @@ def _tools(options: argparse.Namespace, work: Path) -> ToolSettings:
         tagger=options.tagger,
         workers=options.workers or _default_workers(options.grounder, options.device),
     )
-    if options.grounder != "annotations":
-        return tools
-    from fivl_hf.augment.annotations import index_annotations
 
-    if not options.annotations:
-        raise ValueError("--grounder annotations needs the annotation files: --annotations FILE ...")
-    work.mkdir(parents=True, exist_ok=True)
-    index = work / "annotations.sqlite"
-    print("reading annotations ...", flush=True)
-    index_annotations(options.annotations, index)
-    return replace(tools, annotations=index)
+
+def _index_annotations(options: argparse.Namespace, tools: ToolSettings) -> None:
+    if options.grounder == "annotations" and tools.annotations and (options.restart or not tools.annotations.exists()):
+        from fivl_hf.augment.annotations import index_annotations
+
+        print("reading annotations ...", flush=True)
+        index_annotations(options.annotations, tools.annotations)
 
 
 def _default_workers(grounder: str, device: str | None) -> int:
@@ -237,7 +248,8 @@ def _identity(options: argparse.Namespace, asking: Any) -> dict[str, Any]:
     elif options.grounder == "sam3":
         chosen |= {"sam3": options.sam3, "threshold": options.threshold}
     elif options.grounder == "annotations":
-        chosen |= {"annotations": [str(path) for path in options.annotations]}
+        stats = [(path, path.stat()) for path in options.annotations]
+        chosen |= {"annotations": [[str(path), stat.st_size, int(stat.st_mtime)] for path, stat in stats]}
     return chosen
 
 
@@ -247,7 +259,9 @@ def _estimate(records: Any, asking: Any) -> None:
     from fivl_hf.augment.llm_extractor import estimate
 
     turns = (turn for record in records() for turn in askable_turns(record))
-    found = estimate(turns, asking.settings, AnswerCache(asking.cache))
+    cache = AnswerCache(asking.cache)
+    found = estimate(turns, asking.settings, cache)
+    cache.close()
     print(f"{found.requests:,} requests to pay for, {found.cached:,} answered already")
     print(f"about {found.prompt_tokens:,} prompt tokens and {found.completion_tokens:,} reply tokens")
     cost = asking.settings.cost(found.prompt_tokens, found.completion_tokens)
@@ -255,14 +269,3 @@ def _estimate(records: Any, asking: Any) -> None:
         print("name --input-price and --output-price (US dollars per million tokens) for the cost")
     else:
         print(f"about {cost:,.2f} US dollars, or {cost / 2:,.2f} through --batch-api")
-
-
-def _ask_by_batches(records: Any, asking: Any, work: Path, poll: float) -> None:
-    from fivl_hf.augment.ahead import askable_turns
-    from fivl_hf.augment.answers import AnswerCache
-    from fivl_hf.augment.batch_api import answer_by_batches
-    from fivl_hf.augment.llm_extractor import expression_request
-
-    model = asking.settings.model
-    requests = (expression_request(turn, model) for record in records() for turn in askable_turns(record))
-    answer_by_batches(requests, asking.settings, AnswerCache(asking.cache), work / "batches", poll_seconds=poll)

@@ -63,4 +63,6 @@ _SHOWN = ("degree", "important", "seg1", "seg2")
 
 def _cell(figures: dict[str, Any], key: str) -> str:
     mean, interval = figures[key]["mean"], figures[key]["confidence_interval"]
-    return f"{key} –" if mean is None else f"{key} {mean:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
+    if mean is None:
+        return f"{key} –"
+    return f"{key} {mean:.2f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")

@@ -66,6 +66,11 @@ def test_a_single_word_answer_takes_expressions_from_the_question():
     assert not check_expressions(["white dog"], longer).mentions
 
 
+def test_scripts_without_spaces_have_no_word_boundaries():
+    turn = Turn("有什么？", "图中有一辆红色汽车和一只狗。")
+    assert [mention.text for mention in check_expressions(["红色汽车", "狗"], turn).mentions] == ["红色汽车", "狗"]
+
+
 @pytest.mark.parametrize(
     ("answer", "single"), [("Yes", True), ("3.", True), ("2:30 pm", False), ("", False), ("T-shirt", True)]
 )

@@ -390,10 +390,41 @@ def thing(name, *attributes):
         ("sky", ["skis"], []),
         ("beautiful", ["dog"], []),
         ("dogs", [], []),
+        ("skier", ["person"], ["person"]),
     ],
 )
 def test_expressions_find_annotated_objects_by_noun(expression, names, expected):
     assert [t.name for t in matching_objects(expression, [thing(name) for name in names])] == expected
+
+
+def test_pictures_of_the_same_number_elsewhere_get_no_evidence(tmp_path):
+    coco = {
+        "images": [{"id": 9, "file_name": "000000002370.jpg", "width": 20, "height": 20}],
+        "annotations": [{"image_id": 9, "category_id": 1, "bbox": [5, 5, 3, 4], "segmentation": []}],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(coco))
+    index_annotations([tmp_path / "instances.json"], tmp_path / "index.sqlite")
+    grounder = AnnotationsGrounder(tmp_path / "index.sqlite")
+    names = ("coco/train2017/000000002370.jpg", "vg/VG_100K/2370.jpg", "gqa/images/2370.jpg")
+    found = grounder.ground([request(name, noise(20, 20), "dog", name=name) for name in names])
+    assert [groundings[0] is not None for groundings in found] == [True, False, False]
+    (stretched,) = grounder.ground([request("1", noise(20, 30), "dog", name=names[0])])
+    assert stretched == [None]
+
+
+@pytest.mark.parametrize("shape", [[[1, 2]], [[1, 2, 5, 6]], {"counts": 3, "size": [20, 20]}, [["a"]]])
+def test_broken_segmentations_are_errors_of_their_sample(shape):
+    with pytest.raises(ValueError, match="neither polygons nor run lengths"):
+        AnnotatedObject("dog", (), shape, (20, 20)).mask((20, 20))
+
+
+def test_compressed_run_lengths(tmp_path):
+    from pycocotools import mask as coco
+
+    encoded = coco.encode(np.asfortranarray(square(2, 3, 9, 9).astype(np.uint8)))
+    shape = {"counts": encoded["counts"].decode(), "size": encoded["size"]}
+    assert (AnnotatedObject("dog", (), shape, (20, 20)).mask((20, 20)) == square(2, 3, 9, 9)).all()
 
 
 def test_adjectives_choose_among_annotated_objects():

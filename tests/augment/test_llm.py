@@ -1,6 +1,7 @@
 """The client and extractor against a scripted OpenAI-compatible server: the good and the bad cases."""
 
 import asyncio
+import json
 
 import pytest
 from scripted_server import Answer, asked_answer
@@ -94,6 +95,10 @@ def test_retry_after_is_honoured(serve, extract):
         (Answer(body=b'{"choices": [{"mess'), "no usable reply"),
         (Answer(body=b'{"object": "chat.completion", "choices": []}'), "no chat completion"),
         (Answer(body=b'"just a string"'), "no chat completion"),
+        (
+            Answer(body=json.dumps({"choices": [{"message": {"content": ["a", "list"]}}]}).encode()),
+            "no chat completion",
+        ),
         (Answer(status=400, body=b'{"error": {"message": "too long"}}'), "rejects the request: .*too long"),
     ],
 )
@@ -226,9 +231,12 @@ def test_as_many_requests_at_a_time_as_allowed(serve, extract):
     assert server.most_open == 32
 
 
-def test_batches_are_answered_in_any_order_and_resumed(serve, settings, cache, tmp_path, extract):
+def requests(count, start=0):
+    return [expression_request(turn, "m") for turn in turns(count)[start:]]
+
+
+def test_batches_are_answered_in_any_order_and_resumed(serve, settings, cache, extract):
     server = serve()
-    asked = [expression_request(turn, "m") for turn in turns(9)]
     told = []
 
     def interrupt(line):
@@ -239,10 +247,10 @@ def test_batches_are_answered_in_any_order_and_resumed(serve, settings, cache, t
     server.batch_status = "in_progress"
     options = {"poll_seconds": 0.01, "tell": interrupt}
     with pytest.raises(KeyboardInterrupt):
-        answer_by_batches(asked[:6], settings(server), cache, tmp_path / "batches", **options)
+        answer_by_batches(requests(6), settings(server), cache, **options)
     assert len(server.batches) == 1
     server.batch_status = "completed"
-    answer_by_batches(asked, settings(server), cache, tmp_path / "batches", **options)
+    answer_by_batches(requests(9), settings(server), cache, **options)
     assert len(server.batches) == 2
     assert len(cache) == 9
     assert set(server.asked.values()) == {1}
@@ -251,9 +259,8 @@ def test_batches_are_answered_in_any_order_and_resumed(serve, settings, cache, t
     assert [words(each) for each in found] == [[f"number{i}"] for i in range(9)]
 
 
-def test_a_batch_submitted_just_before_a_kill_is_found_again(serve, settings, cache, tmp_path, monkeypatch):
+def test_a_batch_submitted_just_before_a_kill_is_found_again(serve, settings, cache, monkeypatch):
     server = serve()
-    asked = [expression_request(turn, "m") for turn in turns(3)]
     kept = AnswerCache.note_batch
 
     def killed(self, batch, **options):
@@ -263,20 +270,55 @@ def test_a_batch_submitted_just_before_a_kill_is_found_again(serve, settings, ca
 
     monkeypatch.setattr(AnswerCache, "note_batch", killed)
     with pytest.raises(SystemExit):
-        answer_by_batches(asked, settings(server), cache, tmp_path / "b", poll_seconds=0.01)
+        answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01)
     monkeypatch.setattr(AnswerCache, "note_batch", kept)
-    answer_by_batches(asked, settings(server), cache, tmp_path / "b", poll_seconds=0.01, tell=str)
+    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=str)
     assert len(server.batches) == 1
     assert len(cache) == 3
 
 
-def test_batch_results_that_are_no_answers_are_left_out(serve, settings, cache, tmp_path):
-    server = serve(lambda body, number: Answer(status=500, body=b'{"error": {}}'))
-    asked = [expression_request(turn, "m") for turn in turns(2)]
+def test_batch_results_that_are_no_answers_are_told_and_left_out(serve, settings, cache):
+    good = Answer('{"expressions": []}')
+    bad = Answer(status=400, body=b'{"error": {"message": "too odd"}}')
+    server = serve(lambda body, number: good if asked_answer(body) == "This is number0." else bad)
     told = []
-    answer_by_batches(asked, settings(server), cache, tmp_path / "b", poll_seconds=0.01, tell=told.append)
-    assert told[-1] == "batch batch-0: completed, 0 of 2 answered"
-    assert len(cache) == 0
+    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=told.append)
+    assert told[-1] == "batch batch-0: completed, 0 of 2 answered; 2 × too odd"
+    assert len(cache) == 1
+
+
+def test_line_separators_inside_a_batch_result_do_not_cut_it(serve, settings, cache):
+    server = serve(lambda body, number: Answer('{"expressions": ["a\u2028b", "c\x85d"]}'))
+    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=str)
+    assert len(cache) == 3
+
+
+def test_batches_keep_to_the_budget(serve, settings, cache):
+    server = serve()
+    told = []
+    limited = settings(server, max_requests=4)
+    answer_by_batches(requests(10), limited, cache, poll_seconds=0.01, tell=told.append)
+    assert len(cache) == sum(server.asked.values()) == 4
+    assert "the budget allows 4 requests; the others are not submitted" in told
+
+
+def test_batches_use_what_the_first_direct_request_showed(serve, settings, cache):
+    def picky(body, number):
+        if "temperature" in body:
+            return Answer(status=400, body=b'{"error": {"message": "Unsupported value: temperature"}}')
+        return Answer('{"expressions": []}')
+
+    server = serve(picky)
+    answer_by_batches(requests(4), settings(server), cache, poll_seconds=0.01, tell=str)
+    assert len(cache) == 4
+    assert "temperature" not in server.bodies[-1]
+
+
+def test_a_server_that_refuses_batches_is_said_before_they_are_paid(serve, settings, cache):
+    server = serve(lambda body, number: Answer(status=400, body=b'{"error": {"message": "no"}}'))
+    with pytest.raises(ServiceError, match="the first request, sent directly, failed"):
+        answer_by_batches(requests(4), settings(server), cache, tell=str)
+    assert not server.batches
 
 
 def test_a_file_that_is_no_cache_is_named(tmp_path):

@@ -10,16 +10,23 @@ import threading
 import time
 from functools import partial
 
+import numpy as np
+import psutil
 import pytest
 from datasets import load_dataset
+from PIL import Image
 from scripted_server import Answer, ScriptedServer, asked_answer
 
 from fivl_hf.augment.engines import LocalEngine, RayEngine
+from fivl_hf.augment.expressions import NounPhraseExtractor
+from fivl_hf.augment.grounding import Grounding
 from fivl_hf.augment.pipeline import Asking, RunSettings, run_augmentation, work_folder
 from fivl_hf.augment.readers import InputSettings, read_conversations
+from fivl_hf.augment.rows import Tools
 from fivl_hf.augment.shards import read_report
 from fivl_hf.augment.tools import ToolSettings
 from fivl_hf.cli import main
+from fivl_hf.images import image_bytes
 
 SCENES = ToolSettings(grounder="scenes")
 
@@ -123,6 +130,130 @@ def test_a_language_model_gives_the_same_rows_as_noun_phrases(whole, tmp_path, s
     again = run(RunSettings(tmp_path / "fivl", shard_size=8, restart=True))
     assert (again.spent.requests, again.spent.cached) == (0, 140)
     assert result.spent.requests == len(server.asked)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A LLaVA file of 400 samples, half of whose pictures are missing, and its settings."""
+    (tmp_path / "a.jpg").write_bytes(image_bytes(Image.new("RGB", (8, 6), "red"), "JPEG"))
+    return tmp_path, partial(_photo_settings, tmp_path)
+
+
+def _photo_settings(folder, thing="car", count=400):
+    entries = [
+        {
+            "id": i // 2,
+            "image": "b.jpg" if i % 4 == 3 else "a.jpg",
+            "conversations": [{"from": "human", "value": "What?"}, {"from": "gpt", "value": f"It is a {thing} {i}."}],
+        }
+        for i in range(count)
+    ]
+    (folder / "mix.json").write_text(json.dumps(entries))
+    return partial(read_conversations, InputSettings(str(folder / "mix.json"), images=(folder,)))
+
+
+def whole_picture(worker):
+    return Tools(NounPhraseExtractor(), WholePicture())
+
+
+class WholePicture:
+    def ground(self, requests):
+        return [[self.one(request)] * len(request.expressions) for request in requests]
+
+    def one(self, request):
+        width, height = request.pictures[0].size
+        return Grounding(np.ones((height, width), dtype=bool), ((0, 0, width, height),))
+
+
+def names_the_first_noun(body, number):
+    return Answer(json.dumps({"expressions": [asked_answer(body).split()[3]]}))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_with_a_language_model_and_missing_pictures_are_not_paid_for(photos, serve, settings, workers):
+    folder, read = photos
+    server = serve(names_the_first_noun)
+    asking = Asking(settings(server, concurrency=8), folder / "a.sqlite")
+    result = run_augmentation(
+        read(), whole_picture, RunSettings(folder / "fivl", shard_size=16), asking=asking, engine=LocalEngine(workers)
+    )
+    assert (result.tally.read, result.tally.kept) == (400, 300)
+    assert result.tally.failed == {"the image is missing": 100}
+    assert len(server.asked) == sum(server.asked.values()) == 300
+    found = rows(folder / "fivl")
+    assert [row["messages"][1]["content"] for row in found] == [f"It is a car {i}." for i in range(400) if i % 4 != 3]
+    assert {row["key_expressions"][0]["text"] for row in found} == {"car"}
+
+
+def test_shards_of_an_earlier_input_are_not_mixed_in(photos, serve, settings):
+    folder, read = photos
+
+    def run(thing, **budget):
+        asking = Asking(settings(serve(names_the_first_noun), concurrency=1, **budget), folder / "a.sqlite")
+        return run_augmentation(
+            read(thing, 40), whole_picture, RunSettings(folder / "fivl", shard_size=4), asking=asking
+        )
+
+    assert run("car").tally.kept == 30
+    stopped = run("dog", max_requests=8)
+    assert stopped.stopped
+    texts = [row["key_expressions"][0]["text"] for row in rows(folder / "fivl")]
+    assert set(texts) == {"dog"}
+    assert stopped.tally.kept == len(texts)
+
+
+def test_a_later_stop_does_not_lose_what_was_finished(photos, serve, settings):
+    folder, read = photos
+
+    def run(**budget):
+        asking = Asking(settings(serve(names_the_first_noun), concurrency=1, **budget), folder / "a.sqlite")
+        settings_ = RunSettings(folder / "fivl", shard_size=4)
+        return run_augmentation(read("car", 40), whole_picture, settings_, asking=asking).tally.kept
+
+    assert run() == 30
+    shards = work_folder(folder / "fivl") / "shards"
+    (shards / "000002.json").unlink()
+    (folder / "a.sqlite").unlink()
+    assert run(max_requests=1) == 27
+
+
+def test_a_picture_that_was_corrected_is_made_again(photos):
+    folder, read = photos
+    make = partial(run_augmentation, factory=whole_picture, settings=RunSettings(folder / "fivl", shard_size=4))
+    make(read("car", 8))
+    path = folder / "mix.json"
+    path.write_text(path.read_text().replace("b.jpg", "a.jpg"))
+    source = partial(read_conversations, InputSettings(str(path), images=(folder,)))
+    assert make(source).tally.kept == 8
+
+
+def test_an_interrupted_run_waits_for_what_is_paid(photos, serve, settings):
+    """A failing worker ends the run while requests are in flight: their answers are kept."""
+    folder, read = photos
+    server = serve(lambda body, number: Answer(names_the_first_noun(body, number).text, delay=0.05))
+
+    def broken(worker):
+        raise ValueError("no such model")
+
+    asking = Asking(settings(server, concurrency=8), folder / "a.sqlite")
+    with pytest.raises(ValueError, match="no such model"):
+        run_augmentation(read(), broken, RunSettings(folder / "fivl", shard_size=4), asking=asking)
+    result = run_augmentation(read(), whole_picture, RunSettings(folder / "fivl", shard_size=4), asking=asking)
+    assert result.tally.kept == 300
+    assert set(server.asked.values()) == {1}
+
+
+def test_half_surrogates_in_inputs_and_replies_are_survived(photos, serve, settings):
+    folder, _ = photos
+    entry = {"id": "\ud83d", "image": "a.jpg", "conversations": [{"from": "human", "value": "What?"},
+             {"from": "gpt", "value": "It is a car \ud83d."}]}  # fmt: skip
+    (folder / "odd.jsonl").write_text(json.dumps(entry))
+    server = serve(lambda body, number: Answer(json.dumps({"expressions": ["car", "\ud83d"]})))
+    source = InputSettings(str(folder / "odd.jsonl"), images=(folder,))
+    asking = Asking(settings(server), folder / "a.sqlite")
+    run_augmentation(partial(read_conversations, source), whole_picture, RunSettings(folder / "fivl"), asking=asking)
+    (row,) = rows(folder / "fivl")
+    assert row["messages"][1]["content"] == "It is a car ?."
 
 
 def test_a_model_that_fails_for_some_samples_can_be_asked_again(tmp_path, serve, settings, whole):
@@ -244,25 +375,21 @@ def test_killed_ten_times_the_rows_are_the_same_and_nothing_is_paid_twice(tmp_pa
 
 
 def test_workers_end_with_their_killed_parent(tmp_path):
-    server = ScriptedServer(lambda body, number: Answer("{}", delay=30))
-    command = [*_command(tmp_path), "--limit", "20", "--workers", "2", "--extractor", "openai"]
     running = subprocess.Popen(
-        [*command, "--model", "m", "--base-url", server.url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*_command(tmp_path), "--limit", "100000", "--extractor", "offline", "--workers", "2"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    while not server.asked:
-        time.sleep(0.01)
+    shards = work_folder(tmp_path / "fivl") / "shards"
+    while not list(shards.glob("*.json")):
+        time.sleep(0.05)
+        assert running.poll() is None
+    workers = psutil.Process(running.pid).children(recursive=True)
+    assert len(workers) >= 2
     running.kill()
     running.wait()
-    deadline = time.monotonic() + 20
-    while _children_of_run(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not _children_of_run(tmp_path)
-    server.close()
-
-
-def _children_of_run(folder):
-    listed = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True, check=False)
-    return listed.stdout.split()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
 
 
 def test_reports_survive_being_written(tmp_path):

@@ -64,7 +64,9 @@ def test_llava_list_with_the_quirks_of_mix665k(tmp_path, images):
     assert isinstance(records[7], Failure)
 
 
-@pytest.mark.parametrize("name", ["../a.jpg", "/etc/passwd", "a/../../b.jpg", "..\\a.jpg", "C:/a.jpg", "", 3, "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["../a.jpg", "/etc/passwd", "a/../../b.jpg", "..\\a.jpg", "C:/a.jpg", "", 3, "a\0b", "."]
+)
 def test_paths_that_leave_the_folder_are_refused(tmp_path, images, name):
     (record,) = read(write(tmp_path / "mix.json", [entry(image=[name])]), images=images)
     assert isinstance(record, Failure)
@@ -154,6 +156,23 @@ def test_datasets_of_several_styles(tmp_path, style):
         assert good.images[0].name == "b.png"
         assert empty.reason == "no image"
         assert good.answers == (("A car.",) if style == "question" else ())
+
+
+@pytest.mark.parametrize("place", ["/etc/hostname", "../secret.png"])
+def test_rows_may_not_name_files_elsewhere(tmp_path, place):
+    (tmp_path / "data").mkdir()
+    talk = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "A car."}]
+    Dataset.from_list([{"image": place, "messages": talk}]).to_parquet(tmp_path / "data" / "train.parquet")
+    (record,) = read(tmp_path / "data")
+    assert record.reason == "the image cannot be used"
+
+
+def test_rows_may_name_files_of_their_folder(tmp_path):
+    (tmp_path / "a.png").write_bytes(PICTURE)
+    talk = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "A car."}]
+    rows_ = [{"image": name, "messages": talk} for name in ("a.png", str(tmp_path / "a.png"))]
+    Dataset.from_list(rows_).to_parquet(tmp_path / "train.parquet")
+    assert [record.images[0].read() for record in read(tmp_path)] == [PICTURE, PICTURE]
 
 
 def _feature(value):

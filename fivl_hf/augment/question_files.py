@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from fivl_hf.augment.conversations import Conversation, Failure, picture_file
-from fivl_hf.augment.json_stream import DiskTable, json_items, json_lines, json_members, leading_events
+from fivl_hf.augment.disk_table import DiskTable
+from fivl_hf.augment.json_stream import json_items, json_lines, json_members, leading_events
 from fivl_hf.images import ImageError
 
 __all__ = ["gqa_questions", "pope_questions", "vqa_questions"]
@@ -34,12 +35,13 @@ def vqa_questions(path: Path, annotations: Path | None, roots: Sequence[Path]) -
         ValueError: no annotations file, or files that do not belong together.
     """
     if annotations is None:
-        raise ValueError(f"{path} holds VQA questions: name their annotations file with --answers")
+        raise ValueError(f"{path} holds VQA questions: name their annotations file with --vqa-answers")
     subset = _member(path, "data_subtype")
     if subset and (other := _member(annotations, "data_subtype")) not in (None, subset):
         raise ValueError(f"{path} is of {subset}, but {annotations} of {other}")
     entries = json_items(annotations, "annotations.item")
-    answers = DiskTable().fill((str(entry.get("question_id")), _vqa_answers(entry)) for entry in entries)
+    known = (entry for entry in entries if isinstance(entry, Mapping))
+    answers = DiskTable().fill((str(entry.get("question_id")), _vqa_answers(entry)) for entry in known)
     for number, item in enumerate(json_items(path, "questions.item")):
         if problem := _problem(item, ("question_id", "image_id", "question")):
             yield Failure(f"question {number}", "the entry is no question", problem)
@@ -90,10 +92,16 @@ def _problem(item: Any, fields: Sequence[str]) -> str | None:
 
 def _vqa_answers(entry: Mapping[str, Any]) -> dict[str, Any]:
     usual = entry.get("multiple_choice_answer")
-    given = [answer["answer"] for answer in entry.get("answers", ())]
+    listed = entry.get("answers")
+    found = [
+        answer.get("answer") for answer in (listed if isinstance(listed, list) else ()) if isinstance(answer, dict)
+    ]
+    given = [answer for answer in (found or [usual]) if isinstance(answer, str) and answer]
     # The usual answer is the turn's answer; sorting is stable, so all ten stay.
-    answers = sorted(given, key=lambda answer: answer != usual) or [usual]
-    return {"answers": [answer for answer in answers if answer], "category": str(entry.get("answer_type") or "")}
+    return {
+        "answers": sorted(given, key=lambda answer: answer != usual),
+        "category": str(entry.get("answer_type") or ""),
+    }
 
 
 def _member(path: Path, name: str) -> str | None:

@@ -1,0 +1,34 @@
+"""Keys and values on disk, for joins and sets that may be larger than memory."""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["DiskTable"]
+
+
+class DiskTable:
+    """A dictionary in a temporary file that SQLite removes; for one thread at a time."""
+
+    def __init__(self) -> None:
+        # An empty name asks SQLite for a temporary file of its own; its cache stays at 2 MB.
+        self._rows = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._rows.execute("CREATE TABLE entries (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+        self._rows.execute("BEGIN")
+
+    def __contains__(self, key: str) -> bool:
+        return self._rows.execute("SELECT 1 FROM entries WHERE key = ?", (key,)).fetchone() is not None
+
+    def get(self, key: str) -> Any:
+        """The value of a key, None if there is none."""
+        found = self._rows.execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchone()
+        return json.loads(found[0]) if found else None
+
+    def put(self, key: str, value: Any = None) -> None:
+        self._rows.execute("INSERT OR REPLACE INTO entries VALUES (?, ?)", (key, json.dumps(value)))
+
+    def fill(self, entries: Iterable[tuple[str, Any]]) -> "DiskTable":
+        for key, value in entries:
+            self.put(key, value)
+        return self
