@@ -33,6 +33,7 @@ __all__ = [
 ROW_GROUP_BYTES = 20_000_000
 SHARD_BYTES = 100_000_000
 _TAG = "fivl"
+_OURS = ("data", "README.md", "report.html", "report.json", "problems.jsonl")
 _SPLIT_NAME = re.compile(r"\w+(\.\w+)*")
 
 
@@ -79,6 +80,8 @@ def write_valid_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     try:
         count = _write_shard(temporary, tables)
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
     return count
@@ -146,7 +149,12 @@ def _build(
     if folder.exists():
         os.replace(folder, old)
     os.replace(building, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    if old.exists():
+        # What people put beside our files stays; of ours, what the new dataset does not have goes.
+        for item in old.iterdir():
+            if item.name not in _OURS and not (folder / item.name).exists():
+                os.replace(item, folder / item.name)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def require_split_name(split: str) -> None:

@@ -3,6 +3,7 @@
 The annotation files are read once, piece by piece, into an SQLite file that every worker opens.
 """
 
+import io
 import json
 import os
 import re
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import ExifTags, Image
 
 from fivl_hf.augment.coco_names import SYNONYMS
+from fivl_hf.augment.conversations import Picture
 from fivl_hf.augment.grounding import Grounding, GroundingRequest
 from fivl_hf.augment.json_stream import json_items, json_members, leading_events
 from fivl_hf.keywords import head_noun, lemmas, nouns
@@ -22,6 +25,15 @@ from fivl_hf.masks import BoolArray, mask_boxes, rasterize_boxes, union
 
 __all__ = ["AnnotatedObject", "AnnotationsGrounder", "index_annotations", "matching_objects"]
 
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _COCO_FILE = re.compile(r"(?:COCO_\w+?_)?(\d{12})")
 
 
@@ -31,16 +43,28 @@ class AnnotatedObject:
 
     Attributes:
         shape: a COCO segmentation (polygons or RLE) or a box [x, y, width, height], in pixels of ``size``.
-        size: (width, height) of the picture that was annotated.
+        size: (width, height) of the picture that was annotated, as it is stored.
+        orientation: EXIF's, by which the stored picture is turned to be shown.
     """
 
     name: str
     attributes: tuple[str, ...]
     shape: Any
     size: tuple[int, int]
+    orientation: int = 1
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        return self.size[::-1] if self.orientation >= 5 else self.size
 
     def mask(self, size: tuple[int, int]) -> BoolArray:
-        """(H, W) bool at the size of the picture at hand."""
+        """(H, W) bool at the size of the picture as it is shown."""
+        if self.orientation == 1:
+            return self._stored_mask(size)
+        stored = Image.fromarray(self._stored_mask(size[::-1] if self.orientation >= 5 else size))
+        return np.asarray(stored.transpose(_TURNS[self.orientation]))
+
+    def _stored_mask(self, size: tuple[int, int]) -> BoolArray:
         if isinstance(self.shape, list) and self.shape and not isinstance(self.shape[0], list):
             x, y, width, height = self.shape
             scale = np.divide(size, self.size)
@@ -70,30 +94,39 @@ class AnnotationsGrounder:
         return [self._sample(request) for request in requests]
 
     def _sample(self, request: GroundingRequest) -> list[Grounding | None]:
-        objects = [self._objects(source.name) for source in request.sources]
+        objects = [
+            [thing for thing in self._objects(source) if _alike(thing.shown_size, picture.size)]
+            for source, picture in zip(request.sources, request.pictures, strict=True)
+        ]
         return [self._expression(text, request, objects) for text in request.expressions]
 
     def _expression(
         self, text: str, request: GroundingRequest, objects: Sequence[Sequence[AnnotatedObject]]
     ) -> Grounding | None:
         for image, picture in enumerate(request.pictures):
-            same_shape = [thing for thing in objects[image] if _alike(thing.size, picture.size)]
-            masks = [thing.mask(picture.size) for thing in matching_objects(text, same_shape)]
+            masks = [thing.mask(picture.size) for thing in matching_objects(text, objects[image])]
             masks = [mask for mask in masks if mask.any()]
             if masks:
                 boxes = tuple((a, b, c, d) for a, b, c, d in mask_boxes(np.stack(masks)).tolist())
                 return Grounding(union(masks), boxes, None, image)
         return None
 
-    def _objects(self, name: str) -> list[AnnotatedObject]:
+    def _objects(self, source: Picture) -> list[AnnotatedObject]:
         found = self._db.execute(
             "SELECT name, attributes, shape, width, height FROM objects WHERE picture = ? ORDER BY rowid",
-            (_picture_key(name),),
-        )
+            (_picture_key(source.name),),
+        ).fetchall()
+        turned = _orientation(source) if found else 1
         return [
-            AnnotatedObject(label, tuple(json.loads(attributes)), json.loads(shape), (width, height))
+            AnnotatedObject(label, tuple(json.loads(attributes)), json.loads(shape), (width, height), turned)
             for label, attributes, shape, width, height in found
         ]
+
+
+def _orientation(source: Picture) -> int:
+    with Image.open(io.BytesIO(source.read())) as picture:
+        found = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    return found if found in _TURNS else 1
 
 
 def _alike(a: tuple[int, int], b: tuple[int, int]) -> bool:

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 _REFUSALS = re.compile(
-    r"(?:none|n/?a|nil|null|no|nothing|(?:there are )?no (?:key |visual )?(?:expressions?|tokens?|words?)\b.*)",
+    r"(?:none|n/?a|nil|null|(?:there are )?no (?:key |visual )?(?:expressions?|tokens?|words?)\b.*)",
     re.IGNORECASE | re.DOTALL,
 )
 # What only talks about the task: "visual tokens", "the visual token".
@@ -30,6 +30,8 @@ _ABOUT_THE_TASK = re.compile(r"(?:the |a )?(?:visual )?tokens?|(?:the )?visual(?
 _EDGES = " \t\r\n\"'`“”‘’*.,;:!?-–•"
 _WORD = re.compile(r"[^\W_]+(?:['’.,-][^\W_]+)*")
 _MAX_EXPRESSION = 200
+# Models write one kind of apostrophe where people wrote another.
+_PLAIN_QUOTES = str.maketrans("‘’“”", "''\"\"")
 # Thai to Burmese, Khmer, Japanese and Chinese are written without spaces between words.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
@@ -115,7 +117,9 @@ def _sort_out(text: str, spans: Iterable[tuple[int, int]]) -> Extraction:
 
 def is_single_word(answer: str) -> bool:
     """Whether a whole answer is one word or number: its expressions may then come from the question."""
-    return len(_WORD.findall(answer)) == 1
+    words = _WORD.findall(answer)
+    # In a script without spaces, what looks like one long word is a sentence.
+    return len(words) == 1 and not (len(words[0]) > 4 and _UNSPACED.search(words[0]))
 
 
 def check_expressions(proposed: Iterable[str], turn: Turn) -> Extraction:
@@ -162,6 +166,7 @@ def _find(text: str, inside: str, start: int = 0) -> tuple[int, int] | None:
     """Where ``text`` stands, as whole words if its script has spaces: as written if it does, else in another case."""
     before = "" if _UNSPACED.match(text[0]) else r"(?<!\w)"
     after = "" if _UNSPACED.match(text[-1]) else r"(?!\w)"
-    pattern = f"{before}{re.escape(text)}{after}"
+    pattern = f"{before}{re.escape(text.translate(_PLAIN_QUOTES))}{after}"
+    inside = inside.translate(_PLAIN_QUOTES)
     found = re.compile(pattern).search(inside, start) or re.compile(pattern, re.IGNORECASE).search(inside, start)
     return found.span() if found else None

@@ -71,6 +71,8 @@ def parse_judgement(kind: str, text: str, format: str) -> dict[str, Any]:
     if kind != "importance":
         return {kind: _boolean(answer, "visible")}
     degree = answer.get("degree")
+    if isinstance(degree, float) and degree.is_integer():
+        degree = int(degree)
     if isinstance(degree, bool) or not isinstance(degree, int) or not 0 <= degree <= 10:
         raise ValueError(f"a degree from 0 to 10 was asked for, got {degree!r}")
     return {"important": _boolean(answer, "important"), "degree": degree}

@@ -68,6 +68,7 @@ class RunSettings:
         retry_failed: run shards again in which samples failed.
         total: how many samples there are, for the progress bar.
         title: of the dataset's card.
+        about: more for the report on how the dataset was made.
     """
 
     output: Path
@@ -78,6 +79,7 @@ class RunSettings:
     retry_failed: bool = False
     total: int | None = None
     title: str = "FiVL"
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def run_augmentation(
         stopped = str(ahead.stopped) if ahead and ahead.stopped else None
         result = RunResult(tally, ahead.spent if ahead else None, stopped)
         if not tally.kept:
-            raise _nothing_kept(result, rejected)
+            raise _nothing_kept(result, rejected, _problems(work, jobs))
         _assemble(work, jobs.finished(), settings, result)
     return result
 
@@ -212,8 +214,8 @@ def _begin(work: Path, settings: RunSettings) -> None:
     for leftover in shards.glob(".*"):
         leftover.unlink()
     # As it comes back from the file.
-    identity = json.loads(json.dumps({**settings.identity, "shard_size": settings.shard_size}))
-    if file.is_file():
+    identity = json.loads(json.dumps({**settings.identity, "split": settings.split, "shard_size": settings.shard_size}))
+    if file.is_file() and any(shards.iterdir()):
         before = json.loads(file.read_text(encoding="utf-8"))
         changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
         if changed:
@@ -264,13 +266,22 @@ def _give_up_if_hopeless(total: Tally, report: ShardReport) -> None:
         )
 
 
-def _nothing_kept(result: RunResult, rejected: Counter[str]) -> Exception:
+def _problems(work: Path, jobs: _Jobs) -> Path:
+    """A file with every problem, for a run that has no dataset to put it in."""
+    from fivl_hf.augment.report import write_problems
+
+    path = work / "problems.jsonl"
+    write_problems(path, (report for n in jobs.finished() if (report := read_report(work / "shards", n))))
+    return path
+
+
+def _nothing_kept(result: RunResult, rejected: Counter[str], problems: Path) -> Exception:
     if result.stopped:
         return ServiceError(result.stopped)
     tally = result.tally
     shown = _counts(tally.dropped + tally.failed) or "the input is empty"
     expressions = f" (expressions: {_counts(rejected)})" if rejected else ""
-    return ValueError(f"none of {tally.read} samples became a row: {shown}{expressions}")
+    return ValueError(f"none of {tally.read} samples became a row: {shown}{expressions}; each is in {problems}")
 
 
 def _counts(reasons: Counter[str]) -> str:
@@ -292,6 +303,8 @@ def _assemble(work: Path, numbers: list[int], settings: RunSettings, result: Run
         f"Made by `fivl augment`: of {tally.read:,} samples, {tally.kept:,} became rows; `report.html` shows why the "
         "others did not, and some of the rows."
     )
+    if result.stopped:
+        description += f" Not complete: {result.stopped}."
     assemble_dataset(
         settings.output,
         {settings.split: files},
@@ -302,6 +315,6 @@ def _assemble(work: Path, numbers: list[int], settings: RunSettings, result: Run
             folder,
             (report for number in numbers if (report := read_report(shards, number))),
             files,
-            {**result.to_dict(), "settings": settings.identity},
+            {**result.to_dict(), "settings": {**settings.about, **settings.identity}},
         ),
     )

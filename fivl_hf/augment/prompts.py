@@ -1,5 +1,6 @@
 """What the language model is asked. Changing a text means raising its version, by which answers are cached."""
 
+import re
 from typing import Any
 
 from fivl_hf.augment.json_stream import parse_json
@@ -16,6 +17,7 @@ __all__ = [
 
 EXPRESSIONS_VERSION = "expressions-1"
 SEPARATOR = ":::"
+_THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 EXPRESSIONS_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"expressions": {"type": "array", "items": {"type": "string"}}},
@@ -53,7 +55,7 @@ def parse_expressions(text: str, format: str) -> list[str]:
         ValueError: no valid JSON, or JSON of another shape.
     """
     if format == "text":
-        return text.split(SEPARATOR)
+        return _THOUGHTS.sub("", text).split(SEPARATOR)
     try:
         reply = parse_json(without_fence(text))
     except ValueError as error:
@@ -65,8 +67,8 @@ def parse_expressions(text: str, format: str) -> list[str]:
 
 
 def without_fence(text: str) -> str:
-    """The JSON inside a Markdown code fence, which chat models like to add."""
-    text = text.strip()
+    """The JSON without what chat models like to add: their thoughts before it, a Markdown code fence around it."""
+    text = _THOUGHTS.sub("", text).strip()
     if text.startswith("```"):
         return text.removeprefix("```").removeprefix("json").removesuffix("```")
     return text

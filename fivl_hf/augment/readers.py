@@ -117,6 +117,8 @@ def input_format(input: str) -> str:
     path = Path(input)
     if input == "scenes" and not path.exists():
         return "scenes"
+    if path.suffix in (".json", ".jsonl", ".parquet", ".csv", ".arrow") and not path.exists():
+        raise FileNotFoundError(f"there is no file {input}")
     if not path.is_file() or path.suffix in (".parquet", ".arrow", ".csv"):
         return "dataset"
     events = leading_events(path, 40)

@@ -19,7 +19,7 @@ from fivl_hf.images import open_image, rgb
 from fivl_hf.masks import decode_mask
 from fivl_hf.pages import figure_url, picture_url, render_page
 
-__all__ = ["write_report"]
+__all__ = ["write_problems", "write_report"]
 
 _SHOWN = 24
 _BLUE = "#0072b2"
@@ -35,7 +35,7 @@ class _Totals:
     seconds: float = 0.0
 
     def add(self, report: ShardReport) -> None:
-        self.rejected.update(reason for *_, reason in report.rejected)
+        self.rejected.update(reason if text else f"whole answer: {reason}" for _, _, text, reason in report.rejected)
         self.turn_counts += report.turn_counts
         self.coverage = [a + b for a, b in zip(self.coverage, report.coverage, strict=True)]
         self.seconds += report.seconds
@@ -48,15 +48,7 @@ def write_report(folder: Path, reports: Iterable[ShardReport], files: Sequence[P
         files: the shards' rows, of which some are drawn.
         result: the run's counts and settings, as they stand in ``report.json``.
     """
-    totals = _Totals()
-    with (folder / "problems.jsonl").open("w", encoding="utf-8") as problems:
-        for report in reports:
-            totals.add(report)
-            for problem in report.problems:
-                problems.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
-            for id, turn, text, reason in report.rejected:
-                entry = {"id": id, "kind": "expression", "turn": turn, "text": text, "reason": reason}
-                problems.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    totals = write_problems(folder / "problems.jsonl", reports)
     summary = {
         **result,
         "rejected_expressions": dict(totals.rejected.most_common()),
@@ -75,6 +67,21 @@ def write_report(folder: Path, reports: Iterable[ShardReport], files: Sequence[P
         settings=json.dumps(result["settings"], indent=2, ensure_ascii=False),
     )
     (folder / "report.html").write_text(html, encoding="utf-8")
+
+
+def write_problems(path: Path, reports: Iterable[ShardReport]) -> _Totals:
+    """Write every sample and expression left out, and why, as JSON Lines; returns what the reports come to."""
+    totals = _Totals()
+    with path.open("w", encoding="utf-8") as problems:
+        for report in reports:
+            totals.add(report)
+            for problem in report.problems:
+                problems.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
+            for id, turn, text, reason in report.rejected:
+                kind = "expression" if text else "reply"
+                entry = {"id": id, "kind": kind, "turn": turn, "text": text, "reason": reason}
+                problems.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    return totals
 
 
 def _random_rows(files: Sequence[Path]) -> list[dict[str, Any]]:

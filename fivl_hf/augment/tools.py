@@ -85,6 +85,10 @@ class ToolSettings:
         device = self.device
         if device is None:
             device = f"cuda:{worker % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
         dtype = self.dtype
         if dtype is None:
             dtype = "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"

@@ -158,6 +158,12 @@ def _run(options: argparse.Namespace) -> None:
         retry_failed=options.retry_failed,
         total=count_records(source),
         title=options.output.resolve().name,
+        about={
+            "input": options.input,
+            "images": [str(path) for path in options.images],
+            "limit": options.limit,
+            "seed": options.seed,
+        },
     )
     result = run_augmentation(
         records,
@@ -172,6 +178,8 @@ def _run(options: argparse.Namespace) -> None:
         f"{tally.read:,} read = {tally.kept:,} kept + {tally.dropped.total():,} dropped + "
         f"{tally.failed.total():,} failed; dataset and report.html are in {options.output}"
     )
+    if tally.failed:
+        print("once what failed is mended: --retry-failed tries those shards again")
     if asking and result.spent:
         print(spent_line(result.spent, asking.settings))
     if result.stopped:

@@ -53,6 +53,7 @@ def _run(options: argparse.Namespace) -> None:
     summary = write_judgements(options.output, judged)
     for name, figures in {"all": summary["all"], **summary["by_mask_coverage"]}.items():
         print(f"{name:>12}  n {figures['n']:>4}  " + "  ".join(_cell(figures, key) for key in _SHOWN))
+    print(f"without a usable reply: {summary['without_usable_reply']:,} of {len(judged.judgements):,}")
     print(spent_line(judged.spent, settings))
     if judged.stopped:
         raise ValueError(judged.stopped)
@@ -65,4 +66,5 @@ def _cell(figures: dict[str, Any], key: str) -> str:
     mean, interval = figures[key]["mean"], figures[key]["confidence_interval"]
     if mean is None:
         return f"{key} –"
-    return f"{key} {mean:.2f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
+    shown = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    return f"{key} {mean:.2f}{shown} (n {figures[key]['n']})"

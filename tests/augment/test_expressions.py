@@ -72,7 +72,8 @@ def test_scripts_without_spaces_have_no_word_boundaries():
 
 
 @pytest.mark.parametrize(
-    ("answer", "single"), [("Yes", True), ("3.", True), ("2:30 pm", False), ("", False), ("T-shirt", True)]
+    ("answer", "single"),
+    [("Yes", True), ("3.", True), ("2:30 pm", False), ("", False), ("T-shirt", True), ("一只棕色的猫", False)],
 )
 def test_single_words(answer, single):
     assert is_single_word(answer) is single
@@ -101,7 +102,16 @@ def test_offline_grounds_a_single_word_through_the_question():
     assert offline("What animal is this?", "Dog").mentions == (Mention("Dog", 0, 3),)
 
 
+def test_apostrophes_of_another_kind_are_found():
+    turn = Turn("What?", "It is the man’s hat, and the sign says No.")
+    assert check_expressions(["man's hat", "No"], turn).mentions == (
+        Mention("man’s hat", 10, 19),
+        Mention("No", 39, 41),
+    )
+
+
 def test_replies_in_text_and_json():
+    assert parse_expressions('<think>A car?</think>\n{"expressions": ["a"]}', "json") == ["a"]
     assert parse_expressions("red car ::: dog", "text") == ["red car ", " dog"]
     assert parse_expressions('```json\n{"expressions": ["a"]}\n```', "json") == ["a"]
     with pytest.raises(ValueError, match="no valid JSON"):

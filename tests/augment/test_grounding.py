@@ -31,6 +31,7 @@ from fivl_hf.augment.grounding import (
     share_masks,
 )
 from fivl_hf.augment.segmenters import SamSegmenter, load_segmenter
+from fivl_hf.images import image_bytes, open_image
 
 
 def square(x0, y0, x1, y1, size=20):
@@ -41,7 +42,8 @@ def square(x0, y0, x1, y1, size=20):
 
 def request(id, picture, *expressions, name="a.jpg"):
     pictures = picture if isinstance(picture, tuple) else (picture,)
-    return GroundingRequest(id, pictures, (StoredPicture(b"", name),) * len(pictures), expressions)
+    sources = tuple(StoredPicture(image_bytes(each), name) for each in pictures)
+    return GroundingRequest(id, pictures, sources, expressions)
 
 
 def noise(width, height, seed=0):
@@ -411,6 +413,27 @@ def test_pictures_of_the_same_number_elsewhere_get_no_evidence(tmp_path):
     assert [groundings[0] is not None for groundings in found] == [True, False, False]
     (stretched,) = grounder.ground([request("1", noise(20, 30), "dog", name=names[0])])
     assert stretched == [None]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_annotations_of_a_turned_photograph_are_turned_with_it(tmp_path, orientation):
+    stored = np.zeros((20, 30, 3), dtype=np.uint8)
+    stored[2:8, 5:20] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = image_bytes(Image.fromarray(stored), "PNG", exif=exif)
+    box = [5, 2, 15, 6]
+    coco = {
+        "images": [{"id": 9, "file_name": "a.png", "width": 30, "height": 20}],
+        "annotations": [{"image_id": 9, "category_id": 1, "bbox": box, "segmentation": []}],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(coco))
+    index_annotations([tmp_path / "instances.json"], tmp_path / "index.sqlite")
+    shown = open_image(data).convert("RGB")
+    asked = GroundingRequest("1", (shown,), (StoredPicture(data, "a.png"),), ("dog",))
+    ((found,),) = AnnotationsGrounder(tmp_path / "index.sqlite").ground([asked])
+    assert (found.mask == (np.asarray(shown)[..., 0] == 255)).all()
 
 
 @pytest.mark.parametrize("shape", [[[1, 2]], [[1, 2, 5, 6]], {"counts": 3, "size": [20, 20]}, [["a"]]])

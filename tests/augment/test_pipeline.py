@@ -111,6 +111,25 @@ def test_a_folder_of_someone_else_is_left_alone(tmp_path):
     assert not work_folder(tmp_path / "fivl").exists()
 
 
+def test_what_people_put_beside_the_dataset_stays(tmp_path):
+    run_augmentation(scenes(4), SCENES, RunSettings(tmp_path / "fivl"))
+    (tmp_path / "fivl" / "notes.txt").write_text("mine")
+    run_augmentation(scenes(6), SCENES, RunSettings(tmp_path / "fivl"))
+    assert (tmp_path / "fivl" / "notes.txt").read_text() == "mine"
+    assert len(rows(tmp_path / "fivl")) == 6
+    with pytest.raises(ValueError, match="split: 'train', now 'test'"):
+        run_augmentation(scenes(6), SCENES, RunSettings(tmp_path / "fivl", split="test"))
+
+
+def test_settings_of_a_run_that_came_to_nothing_do_not_bind(tmp_path):
+    def broken(worker):
+        raise ValueError("no such model")
+
+    with pytest.raises(ValueError, match="no such model"):
+        run_augmentation(scenes(4), broken, RunSettings(tmp_path / "fivl", identity={"detector": "typo"}))
+    run_augmentation(scenes(4), SCENES, RunSettings(tmp_path / "fivl", identity={"detector": "right"}))
+
+
 def test_two_runs_at_a_time_do_not_undo_each_other(tmp_path):
     def second():
         yield from scenes(4)()
@@ -435,6 +454,8 @@ def test_the_command_asks_estimates_and_batches(tmp_path, serve, capsys, whole):
     ("options", "message"),
     [
         (["--input", "nothing.json", "--format", "llava"], "there is no file nothing.json"),
+        (["--input", "nothing.json"], "there is no file nothing.json"),
+        (["--input", "scenes", "--limit", "3", "--grounder", "grounded-sam", "--device", "cuda"], "cannot be used"),
         (["--input", "scenes"], "needs --limit"),
         (["--input", "scenes", "--limit", "3", "--extractor", "openai"], "name the language model with --model"),
         (["--input", "scenes", "--limit", "3", "--dry-run"], "the offline extractor asks nobody"),
