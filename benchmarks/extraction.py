@@ -11,9 +11,9 @@ from pathlib import Path
 
 from table import publish
 
-from fivl_hf.augment.answers import AnswerCache
-from fivl_hf.augment.llm import ChatClient, ChatSettings
-from fivl_hf.augment.llm_extractor import ChatExtractor
+from fivl_hf.augment.chat.answers import AnswerCache
+from fivl_hf.augment.chat.client import ChatClient, ChatSettings
+from fivl_hf.augment.chat.extractor import ChatExtractor
 from fivl_hf.schema import Turn
 
 LATENCY = 0.2

@@ -16,9 +16,9 @@ from random_models import save_grounding_dino, save_sam
 from table import interleaved_medians, publish
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor, SamModel, SamProcessor
 
-from fivl_hf.augment.detectors import GroundingDinoDetector
+from fivl_hf.augment.grounders.detectors import GroundingDinoDetector
+from fivl_hf.augment.grounders.segmenters import SamSegmenter
 from fivl_hf.augment.grounding import BoxGrounder, GroundingRequest, clean_mask
-from fivl_hf.augment.segmenters import SamSegmenter
 
 LABELS = ("red car", "a small dog", "the tree behind the house", "street lamp")
 THRESHOLD = 0.3

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fivl_hf.augment.conversations import Conversation
 from fivl_hf.augment.expressions import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding, GroundingRequest
+from fivl_hf.augment.inputs.conversations import Conversation
 from fivl_hf.augment.rows import Tally, Tools, augment
 from fivl_hf.images import image_bytes
 from fivl_hf.masks import BoolArray, mask_boxes

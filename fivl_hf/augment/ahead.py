@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.answers import AnswerCache
-from fivl_hf.augment.conversations import Conversation, Failure, Record
+from fivl_hf.augment.chat.answers import AnswerCache
+from fivl_hf.augment.chat.client import ChatClient, ChatSettings, RequestError, ServiceError, Spent
+from fivl_hf.augment.chat.extractor import ChatExtractor
 from fivl_hf.augment.expressions import Extraction
-from fivl_hf.augment.llm import ChatClient, ChatSettings, RequestError, ServiceError, Spent
-from fivl_hf.augment.llm_extractor import ChatExtractor
+from fivl_hf.augment.inputs.conversations import Conversation, Failure, Record
 from fivl_hf.augment.rows import MAX_ANSWER, TOO_LONG, Sample
 from fivl_hf.augment.shards import Job
 from fivl_hf.schema import RowError, Turn, conversation_turns

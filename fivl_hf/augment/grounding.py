@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from fivl_hf.augment.conversations import Picture
+from fivl_hf.augment.inputs.conversations import Picture
 from fivl_hf.masks import BoolArray
 
 __all__ = [

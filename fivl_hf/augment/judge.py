@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fivl_hf.augment.answers import AnswerCache, Reply, answer_key
-from fivl_hf.augment.judge_prompts import JUDGE_VERSION, judge_messages, judge_schema, parse_judgement
-from fivl_hf.augment.llm import ChatClient, ChatRequest, ChatSettings, RequestError, ServiceError, Spent
+from fivl_hf.augment.chat.answers import AnswerCache, Reply, answer_key
+from fivl_hf.augment.chat.client import ChatClient, ChatRequest, ChatSettings, RequestError, ServiceError, Spent
+from fivl_hf.augment.chat.judge_prompts import JUDGE_VERSION, judge_messages, judge_schema, parse_judgement
 from fivl_hf.images import image_bytes, open_image, rgb
 from fivl_hf.masks import BoolArray, decode_mask
 from fivl_hf.schema import FiVLRow, KeyExpression, validate_row

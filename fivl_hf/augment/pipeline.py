@@ -14,12 +14,12 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from fivl_hf.augment.ahead import AskedAhead, askable_turns
-from fivl_hf.augment.answers import AnswerCache
-from fivl_hf.augment.batch_api import answer_by_batches
-from fivl_hf.augment.conversations import Record
+from fivl_hf.augment.chat.answers import AnswerCache
+from fivl_hf.augment.chat.batches import answer_by_batches
+from fivl_hf.augment.chat.client import ChatSettings, ServiceError, Spent
+from fivl_hf.augment.chat.extractor import expression_request
 from fivl_hf.augment.engines import LocalEngine, ToolFactory
-from fivl_hf.augment.llm import ChatSettings, ServiceError, Spent
-from fivl_hf.augment.llm_extractor import expression_request
+from fivl_hf.augment.inputs.conversations import Record
 from fivl_hf.augment.rows import Tally
 from fivl_hf.augment.shards import Job, ShardReport, cut, read_report, rows_file
 from fivl_hf.storage import assemble_dataset, require_own_folder, require_split_name

@@ -8,9 +8,9 @@ from typing import Any
 
 from PIL import Image
 
-from fivl_hf.augment.conversations import Conversation, Drop, Failure, Record
 from fivl_hf.augment.expressions import Extraction, Extractor, Mention, Rejected
 from fivl_hf.augment.grounding import Grounder, Grounding, GroundingRequest
+from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, Record
 from fivl_hf.images import ImageError, as_encoded, open_image, rgb
 from fivl_hf.keywords import nouns
 from fivl_hf.masks import encode_mask

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.conversations import Conversation, Failure, Picture, Record, StoredPicture
+from fivl_hf.augment.inputs.conversations import Conversation, Failure, Picture, Record, StoredPicture
 from fivl_hf.augment.rows import Outcome, RejectedExpression, Sample, Tally, Tools, build_rows
 from fivl_hf.storage import write_valid_rows
 

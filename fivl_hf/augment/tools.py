@@ -22,7 +22,7 @@ class ToolSettings:
         grounder: one of ``GROUNDERS``.
         detector, segmenter: models of "grounded-sam": folders, Hub ids, or a segment-anything checkpoint.
         sam3: model of "sam3".
-        annotations: index of "annotations", see :func:`fivl_hf.augment.annotations.index_annotations`.
+        annotations: index of "annotations", see :func:`fivl_hf.augment.grounders.annotations.index_annotations`.
         threshold: smallest score of a box.
         batch_size: (picture, expression) pairs that go through the detector at a time.
         device: None for a GPU each, if there are any, else the CPU.
@@ -52,7 +52,7 @@ class ToolSettings:
 
             return SceneGrounder()
         if self.grounder == "annotations":
-            from fivl_hf.augment.annotations import AnnotationsGrounder
+            from fivl_hf.augment.grounders.annotations import AnnotationsGrounder
 
             if self.annotations is None:
                 raise ValueError("the grounder 'annotations' needs annotation files: --annotations")
@@ -69,12 +69,12 @@ class ToolSettings:
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.workers))
         common: dict[str, Any] = {"device": device, "dtype": dtype}
         if self.grounder == "sam3":
-            from fivl_hf.augment.sam3 import Sam3Grounder
+            from fivl_hf.augment.grounders.sam3 import Sam3Grounder
 
             return Sam3Grounder(self.sam3, threshold=self.threshold, **common)
-        from fivl_hf.augment.detectors import GroundingDinoDetector
+        from fivl_hf.augment.grounders.detectors import GroundingDinoDetector
+        from fivl_hf.augment.grounders.segmenters import load_segmenter
         from fivl_hf.augment.grounding import BoxGrounder
-        from fivl_hf.augment.segmenters import load_segmenter
 
         detector = GroundingDinoDetector(self.detector, threshold=self.threshold, batch_size=self.batch_size, **common)
         return BoxGrounder(detector, load_segmenter(self.segmenter, **common))

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.readers import FORMATS, InputSettings
+from fivl_hf.augment.inputs.readers import FORMATS, InputSettings
 from fivl_hf.augment.tools import GROUNDERS, ToolSettings
 from fivl_hf.commands.chat_options import add_chat, chat_settings, spent_line
 from fivl_hf.commands.options import HelpFormatter, count, existing_file, existing_folder, folder, positive
@@ -129,8 +129,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from fivl_hf.augment.inputs.readers import count_records, read_conversations
     from fivl_hf.augment.pipeline import RunSettings, run_augmentation, work_folder
-    from fivl_hf.augment.readers import count_records, read_conversations
 
     source = InputSettings(
         input=options.input,
@@ -217,7 +217,7 @@ def _tools(options: argparse.Namespace, work: Path) -> ToolSettings:
 
 def _index_annotations(options: argparse.Namespace, tools: ToolSettings) -> None:
     if options.grounder == "annotations" and tools.annotations and (options.restart or not tools.annotations.exists()):
-        from fivl_hf.augment.annotations import index_annotations
+        from fivl_hf.augment.grounders.annotations import index_annotations
 
         print("reading annotations ...", flush=True)
         index_annotations(options.annotations, tools.annotations)
@@ -246,7 +246,7 @@ def _engine(options: argparse.Namespace, workers: int) -> Any:
 
 def _identity(options: argparse.Namespace, asking: Any) -> dict[str, Any]:
     """What decides the rows, besides the input."""
-    from fivl_hf.augment.prompts import EXPRESSIONS_VERSION
+    from fivl_hf.augment.chat.prompts import EXPRESSIONS_VERSION
 
     chosen: dict[str, Any] = {"extractor": options.extractor, "grounder": options.grounder, "tagger": options.tagger}
     if asking:
@@ -263,8 +263,8 @@ def _identity(options: argparse.Namespace, asking: Any) -> dict[str, Any]:
 
 def _estimate(records: Any, asking: Any) -> None:
     from fivl_hf.augment.ahead import askable_turns
-    from fivl_hf.augment.answers import AnswerCache
-    from fivl_hf.augment.llm_extractor import estimate
+    from fivl_hf.augment.chat.answers import AnswerCache
+    from fivl_hf.augment.chat.extractor import estimate
 
     turns = (turn for record in records() for turn in askable_turns(record))
     cache = AnswerCache(asking.cache)

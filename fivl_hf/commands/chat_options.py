@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from fivl_hf.augment.llm import ChatSettings, Spent
+from fivl_hf.augment.chat.client import ChatSettings, Spent
 from fivl_hf.commands.options import positive
 
 __all__ = ["add_chat", "chat_settings", "spent_line"]

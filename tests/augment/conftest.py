@@ -1,7 +1,7 @@
 import pytest
 from scripted_server import Answer, ScriptedServer, asked_answer
 
-from fivl_hf.augment.llm import ChatSettings
+from fivl_hf.augment.chat.client import ChatSettings
 
 
 @pytest.fixture

@@ -17,9 +17,14 @@ from random_models import save_grounding_dino, save_sam
 from skimage.measure import label as components
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor, SamModel, SamProcessor
 
-from fivl_hf.augment.annotations import AnnotatedObject, AnnotationsGrounder, index_annotations, matching_objects
-from fivl_hf.augment.conversations import StoredPicture
-from fivl_hf.augment.detectors import GroundingDinoDetector
+from fivl_hf.augment.grounders.annotations import (
+    AnnotatedObject,
+    AnnotationsGrounder,
+    index_annotations,
+    matching_objects,
+)
+from fivl_hf.augment.grounders.detectors import GroundingDinoDetector
+from fivl_hf.augment.grounders.segmenters import SamSegmenter, load_segmenter
 from fivl_hf.augment.grounding import (
     BoxGrounder,
     Detection,
@@ -30,7 +35,7 @@ from fivl_hf.augment.grounding import (
     distinct_boxes,
     share_masks,
 )
-from fivl_hf.augment.segmenters import SamSegmenter, load_segmenter
+from fivl_hf.augment.inputs.conversations import StoredPicture
 from fivl_hf.images import image_bytes, open_image
 
 
@@ -243,7 +248,7 @@ def test_many_boxes_go_through_sam_in_chunks(models, monkeypatch):
     whole = np.stack(list(segmenter.segment(noise(64, 48), boxes)))
     assert whole.shape == (50, 48, 64)
     for limit, value in (("CHUNK", 7), ("CHUNK_PIXELS", 10_000)):
-        monkeypatch.setattr(f"fivl_hf.augment.segmenters.{limit}", value)
+        monkeypatch.setattr(f"fivl_hf.augment.grounders.segmenters.{limit}", value)
         assert (np.stack(list(segmenter.segment(noise(64, 48), boxes))) == whole).mean() > 0.999
 
 
@@ -297,7 +302,7 @@ import numpy as np
 import torch
 from PIL import Image
 from segment_anything import sam_model_registry
-from fivl_hf.augment import segmenters
+from fivl_hf.augment.grounders import segmenters
 torch.manual_seed(0)
 path = sys.argv[1]
 torch.save(sam_model_registry["vit_b"]().state_dict(), path)
@@ -326,7 +331,7 @@ import json, sys
 import numpy as np
 from PIL import Image
 from random_models import save_sam2
-from fivl_hf.augment import segmenters
+from fivl_hf.augment.grounders import segmenters
 picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8))
 boxes = np.array([[5, 5, 40, 40], [0, 0, 90, 60], [30, 10, 80, 50]], dtype=float)
 segmenter = segmenters.load_segmenter(save_sam2(sys.argv[1]))
@@ -350,7 +355,7 @@ from PIL import Image
 from random_models import save_sam3
 from transformers import Sam3Model, Sam3Processor
 from fivl_hf.augment.grounding import GroundingRequest
-from fivl_hf.augment.sam3 import Sam3Grounder
+from fivl_hf.augment.grounders.sam3 import Sam3Grounder
 picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8))
 folder = save_sam3(sys.argv[1])
 request = GroundingRequest("1", (picture,), (), ("red car", "dog", "red car"))

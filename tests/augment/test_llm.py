@@ -6,10 +6,10 @@ import json
 import pytest
 from scripted_server import Answer, asked_answer
 
-from fivl_hf.augment.answers import AnswerCache
-from fivl_hf.augment.batch_api import answer_by_batches
-from fivl_hf.augment.llm import ChatClient, ChatSettings, RequestError, ServiceError
-from fivl_hf.augment.llm_extractor import ChatExtractor, estimate, expression_request
+from fivl_hf.augment.chat.answers import AnswerCache
+from fivl_hf.augment.chat.batches import answer_by_batches
+from fivl_hf.augment.chat.client import ChatClient, ChatSettings, RequestError, ServiceError
+from fivl_hf.augment.chat.extractor import ChatExtractor, estimate, expression_request
 from fivl_hf.schema import Turn
 
 

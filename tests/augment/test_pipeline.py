@@ -20,8 +20,8 @@ from scripted_server import Answer, ScriptedServer, asked_answer
 from fivl_hf.augment.engines import LocalEngine, RayEngine
 from fivl_hf.augment.expressions import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding
+from fivl_hf.augment.inputs.readers import InputSettings, read_conversations
 from fivl_hf.augment.pipeline import Asking, RunSettings, run_augmentation, work_folder
-from fivl_hf.augment.readers import InputSettings, read_conversations
 from fivl_hf.augment.rows import Tools
 from fivl_hf.augment.shards import read_report
 from fivl_hf.augment.tools import ToolSettings

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fivl_hf.augment.conversations import Conversation, Drop, Failure, StoredPicture, picture_file
 from fivl_hf.augment.expressions import Extraction, Mention, NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding
+from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, StoredPicture, picture_file
 from fivl_hf.augment.rows import RejectedExpression, Sample, Tally, Tools, augment, build_rows
 from fivl_hf.images import image_bytes
 from fivl_hf.schema import validate_row

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from fivl_hf.augment.answers import AnswerCache
+from fivl_hf.augment.chat.answers import AnswerCache
 from fivl_hf.cli import main
 from fivl_hf.scene_model import scene_processor
 

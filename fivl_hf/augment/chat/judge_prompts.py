@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from fivl_hf.augment.json_stream import parse_json
-from fivl_hf.augment.prompts import SEPARATOR, without_fence
+from fivl_hf.augment.chat.prompts import SEPARATOR, without_fence
+from fivl_hf.augment.inputs.json_stream import parse_json
 from fivl_hf.schema import Turn
 
 __all__ = ["JUDGE_VERSION", "judge_messages", "judge_schema", "parse_judgement"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fivl_hf.augment.answers import AnswerCache, Reply
+from fivl_hf.augment.chat.answers import AnswerCache, Reply
 
 __all__ = [
     "ChatClient",
@@ -93,7 +93,7 @@ class ChatRequest:
     """What to ask.
 
     Attributes:
-        key: hash of everything that decides the reply, see :func:`fivl_hf.augment.answers.answer_key`.
+        key: hash of everything that decides the reply, see :func:`fivl_hf.augment.chat.answers.answer_key`.
         prompt: version of the prompt's text.
         messages: the chat messages for a reply format, "json" or "text".
         schema: JSON schema of the reply.

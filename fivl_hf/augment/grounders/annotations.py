@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from fivl_hf.augment.coco_names import SYNONYMS
-from fivl_hf.augment.conversations import Picture
+from fivl_hf.augment.grounders.coco_names import SYNONYMS
 from fivl_hf.augment.grounding import Grounding, GroundingRequest
-from fivl_hf.augment.json_stream import json_items, json_members, leading_events
+from fivl_hf.augment.inputs.conversations import Picture
+from fivl_hf.augment.inputs.json_stream import json_items, json_members, leading_events
 from fivl_hf.keywords import head_noun, lemmas, nouns
 from fivl_hf.masks import BoolArray, mask_boxes, rasterize_boxes, union
 

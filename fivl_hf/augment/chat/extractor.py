@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fivl_hf.augment.answers import AnswerCache, Reply, answer_key
-from fivl_hf.augment.disk_table import DiskTable
+from fivl_hf.augment.chat.answers import AnswerCache, Reply, answer_key
+from fivl_hf.augment.chat.client import ChatClient, ChatRequest, ChatSettings, estimated_tokens
+from fivl_hf.augment.chat.prompts import EXPRESSIONS_SCHEMA, EXPRESSIONS_VERSION, expression_messages, parse_expressions
 from fivl_hf.augment.expressions import Extraction, Rejected, check_expressions
-from fivl_hf.augment.llm import ChatClient, ChatRequest, ChatSettings, estimated_tokens
-from fivl_hf.augment.prompts import EXPRESSIONS_SCHEMA, EXPRESSIONS_VERSION, expression_messages, parse_expressions
+from fivl_hf.augment.inputs.disk_table import DiskTable
 from fivl_hf.schema import Turn
 
 __all__ = ["ChatExtractor", "Estimate", "estimate", "expression_request", "read_reply"]
@@ -37,7 +37,7 @@ class ChatExtractor:
         """Extractions of many turns, asked for at the same time.
 
         Raises:
-            RequestError, ServiceError: see :meth:`fivl_hf.augment.llm.ChatClient.ask`.
+            RequestError, ServiceError: see :meth:`fivl_hf.augment.chat.client.ChatClient.ask`.
         """
 
         async def all_turns() -> list[Extraction]:

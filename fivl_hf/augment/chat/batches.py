@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.answers import AnswerCache, BatchJob
-from fivl_hf.augment.disk_table import DiskTable
-from fivl_hf.augment.json_stream import json_lines, parse_json
-from fivl_hf.augment.llm import (
+from fivl_hf.augment.chat.answers import AnswerCache, BatchJob
+from fivl_hf.augment.chat.client import (
     ChatClient,
     ChatRequest,
     ChatSettings,
@@ -24,6 +22,8 @@ from fivl_hf.augment.llm import (
     open_sdk,
     read_completion,
 )
+from fivl_hf.augment.inputs.disk_table import DiskTable
+from fivl_hf.augment.inputs.json_stream import json_lines, parse_json
 
 __all__ = ["answer_by_batches"]
 

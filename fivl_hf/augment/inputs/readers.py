@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.conversations import (
+from fivl_hf.augment.inputs.conversations import (
     Conversation,
     Drop,
     Failure,
@@ -20,9 +20,9 @@ from fivl_hf.augment.conversations import (
     StoredPicture,
     picture_file,
 )
-from fivl_hf.augment.disk_table import DiskTable
-from fivl_hf.augment.json_stream import json_items, json_lines, leading_events
-from fivl_hf.augment.question_files import gqa_questions, pope_questions, vqa_questions
+from fivl_hf.augment.inputs.disk_table import DiskTable
+from fivl_hf.augment.inputs.json_stream import json_items, json_lines, leading_events
+from fivl_hf.augment.inputs.question_files import gqa_questions, pope_questions, vqa_questions
 from fivl_hf.chat import message_text
 from fivl_hf.images import ImageError, encoded_bytes
 from fivl_hf.models import existing_folder

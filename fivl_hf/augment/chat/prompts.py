@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from fivl_hf.augment.json_stream import parse_json
+from fivl_hf.augment.inputs.json_stream import parse_json
 from fivl_hf.schema import Turn
 
 __all__ = [
