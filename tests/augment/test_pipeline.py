@@ -17,6 +17,7 @@ from datasets import load_dataset
 from PIL import Image
 from scripted_server import Answer, ScriptedServer, asked_answer
 
+from fivl_hf.augment.ahead import askable_turns
 from fivl_hf.augment.engines import LocalEngine, RayEngine
 from fivl_hf.augment.expressions import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding
@@ -356,9 +357,10 @@ def _command(folder):
 
 @pytest.mark.slow
 def test_killed_ten_times_the_rows_are_the_same_and_nothing_is_paid_twice(tmp_path):
-    """kill -9 while requests are under way, at random moments; then the run is finished."""
+    """kill -9 at ten random points of the whole run, and once while the dataset is put together."""
     concurrency, count = 4, 400
     server = ScriptedServer(names_the_thing)
+    output = tmp_path / "fivl"
     command = [
         *_command(tmp_path),
         "--limit",
@@ -371,26 +373,35 @@ def test_killed_ten_times_the_rows_are_the_same_and_nothing_is_paid_twice(tmp_pa
         "openai",
     ]
     command += ["--model", "m", "--base-url", server.url, "--concurrency", str(concurrency)]
+    questions = {turn for record in scenes(count)() for turn in askable_turns(record)}
     draw = random.Random(0)
-    for _ in range(10):
-        before = sum(server.asked.values())
-        target = before + draw.randint(3, 18)
-        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while sum(server.asked.values()) < target and running.poll() is None:
-            time.sleep(0.005)
-        time.sleep(draw.uniform(0, 0.15))
-        assert running.poll() is None, "the run ended before it could be killed"
-        running.send_signal(signal.SIGKILL)
-        running.wait()
+    moments = sorted(draw.sample(range(5, len(questions) - 5), 10))
+    for moment in moments:
+        _kill_when(command, lambda moment=moment: len(server.asked) >= moment, draw.uniform(0, 0.05))
+    assert not output.exists()
+    _kill_when(command, (work_folder(output) / "dataset").exists, 0.0)
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"{count} read = {count} kept + 0 dropped + 0 failed" in finished.stdout
     uninterrupted = tmp_path / "other"
     run_augmentation(scenes(count), SCENES, RunSettings(uninterrupted / "fivl", shard_size=8))
-    assert rows(tmp_path / "fivl") == rows(uninterrupted / "fivl")
+    assert rows(output) == rows(uninterrupted / "fivl")
+    assert set(work_folder(output).iterdir()) == {
+        work_folder(output) / name for name in ("answers.sqlite", "lock", "settings.json", "shards")
+    }
+    assert len(server.asked) == len(questions)
     paid_twice = sum(server.asked.values()) - len(server.asked)
     assert paid_twice <= 10 * concurrency
-    assert max(server.asked.values()) <= 11
     server.close()
+
+
+def _kill_when(command, happened, later):
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not happened():
+        assert running.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.002)
+    time.sleep(later)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
 
 
 def test_workers_end_with_their_killed_parent(tmp_path):
