@@ -206,6 +206,8 @@ def _ground(grounder: Grounder, requests: list[GroundingRequest]) -> list[list[G
         return []
     try:
         return list(grounder.ground(requests))
+    except ImportError:
+        raise
     except Exception as error:
         # Models and libraries raise all sorts of things; the sample is kept as failed with what it was.
         if len(requests) == 1:

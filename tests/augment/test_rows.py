@@ -129,6 +129,15 @@ def test_one_sample_that_breaks_the_grounder_does_not_take_others_along():
     assert len(found) == 11
 
 
+def test_a_missing_package_stops_instead_of_failing_every_sample():
+    class Needing(Everywhere):
+        def ground(self, requests):
+            raise ImportError("needs OpenCV: `pip install fivl-hf[augment]`")
+
+    with pytest.raises(ImportError, match="needs OpenCV"):
+        outcome(talk("A car."), Tools(NounPhraseExtractor(), Needing()))
+
+
 # --- pictures as people have them -------------------------------------------------------------------------------
 
 
