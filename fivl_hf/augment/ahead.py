@@ -106,7 +106,7 @@ class AskedAhead:
                     job = None if self._given_up else await self._loop.run_in_executor(reader, next, self._jobs, None)
                     if job is None:
                         break
-                    if self.stopped:
+                    if self.stopped and not self._settings.cached_only:
                         # Reading on shows which shards are finished already.
                         self._slots.release()
                         continue

@@ -45,7 +45,7 @@ class Asking:
 
     Attributes:
         cache: SQLite file of its answers.
-        batches: ask through the Batch API; what that leaves unanswered fails.
+        batches: ask through the Batch API; samples that it leaves unanswered wait for the next run.
         poll_seconds: time between two looks at the batches.
     """
 

@@ -263,6 +263,50 @@ def test_an_interrupted_run_waits_for_what_is_paid(photos, serve, settings):
     assert set(server.asked.values()) == {1}
 
 
+def test_waiting_requests_are_not_sent_after_an_end_and_hanging_ones_not_waited_for(
+    photos, serve, settings, monkeypatch
+):
+    folder, read = photos
+    monkeypatch.setattr("fivl_hf.augment.chat.client._LAST_SECONDS", 0.2)
+    server = serve(lambda body, number: Answer("late", delay=3 if len(server.asked) > 60 else 0.0))
+
+    class Failing:
+        workers = 1
+
+        def run(self, jobs, factory, folder):
+            next(iter(jobs))
+            time.sleep(0.3)
+            raise ValueError("no such model")
+
+    asking = Asking(settings(server, concurrency=4, timeout=60), folder / "a.sqlite")
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="no such model"):
+        run_augmentation(
+            read(), whole_picture, RunSettings(folder / "fivl", shard_size=16), engine=Failing(), asking=asking
+        )
+    assert time.monotonic() - started < 3
+    assert len(server.asked) <= 60 + 4
+
+
+def test_what_batches_leave_unanswered_waits_for_the_next_run(photos, serve, settings):
+    folder, read = photos
+    server = serve(names_the_first_noun)
+
+    def run(**budget):
+        asking = Asking(settings(server, **budget), folder / "a.sqlite", batches=True, poll_seconds=0.01)
+        return run_augmentation(
+            read("car", 40), whole_picture, RunSettings(folder / "fivl", shard_size=4), asking=asking
+        )
+
+    first = run(max_requests=14)
+    assert "the batches left requests unanswered" in first.stopped
+    assert first.tally.kept == 12
+    assert set(first.tally.failed) == {"the image is missing"}
+    second = run()
+    assert (second.stopped, second.tally.kept) == (None, 30)
+    assert set(server.asked.values()) == {1}
+
+
 def test_half_surrogates_in_inputs_and_replies_are_survived(photos, serve, settings):
     folder, _ = photos
     entry = {"id": "\ud83d", "image": "a.jpg", "conversations": [{"from": "human", "value": "What?"},

@@ -65,7 +65,8 @@ def test_llava_list_with_the_quirks_of_mix665k(tmp_path, images):
 
 
 @pytest.mark.parametrize(
-    "name", ["../a.jpg", "/etc/passwd", "a/../../b.jpg", "..\\a.jpg", "C:/a.jpg", "", 3, "a\0b", "."]
+    "name",
+    ["../a.jpg", "/etc/passwd", "a/../../b.jpg", "..\\a.jpg", "C:/a.jpg", "", 3, "a\0b", ".", "a" * 300 + ".jpg"],
 )
 def test_paths_that_leave_the_folder_are_refused(tmp_path, images, name):
     (record,) = read(write(tmp_path / "mix.json", [entry(image=[name])]), images=images)

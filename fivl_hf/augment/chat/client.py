@@ -28,6 +28,8 @@ _CHARACTERS_PER_TOKEN = 4
 _EXPECTED_REPLY_TOKENS = 40
 # So many samples in a row without one reply mean that the server is gone, not that the samples are odd.
 _FAILURES_IN_A_ROW = 20
+# For requests in flight, when nobody waits for the others any more.
+_LAST_SECONDS = 10.0
 _NOT_TAKEN = re.compile(
     r"unsupported|not (?:\w+ )?support|unexpected|unrecogni[sz]ed|unknown|extra|not permitted", re.I
 )
@@ -58,7 +60,7 @@ class ChatSettings:
         reply_format: "json" (structured output), "text" (expressions separated by ``:::``), or "auto": structured
             output unless the server rejects it.
         reply_tokens: the longest reply.
-        cached_only: do not ask; what is not in the cache is a request that failed.
+        cached_only: do not ask; for what is not in the cache, the service has stopped.
     """
 
     model: str
@@ -176,13 +178,20 @@ class ChatClient:
         return request_body(self.settings.model, request, self._format, self._options)
 
     async def close(self) -> None:
-        """Wait for the requests in flight, which are paid for, and close the connections."""
-        await asyncio.gather(*self._flying.values(), return_exceptions=True)
+        """Close the connections: requests in flight, which are paid for, get a few seconds; others are not sent."""
+        self._stopped = self._stopped or ServiceError("the client was closed")
+        if flying := set(self._flying.values()):
+            _, late = await asyncio.wait(flying, timeout=_LAST_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*flying, return_exceptions=True)
         await self._sdk.close()
 
     async def _paid(self, request: ChatRequest) -> Reply:
         if self.settings.cached_only:
-            raise RequestError("the batches left it unanswered")
+            raise ServiceError(
+                "the batches left requests unanswered: run it again, or without --batch-api to ask the rest directly"
+            )
         async with self._slots:
             self._check_budget()
             self.spent.requests += 1
@@ -252,7 +261,9 @@ class ChatClient:
         completion = await self._sdk.chat.completions.create(
             **request_body(self.settings.model, request, format, options)
         )
-        return read_completion(completion.model_dump() if hasattr(completion, "model_dump") else completion, format)
+        return read_completion(
+            completion.model_dump(warnings=False) if hasattr(completion, "model_dump") else completion, format
+        )
 
     def _adapt(self, complaint: str, format: str, sent: dict[str, Any]) -> bool:
         """Leave out what the server complains of; False if that is nothing we could leave out."""

@@ -71,6 +71,8 @@ def picture_file(name: object, roots: Sequence[Path]) -> PictureFile:
     """
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise ImageError(f"{name!r} in place of an image's path")
+    if any(len(part.encode()) > 255 for part in name.split("/")) or len(name) > 4_000:
+        raise ImageError(f"the image path {name[:40]!r}... is too long")
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0]:
         raise ImageError(f"the image path {name!r} leaves the image folder")
