@@ -12,7 +12,17 @@ from PIL import Image
 
 from fivl_hf.images import image_bytes, open_image
 
-__all__ = ["BoolArray", "coverage", "decode_mask", "encode_mask", "mask_boxes", "mask_iou", "rasterize_boxes", "union"]
+__all__ = [
+    "BoolArray",
+    "FloatArray",
+    "coverage",
+    "decode_mask",
+    "encode_mask",
+    "mask_boxes",
+    "mask_iou",
+    "rasterize_boxes",
+    "union",
+]
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]

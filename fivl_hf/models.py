@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-__all__ = ["existing_folder", "image_token_id", "load_model"]
+__all__ = ["existing_folder", "image_token_id", "load_model", "torch_dtype", "usable_device"]
 
 
 def load_model(name: str | Path, *, device: str | None = None, dtype: str = "auto") -> tuple[Any, Any]:
@@ -25,18 +25,36 @@ def load_model(name: str | Path, *, device: str | None = None, dtype: str = "aut
     if device is None:
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         device = accelerator.type if accelerator else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
-    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise ValueError(f"dtype must be 'auto' or one of torch's, such as 'bfloat16', got {dtype!r}")
+    usable_device(device)
+    if dtype != "auto":
+        torch_dtype(dtype)
     try:
         model: Any = AutoModelForImageTextToText.from_pretrained(str(name), dtype=dtype)
         processor = AutoProcessor.from_pretrained(str(name))
     except OSError as error:
         raise FileNotFoundError(f"model {str(name)!r} cannot be loaded: {str(error).splitlines()[0]}") from error
     return model.to(device).eval(), processor
+
+
+def usable_device(device: str) -> str:
+    """``device`` itself; raises ValueError if nothing can be put there."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def torch_dtype(name: str) -> Any:
+    """The ``torch.dtype`` of a name such as ``"bfloat16"``; raises ValueError if there is none."""
+    import torch
+
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"dtype must be 'auto' or one of torch's, such as 'bfloat16', got {name!r}")
+    return dtype
 
 
 def existing_folder(name: str | Path, kind: str) -> str | Path:

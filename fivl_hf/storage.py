@@ -72,7 +72,7 @@ def write_valid_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     Raises:
         OSError: the disk is full, or may not be written to.
     """
-    tables = [table for shard in _gathered(_tables(rows)) for table in shard]
+    tables = list(_tables(rows))
     path.unlink(missing_ok=True)
     if not tables:
         return 0

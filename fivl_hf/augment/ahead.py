@@ -12,9 +12,9 @@ from typing import Any
 from fivl_hf.augment.chat.answers import AnswerCache
 from fivl_hf.augment.chat.client import ChatClient, ChatSettings, RequestError, ServiceError, Spent
 from fivl_hf.augment.chat.extractor import ChatExtractor
-from fivl_hf.augment.expressions import Extraction
+from fivl_hf.augment.expressions import TOO_LONG, Extraction, is_extractable
 from fivl_hf.augment.inputs.conversations import Conversation, Failure, Record
-from fivl_hf.augment.rows import MAX_ANSWER, TOO_LONG, Sample
+from fivl_hf.augment.rows import Sample
 from fivl_hf.augment.shards import Job
 from fivl_hf.schema import RowError, Turn, conversation_turns
 
@@ -25,7 +25,7 @@ _END = object()
 
 def askable_turns(record: Record) -> tuple[Turn, ...]:
     """The turns that a model is asked about: none of a record that cannot become a row."""
-    return tuple(turn for turn in _turns(record) if len(turn.answer) <= MAX_ANSWER)
+    return tuple(turn for turn in _turns(record) if is_extractable(turn))
 
 
 def _turns(record: Record) -> tuple[Turn, ...]:
@@ -147,4 +147,4 @@ class AskedAhead:
         return replace(sample, extractions=tuple(item for item in found if isinstance(item, Extraction)))
 
     async def _turn(self, turn: Turn, extractor: ChatExtractor) -> Extraction:
-        return await extractor.extract_turn(turn) if len(turn.answer) <= MAX_ANSWER else TOO_LONG
+        return await extractor.extract_turn(turn) if is_extractable(turn) else TOO_LONG

@@ -63,6 +63,7 @@ class LocalEngine:
         yield from (future.result() for future in as_completed(pending))
 
 
+@dataclass
 class _Worker:
     """What a worker process holds: its number, and the tools once they are made."""
 
@@ -71,13 +72,16 @@ class _Worker:
     tools: Tools | None = None
 
 
+_worker: _Worker
+
+
 def _start_worker(numbers: Any, factory: ToolFactory) -> None:
     """What a worker process does first: watch its parent, take a number."""
+    global _worker
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with numbers.get_lock():
-        _Worker.number = numbers.value
+        _worker = _Worker(numbers.value, factory)
         numbers.value += 1
-    _Worker.factory = staticmethod(factory)
 
 
 def _end_with_parent() -> None:
@@ -90,8 +94,8 @@ def _end_with_parent() -> None:
 
 def _work(job: Job, folder: Path) -> ShardReport:
     # Made with the first job, not before: what goes wrong then reaches the user as it is.
-    _Worker.tools = _Worker.tools or _Worker.factory(_Worker.number)
-    return run_job(job, _Worker.tools, folder)
+    _worker.tools = _worker.tools or _worker.factory(_worker.number)
+    return run_job(job, _worker.tools, folder)
 
 
 @dataclass(frozen=True)

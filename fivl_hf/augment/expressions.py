@@ -12,12 +12,14 @@ from fivl_hf.keywords import noun_phrases
 from fivl_hf.schema import Turn
 
 __all__ = [
+    "TOO_LONG",
     "Extraction",
     "Extractor",
     "Mention",
     "NounPhraseExtractor",
     "Rejected",
     "check_expressions",
+    "is_extractable",
     "is_single_word",
 ]
 
@@ -75,6 +77,16 @@ class Extraction:
 
     mentions: tuple[Mention, ...] = ()
     rejected: tuple[Rejected, ...] = ()
+
+
+# Longer answers are not worth their tokens: nobody writes them about a picture.
+MAX_ANSWER = 20_000
+TOO_LONG = Extraction(rejected=(Rejected("", f"the answer has more than {MAX_ANSWER:,} characters"),))
+
+
+def is_extractable(turn: Turn) -> bool:
+    """Whether expressions are looked for in a turn; if not, its extraction is ``TOO_LONG``."""
+    return len(turn.answer) <= MAX_ANSWER
 
 
 class Extractor(Protocol):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from fivl_hf.augment.inputs.conversations import Picture
-from fivl_hf.masks import BoolArray
+from fivl_hf.masks import BoolArray, FloatArray
 
 __all__ = [
     "BoxGrounder",
@@ -29,7 +29,6 @@ __all__ = [
     "share_masks",
 ]
 
-FloatArray = NDArray[np.float64]
 SAME = 0.95
 
 

@@ -176,10 +176,8 @@ def _request(kind: str, view: Image.Image, row: FiVLRow, expression: KeyExpressi
 
 
 def _read(kind: str, reply: Reply) -> dict[str, Any]:
-    if reply.refusal or reply.finish == "content_filter":
-        raise ValueError("the model refused")
-    if reply.finish == "length":
-        raise ValueError("the reply is cut off")
+    if reply.problem:
+        raise ValueError(reply.problem)
     return parse_judgement(kind, reply.text, reply.format)
 
 

@@ -132,59 +132,51 @@ def run_augmentation(
         if asking and asking.batches:
             _ask_by_batches(records, asking)
             asking = replace(asking, settings=replace(asking.settings, cached_only=True))
-        tally, rejected = Tally(), Counter[str]()
+        tally, finished = Tally(), []
         with tqdm(total=settings.total, unit="sample", desc="augment") as bar:
             jobs = _Jobs(cut(records(), settings.shard_size), shards, settings.retry_failed, bar)
             ahead = _ahead(jobs, asking, engine, settings) if asking else None
             for report in engine.run(ahead or jobs, factory, shards):
+                finished.append(report.number)
                 tally.add(report.tally)
-                rejected.update(reason for *_, reason in report.rejected)
                 _show(bar, tally, report, ahead)
                 _give_up_if_hopeless(tally, report)
-        for report in jobs.found():
-            tally.add(report.tally)
-            rejected.update(reason for *_, reason in report.rejected)
+        tally.add(jobs.tally)
         stopped = str(ahead.stopped) if ahead and ahead.stopped else None
         result = RunResult(tally, ahead.spent if ahead else None, stopped)
+        numbers = sorted([*finished, *jobs.finished])
         if not tally.kept:
-            raise _nothing_kept(result, rejected, _problems(work, jobs))
-        _assemble(work, jobs.finished(), settings, result)
+            raise _nothing_kept(result, work, numbers)
+        _assemble(work, numbers, settings, result)
     return result
 
 
 class _Jobs:
-    """The jobs still to do, in order; which shards were found finished is noted as they pass."""
+    """The jobs still to do, in order.
+
+    Attributes:
+        finished: shards that an earlier run made of the same samples, as far as they have passed.
+        tally: what is in them.
+    """
 
     def __init__(self, jobs: Iterator[Job], shards: Path, retry_failed: bool, bar: Any) -> None:
         self._jobs, self._shards, self._retry_failed, self._bar = jobs, shards, retry_failed, bar
-        self._digests: dict[int, str] = {}
-        self._found: list[int] = []
+        self.finished: list[int] = []
+        self.tally = Tally()
 
     def __iter__(self) -> Iterator[Job]:
         return self
 
     def __next__(self) -> Job:
         for job in self._jobs:
-            self._digests[job.number] = job.digest
             known = read_report(self._shards, job.number)
             if known is None or known.digest != job.digest or (self._retry_failed and known.tally.failed):
                 return job
-            self._found.append(job.number)
+            self.finished.append(job.number)
+            self.tally.add(known.tally)
             if self._bar.total:
                 self._bar.total -= known.tally.read
         raise StopIteration
-
-    def found(self) -> Iterator[ShardReport]:
-        """Reports of the shards that an earlier run finished."""
-        return (report for number in self._found if (report := read_report(self._shards, number)))
-
-    def finished(self) -> list[int]:
-        """The shards that are there now and were made of what was read now."""
-        return [
-            number
-            for number, digest in sorted(self._digests.items())
-            if (report := read_report(self._shards, number)) and report.digest == digest
-        ]
 
 
 def _ask_by_batches(records: Callable[[], Iterator[Record]], asking: Asking) -> None:
@@ -266,22 +258,23 @@ def _give_up_if_hopeless(total: Tally, report: ShardReport) -> None:
         )
 
 
-def _problems(work: Path, jobs: _Jobs) -> Path:
-    """A file with every problem, for a run that has no dataset to put it in."""
+def _nothing_kept(result: RunResult, work: Path, numbers: list[int]) -> Exception:
+    """Why there is no dataset; every problem is written where it would not be lost."""
     from fivl_hf.augment.report import write_problems
 
-    path = work / "problems.jsonl"
-    write_problems(path, (report for n in jobs.finished() if (report := read_report(work / "shards", n))))
-    return path
-
-
-def _nothing_kept(result: RunResult, rejected: Counter[str], problems: Path) -> Exception:
+    totals = write_problems(work / "problems.jsonl", _reports(work / "shards", numbers))
     if result.stopped:
         return ServiceError(result.stopped)
     tally = result.tally
     shown = _counts(tally.dropped + tally.failed) or "the input is empty"
-    expressions = f" (expressions: {_counts(rejected)})" if rejected else ""
-    return ValueError(f"none of {tally.read} samples became a row: {shown}{expressions}; each is in {problems}")
+    expressions = f" (expressions: {_counts(totals.rejected)})" if totals.rejected else ""
+    return ValueError(
+        f"none of {tally.read} samples became a row: {shown}{expressions}; each is in {work / 'problems.jsonl'}"
+    )
+
+
+def _reports(shards: Path, numbers: list[int]) -> Iterator[ShardReport]:
+    return (report for number in numbers if (report := read_report(shards, number)))
 
 
 def _counts(reasons: Counter[str]) -> str:
@@ -313,7 +306,7 @@ def _assemble(work: Path, numbers: list[int], settings: RunSettings, result: Run
         scratch=work,
         add=lambda folder: write_report(
             folder,
-            (report for number in numbers if (report := read_report(shards, number))),
+            _reports(shards, numbers),
             files,
             {**result.to_dict(), "settings": {**settings.about, **settings.identity}},
         ),

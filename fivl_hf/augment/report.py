@@ -18,11 +18,14 @@ from fivl_hf.drawing import PALETTE, tint_masks
 from fivl_hf.images import open_image, rgb
 from fivl_hf.masks import decode_mask
 from fivl_hf.pages import figure_url, picture_url, render_page
+from fivl_hf.schema import KeyExpression, validate_row
 
 __all__ = ["write_problems", "write_report"]
 
 _SHOWN = 24
 _BLUE = "#0072b2"
+# Of expressions whose mask is in another picture than the one drawn.
+_ELSEWHERE = "#ddd"
 
 
 @dataclass
@@ -96,30 +99,30 @@ def _random_rows(files: Sequence[Path]) -> list[dict[str, Any]]:
     return rows
 
 
-def _card(row: dict[str, Any]) -> dict[str, Any]:
+def _card(raw: dict[str, Any]) -> dict[str, Any]:
     """One row to look at: the picture with its masks, and the turns with the expressions in the masks' colours."""
-    expressions = row["key_expressions"]
-    shown = Counter(expression["image"] for expression in expressions).most_common(1)[0][0]
-    here = [i for i, expression in enumerate(expressions) if expression["image"] == shown]
+    row = validate_row(raw)
+    expressions = row.key_expressions
+    shown = Counter(expression.image for expression in expressions).most_common(1)[0][0]
     # Expressions with the same mask share its colour.
-    different = list(dict.fromkeys(row["masks"][i]["bytes"] for i in here))
-    colors = {i: f"rgb{PALETTE[different.index(row['masks'][i]['bytes']) % len(PALETTE)]}" for i in here}
+    masks_here = {i: row.masks[i]["bytes"] for i, expression in enumerate(expressions) if expression.image == shown}
+    different = list(dict.fromkeys(masks_here.values()))
+    colors = {i: f"rgb{PALETTE[different.index(mask) % len(PALETTE)]}" for i, mask in masks_here.items()}
     masks = [decode_mask(mask) for mask in different]
-    picture = tint_masks(rgb(open_image(row["images"][shown])), masks, side=420)
-    turns = _turn_texts(row)
+    picture = tint_masks(rgb(open_image(row.images[shown])), masks, side=420)
     marked = [
-        {"question": question, "parts": _marked(answer, turn, expressions, colors)}
-        for turn, (question, answer) in enumerate(turns)
-        if any(expression["turn"] == turn for expression in expressions)
+        {"question": turn.question, "parts": _marked(turn.answer, number, expressions, colors)}
+        for number, turn in enumerate(row.turns)
+        if any(expression.turn == number for expression in expressions)
     ]
     asked = [
-        {"text": expressions[i]["text"], "color": colors.get(i, "#ddd")}
-        for i in range(len(expressions))
-        if expressions[i]["start"] < 0
+        {"text": expression.text, "color": colors.get(i, _ELSEWHERE)}
+        for i, expression in enumerate(expressions)
+        if expression.start < 0
     ]
     share = float(np.mean(np.any(masks, axis=0)))
     return {
-        "id": row["id"],
+        "id": row.id,
         "picture": picture_url(picture, "JPEG"),
         "turns": marked[:3],
         "asked": asked,
@@ -127,21 +130,14 @@ def _card(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _turn_texts(row: dict[str, Any]) -> list[tuple[str, str]]:
-    if "question" in row:
-        return [(row["question"], row["answers"][0])]
-    said = [message["content"] for message in row["messages"] if message["role"] != "system"]
-    return list(zip(said[::2], said[1::2], strict=True))
-
-
 def _marked(
-    answer: str, turn: int, expressions: Sequence[dict[str, Any]], colors: dict[int, str]
+    answer: str, turn: int, expressions: Sequence[KeyExpression], colors: dict[int, str]
 ) -> list[dict[str, str | None]]:
     """An answer in parts, those that are key expressions with their colour."""
     spans = sorted(
-        (e["start"], e["end"], colors.get(i, "#ddd"))
-        for i, e in enumerate(expressions)
-        if e["turn"] == turn and e["start"] >= 0
+        (expression.start, expression.end, colors.get(i, _ELSEWHERE))
+        for i, expression in enumerate(expressions)
+        if expression.turn == turn and expression.start >= 0
     )
     parts: list[dict[str, str | None]] = []
     cursor = 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from fivl_hf.augment.expressions import Extraction, Extractor, Mention, Rejected
+from fivl_hf.augment.expressions import TOO_LONG, Extraction, Extractor, Mention, is_extractable
 from fivl_hf.augment.grounding import Grounder, Grounding, GroundingRequest
 from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, Record
 from fivl_hf.images import ImageError, as_encoded, open_image, rgb
@@ -17,8 +17,6 @@ from fivl_hf.masks import encode_mask
 from fivl_hf.schema import KeyExpression, RowError, Turn, conversation_turns, validate_row
 
 __all__ = [
-    "MAX_ANSWER",
-    "TOO_LONG",
     "Outcome",
     "RejectedExpression",
     "Sample",
@@ -31,9 +29,6 @@ __all__ = [
 # Samples, and pixels of their pictures, that are decoded and grounded together.
 GROUP = 16
 GROUP_PIXELS = 40_000_000
-# Longer answers are not worth their tokens: nobody writes them about a picture.
-MAX_ANSWER = 20_000
-TOO_LONG = Extraction(rejected=(Rejected("", f"the answer has more than {MAX_ANSWER:,} characters"),))
 
 
 @dataclass(frozen=True)
@@ -195,9 +190,8 @@ def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
 
 
 def _extract(extractor: Extractor, turns: Sequence[Turn]) -> list[Extraction]:
-    short = [turn for turn in turns if len(turn.answer) <= MAX_ANSWER]
-    found = iter(extractor.extract(short))
-    return [next(found) if len(turn.answer) <= MAX_ANSWER else TOO_LONG for turn in turns]
+    found = iter(extractor.extract([turn for turn in turns if is_extractable(turn)]))
+    return [next(found) if is_extractable(turn) else TOO_LONG for turn in turns]
 
 
 def _ground(grounder: Grounder, requests: list[GroundingRequest]) -> list[list[Grounding | None] | str]:

@@ -8,6 +8,7 @@ from typing import Any
 from fivl_hf.augment.expressions import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounder
 from fivl_hf.augment.rows import Tools
+from fivl_hf.models import torch_dtype, usable_device
 
 __all__ = ["GROUNDERS", "ToolSettings"]
 
@@ -85,13 +86,8 @@ class ToolSettings:
         device = self.device
         if device is None:
             device = f"cuda:{worker % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+        usable_device(device)
         dtype = self.dtype
         if dtype is None:
             dtype = "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
-        if not isinstance(getattr(torch, dtype, None), torch.dtype):
-            raise ValueError(f"dtype must be one of torch's, such as 'bfloat16', got {dtype!r}")
-        return device, getattr(torch, dtype)
+        return device, torch_dtype(dtype)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["AlignmentMap", "align", "as_lists", "spearman", "summary", "top_heads"]
+from fivl_hf.masks import FloatArray
 
-FloatArray = NDArray[np.float64]
+__all__ = ["AlignmentMap", "align", "as_lists", "spearman", "summary", "top_heads"]
 
 
 def spearman(attention: ArrayLike | torch.Tensor, coverage: ArrayLike | torch.Tensor) -> FloatArray:

@@ -37,6 +37,15 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
+    @property
+    def problem(self) -> str | None:
+        """Why there is nothing to read in the reply, None if there is."""
+        if self.refusal or self.finish == "content_filter":
+            return "the model refused"
+        if self.finish == "length":
+            return "the reply is cut off"
+        return None if self.text.strip() else "the reply is empty"
+
 
 @dataclass(frozen=True)
 class BatchJob:

@@ -19,7 +19,6 @@ from fivl_hf.augment.chat.client import (
     ServiceError,
     Spent,
     estimated_tokens,
-    open_sdk,
     read_completion,
 )
 from fivl_hf.augment.inputs.disk_table import DiskTable
@@ -69,7 +68,6 @@ class _Batches:
         self._poll_seconds, self._tell = poll_seconds, tell
         self._folder = cache.path.with_suffix(".batches")
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._sdk = open_sdk(settings)
         self._client = ChatClient(settings, cache)
         self._submitted = Spent()
 
@@ -90,7 +88,6 @@ class _Batches:
             raise ServiceError(f"Batch API: {' '.join(str(error).split())[:300]}; run it again to go on") from error
         finally:
             await self._client.close()
-            await self._sdk.close()
 
     async def _under_way(self) -> DiskTable:
         """The keys of requests submitted earlier and not collected yet."""
@@ -98,7 +95,9 @@ class _Batches:
         pending = self._cache.batches()
         if any(job.id is None for job in pending):
             # Killed between submitting a batch and noting its id: the batch carries its name.
-            known = {(batch.metadata or {}).get(_LABEL): batch.id async for batch in self._sdk.batches.list(limit=100)}
+            known = {
+                (batch.metadata or {}).get(_LABEL): batch.id async for batch in self._client.sdk.batches.list(limit=100)
+            }
             for job in (job for job in pending if job.id is None):
                 found = BatchJob(job.name, known.get(job.name), job.requests)
                 self._cache.note_batch(found, collected=found.id is None)
@@ -157,8 +156,8 @@ class _Batches:
         temporary.write_bytes(b"".join(lines))
         os.replace(temporary, path)
         self._cache.note_batch(BatchJob(name, None, len(lines)))
-        uploaded = await self._sdk.files.create(file=path, purpose="batch")
-        batch = await self._sdk.batches.create(
+        uploaded = await self._client.sdk.files.create(file=path, purpose="batch")
+        batch = await self._client.sdk.batches.create(
             input_file_id=uploaded.id, endpoint=_ENDPOINT, completion_window="24h", metadata={_LABEL: name}
         )
         self._cache.note_batch(BatchJob(name, batch.id, len(lines)))
@@ -176,7 +175,7 @@ class _Batches:
 
     async def _collect(self, job: BatchJob) -> bool:
         """Take the results of a batch into the cache; False while it has not ended."""
-        batch = await self._sdk.batches.retrieve(job.id)
+        batch = await self._client.sdk.batches.retrieve(job.id)
         if batch.status not in _ENDED:
             return False
         if batch.status == "failed" and not batch.output_file_id:
@@ -187,7 +186,7 @@ class _Batches:
         answered, problems = 0, Counter[str]()
         for file in (batch.output_file_id, batch.error_file_id):
             # Bytes, because text has more line ends than JSON Lines.
-            content = (await self._sdk.files.content(file)).content if file else b""
+            content = (await self._client.sdk.files.content(file)).content if file else b""
             for line in content.split(b"\n"):
                 if line.strip():
                     problem = self._keep(line, asked)

@@ -17,9 +17,7 @@ __all__ = [
     "ServiceError",
     "Spent",
     "estimated_tokens",
-    "open_sdk",
     "read_completion",
-    "request_body",
 ]
 
 _FORMATS = ("auto", "json", "text")
@@ -120,7 +118,7 @@ class Spent:
     failed: int = 0
 
 
-def open_sdk(settings: ChatSettings) -> Any:
+def _open_sdk(settings: ChatSettings) -> Any:
     """The SDK's asynchronous client for these settings."""
     try:
         import openai
@@ -148,7 +146,7 @@ class ChatClient:
     spent: Spent = field(default_factory=Spent)
 
     def __post_init__(self) -> None:
-        self._sdk = open_sdk(self.settings)
+        self.sdk = _open_sdk(self.settings)
         self._slots = asyncio.Semaphore(self.settings.concurrency)
         self._flying: dict[str, asyncio.Task[Reply]] = {}
         self._format = "text" if self.settings.reply_format == "text" else "json"
@@ -175,7 +173,11 @@ class ChatClient:
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
         """A request as this server takes it, as far as earlier requests have shown."""
-        return request_body(self.settings.model, request, self._format, self._options)
+        body = {"model": self.settings.model, "messages": request.messages(self._format), **self._options}
+        if self._format == "json":
+            schema = {"name": "reply", "schema": request.schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return body
 
     async def close(self) -> None:
         """Close the connections: requests in flight, which are paid for, get a few seconds; others are not sent."""
@@ -185,7 +187,7 @@ class ChatClient:
             for task in late:
                 task.cancel()
             await asyncio.gather(*flying, return_exceptions=True)
-        await self._sdk.close()
+        await self.sdk.close()
 
     async def _paid(self, request: ChatRequest) -> Reply:
         if self.settings.cached_only:
@@ -237,7 +239,9 @@ class ChatClient:
         while True:
             format, options = self._format, dict(self._options)
             try:
-                return await self._complete(request, format, options)
+                completion = await self.sdk.chat.completions.create(**self.body(request))
+                known = hasattr(completion, "model_dump")
+                return read_completion(completion.model_dump(warnings=False) if known else completion, format)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if not self._adapt(str(error), format, options):
                     raise RequestError(f"the server rejects the request: {_short(error)}") from error
@@ -256,14 +260,6 @@ class ChatClient:
                 raise RequestError(f"no connection to the server: {error.__cause__ or error}") from error
             except (openai.APIError, ValueError) as error:
                 raise RequestError(f"no usable reply: {_short(error)}") from error
-
-    async def _complete(self, request: ChatRequest, format: str, options: dict[str, Any]) -> Reply:
-        completion = await self._sdk.chat.completions.create(
-            **request_body(self.settings.model, request, format, options)
-        )
-        return read_completion(
-            completion.model_dump(warnings=False) if hasattr(completion, "model_dump") else completion, format
-        )
 
     def _adapt(self, complaint: str, format: str, sent: dict[str, Any]) -> bool:
         """Leave out what the server complains of; False if that is nothing we could leave out."""
@@ -285,15 +281,6 @@ class ChatClient:
 def estimated_tokens(messages: list[dict[str, Any]]) -> tuple[int, int]:
     """Tokens of a request of plain texts and of its reply, by a rule of thumb for English."""
     return sum(len(message["content"]) for message in messages) // _CHARACTERS_PER_TOKEN, _EXPECTED_REPLY_TOKENS
-
-
-def request_body(model: str, request: ChatRequest, format: str, options: dict[str, Any]) -> dict[str, Any]:
-    """A request as the chat-completions API takes it."""
-    body = {"model": model, "messages": request.messages(format), **options}
-    if format == "json":
-        schema = {"name": "reply", "schema": request.schema, "strict": True}
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return body
 
 
 def read_completion(completion: Any, format: str) -> Reply:

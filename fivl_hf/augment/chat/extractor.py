@@ -64,12 +64,8 @@ def expression_request(turn: Turn, model: str) -> ChatRequest:
 
 def read_reply(reply: Reply, turn: Turn) -> Extraction:
     """The expressions in a reply; one that is refused, cut off, empty or malformed gives none, with the reason."""
-    if reply.refusal or reply.finish == "content_filter":
-        return _unusable("the model refused")
-    if reply.finish == "length":
-        return _unusable("the reply is cut off")
-    if not reply.text.strip():
-        return _unusable("the reply is empty")
+    if reply.problem:
+        return _unusable(reply.problem)
     try:
         return check_expressions(parse_expressions(reply.text, reply.format), turn)
     except ValueError as error:

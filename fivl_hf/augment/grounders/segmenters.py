@@ -9,12 +9,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fivl_hf.masks import BoolArray
+from fivl_hf.masks import BoolArray, FloatArray
 from fivl_hf.models import existing_folder
 
 __all__ = ["SamSegmenter", "SegmentAnythingSegmenter", "load_segmenter"]
 
-FloatArray = NDArray[np.float64]
 # As many boxes as the paper sends through SAM at a time, and as many pixels as their masks may have at a time.
 CHUNK = 150
 CHUNK_PIXELS = 100_000_000

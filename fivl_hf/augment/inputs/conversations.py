@@ -1,7 +1,7 @@
 """What augmentation reads and what becomes of it: conversations with pictures, drops and failures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -96,9 +96,6 @@ class Conversation:
     answers: tuple[str, ...] = ()
     category: str = ""
 
-    def named(self, id: str) -> "Conversation":
-        return replace(self, id=id)
-
 
 @dataclass(frozen=True)
 class Drop:
@@ -113,9 +110,6 @@ class Drop:
     reason: str
     detail: str = ""
 
-    def named(self, id: str) -> "Drop":
-        return replace(self, id=id)
-
 
 @dataclass(frozen=True)
 class Failure:
@@ -124,9 +118,6 @@ class Failure:
     id: str
     reason: str
     detail: str = ""
-
-    def named(self, id: str) -> "Failure":
-        return replace(self, id=id)
 
 
 Record = Conversation | Drop | Failure

@@ -5,7 +5,7 @@ Every reader yields exactly one record per sample of its input: a conversation, 
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,7 @@ def _unique(records: Iterable[Record]) -> Iterator[Record]:
             seen.put(record.id, number)
             name = f"{record.id}-{number}"
         seen.put(name)
-        yield record if name == record.id else record.named(name)
+        yield record if name == record.id else replace(record, id=name)
 
 
 def _llava(settings: InputSettings) -> Iterator[Record]:
