@@ -6,16 +6,15 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from datasets import Features
 
+from fivl_hf.cards import TAG, About, WrittenFiles, dataset_card
 from fivl_hf.images import as_encoded
 from fivl_hf.models import existing_folder
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
@@ -32,8 +31,8 @@ __all__ = [
 
 ROW_GROUP_BYTES = 20_000_000
 SHARD_BYTES = 100_000_000
-_TAG = "fivl"
-_OURS = ("data", "README.md", "report.html", "report.json", "problems.jsonl")
+DEFAULT_CONFIG = "default"
+_OURS = ("data", "pictures", "README.md", "report.html", "report.json", "problems.jsonl")
 _SPLIT_NAME = re.compile(r"\w+(\.\w+)*")
 
 
@@ -57,7 +56,8 @@ def write_dataset(
     folder = Path(folder).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    _build(folder, building, {split: _shards(rows) for split, rows in splits.items()}, title, description)
+    tables = {split: {"": _shards(rows)} for split, rows in splits.items()}
+    _build(folder, building, tables, lambda _: About(title, description))
 
 
 def write_valid_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -89,38 +89,38 @@ def write_valid_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 def assemble_dataset(
     folder: str | Path,
-    files: Mapping[str, Iterable[Path]],
+    files: Mapping[str, Mapping[str, Iterable[Path]]],
     *,
-    title: str,
-    description: str,
     scratch: Path,
-    add: Callable[[Path], None],
+    about: Callable[[Path], About],
 ) -> None:
     """Put files that :func:`write_valid_rows` wrote together as a dataset folder, as :func:`write_dataset` writes one.
 
     Args:
-        files: of each split, in order. Ids must be unique in a split; they are not checked again.
+        files: of each split, the files of each part, in order. Parts with a name become configurations of their own
+            beside the default one, which holds everything. Ids must be unique in a split; they are not checked again.
         scratch: folder on the same disk to build in; what an earlier call left there, when it was killed, is removed.
-        add: called with the folder before it is complete, to put more files in.
+        about: called with the folder before it is complete, to put more files in; gives what the card says.
 
     Raises:
         ValueError: no rows at all.
         FileExistsError: the folder exists and is no FiVL dataset.
     """
-    splits = {split: _gathered(pq.read_table(path) for path in paths) for split, paths in files.items()}
+    splits = {
+        split: {part: _gathered(pq.read_table(path) for path in paths) for part, paths in parts.items()}
+        for split, parts in files.items()
+    }
     building = scratch / "dataset"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    _build(folder, building, splits, title, description, add)
+    _build(folder, building, splits, about)
 
 
 def _build(
     folder: str | Path,
     building: Path,
-    splits: Mapping[str, Iterator[list[pa.Table]]],
-    title: str,
-    description: str,
-    add: Callable[[Path], None] | None = None,
+    splits: Mapping[str, Mapping[str, Iterator[list[pa.Table]]]],
+    about: Callable[[Path], About],
 ) -> None:
     """Write shards of tables as a dataset folder beside its place, and move it there."""
     folder = Path(folder).resolve()
@@ -130,16 +130,14 @@ def _build(
         require_own_folder(folder)
         building.chmod(0o755)
         (building / "data").mkdir()
-        written = {split: _write_split(building / "data", split, shards) for split, shards in splits.items()}
-        # `datasets` cannot read a file without rows: an empty split is left out.
-        written = {split: result for split, result in written.items() if result.rows}
-        if len({result.columns for result in written.values()}) > 1:
-            raise ValueError("conversation and benchmark rows may not be splits of one dataset")
-        if not written:
-            raise ValueError(f"there are no rows to write to {folder}")
-        (building / "README.md").write_text(_card(title, description, written), encoding="utf-8")
-        if add:
-            add(building)
+        written = {
+            split: {part: _write_split(building / "data", split, part, shards) for part, shards in parts.items()}
+            for split, parts in splits.items()
+        }
+        features = _common_features(folder, written)
+        (building / "README.md").write_text(
+            dataset_card(about(building), _configs(written), features), encoding="utf-8"
+        )
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
@@ -215,38 +213,63 @@ def _is_ours(folder: Path) -> bool:
     if not card.is_file():
         return folder.is_dir() and not any(folder.iterdir())
     front = card.read_text(encoding="utf-8", errors="replace").split("\n---\n")[0]
-    return f"- {_TAG}" in front.splitlines()
+    return f"- {TAG}" in front.splitlines()
 
 
-@dataclass(frozen=True)
-class _Split:
-    """A written split: its rows, and a digest of its bytes that is part of its file names.
+_Written = Mapping[str, Mapping[str, tuple[WrittenFiles, Features] | None]]
 
-    ``datasets`` caches a local folder by its name and the file patterns of its card alone: without the digest, a
-    folder written anew, or another of the same name, would load the old rows.
+
+def _common_features(folder: Path, written: _Written) -> Features:
+    """The features of all files; raises ValueError if there are none, or of two kinds."""
+    found = [result[1] for parts in written.values() for result in parts.values() if result]
+    if not found:
+        raise ValueError(f"there are no rows to write to {folder}")
+    if any(features != found[0] for features in found):
+        raise ValueError("conversation and benchmark rows may not be splits of one dataset")
+    return found[0]
+
+
+def _configs(written: _Written) -> dict[str, dict[str, list[WrittenFiles]]]:
+    """Configurations: everything, and each part with a name. `datasets` cannot read a split without rows."""
+    configs: dict[str, dict[str, list[WrittenFiles]]] = {DEFAULT_CONFIG: {}}
+    for split, parts in written.items():
+        for part, result in parts.items():
+            if result:
+                configs[DEFAULT_CONFIG].setdefault(split, []).append(result[0])
+                if part:
+                    configs.setdefault(part, {})[split] = [result[0]]
+    return configs
+
+
+def _write_split(
+    folder: Path, split: str, part: str, tables: Iterator[list[pa.Table]]
+) -> tuple[WrittenFiles, Features] | None:
+    """Write the shards of one split, or of one part of it; None without rows.
+
+    A digest of their bytes is part of the file names: ``datasets`` caches a local folder by its name and the file
+    patterns of its card alone, and a folder written anew, or another of the same name, would load the old rows.
     """
-
-    rows: int
-    digest: str
-    columns: tuple[str, ...]
-
-
-def _write_split(folder: Path, split: str, tables: Iterator[list[pa.Table]]) -> _Split:
-    """Write one split's shards."""
-    count = 0
+    stem = f"{split}-{part}" if part else split
+    rows = num_bytes = 0
     shards: list[Path] = []
-    columns: tuple[str, ...] = ()
+    features = FEATURES
     for shard in tables:
-        shards.append(folder / f"{split}-{len(shards):05d}.parquet")
-        count += _write_shard(shards[-1], shard)
-        columns = tuple(shard[0].column_names)
+        shards.append(folder / f"{stem}-{len(shards):05d}.parquet")
+        rows += _write_shard(shards[-1], shard)
+        num_bytes += sum(table.nbytes for table in shard)
+        features = BENCHMARK_FEATURES if "question" in shard[0].column_names else FEATURES
+    if not rows:
+        return None
     content = hashlib.sha256()
     for path in shards:
-        content.update(path.read_bytes())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                content.update(block)
     digest = content.hexdigest()[:12]
+    file_bytes = sum(path.stat().st_size for path in shards)
     for i, path in enumerate(shards):
-        path.rename(folder / f"{split}-{i:05d}-of-{len(shards):05d}-{digest}.parquet")
-    return _Split(count, digest, columns)
+        path.rename(folder / f"{stem}-{i:05d}-of-{len(shards):05d}-{digest}.parquet")
+    return WrittenFiles(f"data/{stem}-*-{digest}.parquet", rows, num_bytes, file_bytes), features
 
 
 def _shards(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[pa.Table]]:
@@ -317,32 +340,3 @@ def _write_shard(path: Path, tables: list[pa.Table]) -> int:
         for table in tables:
             writer.write_table(table, row_group_size=len(table))
     return sum(map(len, tables))
-
-
-def _card(title: str, description: str, written: Mapping[str, _Split]) -> str:
-    files = [{"split": name, "path": f"data/{name}-*-{split.digest}.parquet"} for name, split in written.items()]
-    front = yaml.safe_dump(
-        {
-            "pretty_name": title,
-            "tags": [_TAG],
-            "configs": [{"config_name": "default", "default": True, "data_files": files}],
-        },
-        sort_keys=False,
-        allow_unicode=True,
-    )
-    sizes = "\n".join(f"| {name} | {split.rows:,} |" for name, split in written.items())
-    return f"""---
-{front}---
-
-# {title}
-
-{description}
-
-| split | rows |
-|---|---|
-{sizes}
-
-Each row is a conversation (`messages`) or a question (`question`, `answers`) about `images`, with its evidence:
-`key_expressions` (turn, text, span, nouns, boxes in source pixels) and `masks`, one black-and-white picture per key
-expression. Load it with `datasets.load_dataset`; train on it with `fivl_hf.FiVLTrainer` or any TRL vision script.
-"""

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.rows import Tools
+from fivl_hf.augment.rows import RowMaker
 from fivl_hf.augment.shards import Job, ShardReport, run_job
 
 __all__ = ["LocalEngine", "RayEngine", "ToolFactory"]
 
-# Makes the tools of one worker; its number chooses the GPU.
-ToolFactory = Callable[[int], Tools]
+# Makes what makes the rows in one worker; its number chooses the GPU.
+ToolFactory = Callable[[int], RowMaker]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class _Worker:
 
     number: int
     factory: ToolFactory
-    tools: Tools | None = None
+    tools: RowMaker | None = None
 
 
 _worker: _Worker

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from fivl_hf.augment.engines import LocalEngine, ToolFactory
 from fivl_hf.augment.inputs.conversations import Record
 from fivl_hf.augment.rows import Tally
 from fivl_hf.augment.shards import Job, ShardReport, cut, read_report, rows_file
+from fivl_hf.cards import About
 from fivl_hf.storage import assemble_dataset, require_own_folder, require_split_name
 
 __all__ = ["Asking", "RunResult", "RunSettings", "run_augmentation", "work_folder"]
@@ -61,13 +62,14 @@ class RunSettings:
 
     Attributes:
         output: folder of the dataset. What is under way is in ``work_folder(output)``.
-        split: what the dataset's split is called.
+        split: what the dataset's split is called, where the records are of one split.
         identity: all that decides what rows look like; a run is only resumed with the same.
         shard_size: samples that are lost at most when the run is killed.
         restart: begin anew; answers of language models are kept.
         retry_failed: run shards again in which samples failed.
         total: how many samples there are, for the progress bar.
-        title: of the dataset's card.
+        card: what the dataset's card says; of its pictures and of the run, more is added.
+        pictures: so many rows are drawn for the card.
         about: more for the report on how the dataset was made.
     """
 
@@ -78,7 +80,8 @@ class RunSettings:
     restart: bool = False
     retry_failed: bool = False
     total: int | None = None
-    title: str = "FiVL"
+    card: About = field(default_factory=lambda: About("FiVL"))
+    pictures: int = 0
     about: dict[str, Any] = field(default_factory=dict)
 
 
@@ -101,7 +104,7 @@ def work_folder(output: Path) -> Path:
 
 
 def run_augmentation(
-    records: Callable[[], Iterator[Record]],
+    records: Callable[[], Iterator[Record]] | Mapping[str, Callable[[], Iterator[Record]]],
     factory: ToolFactory,
     settings: RunSettings,
     *,
@@ -112,8 +115,8 @@ def run_augmentation(
     """Make a dataset of FiVL rows in ``settings.output``, going on where an earlier run was interrupted.
 
     Args:
-        records: reads the input from its beginning.
-        factory: makes a worker's extractor and grounder; must be picklable.
+        records: reads the input from its beginning; or one such function for each split.
+        factory: makes what makes the rows in a worker; must be picklable.
         asking: a language model, asked ahead of the workers; without one, the workers' own extractor is used.
         prepare: called when it is sure that the run may go on, before anything is read.
 
@@ -122,19 +125,21 @@ def run_augmentation(
         FileExistsError: the output folder holds something else.
         OSError: a shard cannot be written; finished shards are kept.
     """
-    require_split_name(settings.split)
+    splits = records if isinstance(records, Mapping) else {settings.split: records}
+    for split in splits:
+        require_split_name(split)
     require_own_folder(settings.output.resolve())
     work = work_folder(settings.output.resolve())
     shards = work / "shards"
     with _locked(work):
-        _begin(work, settings)
+        _begin(work, settings, "+".join(splits))
         prepare()
         if asking and asking.batches:
-            _ask_by_batches(records, asking)
+            _ask_by_batches(splits, asking)
             asking = replace(asking, settings=replace(asking.settings, cached_only=True))
         tally, finished = Tally(), []
         with tqdm(total=settings.total, unit="sample", desc="augment") as bar:
-            jobs = _Jobs(cut(records(), settings.shard_size), shards, settings.retry_failed, bar)
+            jobs = _Jobs(cut(splits, settings.shard_size), shards, settings.retry_failed, bar)
             ahead = _ahead(jobs, asking, engine, settings) if asking else None
             for report in engine.run(ahead or jobs, factory, shards):
                 finished.append(report.number)
@@ -170,7 +175,11 @@ class _Jobs:
     def __next__(self) -> Job:
         for job in self._jobs:
             known = read_report(self._shards, job.number)
-            if known is None or known.digest != job.digest or (self._retry_failed and known.tally.failed):
+            if (
+                known is None
+                or (known.digest, known.split) != (job.digest, job.split)
+                or (self._retry_failed and known.tally.failed)
+            ):
                 return job
             self.finished.append(job.number)
             self.tally.add(known.tally)
@@ -179,11 +188,14 @@ class _Jobs:
         raise StopIteration
 
 
-def _ask_by_batches(records: Callable[[], Iterator[Record]], asking: Asking) -> None:
+def _ask_by_batches(splits: Mapping[str, Callable[[], Iterator[Record]]], asking: Asking) -> None:
     cache = AnswerCache(asking.cache)
     try:
         requests = (
-            expression_request(turn, asking.settings.model) for record in records() for turn in askable_turns(record)
+            expression_request(turn, asking.settings.model)
+            for records in splits.values()
+            for record in records()
+            for turn in askable_turns(record)
         )
         answer_by_batches(requests, asking.settings, cache, poll_seconds=asking.poll_seconds)
     finally:
@@ -196,7 +208,7 @@ def _ahead(jobs: Iterator[Job], asking: Asking, engine: Engine, settings: RunSet
     return AskedAhead(jobs, asking.settings, asking.cache, ahead)
 
 
-def _begin(work: Path, settings: RunSettings) -> None:
+def _begin(work: Path, settings: RunSettings, splits: str) -> None:
     """Make the work folder, or check that it belongs to the same run."""
     shards, file = work / "shards", work / "settings.json"
     if settings.restart and shards.exists():
@@ -206,7 +218,7 @@ def _begin(work: Path, settings: RunSettings) -> None:
     for leftover in shards.glob(".*"):
         leftover.unlink()
     # As it comes back from the file.
-    identity = json.loads(json.dumps({**settings.identity, "split": settings.split, "shard_size": settings.shard_size}))
+    identity = json.loads(json.dumps({**settings.identity, "split": splits, "shard_size": settings.shard_size}))
     if file.is_file() and any(shards.iterdir()):
         before = json.loads(file.read_text(encoding="utf-8"))
         changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
@@ -284,30 +296,29 @@ def _counts(reasons: Counter[str]) -> str:
 def _assemble(work: Path, numbers: list[int], settings: RunSettings, result: RunResult) -> None:
     """The dataset folder with its report, from all shards that are done."""
     # It draws: workers that import this module need not load a plotting library.
-    from fivl_hf.augment.report import write_report
+    from fivl_hf.augment.report import draw_rows, write_report
 
     shards = work / "shards"
-    files = [path for number in numbers if (path := rows_file(shards, number)).is_file()]
     tally = result.tally
     counted = tally.kept + tally.dropped.total() + tally.failed.total()
     if counted != tally.read:
         raise RuntimeError(f"{tally.read} samples were read, but {counted} counted")
-    description = (
-        f"Made by `fivl augment`: of {tally.read:,} samples, {tally.kept:,} became rows; `report.html` shows why the "
-        "others did not, and some of the rows."
-    )
-    if result.stopped:
-        description += f" Not complete: {result.stopped}."
-    assemble_dataset(
-        settings.output,
-        {settings.split: files},
-        title=settings.title,
-        description=description,
-        scratch=work,
-        add=lambda folder: write_report(
-            folder,
-            _reports(shards, numbers),
-            files,
-            {**result.to_dict(), "settings": {**settings.about, **settings.identity}},
-        ),
-    )
+    files: dict[str, dict[str, list[Path]]] = {}
+    for report in _reports(shards, numbers):
+        for part in report.parts:
+            files.setdefault(report.split, {}).setdefault(part, []).append(rows_file(shards, report.number, part))
+    flat = [path for parts in files.values() for paths in parts.values() for path in paths]
+
+    def about(folder: Path) -> About:
+        summary = {**result.to_dict(), "settings": {**settings.about, **settings.identity}}
+        write_report(folder, _reports(shards, numbers), flat, summary)
+        pictures = draw_rows(folder, flat, settings.pictures)
+        made = (
+            f"Made by fivl-hf: of {tally.read:,} samples, {tally.kept:,} became rows; `report.html` shows why the "
+            "others did not, and some of the rows."
+        )
+        stopped = f"Not complete: {result.stopped}." if result.stopped else ""
+        description = " ".join(text for text in (settings.card.description, made, stopped) if text)
+        return replace(settings.card, description=description, pictures=pictures)
+
+    assemble_dataset(settings.output, files, scratch=work, about=about)

@@ -14,18 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fivl_hf.augment.shards import COVERAGE_BINS, ShardReport
-from fivl_hf.drawing import PALETTE, tint_masks
-from fivl_hf.images import open_image, rgb
-from fivl_hf.masks import decode_mask
 from fivl_hf.pages import figure_url, picture_url, render_page
-from fivl_hf.schema import KeyExpression, validate_row
+from fivl_hf.row_views import draw_row, view_row
 
-__all__ = ["write_problems", "write_report"]
+__all__ = ["draw_rows", "write_problems", "write_report"]
 
 _SHOWN = 24
 _BLUE = "#0072b2"
-# Of expressions whose mask is in another picture than the one drawn.
-_ELSEWHERE = "#ddd"
 
 
 @dataclass
@@ -60,13 +55,14 @@ def write_report(folder: Path, reports: Iterable[ShardReport], files: Sequence[P
         "worker_seconds": round(totals.seconds, 1),
     }
     (folder / "report.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    views = [view_row(row) for row in _random_rows(files, _SHOWN)]
     html = render_page(
         "augment_report.html.jinja",
         result=result,
         rejected=totals.rejected.most_common(),
         turns=figure_url(_turns(totals.turn_counts)),
         coverage=figure_url(_coverage(totals.coverage)),
-        cards=[_card(row) for row in _random_rows(files)],
+        cards=[{"view": view, "url": picture_url(view.picture, "JPEG")} for view in views],
         settings=json.dumps(result["settings"], indent=2, ensure_ascii=False),
     )
     (folder / "report.html").write_text(html, encoding="utf-8")
@@ -87,10 +83,10 @@ def write_problems(path: Path, reports: Iterable[ShardReport]) -> _Totals:
     return totals
 
 
-def _random_rows(files: Sequence[Path]) -> list[dict[str, Any]]:
+def _random_rows(files: Sequence[Path], count: int) -> list[dict[str, Any]]:
     """A few rows from anywhere, the same ones each time; only the files that hold them are read."""
     ends = np.cumsum([pq.read_metadata(path).num_rows for path in files])
-    chosen = sorted(random.Random(0).sample(range(int(ends[-1])), min(_SHOWN, int(ends[-1]))))
+    chosen = sorted(random.Random(0).sample(range(int(ends[-1])), min(count, int(ends[-1]))))
     rows = []
     for index in chosen:
         number = int(np.searchsorted(ends, index, side="right"))
@@ -99,54 +95,15 @@ def _random_rows(files: Sequence[Path]) -> list[dict[str, Any]]:
     return rows
 
 
-def _card(raw: dict[str, Any]) -> dict[str, Any]:
-    """One row to look at: the picture with its masks, and the turns with the expressions in the masks' colours."""
-    row = validate_row(raw)
-    expressions = row.key_expressions
-    shown = Counter(expression.image for expression in expressions).most_common(1)[0][0]
-    # Expressions with the same mask share its colour.
-    masks_here = {i: row.masks[i]["bytes"] for i, expression in enumerate(expressions) if expression.image == shown}
-    different = list(dict.fromkeys(masks_here.values()))
-    colors = {i: f"rgb{PALETTE[different.index(mask) % len(PALETTE)]}" for i, mask in masks_here.items()}
-    masks = [decode_mask(mask) for mask in different]
-    picture = tint_masks(rgb(open_image(row.images[shown])), masks, side=420)
-    marked = [
-        {"question": turn.question, "parts": _marked(turn.answer, number, expressions, colors)}
-        for number, turn in enumerate(row.turns)
-        if any(expression.turn == number for expression in expressions)
-    ]
-    asked = [
-        {"text": expression.text, "color": colors.get(i, _ELSEWHERE)}
-        for i, expression in enumerate(expressions)
-        if expression.start < 0
-    ]
-    share = float(np.mean(np.any(masks, axis=0)))
-    return {
-        "id": row.id,
-        "picture": picture_url(picture, "JPEG"),
-        "turns": marked[:3],
-        "asked": asked,
-        "share": f"{share:.0%}",
-    }
-
-
-def _marked(
-    answer: str, turn: int, expressions: Sequence[KeyExpression], colors: dict[int, str]
-) -> list[dict[str, str | None]]:
-    """An answer in parts, those that are key expressions with their colour."""
-    spans = sorted(
-        (expression.start, expression.end, colors.get(i, _ELSEWHERE))
-        for i, expression in enumerate(expressions)
-        if expression.turn == turn and expression.start >= 0
-    )
-    parts: list[dict[str, str | None]] = []
-    cursor = 0
-    for start, end, color in spans:
-        if start < cursor:
-            continue
-        parts += [{"text": answer[cursor:start], "color": None}, {"text": answer[start:end], "color": color}]
-        cursor = end
-    return [*parts, {"text": answer[cursor:], "color": None}]
+def draw_rows(folder: Path, files: Sequence[Path], count: int) -> list[tuple[str, str]]:
+    """Draw a few rows into ``pictures/``; returns path and caption of each."""
+    drawn = []
+    for number, row in enumerate(_random_rows(files, count) if count else ()):
+        path = folder / "pictures" / f"{number:02d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        draw_row(view_row(row, boxes=True)).save(path, quality=88)
+        drawn.append((f"pictures/{path.name}", "A row: its evidence and its conversation"))
+    return drawn
 
 
 def _turns(counts: Counter[int]) -> Figure:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -19,11 +19,14 @@ from fivl_hf.schema import KeyExpression, RowError, Turn, conversation_turns, va
 __all__ = [
     "Outcome",
     "RejectedExpression",
+    "RowMaker",
     "Sample",
     "Tally",
     "Tools",
     "augment",
     "build_rows",
+    "checked_row",
+    "picture_data",
 ]
 
 # Samples, and pixels of their pictures, that are decoded and grounded together.
@@ -39,9 +42,15 @@ class Sample:
     extractions: tuple[Extraction, ...] | None = None
 
 
+class RowMaker(Protocol):
+    """Turns samples into rows: one outcome per sample, in order."""
+
+    def make(self, samples: Sequence[Sample]) -> list["Outcome"]: ...
+
+
 @dataclass(frozen=True)
 class Tools:
-    """What turns samples into rows.
+    """Turns samples into rows by extracting and grounding.
 
     Attributes:
         extractor: for samples without extractions.
@@ -51,6 +60,9 @@ class Tools:
     extractor: Extractor
     grounder: Grounder
     tagger: str = "hanta"
+
+    def make(self, samples: Sequence[Sample]) -> list["Outcome"]:
+        return build_rows(samples, self)
 
 
 @dataclass(frozen=True)
@@ -70,12 +82,14 @@ class Outcome:
         result: a row, or why there is none.
         rejected: the expressions that were left out.
         coverage: of a row's masks, the share of its picture that each covers.
+        part: the part of the dataset that a row belongs to, where it has parts.
     """
 
     id: str
     result: dict[str, Any] | Drop | Failure
     rejected: tuple[RejectedExpression, ...] = ()
     coverage: tuple[float, ...] = ()
+    part: str = ""
 
 
 @dataclass
@@ -166,8 +180,8 @@ def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
         turns, _ = conversation_turns(record.messages, record.id)
     except RowError:
         return Outcome(record.id, Drop(record.id, "questions and answers do not take turns"))
-    if missing := [picture.name for picture in record.images if not picture.exists()]:
-        return Outcome(record.id, Failure(record.id, "the image is missing", missing[0]))
+    if missing := _missing_picture(record):
+        return Outcome(record.id, missing)
     extractions = sample.extractions or _extract(extractor, turns)
     mentions = tuple((turn, mention) for turn, found in enumerate(extractions) for mention in found.mentions)
     rejected = tuple(
@@ -177,16 +191,30 @@ def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
     )
     if not mentions:
         return Outcome(record.id, Drop(record.id, "no key expression in any answer"), rejected)
-    try:
-        data = tuple(picture.read() for picture in record.images)
-    except (ImageError, OSError) as error:
-        return Outcome(record.id, Failure(record.id, "the image cannot be read", str(error)), rejected)
+    data = picture_data(record)
+    if isinstance(data, Failure):
+        return Outcome(record.id, data, rejected)
     try:
         pictures = tuple(rgb(open_image(picture)) for picture in data)
     except ImageError as error:
         names = ", ".join(picture.name for picture in record.images)
         return Outcome(record.id, Failure(record.id, "the image cannot be read", f"{names}: {error}"), rejected)
     return _Prepared(record, data, pictures, mentions, rejected)
+
+
+def _missing_picture(record: Conversation) -> Failure | None:
+    missing = [picture.name for picture in record.images if not picture.exists()]
+    return Failure(record.id, "the image is missing", missing[0]) if missing else None
+
+
+def picture_data(record: Conversation) -> tuple[bytes, ...] | Failure:
+    """The encoded bytes of a conversation's pictures, or what is wrong with them."""
+    if missing := _missing_picture(record):
+        return missing
+    try:
+        return tuple(picture.read() for picture in record.images)
+    except (ImageError, OSError) as error:
+        return Failure(record.id, "the image cannot be read", str(error))
 
 
 def _extract(extractor: Extractor, turns: Sequence[Turn]) -> list[Extraction]:
@@ -224,16 +252,6 @@ def _finish(item: _Prepared, groundings: list[Grounding | None] | str, tagger: s
     rejected = item.rejected + unseen
     if not found:
         return Outcome(id, Drop(id, "no key expression was found in the image"), rejected)
-    row = _row(item, found, tagger)
-    try:
-        validate_row(row)
-    except RowError as error:
-        return Outcome(id, Failure(id, "the row does not fit the schema", str(error)), rejected)
-    return Outcome(id, row, rejected, tuple(float(at.mask.mean()) for _, _, at in found))
-
-
-def _row(item: _Prepared, found: Sequence[tuple[int, Mention, Grounding]], tagger: str) -> dict[str, Any]:
-    conversation = item.conversation
     expressions = [
         KeyExpression(
             turn=turn,
@@ -244,16 +262,35 @@ def _row(item: _Prepared, found: Sequence[tuple[int, Mention, Grounding]], tagge
             boxes=at.boxes,
             score=at.score,
             image=at.image,
-        ).to_dict()
+        )
         for turn, mention, at in found
     ]
+    row = checked_row(item.conversation, item.data, expressions, [encode_mask(at.mask) for _, _, at in found])
+    return Outcome(id, row, rejected, tuple(float(at.mask.mean()) for _, _, at in found))
+
+
+def checked_row(
+    conversation: Conversation, data: Sequence[bytes], expressions: Sequence[KeyExpression], masks: Sequence[bytes]
+) -> dict[str, Any] | Failure:
+    """The row of a conversation with its evidence, checked.
+
+    Args:
+        data: its pictures' encoded bytes.
+        masks: one black-and-white PNG per expression.
+    """
     evidence = {
-        "key_expressions": expressions,
-        "masks": [as_encoded(encode_mask(at.mask)) for _, _, at in found],
+        "key_expressions": [expression.to_dict() for expression in expressions],
+        "masks": [as_encoded(mask) for mask in masks],
         "source": conversation.source,
     }
-    images = [as_encoded(picture) for picture in item.data]
+    head = {"id": conversation.id, "images": [as_encoded(picture) for picture in data]}
     if conversation.answers:
         asked = {"question": conversation.messages[-2]["content"], "answers": list(conversation.answers)}
-        return {"id": conversation.id, "images": images, **asked, "category": conversation.category, **evidence}
-    return {"id": conversation.id, "images": images, "messages": list(conversation.messages), **evidence}
+        row = {**head, **asked, "category": conversation.category, **evidence}
+    else:
+        row = {**head, "messages": list(conversation.messages), **evidence}
+    try:
+        validate_row(row)
+    except RowError as error:
+        return Failure(conversation.id, "the row does not fit the schema", str(error))
+    return row

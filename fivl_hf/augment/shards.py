@@ -5,14 +5,14 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from fivl_hf.augment.inputs.conversations import Conversation, Failure, Picture, Record, StoredPicture
-from fivl_hf.augment.rows import Outcome, RejectedExpression, Sample, Tally, Tools, build_rows
+from fivl_hf.augment.rows import Outcome, RejectedExpression, RowMaker, Sample, Tally
 from fivl_hf.storage import write_valid_rows
 
 __all__ = ["COVERAGE_BINS", "Job", "Problem", "ShardReport", "cut", "read_report", "rows_file", "run_job"]
@@ -22,11 +22,12 @@ COVERAGE_BINS = 20
 
 @dataclass(frozen=True)
 class Job:
-    """A shard's samples; ``digest`` changes when what was read changes."""
+    """A shard's samples, all of one split; ``digest`` changes when what was read changes."""
 
     number: int
     samples: tuple[Sample, ...]
     digest: str
+    split: str = "train"
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,14 @@ class ShardReport:
         rejected: (id, turn, text, reason) of every expression left out.
         turn_counts: how many turns have so many key expressions (of the rows kept).
         coverage: how many masks cover so much of their picture, in ``COVERAGE_BINS`` equal bins from 0 to 1.
+        parts: the parts of the dataset that its rows belong to.
         seconds: spent on it, without asking a language model.
     """
 
     number: int
     digest: str
+    split: str = "train"
+    parts: list[str] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     problems: list[Problem] = field(default_factory=list)
     rejected: list[tuple[str, int, str, str]] = field(default_factory=list)
@@ -68,12 +72,14 @@ class ShardReport:
         }
 
 
-def cut(records: Iterable[Record], size: int) -> Iterator[Job]:
-    """Records as jobs of ``size`` samples, numbered from 0."""
-    remaining, number = iter(records), 0
-    while group := list(islice(remaining, size)):
-        yield Job(number, tuple(Sample(record) for record in group), _digest(group))
-        number += 1
+def cut(splits: Mapping[str, Callable[[], Iterable[Record]]], size: int) -> Iterator[Job]:
+    """The records of each split as jobs of ``size`` samples, numbered from 0."""
+    number = 0
+    for split, records in splits.items():
+        remaining = iter(records())
+        while group := list(islice(remaining, size)):
+            yield Job(number, tuple(Sample(record) for record in group), _digest(group), split)
+            number += 1
 
 
 def _digest(group: Sequence[Record]) -> str:
@@ -83,7 +89,7 @@ def _digest(group: Sequence[Record]) -> str:
         if isinstance(record, Conversation):
             said = [record.messages, record.answers, record.category, record.source]
             pictures = [(each.name, _picture_digest(each)) for each in record.images]
-            content.update(json.dumps([record.id, said, pictures]).encode())
+            content.update(json.dumps([record.id, said, pictures]).encode() + repr(record.evidence).encode())
         else:
             content.update(json.dumps([record.id, record.reason, record.detail]).encode())
     return content.hexdigest()
@@ -93,22 +99,24 @@ def _picture_digest(picture: Picture) -> str:
     return hashlib.sha256(picture.data).hexdigest() if isinstance(picture, StoredPicture) else ""
 
 
-def run_job(job: Job, tools: Tools, folder: Path) -> ShardReport:
+def run_job(job: Job, maker: RowMaker, folder: Path) -> ShardReport:
     """Make a shard's rows and write them, and last the report that marks the shard as done.
 
     Raises:
         OSError: the files cannot be written; no part of the shard counts as done then.
     """
     started = time.monotonic()
-    report = ShardReport(job.number, job.digest)
+    report = ShardReport(job.number, job.digest, job.split)
     report_file = _report_file(folder, job.number)
     report_file.unlink(missing_ok=True)
-    rows = []
-    for outcome in build_rows(job.samples, tools):
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for outcome in maker.make(job.samples):
         _note(report, outcome)
         if isinstance(outcome.result, dict):
-            rows.append(outcome.result)
-    write_valid_rows(rows_file(folder, job.number), rows)
+            rows.setdefault(outcome.part, []).append(outcome.result)
+    report.parts = sorted(rows)
+    for part in report.parts:
+        write_valid_rows(rows_file(folder, job.number, part), rows[part])
     report.seconds = time.monotonic() - started
     temporary = report_file.with_name(f".{report_file.name}-{os.getpid()}")
     try:
@@ -119,9 +127,9 @@ def run_job(job: Job, tools: Tools, folder: Path) -> ShardReport:
     return report
 
 
-def rows_file(folder: Path, number: int) -> Path:
-    """Where a shard's rows are; there is no file for a shard without rows."""
-    return folder / f"{number:06d}.parquet"
+def rows_file(folder: Path, number: int, part: str = "") -> Path:
+    """Where a shard's rows of one part are; there is no file without rows."""
+    return folder / (f"{number:06d}-{part}.parquet" if part else f"{number:06d}.parquet")
 
 
 def read_report(folder: Path, number: int) -> ShardReport | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fivl_hf.augment.inputs.readers import FORMATS, InputSettings
 from fivl_hf.augment.tools import GROUNDERS, ToolSettings
+from fivl_hf.cards import About
 from fivl_hf.commands.chat_options import add_chat, chat_settings, spent_line
 from fivl_hf.commands.options import HelpFormatter, count, existing_file, existing_folder, folder, positive
 
@@ -157,7 +158,7 @@ def _run(options: argparse.Namespace) -> None:
         restart=options.restart,
         retry_failed=options.retry_failed,
         total=count_records(source),
-        title=options.output.resolve().name,
+        card=About(options.output.resolve().name),
         about={
             "input": options.input,
             "images": [str(path) for path in options.images],

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
 from fivl_hf.images import ImageError
 
@@ -87,6 +87,7 @@ class Conversation:
         messages: plain text in chat format.
         answers: the reference answers of a benchmark's question, the usual one first; empty for a conversation.
         category: of a benchmark's question.
+        evidence: what is known already of where the pictures show the answers, for tools that read it.
     """
 
     id: str
@@ -95,6 +96,7 @@ class Conversation:
     source: str
     answers: tuple[str, ...] = ()
     category: str = ""
+    evidence: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
