@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from fivl_hf.commands.augment import add_augment
+from fivl_hf.commands.build import add_build
 from fivl_hf.commands.demo import add_demo
 from fivl_hf.commands.evaluate import add_evaluate
 from fivl_hf.commands.explain import add_explain
 from fivl_hf.commands.judge import add_judge
+from fivl_hf.commands.show import add_show
 
 __all__ = ["main"]
 
@@ -45,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     add_demo(commands)
     add_augment(commands)
     add_judge(commands)
+    add_build(commands)
+    add_show(commands)
     commands.add_parser(
         "train",
         add_help=False,

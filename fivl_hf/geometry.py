@@ -10,9 +10,9 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["UnknownProcessorError", "register_token_boxes", "token_boxes"]
+__all__ = ["Axis", "UnknownProcessorError", "padded_square_axes", "register_token_boxes", "token_boxes"]
 
 Boxes = NDArray[np.float64]
 BoxFunction = Callable[[Any, tuple[int, int]], Boxes]
@@ -63,7 +63,7 @@ def token_boxes(processor: Any, image_size: tuple[int, int]) -> Boxes:
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """One side of the picture on its way through an image processor: source pixels <-> processed pixels.
 
     ``processed = (source + pad) * scale - offset``; ``length`` is the processed side.
@@ -75,14 +75,27 @@ class _Axis:
     offset: int
     length: int
 
+    def to_source(self, processed: ArrayLike) -> NDArray[np.float64]:
+        """Source coordinates of processed ones, clipped to the image."""
+        return ((np.asarray(processed, dtype=np.float64) + self.offset) / self.scale - self.pad).clip(0, self.source)
+
     def cells(self, patch: int) -> NDArray[np.float64]:
         """Source intervals of consecutive patches: (cells, 2), clipped to the image; NaN where wholly outside."""
         edges = np.arange(self.length // patch + 1) * float(patch)
-        in_source = (edges + self.offset) / self.scale - self.pad
-        cells = np.stack([in_source[:-1], in_source[1:]], axis=1).clip(0, self.source)
+        in_source = self.to_source(edges)
+        cells = np.stack([in_source[:-1], in_source[1:]], axis=1)
         # Rounding must not leave a sliver of a cell that lies wholly in the padding.
         cells[cells[:, 1] - cells[:, 0] < 1e-6] = np.nan
         return cells
+
+
+def padded_square_axes(size: tuple[int, int], side: int) -> tuple[Axis, Axis]:
+    """The x and y axis of a picture (width, height) that LLaVA's padding makes a square, resized to ``side``."""
+    square = max(size)
+    x, y = (
+        Axis(source=length, pad=(square - length) // 2, scale=side / square, offset=0, length=side) for length in size
+    )
+    return x, y
 
 
 def _llava(processor: Any, size: tuple[int, int]) -> Boxes:
@@ -103,7 +116,7 @@ def _llava(processor: Any, size: tuple[int, int]) -> Boxes:
 _SINGLE_VIEW = ("CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor", "ViTImageProcessor")
 
 
-def _single_view(image_processor: Any, size: tuple[int, int]) -> tuple[_Axis, _Axis]:
+def _single_view(image_processor: Any, size: tuple[int, int]) -> tuple[Axis, Axis]:
     """Pad to square, resize, centre crop: each as far as this image processor does it. Returns (x axis, y axis)."""
     name = type(image_processor).__name__
     if name.removesuffix("Fast").removesuffix("Pil") not in _SINGLE_VIEW:
@@ -122,7 +135,7 @@ def _single_view(image_processor: Any, size: tuple[int, int]) -> tuple[_Axis, _A
         final = (crop["width"], crop["height"])
     pads_missing_evenly = not name.endswith("Pil")
     horizontal, vertical = (
-        _Axis(
+        Axis(
             source=size[i],
             pad=pads[i],
             scale=resized[i] / padded[i],

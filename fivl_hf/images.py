@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-__all__ = ["ImageError", "as_encoded", "encoded_bytes", "image_bytes", "open_image", "rgb"]
+__all__ = ["ImageError", "as_encoded", "encoded_bytes", "image_bytes", "open_image", "picture_size", "rgb"]
 
 
 # Everything that Pillow's decoders are known to raise on bytes that are no picture.
@@ -41,6 +41,20 @@ def open_image(value: Any) -> Image.Image:
             return _upright(picture)
     except ImageError:
         raise
+    except _UNREADABLE as error:
+        raise ImageError(f"an unreadable image ({_BUFFER.sub('its bytes', str(error))})") from error
+
+
+def picture_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of an encoded picture as it is shown, from its header alone.
+
+    Raises:
+        ImageError: not a picture.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return picture.size[::-1] if turned else picture.size
     except _UNREADABLE as error:
         raise ImageError(f"an unreadable image ({_BUFFER.sub('its bytes', str(error))})") from error
 

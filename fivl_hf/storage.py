@@ -21,9 +21,11 @@ from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
 
 __all__ = [
     "assemble_dataset",
+    "first_split",
     "load_rows",
     "require_own_folder",
     "require_split_name",
+    "split_names",
     "undecoded",
     "write_dataset",
     "write_valid_rows",
@@ -189,6 +191,22 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datas
     if missing:
         raise ValueError(f"{dataset}, split {split}: column '{missing[0]}' is missing; found {rows.column_names}")
     return undecoded(rows)
+
+
+def split_names(dataset: str | Path, name: str | None = None) -> list[str]:
+    """The splits of a dataset: folder or Hub id. Raises as :func:`load_rows`."""
+    existing_folder(dataset, "dataset")
+    try:
+        return list(datasets.get_dataset_split_names(str(dataset), name))
+    except (datasets.exceptions.DatasetsError, OSError):
+        raise
+    except Exception as error:  # whatever yaml, pyarrow or fsspec say of a folder that is no dataset
+        raise ValueError(f"{dataset} cannot be read as a dataset: {error}") from error
+
+
+def first_split(dataset: str | Path, name: str | None = None) -> str:
+    """The first split of a dataset. Raises as :func:`load_rows`."""
+    return split_names(dataset, name)[0]
 
 
 def undecoded(dataset: Any) -> Any:

@@ -37,6 +37,8 @@ class LocalEngine:
             tools = factory(0)
             yield from (run_job(job, tools, folder) for job in jobs)
             return
+        # Workers share the cores already: threads of each one's matrix products would fight over them.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         context = multiprocessing.get_context("spawn")
         numbers = context.Value("i", 0)
         with ProcessPoolExecutor(

@@ -13,6 +13,7 @@ from fivl_hf.schema import Turn
 
 __all__ = [
     "TOO_LONG",
+    "ExpressionCheck",
     "Extraction",
     "Extractor",
     "Mention",
@@ -134,32 +135,42 @@ def is_single_word(answer: str) -> bool:
     return len(words) == 1 and not (len(words[0]) > 4 and _UNSPACED.search(words[0]))
 
 
-def check_expressions(proposed: Iterable[str], turn: Turn) -> Extraction:
-    """Sort proposed expressions into those that PAPER.md's rules keep and those that they do not.
+class ExpressionCheck:
+    """Sorts what is proposed for one turn, one by one, by PAPER.md's rules.
 
     Kept is what stands in the answer, word for word; case may differ, the answer's is taken. The second proposal of the
     same words is their second place. For an answer of a single word, words of the question are kept, too.
     """
-    mentions: list[Mention] = []
-    rejected: list[Rejected] = []
-    cursors: dict[str, int] = {}
-    for raw in proposed:
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._cursors: dict[str, int] = {}
+
+    def place(self, raw: str) -> Mention | Rejected:
+        """Where a proposed expression stands, or why it is none."""
         text = raw.strip(_EDGES)
         if problem := _problem(text):
-            rejected.append(Rejected(raw[:_MAX_EXPRESSION], problem))
-            continue
-        key = text.casefold()
-        if place := _find(text, turn.answer, cursors.get(key, 0)):
-            cursors[key] = place[1]
-            mentions.append(Mention(turn.answer[slice(*place)], *place))
-        elif key in cursors:
-            rejected.append(Rejected(text, "named more often than the answer has it"))
-        elif is_single_word(turn.answer) and (place := _find(text, turn.question)):
-            cursors[key] = len(turn.answer)
-            mentions.append(Mention(turn.question[slice(*place)], -1, -1))
-        else:
-            rejected.append(Rejected(text, "not in the answer"))
-    return Extraction(tuple(mentions), tuple(rejected))
+            return Rejected(raw[:_MAX_EXPRESSION], problem)
+        key, turn = text.casefold(), self._turn
+        if place := _find(text, turn.answer, self._cursors.get(key, 0)):
+            self._cursors[key] = place[1]
+            return Mention(turn.answer[slice(*place)], *place)
+        if key in self._cursors:
+            return Rejected(text, "named more often than the answer has it")
+        if is_single_word(turn.answer) and (place := _find(text, turn.question)):
+            self._cursors[key] = len(turn.answer)
+            return Mention(turn.question[slice(*place)], -1, -1)
+        return Rejected(text, "not in the answer")
+
+
+def check_expressions(proposed: Iterable[str], turn: Turn) -> Extraction:
+    """Sort proposed expressions into those that :class:`ExpressionCheck` keeps and those that it does not."""
+    check = ExpressionCheck(turn)
+    found = [check.place(raw) for raw in proposed]
+    return Extraction(
+        tuple(item for item in found if isinstance(item, Mention)),
+        tuple(item for item in found if isinstance(item, Rejected)),
+    )
 
 
 def _problem(text: str) -> str | None:

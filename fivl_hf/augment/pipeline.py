@@ -67,6 +67,7 @@ class RunSettings:
         shard_size: samples that are lost at most when the run is killed.
         restart: begin anew; answers of language models are kept.
         retry_failed: run shards again in which samples failed.
+        every_sample: no dataset is made if a sample failed.
         total: how many samples there are, for the progress bar.
         card: what the dataset's card says; of its pictures and of the run, more is added.
         pictures: so many rows are drawn for the card.
@@ -79,6 +80,7 @@ class RunSettings:
     shard_size: int = 64
     restart: bool = False
     retry_failed: bool = False
+    every_sample: bool = False
     total: int | None = None
     card: About = field(default_factory=lambda: About("FiVL"))
     pictures: int = 0
@@ -150,8 +152,8 @@ def run_augmentation(
         stopped = str(ahead.stopped) if ahead and ahead.stopped else None
         result = RunResult(tally, ahead.spent if ahead else None, stopped)
         numbers = sorted([*finished, *jobs.finished])
-        if not tally.kept:
-            raise _nothing_kept(result, work, numbers)
+        if not tally.kept or (settings.every_sample and tally.failed):
+            raise _no_dataset(result, work, numbers)
         _assemble(work, numbers, settings, result)
     return result
 
@@ -270,7 +272,7 @@ def _give_up_if_hopeless(total: Tally, report: ShardReport) -> None:
         )
 
 
-def _nothing_kept(result: RunResult, work: Path, numbers: list[int]) -> Exception:
+def _no_dataset(result: RunResult, work: Path, numbers: list[int]) -> Exception:
     """Why there is no dataset; every problem is written where it would not be lost."""
     from fivl_hf.augment.report import write_problems
 
@@ -278,6 +280,12 @@ def _nothing_kept(result: RunResult, work: Path, numbers: list[int]) -> Exceptio
     if result.stopped:
         return ServiceError(result.stopped)
     tally = result.tally
+    if tally.kept:
+        return ValueError(
+            f"{tally.failed.total():,} of {tally.read:,} samples failed, and scores without them would be wrong: "
+            f"{_counts(tally.failed)}; each is in {work / 'problems.jsonl'}. Mend them and run it again with "
+            "--retry-failed"
+        )
     shown = _counts(tally.dropped + tally.failed) or "the input is empty"
     expressions = f" (expressions: {_counts(totals.rejected)})" if totals.rejected else ""
     return ValueError(

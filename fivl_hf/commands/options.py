@@ -12,6 +12,7 @@ __all__ = [
     "folder",
     "head_position",
     "positive",
+    "share",
     "word",
 ]
 
@@ -57,6 +58,13 @@ def count(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
+    return value
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text}")
     return value
 
 

@@ -37,8 +37,9 @@ def vqa_questions(path: Path, annotations: Path | None, roots: Sequence[Path]) -
     if annotations is None:
         raise ValueError(f"{path} holds VQA questions: name their annotations file with --vqa-answers")
     subset = _member(path, "data_subtype")
-    if subset and (other := _member(annotations, "data_subtype")) not in (None, subset):
-        raise ValueError(f"{path} is of {subset}, but {annotations} of {other}")
+    for name, mine in (("data_subtype", subset), ("info.version", _member(path, "info.version"))):
+        if mine and (other := _member(annotations, name)) not in (None, mine):
+            raise ValueError(f"{path} is of {name} {mine}, but {annotations} of {other}: they do not go together")
     entries = json_items(annotations, "annotations.item")
     known = (entry for entry in entries if isinstance(entry, Mapping))
     answers = DiskTable().fill((str(entry.get("question_id")), _vqa_answers(entry)) for entry in known)

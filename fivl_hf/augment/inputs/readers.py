@@ -34,6 +34,7 @@ __all__ = [
     "dataset_record",
     "input_format",
     "llava_record",
+    "llava_records",
     "read_conversations",
     "sampled",
 ]
@@ -81,7 +82,7 @@ def read_conversations(settings: InputSettings) -> Iterator[Record]:
         if not folder.is_dir():
             raise FileNotFoundError(f"--images: there is no folder {folder}")
     readers: dict[str, Callable[[InputSettings], Iterator[Record]]] = {
-        "llava": _llava,
+        "llava": lambda s: llava_records(Path(s.input), s.images),
         "dataset": _dataset,
         "pope": lambda s: pope_questions(Path(s.input), s.images),
         "vqa": lambda s: vqa_questions(Path(s.input), s.answers, s.images),
@@ -147,15 +148,15 @@ def _unique(records: Iterable[Record]) -> Iterator[Record]:
         yield record if name == record.id else replace(record, id=name)
 
 
-def _llava(settings: InputSettings) -> Iterator[Record]:
-    path = Path(settings.input)
+def llava_records(path: Path, images: Sequence[Path]) -> Iterator[Record]:
+    """Every entry of a LLaVA file, JSON or JSON Lines, under the id that it gives."""
     first = leading_events(path, 1)[0][1]
     entries: Iterable[tuple[str, Any]]
     if first == "start_array":
         entries = ((f"item {i}", item) for i, item in enumerate(json_items(path, "item")))
     else:
         entries = ((f"line {i}", item) for i, item in json_lines(path))
-    return (llava_record(item, place, settings.images, path.stem) for place, item in entries)
+    return (llava_record(item, place, images, path.stem) for place, item in entries)
 
 
 def llava_record(item: Any, place: str, roots: Sequence[Path], source: str) -> Record:

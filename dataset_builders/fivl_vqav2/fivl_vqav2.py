@@ -1,0 +1,39 @@
+"""FiVL-VQAv2 as a ``datasets`` builder: VQA v2's questions, ten answers each, with evidence."""
+
+import re
+from pathlib import Path
+
+from fivl_hf.augment.inputs.readers import InputSettings
+from fivl_hf.building.builder import BenchmarkBuilder, EvidenceConfig
+from fivl_hf.building.plans import BuildError, Plan, benchmark_plan, coco_instances, find_file, image_roots
+
+__all__ = ["FivlVqav2"]
+
+_SUBSETS = {"train2014": "train", "val2014": "validation"}
+
+
+class FivlVqav2(BenchmarkBuilder):
+    """Builds FiVL-VQAv2.
+
+    ``data_dir`` holds ``v2_OpenEnded_mscoco_val2014_questions.json``, ``v2_mscoco_val2014_annotations.json``, the
+    pictures in ``val2014``, and, unless ``evidence`` names rows by ``fivl augment``, COCO's ``instances_val2014.json``;
+    or the same for ``train2014``, or both.
+    """
+
+    BUILDER_CONFIGS = [EvidenceConfig(name="default", description="Every question.")]  # noqa: RUF012
+
+    def plan(self, work: Path) -> Plan:
+        sources = self.sources()
+        questions = {}
+        for path in sorted(sources.data_dir.glob("*questions.json")):
+            subset = re.search(r"(train|val)2014", path.name)
+            if not subset:
+                raise BuildError(f"{path} is of neither train2014 nor val2014: other questions have no public answers")
+            answers = find_file(sources.data_dir, "the answers", f"*{subset[0]}_annotations.json")
+            questions[_SUBSETS[subset[0]]] = InputSettings(
+                str(path), image_roots(sources, subset[0]), "vqa", answers=answers
+            )
+        if not questions:
+            raise BuildError(f"{sources.data_dir} holds no *_questions.json (VQA v2's questions)")
+        subsets = tuple(subset for subset, split in _SUBSETS.items() if split in questions)
+        return benchmark_plan(sources, work, questions, coco_instances(sources, subsets))

@@ -1,0 +1,140 @@
+"""The base of all dataset builders: a plan, run by ``datasets`` in one process or several."""
+
+import hashlib
+import inspect
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import datasets
+from datasets.utils import logging
+
+from fivl_hf.augment.inputs.conversations import Failure
+from fivl_hf.augment.rows import Tally
+from fivl_hf.augment.shards import cut
+from fivl_hf.building.limits import Limits
+from fivl_hf.building.plans import BuildError, Plan, Sources
+from fivl_hf.cards import About, read_card
+from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES
+
+__all__ = ["BenchmarkBuilder", "EvidenceBuilder", "EvidenceConfig"]
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class EvidenceConfig(datasets.BuilderConfig):
+    """What to build from, and what to keep; ``data_dir`` is the folder of the source files.
+
+    Attributes:
+        images: further folders of pictures.
+        evidence: folders of rows by ``fivl augment`` (benchmarks).
+        annotations: COCO instances or GQA scene graphs (benchmarks); found in ``data_dir`` if not given.
+        splits: only these.
+        max_coverage: leave out masks that cover more of their picture.
+        min_score: leave out key expressions with a lower detector score.
+        tagger: finds the nouns of expressions, "hanta" or "spacy".
+    """
+
+    version: datasets.Version | str | None = "1.0.0"
+    images: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    annotations: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    max_coverage: float | None = None
+    min_score: float | None = None
+    tagger: str = "hanta"
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
+        # `datasets` would take rows from its cache after the source files have changed.
+        base = super().create_config_id(config_kwargs, custom_features)
+        files = sorted(path for path in Path(self.data_dir or ".").glob("*") if path.is_file()) if self.data_dir else []
+        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return f"{base}-{hashlib.sha256(repr(stats).encode()).hexdigest()[:12]}" if stats else base
+
+
+class EvidenceBuilder(datasets.GeneratorBasedBuilder):
+    """A builder whose rows come from a plan; ``fivl build`` runs the same plan."""
+
+    BUILDER_CONFIG_CLASS: ClassVar[type] = EvidenceConfig
+    FEATURES: ClassVar[datasets.Features] = FEATURES
+    # Rows that one process makes at a time.
+    chunk: ClassVar[int] = 500
+    config: Any
+
+    @abstractmethod
+    def plan(self, work: Path) -> Plan:
+        """What to build; ``work`` is a folder for indexes.
+
+        Raises:
+            BuildError: files are missing or of another kind.
+        """
+
+    @classmethod
+    def card(cls) -> About:
+        """The card of what is built, from the README.md beside the builder."""
+        front, body = read_card(Path(inspect.getfile(cls)).with_name("README.md").read_text(encoding="utf-8"))
+        return About(front["pretty_name"], front=front, body=body)
+
+    def sources(self) -> Sources:
+        """The configuration, checked."""
+        config = self.config
+        if not config.data_dir:
+            raise BuildError(f"{self.name} needs data_dir: the folder of the files to build from")
+        data_dir = Path(config.data_dir)
+        if not data_dir.is_dir():
+            raise BuildError(f"data_dir: there is no folder {data_dir}")
+        return Sources(
+            data_dir=data_dir,
+            images=tuple(Path(path) for path in config.images),
+            evidence=tuple(config.evidence),
+            annotations=tuple(Path(path) for path in config.annotations),
+            splits=tuple(config.splits),
+            limits=Limits(config.max_coverage, config.min_score),
+            tagger=config.tagger,
+        )
+
+    def _info(self) -> datasets.DatasetInfo:
+        about = self.card()
+        return datasets.DatasetInfo(
+            description=about.body, features=self.FEATURES, license=str(about.front.get("license", ""))
+        )
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        plan = self._plan()
+        plan.prepare()
+        return [
+            datasets.SplitGenerator(
+                name=split,
+                gen_kwargs={"split": split, "chunks": list(range(-(-sum(1 for _ in records()) // self.chunk)))},
+            )
+            for split, records in plan.splits.items()
+        ]
+
+    def _generate_examples(self, split: str, chunks: list[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+        plan, wanted, tally = self._plan(), set(chunks), Tally()
+        maker = plan.maker(0)
+        for job in cut({split: plan.splits[split]}, self.chunk):
+            if job.number not in wanted:
+                continue
+            for outcome in maker.make(job.samples):
+                tally.count(outcome)
+                if plan.every_sample and isinstance(outcome.result, Failure):
+                    raise BuildError(f"sample {outcome.id!r}: {outcome.result.reason} ({outcome.result.detail})")
+                if isinstance(outcome.result, dict):
+                    yield outcome.id, outcome.result
+        if tally.read > tally.kept:
+            logger.warning(f"{self.name}, {split}: {tally.to_dict()}")
+
+    def _plan(self) -> Plan:
+        work = Path(f"{self.cache_dir}.work")
+        work.mkdir(parents=True, exist_ok=True)
+        return self.plan(work)
+
+
+class BenchmarkBuilder(EvidenceBuilder):
+    """The base of builders of a benchmark's questions."""
+
+    FEATURES = BENCHMARK_FEATURES

@@ -1,0 +1,156 @@
+"""Rows of conversations whose evidence is known: from the authors' release, or from rows made earlier."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from fivl_hf.augment.expressions import ExpressionCheck, Mention
+from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure
+from fivl_hf.augment.rows import Outcome, RejectedExpression, Sample, checked_row, picture_data
+from fivl_hf.building.archive import ArchiveReader
+from fivl_hf.building.grids import mask_from_grid
+from fivl_hf.building.release import PADDED_SIDE, Segment
+from fivl_hf.building.tensors import TensorError, load_grid
+from fivl_hf.geometry import padded_square_axes
+from fivl_hf.images import ImageError, picture_size
+from fivl_hf.keywords import nouns
+from fivl_hf.masks import decode_mask, encode_mask
+from fivl_hf.schema import KeyExpression, RowError, Turn, conversation_turns
+
+__all__ = ["KnownEvidence", "ReleasedEvidence", "StoredEvidence", "StoredExpression"]
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Located:
+    """A key expression with its mask: one bilevel PNG, and the share of the picture that it covers."""
+
+    expression: KeyExpression
+    mask: bytes
+    coverage: float
+
+
+class Evidence(Protocol):
+    """Reads what is known of one conversation."""
+
+    def locate(
+        self, conversation: Conversation, turns: Sequence[Turn], sizes: Sequence[Size]
+    ) -> tuple[list[Located], list[RejectedExpression]]: ...
+
+
+class KnownEvidence:
+    """Makes rows of conversations that bring their evidence along."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+
+    def make(self, samples: Sequence[Sample]) -> list[Outcome]:
+        return [self._outcome(sample.record) for sample in samples]
+
+    def _outcome(self, record: Any) -> Outcome:
+        if not isinstance(record, Conversation):
+            return Outcome(record.id, record)
+        try:
+            turns, _ = conversation_turns(record.messages, record.id)
+        except RowError:
+            return Outcome(record.id, Drop(record.id, "questions and answers do not take turns"))
+        data = picture_data(record)
+        if isinstance(data, Failure):
+            return Outcome(record.id, data)
+        try:
+            sizes = [picture_size(picture) for picture in data]
+        except ImageError as error:
+            names = ", ".join(picture.name for picture in record.images)
+            return Outcome(record.id, Failure(record.id, "the image cannot be read", f"{names}: {error}"))
+        located, rejected = self._evidence.locate(record, turns, sizes)
+        if not located:
+            return Outcome(record.id, Drop(record.id, "no key expression has a usable mask"), tuple(rejected))
+        row = checked_row(record, data, [each.expression for each in located], [each.mask for each in located])
+        return Outcome(record.id, row, tuple(rejected), tuple(each.coverage for each in located))
+
+
+class ReleasedEvidence:
+    """The authors' segments: expressions, 24×24 tensors in the archive, boxes in padded 336×336 pixels."""
+
+    def __init__(self, archive: Path, index: Path, tagger: str = "hanta") -> None:
+        self._archive, self._tagger = ArchiveReader(archive, index), tagger
+
+    def locate(
+        self, conversation: Conversation, turns: Sequence[Turn], sizes: Sequence[Size]
+    ) -> tuple[list[Located], list[RejectedExpression]]:
+        located, rejected = [], []
+        checks = [ExpressionCheck(turn) for turn in turns]
+        for segment in conversation.evidence:
+            found = self._segment(segment, checks, sizes[0])
+            if isinstance(found, Located):
+                located.append(found)
+            else:
+                rejected.append(RejectedExpression(segment.turn, segment.text[:200], found))
+        return located, rejected
+
+    def _segment(self, segment: Segment, checks: Sequence[ExpressionCheck], size: Size) -> Located | str:
+        """A segment in source pixels, or why it cannot be used."""
+        if segment.turn >= len(checks):
+            return "the sample has no such turn"
+        mention = checks[segment.turn].place(segment.text)
+        if not isinstance(mention, Mention):
+            return mention.reason
+        try:
+            grid = load_grid(self._archive.read(segment.mask))
+        except KeyError:
+            return "its mask is not in the archive"
+        except TensorError as error:
+            return f"its mask is refused: {error}"
+        mask = mask_from_grid(grid, size)
+        if not mask.any():
+            return "its mask is empty"
+        expression = KeyExpression(
+            turn=segment.turn,
+            text=mention.text,
+            start=mention.start,
+            end=mention.end,
+            keywords=nouns(mention.text, self._tagger),
+            boxes=_source_boxes(segment, size),
+        )
+        return Located(expression, encode_mask(mask), float(mask.mean()))
+
+
+def _source_boxes(segment: Segment, size: Size) -> tuple[tuple[float, float, float, float], ...]:
+    """A segment's boxes in source pixels, padding undone; those that lie in the padding are left out."""
+    horizontal, vertical = padded_square_axes(size, PADDED_SIDE)
+    boxes = np.array(segment.boxes, dtype=np.float64).reshape(-1, 4)
+    boxes = boxes[np.isfinite(boxes).all(axis=1)]
+    x, y = horizontal.to_source(boxes[:, [0, 2]]), vertical.to_source(boxes[:, [1, 3]])
+    source = np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1)
+    whole = (source[:, 2] > source[:, 0]) & (source[:, 3] > source[:, 1])
+    return tuple((a, b, c, d) for a, b, c, d in source[whole].tolist())
+
+
+@dataclass(frozen=True)
+class StoredExpression:
+    """A key expression of a row made earlier, with its mask's PNG."""
+
+    expression: KeyExpression
+    mask: bytes
+
+
+class StoredEvidence:
+    """The key expressions of rows made earlier, as they are."""
+
+    def locate(
+        self, conversation: Conversation, turns: Sequence[Turn], sizes: Sequence[Size]
+    ) -> tuple[list[Located], list[RejectedExpression]]:
+        found, rejected = [], []
+        for stored in conversation.evidence:
+            try:
+                coverage = float(decode_mask(stored.mask).mean())
+            except ImageError:
+                known = stored.expression
+                rejected.append(RejectedExpression(known.turn, known.text, "its mask cannot be read"))
+                continue
+            found.append(Located(stored.expression, stored.mask, coverage))
+        return found, rejected

@@ -1,0 +1,221 @@
+"""FiVL-Instruct as its authors released it, joined with the conversations it was made of (PAPER.md section 1).
+
+``fivl_instruct.json`` maps a sample id of ``llava_v1_5_mix665k.json`` to segments; ids are not unique there. Of the
+samples of one id, the one in whose answers most of the segments' expressions stand gets them.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from fivl_hf.augment.expressions import ExpressionCheck, Mention
+from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, Record
+from fivl_hf.augment.inputs.json_stream import json_members
+from fivl_hf.augment.inputs.readers import llava_records
+from fivl_hf.building.archive import index_archive
+from fivl_hf.schema import RowError, conversation_turns
+
+__all__ = ["Release", "Segment", "index_release", "release_records"]
+
+PADDED_SIDE = 336
+
+
+@dataclass(frozen=True)
+class Release:
+    """Where the release and the conversations are.
+
+    Attributes:
+        segments: ``fivl_instruct.json``.
+        archive: ``dataset_grounded.tar``.
+        conversations: ``llava_v1_5_mix665k.json``.
+        images: folders that hold coco, gqa, ocr_vqa, textvqa and vg.
+    """
+
+    segments: Path
+    archive: Path
+    conversations: Path
+    images: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One expression of the release.
+
+    Attributes:
+        turn: 0-based question-answer pair.
+        mask: the tensor's name in the archive.
+        boxes: x0, y0, x1, y1 in pixels of the picture padded to 336×336.
+    """
+
+    turn: int
+    text: str
+    mask: str
+    boxes: tuple[tuple[float, float, float, float], ...]
+
+
+def index_release(release: Release, index: Path) -> dict[str, Any]:
+    """Index the archive and decide which sample gets which segments; done once, the file appears when complete.
+
+    Returns:
+        Counts for the report.
+
+    Raises:
+        ValueError: a file of another kind, or a release that does not go with the conversations.
+        FileNotFoundError: a file is missing.
+    """
+    for path in (release.segments, release.archive, release.conversations):
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}")
+    if not index.is_file():
+        temporary = index.with_suffix(".part")
+        temporary.unlink(missing_ok=True)
+        with closing(sqlite3.connect(temporary)) as table:
+            counts = _fill(release, table)
+            table.execute("CREATE TABLE counts (value TEXT)")
+            table.execute("INSERT INTO counts VALUES (?)", (json.dumps(counts),))
+            table.commit()
+        os.replace(temporary, index)
+    with closing(_open(index)) as table:
+        counts = json.loads(table.execute("SELECT value FROM counts").fetchone()[0])
+    return dict(counts)
+
+
+def release_records(release: Release, index: Path) -> Iterator[Record]:
+    """One record per sample of the conversations, with its segments as evidence, and per release id without sample."""
+    with closing(_open(index)) as table:
+        for number, record in enumerate(llava_records(release.conversations, release.images)):
+            yield _with_segments(record, number, table)
+        for (id,) in table.execute("SELECT id FROM segments WHERE id NOT IN (SELECT id FROM chosen) ORDER BY id"):
+            yield Drop(id, "no sample has the release's id")
+
+
+def _with_segments(record: Record, number: int, table: sqlite3.Connection) -> Record:
+    if not isinstance(record, Conversation):
+        return record
+    found = table.execute("SELECT value FROM segments WHERE id = ?", (record.id,)).fetchone()
+    if found is None:
+        return Drop(record.id, "the release has no segments for it")
+    item, best, tied = table.execute("SELECT item, fits, tied FROM chosen WHERE id = ?", (record.id,)).fetchone()
+    raw = json.loads(found[0])
+    try:
+        segments = _segments(raw)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return Failure(record.id, "its segments are not in the release's format", f"{type(error).__name__}: {error}")
+    if item != number:
+        as_good = tied and _fits(segments, record) == best
+        reason = "a sample of the same id fits the release " + ("as well (ambiguous)" if as_good else "better")
+        return Drop(record.id, reason)
+    return Conversation(record.id, record.images, record.messages, record.source, evidence=segments)
+
+
+def _open(index: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{index}?mode=ro", uri=True)
+
+
+def _fill(release: Release, table: sqlite3.Connection) -> dict[str, Any]:
+    table.execute("CREATE TABLE segments (id TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+    entries = ((id, json.dumps(value)) for id, value in json_members(release.segments))
+    table.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?)", tqdm(entries, desc="read segments", unit="id"))
+    (listed,) = table.execute("SELECT count(*) FROM segments").fetchone()
+    if not listed:
+        raise ValueError(f"{release.segments} maps no sample id to segments")
+    with tqdm(total=release.archive.stat().st_size, desc="index archive", unit="B", unit_scale=True) as bar:
+        refused = index_archive(
+            release.archive, table, wanted=lambda name: name.endswith((".pt", ".pth")), progress=bar.update
+        )
+    samples, several, ambiguous = _choose(release, table)
+    (matched,) = table.execute("SELECT count(*) FROM chosen").fetchone()
+    (tensors,) = table.execute("SELECT count(*) FROM members").fetchone()
+    if not matched:
+        raise ValueError(
+            f"no sample of {release.conversations} has an id of {release.segments}: they do not belong together"
+        )
+    return {
+        "samples": samples,
+        "ids_in_release": listed,
+        "ids_without_sample": listed - matched,
+        "ids_of_several_samples": several,
+        "ids_ambiguous": ambiguous,
+        "tensors": tensors,
+        "archive_entries_refused": dict(refused),
+    }
+
+
+def _choose(release: Release, table: sqlite3.Connection) -> tuple[int, int, int]:
+    """Fill ``chosen``: of each id the sample that fits best, and whether another fits as well.
+
+    Returns:
+        How many samples there are, ids of several samples, and ids where the turns did not decide.
+    """
+    table.execute(
+        "CREATE TABLE chosen (id TEXT PRIMARY KEY, item INT, fits INT, same_image INT, tied INT, samples INT) "
+        "WITHOUT ROWID"
+    )
+    number = -1
+    records = llava_records(release.conversations, release.images)
+    for number, record in enumerate(tqdm(records, desc="match samples", unit="sample")):
+        if not isinstance(record, Conversation):
+            continue
+        found = table.execute("SELECT value FROM segments WHERE id = ?", (record.id,)).fetchone()
+        if found is None:
+            continue
+        fits, same_image = _score(json.loads(found[0]), record)
+        known = table.execute("SELECT * FROM chosen WHERE id = ?", (record.id,)).fetchone()
+        entry: tuple[Any, ...] = (record.id, number, fits, same_image, 0, 1)
+        if known:
+            better = (fits, same_image) > known[2:4]
+            tied = int((known[4] and not fits > known[2]) or fits == known[2])
+            entry = (*(entry if better else known)[:4], tied, known[5] + 1)
+        table.execute("INSERT OR REPLACE INTO chosen VALUES (?, ?, ?, ?, ?, ?)", entry)
+    several, ambiguous = table.execute(
+        "SELECT count(*) FILTER (WHERE samples > 1), count(*) FILTER (WHERE tied) FROM chosen"
+    ).fetchone()
+    return number + 1, several, ambiguous
+
+
+def _score(raw: Any, record: Conversation) -> tuple[int, int]:
+    """How many segments' expressions a sample has, and whether its picture is the segments'."""
+    try:
+        segments = _segments(raw)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return 0, 0
+    stem = f"/{Path(record.images[0].name).stem}/"
+    return _fits(segments, record), int(any(stem in f"/{segment.mask}" for segment in segments))
+
+
+def _fits(segments: tuple[Segment, ...], record: Conversation) -> int:
+    try:
+        turns, _ = conversation_turns(record.messages, record.id)
+    except RowError:
+        return 0
+    checks = [ExpressionCheck(turn) for turn in turns]
+    return sum(
+        segment.turn < len(turns) and isinstance(checks[segment.turn].place(segment.text), Mention)
+        for segment in segments
+    )
+
+
+def _segments(raw: Any) -> tuple[Segment, ...]:
+    """The segments of one id; raises KeyError, TypeError, ValueError or AttributeError if they are none."""
+    if not isinstance(raw, list):
+        raise TypeError(f"a list was expected, got {type(raw).__name__}")
+    return tuple(_segment(turn["turn"], prompt) for turn in raw for prompt in turn["prompts"])
+
+
+def _segment(turn: Any, prompt: Mapping[str, Any]) -> Segment:
+    if not isinstance(turn, int) or turn < 1:
+        raise ValueError(f"turn counts from 1, got {turn!r}")
+    boxes = tuple(
+        (float(box["xmin"]), float(box["ymin"]), float(box["xmax"]), float(box["ymax"])) for box in prompt["bbox"]
+    )
+    text, mask = prompt["prompt"], prompt["mask_rel"]
+    if not isinstance(text, str) or not isinstance(mask, str):
+        raise TypeError("prompt and mask_rel must be texts")
+    return Segment(turn - 1, text, mask, boxes)

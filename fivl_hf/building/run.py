@@ -1,0 +1,102 @@
+"""``fivl build``: a builder's plan run in worker processes, resumable, into a dataset repository."""
+
+import shutil
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+from fivl_hf.augment.engines import LocalEngine
+from fivl_hf.augment.inputs.readers import sampled
+from fivl_hf.augment.pipeline import RunResult, RunSettings, run_augmentation, work_folder
+from fivl_hf.building.builder import EvidenceBuilder
+from fivl_hf.building.plans import Plan
+from fivl_hf.storage import require_own_folder
+
+__all__ = ["BuildSettings", "build_dataset", "builder_class", "builder_names"]
+
+_PICTURES = 4
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """How to run a build.
+
+    Attributes:
+        output: folder of the dataset.
+        workers: processes.
+        limit, seed: so many samples of each split only; drawn at random if there is a seed, else the first.
+        restart: begin anew, indexes too.
+        retry_failed: run shards again in which samples failed.
+    """
+
+    output: Path
+    workers: int = 1
+    limit: int | None = None
+    seed: int | None = None
+    restart: bool = False
+    retry_failed: bool = False
+
+
+def builder_names() -> list[str]:
+    """The builders of this project, in a clone and after a plain install."""
+    return sorted(path.name for path in _home().iterdir() if (path / f"{path.name}.py").is_file())
+
+
+def builder_class(name: str) -> type[EvidenceBuilder]:
+    """The builder of a name, such as ``"fivl_pope"``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in builder_names():
+        raise ValueError(f"no builder named {name!r}; there are {', '.join(builder_names())}")
+    module = import_module(f"fivl_hf.dataset_builders.{name}.{name}")
+    found: type[EvidenceBuilder] = getattr(module, "".join(word.capitalize() for word in name.split("_")))
+    return found
+
+
+def build_dataset(builder: EvidenceBuilder, settings: BuildSettings) -> RunResult:
+    """Build a dataset repository: Parquet, card with pictures, report.
+
+    Raises:
+        ValueError: files that are missing or of another kind, settings that differ from an interrupted build's, or,
+            for a benchmark, samples that failed.
+        FileExistsError: the output folder holds something else.
+        OSError: a file cannot be written; what is finished is kept.
+    """
+    output = settings.output.resolve()
+    require_own_folder(output)
+    work = work_folder(output)
+    indexes = work / "indexes"
+    if settings.restart and indexes.exists():
+        shutil.rmtree(indexes)
+    indexes.mkdir(parents=True, exist_ok=True)
+    plan = builder.plan(indexes)
+    counts = plan.prepare()
+    splits = {name: partial(sampled, records, settings.limit, settings.seed) for name, records in plan.splits.items()}
+    run = RunSettings(
+        output=output,
+        identity=_identity(builder, plan, settings),
+        restart=settings.restart,
+        retry_failed=settings.retry_failed,
+        every_sample=plan.every_sample,
+        card=builder.card(),
+        pictures=_PICTURES,
+        about=counts,
+    )
+    return run_augmentation(splits, plan.maker, run, engine=LocalEngine(settings.workers))
+
+
+def _identity(builder: EvidenceBuilder, plan: Plan, settings: BuildSettings) -> dict[str, Any]:
+    """What decides the rows."""
+    config = {key: str(value) for key, value in asdict(builder.config).items() if value not in (None, (), "")}
+    stats = [(path, path.stat()) for path in plan.files]
+    files = [[path.name, stat.st_size, int(stat.st_mtime)] for path, stat in stats]
+    return {"builder": builder.name, **config, "limit": settings.limit, "seed": settings.seed, "files": files}
+
+
+def _home() -> Path:
+    installed = Path(str(resources.files("fivl_hf"))) / "dataset_builders"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "dataset_builders"

@@ -1,0 +1,58 @@
+"""Released mask tensors, read as untrusted files: no code runs, and nothing large is allocated."""
+
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import torch
+
+from fivl_hf.masks import FloatArray
+
+__all__ = ["GRID", "MAX_TENSOR_BYTES", "TensorError", "load_grid"]
+
+GRID = 24
+# The released files have 5.9 KB.
+MAX_TENSOR_BYTES = 64_000
+
+
+class TensorError(ValueError):
+    """A file that holds no released mask; the message is one of few, so that they can be counted."""
+
+
+def load_grid(data: bytes) -> FloatArray:
+    """The mean mask value (0 to 1) of each cell of the padded picture: a ``torch.save``d 24×24 tensor of 0..255.
+
+    Raises:
+        TensorError: too large, compressed or nested beyond its size, a pickle that holds more than a tensor, or a
+            tensor of another kind.
+    """
+    if len(data) > MAX_TENSOR_BYTES:
+        raise TensorError(f"a file of more than {MAX_TENSOR_BYTES:,} bytes")
+    _check_archive(data)
+    try:
+        value = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise TensorError("a pickle that holds more than a tensor") from error
+    except (RuntimeError, ValueError, TypeError, EOFError, KeyError, AttributeError, IndexError, MemoryError) as error:
+        raise TensorError("no torch.save file") from error
+    plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    if not plain or tuple(value.shape) != (GRID, GRID) or value.is_complex():
+        raise TensorError(f"no {GRID}×{GRID} tensor of numbers")
+    grid = value.detach().to(torch.float64).numpy() / 255.0
+    if not np.isfinite(grid).all() or grid.min() < -1e-6 or grid.max() > 1 + 1e-6:
+        raise TensorError("values that are not between 0 and 255")
+    return np.clip(grid, 0.0, 1.0)
+
+
+def _check_archive(data: bytes) -> None:
+    """Only the format that torch has written since 2020: a ZIP file whose members are stored as they are."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError) as error:
+        raise TensorError("no torch.save file") from error
+    # A small file may claim to unpack to gigabytes.
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > MAX_TENSOR_BYTES or any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise TensorError("a file that unpacks to more than it holds")
