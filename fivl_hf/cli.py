@@ -11,6 +11,7 @@ from fivl_hf.commands.demo import add_demo
 from fivl_hf.commands.evaluate import add_evaluate
 from fivl_hf.commands.explain import add_explain
 from fivl_hf.commands.judge import add_judge
+from fivl_hf.commands.push import add_push
 from fivl_hf.commands.show import add_show
 
 __all__ = ["main"]
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add_judge(commands)
     add_build(commands)
     add_show(commands)
+    add_push(commands)
     commands.add_parser(
         "train",
         add_help=False,

@@ -322,8 +322,8 @@ def _assemble(work: Path, numbers: list[int], settings: RunSettings, result: Run
         write_report(folder, _reports(shards, numbers), flat, summary)
         pictures = draw_rows(folder, flat, settings.pictures)
         made = (
-            f"Made by fivl-hf: of {tally.read:,} samples, {tally.kept:,} became rows; `report.html` shows why the "
-            "others did not, and some of the rows."
+            f"Made by fivl-hf: of {tally.read:,} samples, {tally.kept:,} became rows, {tally.dropped.total():,} were "
+            f"left out by FiVL's rules and {tally.failed.total():,} failed."
         )
         stopped = f"Not complete: {result.stopped}." if result.stopped else ""
         description = " ".join(text for text in (settings.card.description, made, stopped) if text)

@@ -47,6 +47,7 @@ def _run(options: argparse.Namespace) -> None:
     )
     options.output.mkdir(parents=True, exist_ok=True)
     write_answers(options.output / "answers.jsonl", answered)
-    text = json.dumps(summary, indent=2)
+    asked = {"model": str(options.model), "dataset": str(options.dataset), "split": options.split}
+    text = json.dumps({**asked, **summary}, indent=2)
     (options.output / "reliance.json").write_text(text + "\n", encoding="utf-8")
     print(text)

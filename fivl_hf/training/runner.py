@@ -46,6 +46,7 @@ def train_from_arguments(arguments: Sequence[str]) -> None:
     )
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     trainer.save_model(config.output_dir)
+    trainer.create_model_card(dataset_name=script.dataset_name)
     if config.push_to_hub:
         trainer.push_to_hub(dataset_name=script.dataset_name)
     trainer.end()

@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from fivl_hf.chat import ends_turns
 from fivl_hf.geometry import token_boxes
+from fivl_hf.model_cards import training_card
 from fivl_hf.models import image_token_id
 from fivl_hf.storage import undecoded
 from fivl_hf.training.checkpoints import load_renamed_weights
@@ -91,6 +94,40 @@ class FiVLTrainer(SFTTrainer):
         if isinstance(self.data_collator, FiVLCollator):
             self.add_callback(EpochTeller(self.data_collator))
         self._sums: dict[str, torch.Tensor | None] = {"train": None, "eval": None}
+
+    def create_model_card(  # type: ignore[override] # TRL's signature, not transformers'
+        self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
+    ) -> None:
+        """Write README.md to the output folder: base model, data, λ; ``fivl push model`` adds what was measured."""
+        if not self.is_world_process_zero():
+            return
+        given = [tags] if isinstance(tags, str) else tags or []
+        output = Path(self.args.output_dir or ".")
+        base = getattr(self.model.config, "_name_or_path", None) or getattr(self.model, "name_or_path", None)
+        card = training_card(
+            model_name or self.hub_model_id or output.resolve().name,
+            base_model=base or None,
+            dataset=dataset_name,
+            tags=[*self._tag_names, *given],
+            settings=self._training_settings(),
+            versions={name: version(name) for name in ("trl", "transformers", "torch", "datasets")},
+        )
+        card.save(output / "README.md")
+
+    def _training_settings(self) -> dict[str, Any]:
+        args = self.args
+        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        settings = {
+            "vision loss weight λ": args.vision_loss_weight,
+            "largest mask that supervises": f"{args.vision_max_coverage:.0%} of the patches",
+            "learning rate": args.learning_rate,
+            "schedule": f"{args.lr_scheduler_type}, {args.warmup_steps} warm-up steps",
+            "samples per step": batch,
+            "steps": self.state.global_step,
+        }
+        logged = {key: value for entry in self.state.log_history for key, value in entry.items()}
+        names = {"language_loss": "last language loss", "vision_loss": "last vision loss"}
+        return settings | {label: f"{logged[key]:.4g}" for key, label in names.items() if key in logged}
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

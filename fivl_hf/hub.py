@@ -1,0 +1,246 @@
+"""Pushing datasets, models and metrics to the Hub: what would go is listed first, and a push can be repeated."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id
+
+from fivl_hf.cards import read_card
+from fivl_hf.evaluation.metrics import metric_folders
+from fivl_hf.model_cards import Measured, measured_card
+
+__all__ = ["PushError", "Upload", "dataset_upload", "metric_upload", "model_upload", "push"]
+
+_MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.md")
+_NOT_PUBLIC = re.compile(r"trainer_state\.json|.*_results\.json|report\.json")
+
+
+class PushError(OSError):
+    """Why something could not be pushed, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What goes to a repository.
+
+    Attributes:
+        repo_type: "dataset", "model" or "space".
+        files: (path in the repository, file or bytes).
+        replaces: folders of the repository in which files that are not in this upload are deleted.
+        url: its page, below the Hub's address.
+    """
+
+    repo_id: str
+    repo_type: str
+    files: tuple[tuple[str, Path | bytes], ...]
+    replaces: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        prefix = {"dataset": "datasets/", "space": "spaces/"}.get(self.repo_type, "")
+        return f"{prefix}{self.repo_id}"
+
+    def sizes(self) -> list[tuple[str, int]]:
+        """Path and bytes of every file."""
+        return [(name, len(file) if isinstance(file, bytes) else file.stat().st_size) for name, file in self.files]
+
+
+def dataset_upload(folder: Path, repo_id: str) -> Upload:
+    """A dataset folder: its Parquet files, card and pictures.
+
+    Raises:
+        ValueError: no dataset folder, or one with files that are missing or only half written.
+    """
+    _require_id(repo_id)
+    card = folder / "README.md"
+    if not card.is_file():
+        raise ValueError(f"{folder} holds no README.md: push a folder that fivl build or fivl augment wrote")
+    shards = _shards(folder, card)
+    pictures = sorted(path for path in (folder / "pictures").glob("*") if path.is_file())
+    files = tuple((path.relative_to(folder).as_posix(), path) for path in (card, *shards, *pictures))
+    return Upload(repo_id, "dataset", files, replaces=("data/", "pictures/"))
+
+
+def metric_upload(name: str, repo_id: str) -> Upload:
+    """An ``evaluate`` module as a Space; its repository must have the metric's name, by which it is loaded.
+
+    Args:
+        repo_id: such as ``"me/visual_reliance_score"``, or ``"me"``.
+
+    Raises:
+        ValueError: no such metric, or another name.
+    """
+    folders = metric_folders()
+    if name not in folders:
+        raise ValueError(f"no metric named {name!r}; there are {', '.join(folders)}")
+    repo_id = repo_id if "/" in repo_id else f"{repo_id}/{name}"
+    _require_id(repo_id)
+    if repo_id.split("/")[1] != name:
+        raise ValueError(
+            f"evaluate.load looks for a module by the Space's name: push it to {repo_id.split('/')[0]}/{name}"
+        )
+    folder = folders[name]
+    card = (folder / "README.md").read_text(encoding="utf-8").replace(f'"metrics/{name}"', f'"{repo_id}"')
+    others = [folder / f"{name}.py", folder / "app.py", folder / "requirements.txt"]
+    files: list[tuple[str, Path | bytes]] = [("README.md", card.encode())]
+    files += [(path.name, path) for path in others]
+    return Upload(repo_id, "space", tuple(files))
+
+
+def model_upload(folder: Path, repo_id: str, measured: Measured = Measured()) -> Upload:  # noqa: B008 (frozen)
+    """A model folder, its card completed by what was measured.
+
+    Raises:
+        ValueError: no model folder, or results of another kind.
+    """
+    _require_id(repo_id)
+    if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise ValueError(f"{folder} holds no model: there is no config.json or adapter_config.json")
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(f"{folder} holds no weights (*.safetensors)")
+    found = {path for pattern in _MODEL_FILES for path in folder.glob(pattern) if not _NOT_PUBLIC.fullmatch(path.name)}
+    files: list[tuple[str, Path | bytes]] = [(path.name, path) for path in sorted(found) if path.name != "README.md"]
+    card = folder / "README.md"
+    text = measured_card(card.read_text(encoding="utf-8") if card.is_file() else None, repo_id, measured)
+    files.append(("README.md", text.encode()))
+    if measured.head_map:
+        files.append(("head_map.png", measured.head_map))
+    return Upload(repo_id, "model", tuple(files))
+
+
+def push(upload: Upload, *, private: bool | None = None, revision: str | None = None, token: str | None = None) -> str:
+    """Create the repository if there is none, and commit the files; what the Hub has already is not sent again.
+
+    Args:
+        private: of a repository that is created.
+        revision: a branch, created if there is none.
+
+    Returns:
+        The commit's address.
+
+    Raises:
+        PushError: no token, no right to write, no way to the Hub.
+    """
+    token = token or get_token()
+    api = HfApi(token=token)
+    with _in_one_sentence(upload, api):
+        if token is None:
+            raise PushError("no Hub token: run `hf auth login`, or set HF_TOKEN to a token that may write")
+        api.create_repo(
+            upload.repo_id,
+            repo_type=upload.repo_type,
+            private=private,
+            exist_ok=True,
+            space_sdk="gradio" if upload.repo_type == "space" else None,
+        )
+        if revision:
+            api.create_branch(upload.repo_id, branch=revision, repo_type=upload.repo_type, exist_ok=True)
+        added = [CommitOperationAdd(name, file) for name, file in upload.files]
+        stale = [CommitOperationDelete(name) for name in _stale(api, upload, revision)]
+        commit = api.create_commit(
+            upload.repo_id,
+            [*added, *stale],
+            commit_message="Upload with fivl-hf",
+            repo_type=upload.repo_type,
+            revision=revision,
+        )
+    return str(commit.commit_url)
+
+
+def _require_id(repo_id: str) -> None:
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(f"{repo_id!r} is no name on the Hub: {error}") from error
+    if repo_id.count("/") != 1:
+        raise ValueError(f"name the repository as YOU/NAME, got {repo_id!r}")
+
+
+def _shards(folder: Path, card: Path) -> list[Path]:
+    """The Parquet files that a card names; raises ValueError if one is missing or broken."""
+    try:
+        front, _ = read_card(card.read_text(encoding="utf-8"))
+        configs = front["configs"]
+        infos = {info["config_name"]: info for info in _listed(front["dataset_info"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{card} is no card of fivl-hf: build the dataset with fivl build or fivl augment") from error
+    found: dict[Path, int] = {}
+    for config in configs:
+        expected = {split["name"]: split["num_examples"] for split in infos[config["config_name"]]["splits"]}
+        for split in config["data_files"]:
+            paths = [path for pattern in _listed(split["path"]) for path in sorted(folder.glob(pattern))]
+            found.update((path, _row_count(path)) for path in paths if path not in found)
+            name, rows_there = split["split"], sum(found[path] for path in paths)
+            if rows_there != expected[name]:
+                raise ValueError(
+                    f"{folder}: split {name} has {rows_there:,} rows, but its card says {expected[name]:,}: files are "
+                    "missing or of another build; build it again"
+                )
+    return sorted(found)
+
+
+def _row_count(path: Path) -> int:
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is no whole Parquet file: build the dataset again ({error})") from error
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _stale(api: HfApi, upload: Upload, revision: str | None) -> list[str]:
+    """Files of an earlier push that this one replaces."""
+    if not upload.replaces:
+        return []
+    there = api.list_repo_files(upload.repo_id, repo_type=upload.repo_type, revision=revision)
+    ours = {name for name, _ in upload.files}
+    return [name for name in there if name.startswith(upload.replaces) and name not in ours]
+
+
+@contextmanager
+def _in_one_sentence(upload: Upload, api: HfApi) -> Iterator[None]:
+    """What can go wrong on the way to the Hub, said so that it can be mended."""
+    import httpx2
+
+    try:
+        yield
+    except LocalTokenNotFoundError as error:
+        raise PushError("no Hub token: run `hf auth login`, or set HF_TOKEN to a token that may write") from error
+    except OfflineModeIsEnabled as error:
+        raise PushError("HF_HUB_OFFLINE is set: unset it to push") from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise PushError(f"the Hub has no {upload.url} that your token may see ({_status(error)})") from error
+    except HfHubHTTPError as error:
+        raise PushError(_refused(error, upload)) from error
+    except (httpx2.TransportError, ConnectionError, TimeoutError) as error:
+        raise PushError(f"the Hub at {api.endpoint} cannot be reached ({type(error).__name__}); try again") from error
+
+
+def _refused(error: HfHubHTTPError, upload: Upload) -> str:
+    status = error.response.status_code if error.response is not None else 0
+    if status == 401:
+        return "the Hub does not know your token: run `hf auth login` again, or mend HF_TOKEN (401)"
+    if status == 403:
+        return f"your token may not write to {upload.url}: use a name of yours, and a token with write access (403)"
+    return f"the Hub refused {upload.url}: {error.server_message or error} ({status})"
+
+
+def _status(error: HfHubHTTPError) -> int:
+    return error.response.status_code if error.response is not None else 404
