@@ -9,6 +9,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +84,17 @@ def released_tensor(grid: np.ndarray) -> bytes:
 
 
 def padded_grid(mask: np.ndarray) -> np.ndarray:
-    """(24, 24) means, 0 to 255, of a source-pixel mask (H, W) padded to a square and resized to 336×336."""
+    """(24, 24) means, 0 to 255, of a source-pixel mask (H, W) padded to a square, area by area."""
     height, width = mask.shape
     side = max(mask.shape)
-    square = np.zeros((side, side), dtype=np.float32)
+    square = np.zeros((side, side))
     top, left = (side - height) // 2, (side - width) // 2
     square[top : top + height, left : left + width] = mask * 255.0
-    resized = Image.fromarray(square).resize((336, 336), Image.Resampling.BOX)
-    return np.asarray(resized, dtype=np.float64).reshape(24, 14, 24, 14).mean((1, 3))
+    edges = np.arange(25) * side / 24
+    pixels = np.arange(side)
+    # How much of each pixel lies in each of 24 equal cells.
+    share = np.clip(np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels), 0, None)
+    return np.asarray(share @ square @ share.T / (side / 24) ** 2)
 
 
 def hostile_pickle(canary: Path) -> bytes:
@@ -169,7 +173,12 @@ def _messages(turns: list[tuple[str, str]]) -> list[dict[str, str]]:
 
 
 def _photograph(rng: np.random.Generator, size: tuple[int, int]) -> bytes:
-    coarse = rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    return _noise(int(rng.integers(8)), size)
+
+
+@cache
+def _noise(seed: int, size: tuple[int, int]) -> bytes:
+    coarse = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

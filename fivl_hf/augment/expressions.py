@@ -102,19 +102,26 @@ class NounPhraseExtractor:
     The phrases of the question are taken for an answer of a single word that names nothing visible ("Yes", "3").
     Phrases whose last noun is on a short list of words that name nothing to be seen in a picture (the picture itself,
     places in it, amounts, properties, times, thoughts) are left out.
+
+    Args:
+        questions_too: take the phrases of every question as well, as for a benchmark's, whose answers name little.
     """
+
+    def __init__(self, questions_too: bool = False) -> None:
+        self._questions_too = questions_too
 
     def extract(self, turns: Sequence[Turn]) -> list[Extraction]:
         return [self._turn(turn) for turn in turns]
 
     def _turn(self, turn: Turn) -> Extraction:
         found = _sort_out(turn.answer, noun_phrases(turn.answer))
-        if found.mentions or not is_single_word(turn.answer):
+        alone = is_single_word(turn.answer) and not found.mentions
+        if not alone and not self._questions_too:
             return found
         asked = _sort_out(turn.question, noun_phrases(turn.question))
-        return Extraction(
-            tuple(Mention(mention.text, -1, -1) for mention in asked.mentions), found.rejected + asked.rejected
-        )
+        named = {mention.text.casefold() for mention in found.mentions}
+        more = tuple(Mention(each.text, -1, -1) for each in asked.mentions if each.text.casefold() not in named)
+        return Extraction(found.mentions + more, found.rejected + asked.rejected)
 
 
 def _sort_out(text: str, spans: Iterable[tuple[int, int]]) -> Extraction:

@@ -15,6 +15,8 @@ from fivl_hf.masks import BoolArray, FloatArray
 __all__ = ["mask_from_grid"]
 
 _EXACT = 1e-9
+# A cell with room for so many more pixels can spare a whole border.
+_SPARE = 15.0
 
 
 def mask_from_grid(grid: FloatArray, size: tuple[int, int]) -> BoolArray:
@@ -22,7 +24,7 @@ def mask_from_grid(grid: FloatArray, size: tuple[int, int]) -> BoolArray:
 
     In each cell, the pixels nearest to better covered neighbours are set, so that shapes come out whole. A pixel across
     a cell's border counts for every cell by its share; where cells need it both set and unset, a cell with 0 stays
-    empty. Otherwise the error is at most half a pixel per cell: under 1/255 for pictures from 271 pixels (longer side).
+    empty. Otherwise the error is at most half a pixel per cell: under 1/255 for pictures from 280 pixels (longer side).
 
     Args:
         grid: (G, G) shares from 0 to 1 of the cells of the picture padded to a square (centred, as LLaVA pads).
@@ -34,6 +36,9 @@ def mask_from_grid(grid: FloatArray, size: tuple[int, int]) -> BoolArray:
     for row, column in np.argwhere((cells.wanted <= 0) & (cells.visible > 0)):
         unset[cells.touched(row, column)] = True
     empty = unset.copy()
+    # What full cells share with others is set in any case.
+    for row, column in cells.full:
+        cells.field[cells.touched(row, column)] += 1
     for row, column in partly:
         window = cells.touched(row, column)
         unset[window] |= ~cells.best(row, column)
@@ -46,20 +51,33 @@ def mask_from_grid(grid: FloatArray, size: tuple[int, int]) -> BoolArray:
 
 
 def _spread_over_borders(mask: BoolArray, empty: BoolArray, cells: "_Cells", partly: list[tuple[int, int]]) -> None:
-    """Set pixels on the borders of cells whose own pixels cannot make up what they lack."""
-    lacking = cells.wanted - cells.areas(mask | cells.inner())
-    full = [tuple(place) for place in np.argwhere((cells.wanted >= cells.visible - _EXACT) & (cells.visible > 0))]
-    for row, column in (*full, *partly):
+    """Set pixels on the borders of cells whose own pixels cannot make up what they lack.
+
+    They are taken where the cells beside can best spare it, and there nearest to what is covered.
+    """
+    inner = cells.inner()
+    lacking = cells.wanted - cells.areas(mask | inner)
+    room = cells.wanted - cells.areas(mask & ~inner)
+    for row, column in (*cells.full, *partly):
         missing = lacking[row, column]
         if missing <= 0.5:
             continue
         window = cells.touched(row, column)
         weights = cells.weights(row, column)
-        free = ~mask[window] & ~empty[window] & (weights > _EXACT) & (weights < 1 - _EXACT)
-        order = np.flatnonzero(free)[np.argsort(-cells.field[window][free], kind="stable")]
+        free = np.flatnonzero(~mask[window] & ~empty[window] & (weights > _EXACT) & (weights < 1 - _EXACT))
+        spare = np.minimum(cells.least(room, window).ravel()[free], _SPARE)
+        order = free[np.lexsort((-cells.field[window].ravel()[free], -spare))]
         gained = np.cumsum(weights.ravel()[order])
         chosen = order[: int(np.searchsorted(gained, missing - 0.25)) + 1]
         _set(mask, window, chosen, True)
+        added = np.zeros(mask.shape, dtype=bool)
+        _set(added, window, chosen, True)
+        for near in np.ndindex(3, 3):
+            place = row + near[0] - 1, column + near[1] - 1
+            if min(place) >= 0 and max(place) < len(room):
+                gain = (cells.weights(*place) * added[cells.touched(*place)]).sum()
+                room[place] -= gain
+                lacking[place] -= gain
 
 
 def _set(mask: BoolArray, window: tuple[slice, slice], places: np.ndarray, value: bool) -> None:
@@ -70,11 +88,19 @@ def _set(mask: BoolArray, window: tuple[slice, slice], places: np.ndarray, value
 
 @dataclass
 class _Axis1D:
-    """How cells and pixels of one side overlap: ``overlap`` (G, pixels), and the pixels that each cell touches."""
+    """How cells and pixels of one side overlap.
+
+    Attributes:
+        overlap: (G, pixels) how much of each pixel lies in each cell.
+        start, stop: (G,) the pixels that each cell touches.
+        cells: (2, pixels) the first and the last cell that each pixel touches.
+        share: (pixels, G) linear interpolation between the cells' centres, at the pixels' centres.
+    """
 
     overlap: FloatArray
     start: np.ndarray
     stop: np.ndarray
+    cells: np.ndarray
     share: FloatArray
 
     @classmethod
@@ -89,13 +115,13 @@ class _Axis1D:
         touched = overlap > 0
         start = np.where(touched.any(1), touched.argmax(1), 0)
         stop = np.where(touched.any(1), length - touched[:, ::-1].argmax(1), 0)
-        # Linear interpolation between the cells' centres, at the pixels' centres.
         at = np.clip((pixels + 0.5) / cell - 0.5, 0, cells - 1)
         left = np.minimum(np.floor(at).astype(int), max(cells - 2, 0))
         share = np.zeros((length, cells))
         share[np.arange(length), left] = 1 - (at - left)
         share[np.arange(length), np.minimum(left + 1, cells - 1)] += at - left
-        return cls(overlap, start, stop, share)
+        ends = np.stack([touched.argmax(0), cells - 1 - touched[::-1].argmax(0)])
+        return cls(overlap, start, stop, ends, share)
 
 
 class _Cells:
@@ -105,6 +131,7 @@ class _Cells:
         wanted: (G, G) pixels that the mask is to cover in each cell.
         visible: (G, G) pixels of each cell that lie in the picture.
         field: (H, W) the grid, interpolated: where it is high, the mask is likely.
+        full: (row, column) of the cells that the mask is to cover wholly.
     """
 
     def __init__(self, grid: FloatArray, size: tuple[int, int]) -> None:
@@ -115,6 +142,8 @@ class _Cells:
         self.visible = np.outer(self._y.overlap.sum(1), self._x.overlap.sum(1))
         self.wanted = np.minimum(grid * cell * cell, self.visible)
         self.field = self._y.share @ grid @ self._x.share.T
+        whole = (self.wanted >= self.visible - _EXACT) & (self.visible > 0)
+        self.full = [(int(row), int(column)) for row, column in np.argwhere(whole)]
 
     def touched(self, row: int, column: int) -> tuple[slice, slice]:
         """The pixels that lie in a cell, wholly or partly."""
@@ -131,6 +160,12 @@ class _Cells:
     def areas(self, mask: BoolArray) -> FloatArray:
         """(G, G) pixels that a mask covers in each cell."""
         return np.asarray(self._y.overlap @ mask @ self._x.overlap.T, dtype=np.float64)
+
+    def least(self, values: FloatArray, window: tuple[slice, slice]) -> FloatArray:
+        """Of a value per cell, the least among the cells that each pixel of a window touches."""
+        rows, columns = (axis.cells[:, part] for axis, part in zip((self._y, self._x), window, strict=True))
+        corners = [values[np.ix_(rows[i], columns[j])] for i in (0, 1) for j in (0, 1)]
+        return np.asarray(np.minimum.reduce(corners))
 
     def inner(self) -> BoolArray:
         """(H, W) the pixels that lie wholly in one cell."""

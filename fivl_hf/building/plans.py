@@ -101,7 +101,7 @@ class _Maker:
         if self.kind == "annotations":
             from fivl_hf.augment.grounders.annotations import AnnotationsGrounder
 
-            return Tools(NounPhraseExtractor(), AnnotationsGrounder(self.index), self.tagger)
+            return Tools(NounPhraseExtractor(questions_too=True), AnnotationsGrounder(self.index), self.tagger)
         return KnownEvidence(StoredEvidence())
 
 
