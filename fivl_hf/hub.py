@@ -176,8 +176,8 @@ def _shards(folder: Path, card: Path) -> list[Path]:
     try:
         front, _ = read_card(card.read_text(encoding="utf-8"))
         configs = front["configs"]
-        infos = {info["config_name"]: info for info in _listed(front["dataset_info"])}
-    except (ValueError, KeyError, TypeError) as error:
+        infos = {info.get("config_name", "default"): info for info in _listed(front["dataset_info"])}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{card} is no card of fivl-hf: build the dataset with fivl build or fivl augment") from error
     found: dict[Path, int] = {}
     for config in configs:
@@ -229,6 +229,9 @@ def _in_one_sentence(upload: Upload, api: HfApi) -> Iterator[None]:
         raise PushError(f"the Hub has no {upload.url} that your token may see ({_status(error)})") from error
     except HfHubHTTPError as error:
         raise PushError(_refused(error, upload)) from error
+    except RuntimeError as error:
+        # How an upload of a large file fails: huggingface_hub names the file, its cause says why.
+        raise PushError(f"{error} ({error.__cause__}); push again, what has arrived is not sent twice") from error
     except (httpx2.TransportError, ConnectionError, TimeoutError) as error:
         raise PushError(f"the Hub at {api.endpoint} cannot be reached ({type(error).__name__}); try again") from error
 

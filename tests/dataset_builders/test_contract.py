@@ -127,8 +127,8 @@ def test_data_dir_is_asked_for(made, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     for wrong, message in ((None, "needs data_dir"), (str(empty), "holds no"), (str(tmp_path / "no"), "no folder")):
+        builder = builder_class(name)(cache_dir=str(tmp_path / "cache"), **{**options, "data_dir": wrong})
         with pytest.raises(ValueError, match=message):
-            builder = builder_class(name)(cache_dir=str(tmp_path / "cache"), **{**options, "data_dir": wrong})
             build_dataset(builder, BuildSettings(tmp_path / "built"))
     assert not (tmp_path / "built").exists()
 

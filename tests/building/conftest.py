@@ -1,0 +1,32 @@
+import pytest
+from synthetic_release import make_release
+
+from fivl_hf.building.run import BuildSettings, build_dataset, builder_class
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Build by a builder's name; further arguments are its configuration, or the run's settings."""
+
+    def make(name, output, *, settings=None, **options):
+        builder = builder_class(name)(cache_dir=str(tmp_path / "cache"), **options)
+        return build_dataset(builder, BuildSettings(output, **(settings or {})))
+
+    return make
+
+
+@pytest.fixture(scope="package")
+def release(tmp_path_factory):
+    """A release of 2,000 samples with everything that can be wrong with one."""
+    folder = tmp_path_factory.mktemp("release")
+    return make_release(folder / "files", 2_000, canary=folder / "canary")
+
+
+@pytest.fixture(scope="package")
+def imported(release, tmp_path_factory):
+    """The release as a dataset repository, and the run that built it."""
+    output = tmp_path_factory.mktemp("imported") / "fivl-instruct"
+    builder = builder_class("fivl_instruct")(
+        cache_dir=str(tmp_path_factory.mktemp("cache")), data_dir=str(release.folder)
+    )
+    return output, build_dataset(builder, BuildSettings(output, workers=2))

@@ -1,0 +1,202 @@
+"""The authors' release, generated in its exact format, imported whole."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from datasets import load_dataset
+
+from fivl_hf.geometry import padded_square_axes
+from fivl_hf.images import open_image
+from fivl_hf.masks import coverage, decode_mask
+from fivl_hf.schema import validate_row
+from fivl_hf.storage import load_rows
+
+
+@pytest.fixture(scope="module")
+def rows(imported):
+    return load_rows(imported[0], "train")
+
+
+def test_everything_is_accounted_for(release, imported, rows):
+    output, result = imported
+    tally = result.tally
+    assert set(rows["id"]) == release.expected
+    assert tally.kept == len(rows) == len(release.expected)
+    assert tally.kept + tally.dropped.total() + tally.failed.total() == tally.read
+    assert dict(tally.failed) == {"the image is missing": len(release.missing_image)}
+    duplicates = len(release.duplicates) - len(release.tied)
+    assert dict(tally.dropped) == {
+        "the release has no segments for it": len(release.without_segments),
+        "a sample of the same id fits the release better": duplicates,
+        "a sample of the same id fits the release as well (ambiguous)": len(release.tied),
+        "no key expression has a usable mask": len(release.hostile),
+        "no sample has the release's id": 1,
+    }
+    report = json.loads((output / "report.json").read_text())
+    assert report["settings"]["ids_ambiguous"] == len(release.tied)
+    assert report["settings"]["ids_of_several_samples"] == len(release.duplicates)
+    missing = len(release.missing_tensor) + 2  # two of the attacks are not in the index
+    assert report["rejected_expressions"] == {
+        "its mask is not in the archive": missing,
+        "its mask is refused: a pickle that holds more than a tensor": 1,
+    }
+
+
+def test_no_attack_came_through(release, imported):
+    assert not (release.folder.parent / "canary").exists()
+    assert not (release.folder.parent / "outside.pt").exists()
+    report = json.loads((imported[0] / "report.json").read_text())
+    assert report["settings"]["archive_entries_refused"] == {
+        "a name that leaves the archive": 1,
+        "a header that claims more than there can be": 1,
+    }
+
+
+def test_image_bytes_are_the_source_files(release, rows):
+    for row in rows.select(range(0, len(rows), 37)):
+        collection = row["source"].split("/")[-1]
+        (path,) = (release.folder / collection).rglob(f"{row['id']}.jpg")
+        assert row["images"][0]["bytes"] == path.read_bytes()
+
+
+def test_masks_cover_every_token_by_the_released_value(release, rows):
+    """In cells of LLaVA-1.5's padded square (test_grids compares these with the processor's token boxes)."""
+    checked = 0
+    for row in rows.select(range(0, len(rows), 9)):
+        size = open_image(row["images"][0]).size
+        x, y = padded_square_axes(size, 336)
+        columns, lines = x.cells(14), y.cells(14)
+        boxes = np.array([[a, b, c, d] for b, d in lines for a, c in columns])
+        area = np.nan_to_num((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+        for expression, mask in zip(row["key_expressions"], row["masks"], strict=True):
+            grid = release.grids[row["id"], expression["turn"], expression["text"]].reshape(-1) / 255
+            found = coverage(decode_mask(mask)[None], boxes)[0] * area / (max(size) / 24) ** 2
+            assert np.abs(found - grid).max() <= 1 / 255
+            assert found[grid == 0].max(initial=0) < 1e-9
+            checked += 1
+    assert checked > 500
+
+
+def test_boxes_are_in_source_pixels(release, rows):
+    for row in rows.select(range(0, len(rows), 9)):
+        for expression in row["key_expressions"]:
+            expected = release.boxes[row["id"], expression["turn"], expression["text"]]
+            assert expression["boxes"][0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_rows_are_whole_and_configurations_are_collections(imported, rows):
+    for row in rows.select(range(0, len(rows), 37)):
+        validate_row(row)
+        assert row["messages"][0]["content"] == "What is in the picture?"
+        assert all(expression["keywords"] for expression in row["key_expressions"])
+    for name in ("coco", "gqa", "ocr_vqa", "textvqa", "vg"):
+        part = load_dataset(str(imported[0]), name, split="train")
+        assert {source.split("/")[-1] for source in part["source"]} == {name}
+
+
+def test_augmented_rows_give_the_same_rows(imported, rows, build, tmp_path):
+    """Built again from its own rows, as from `fivl augment`'s."""
+    build("fivl_instruct", tmp_path / "again", config_name="augmented", data_dir=str(imported[0]))
+    again = {row["id"]: row for row in load_rows(tmp_path / "again", "train")}
+    assert again == {row["id"]: row for row in rows}
+
+
+def test_limits_leave_out_expressions_and_say_so(imported, build, tmp_path):
+    options = {"config_name": "augmented", "data_dir": str(imported[0]), "max_coverage": 0.1, "min_score": 0.9}
+    result = build("fivl_instruct", tmp_path / "small", **options, settings={"limit": 200, "seed": 1})
+    rows = load_rows(tmp_path / "small", "train")
+    assert 0 < len(rows) < 200
+    assert result.tally.dropped == {"no key expression is within the limits": 200 - len(rows)}
+    assert all(decode_mask(mask).mean() <= 0.1 for row in rows for mask in row["masks"])
+    assert all(expression["score"] is None for row in rows for expression in row["key_expressions"])
+    again = tmp_path / "again"
+    build("fivl_instruct", again, **options, settings={"limit": 200, "seed": 1})
+    assert load_rows(again, "train")["id"] == rows["id"]
+
+
+def test_wrong_limits_are_refused(imported, build, tmp_path):
+    with pytest.raises(ValueError, match="max_coverage must be from 0 to 1, got 30"):
+        build("fivl_instruct", tmp_path / "x", config_name="augmented", data_dir=str(imported[0]), max_coverage=30)
+
+
+def test_release_of_other_conversations_is_refused(release, build, tmp_path):
+    for path in release.folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "llava_v1_5_mix665k.json").unlink()
+    other = [{"id": "x", "image": "coco/a.jpg", "conversations": []}]
+    (tmp_path / "llava_v1_5_mix665k.json").write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="do not belong together"):
+        build("fivl_instruct", tmp_path / "out", data_dir=str(tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("fivl_instruct.json", b"[1, 2]", "maps no sample id|no valid JSON"),
+        ("fivl_instruct.json", b'{"a": [', "no valid JSON"),
+        ("dataset_grounded.tar", b"\x1f\x8b" + b"\0" * 600, "compressed"),
+        ("llava_v1_5_mix665k.json", b'[{"id": "0000', "no valid JSON"),
+    ],
+)
+def test_broken_files_are_named(release, build, tmp_path, name, content, message):
+    for path in release.folder.iterdir():
+        if path.name != name:
+            (tmp_path / path.name).symlink_to(path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        build("fivl_instruct", tmp_path / "out", data_dir=str(tmp_path))
+    assert name in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_malformed_segments_fail_alone(release, build, tmp_path):
+    """One sample's segments are nonsense of each kind; the others are imported."""
+    for path in release.folder.iterdir():
+        if path.name != "fivl_instruct.json":
+            (tmp_path / path.name).symlink_to(path)
+    segments = json.loads((release.folder / "fivl_instruct.json").read_text())
+    ids = sorted(release.expected - release.duplicates - release.missing_tensor)[:6]
+    broken = [None, {"turn": 1}, [{"turn": 0, "prompts": [{}]}], [{"turn": 1, "prompts": 5}], ["x"]]
+    few = {id: segments[id] for id in ids} | dict(zip(ids, broken, strict=False))
+    far = json.loads(json.dumps(segments[ids[5]]))
+    far[0]["turn"] = 9
+    few[ids[5]] = far
+    (tmp_path / "fivl_instruct.json").write_text(json.dumps(few))
+    result = build("fivl_instruct", tmp_path / "out", data_dir=str(tmp_path))
+    assert result.tally.failed["its segments are not in the release's format"] == 5
+    assert load_rows(tmp_path / "out", "train")["id"] == [ids[5]]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["rejected_expressions"]["the sample has no such turn"] == 2
+
+
+def test_disk_full_leaves_no_dataset_and_the_next_run_goes_on(imported, build, tmp_path, monkeypatch):
+    import fivl_hf.storage
+
+    write = fivl_hf.storage._write_shard
+
+    def full(path, tables):
+        if path.parent.name == "data":
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        return write(path, tables)
+
+    options = {"config_name": "augmented", "data_dir": str(imported[0]), "settings": {"limit": 50}}
+    monkeypatch.setattr(fivl_hf.storage, "_write_shard", full)
+    with pytest.raises(OSError, match="No space left"):
+        build("fivl_instruct", tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    build("fivl_instruct", tmp_path / "out", **options)
+    assert len(load_rows(tmp_path / "out", "train")) == 50
+
+
+def test_half_written_parquet_is_named(imported, build, tmp_path):
+    shutil.copytree(imported[0], tmp_path / "half")
+    file = sorted((tmp_path / "half" / "data").glob("*.parquet"))[0]
+    file.write_bytes(file.read_bytes()[:5_000])
+    with pytest.raises(ValueError, match="cannot be read as a dataset"):
+        build("fivl_instruct", tmp_path / "out", config_name="augmented", data_dir=str(tmp_path / "half"))
+    assert not (tmp_path / "out").exists()

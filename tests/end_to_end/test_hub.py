@@ -1,0 +1,273 @@
+"""Everything that can be pushed, pushed over HTTP to a stand-in Hub and loaded back."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hub_server import HubServer
+
+import fivl_hf
+from fivl_hf.cli import main
+from fivl_hf.hub import dataset_upload, metric_upload, model_upload
+from fivl_hf.model_cards import Measured, measured_card
+from fivl_hf.scenes import scene_rows
+from fivl_hf.storage import write_dataset
+
+METRICS = {
+    "visual_reliance_score": {
+        "predictions": ["a", "b"],
+        "masked_predictions": ["a", "c"],
+        "references": [["a"], ["b", "d"]],
+    },
+    "head_alignment": {"predictions": [[[[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]]]], "references": [[0.0, 0.5, 1.0]]},
+    "vision_segmentation": {"predictions": [[7, 7, 9, 9]], "references": [[1, 0, 0, 0]], "keyword_ids": [7]},
+}
+
+
+@pytest.fixture
+def hub():
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture
+def fivl(hub, tmp_path):
+    """Run ``fivl`` as a user of the stand-in Hub; returns the finished process."""
+
+    def run(*arguments, token=None, **environment):
+        command = [sys.executable, "-m", "fivl_hf", *map(str, arguments)]
+        env = {**os.environ, **hub.environment(tmp_path / "home", token), **environment}
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture
+def python(hub, tmp_path):
+    """Run a script as a user of the stand-in Hub; what it prints last, as JSON."""
+
+    def run(script):
+        env = {**os.environ, **hub.environment(tmp_path / "home")}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes") / "fivl-scenes"
+    assert main(["build", "fivl_scenes", "--limit", "12", "--output", str(folder), "--workers", "1"]) == 0
+    return folder
+
+
+def test_dataset_is_pushed_streamed_and_trained_on_and_the_model_pushed(hub, fivl, python, scenes, demo, tmp_path):
+    done = fivl("push", "dataset", scenes, "me/fivl-scenes")
+    assert done.returncode == 0, done.stderr
+    assert f"{hub.url}/datasets/me/fivl-scenes/commit/" in done.stdout
+    trained = tmp_path / "trained"
+    found = python(
+        f"""
+import json
+from datasets import load_dataset
+from fivl_hf import FiVLConfig, FiVLTrainer
+
+whole = load_dataset("me/fivl-scenes")
+streamed = load_dataset("me/fivl-scenes", split="train", streaming=True)
+ids = [row["id"] for row in streamed]
+trainer = FiVLTrainer(
+    model={str(demo / "models" / "baseline")!r},
+    args=FiVLConfig(
+        output_dir={str(trained)!r}, max_steps=2, per_device_train_batch_size=4, logging_steps=1, report_to="none",
+        bf16=False, use_cpu=True,
+    ),
+    train_dataset=streamed,
+)
+trainer.train()
+trainer.save_model()
+trainer.create_model_card(dataset_name="me/fivl-scenes")
+losses = [entry["vision_loss"] for entry in trainer.state.log_history if "vision_loss" in entry]
+print(json.dumps({{"ids": ids, "whole": {{s: list(whole[s]["id"]) for s in whole}}, "losses": losses}}))
+"""
+    )
+    expected = {split: [row["id"] for row in scene_rows(split, 12)] for split in ("train", "validation", "test")}
+    assert found["whole"] == expected
+    assert found["ids"] == expected["train"]
+    assert len(found["losses"]) == 2
+    assert all(loss > 0 for loss in found["losses"])
+
+    (tmp_path / "measured").mkdir()
+    reliance = {
+        **{"dataset": "me/fivl-scenes", "split": "test", "n": 24, "visual_reliance_score": 0.5, "accuracy": 0.8},
+        **{"masked_accuracy": 0.4, "random_masked_accuracy": 0.7, "random_reliance_score": 0.125},
+        "confidence_interval": [0.4, 0.6],
+    }
+    (tmp_path / "measured" / "reliance.json").write_text(json.dumps(reliance))
+    best = {"layer": 1, "head": 2, "score": 0.31}
+    (tmp_path / "measured" / "explanation.json").write_text(json.dumps({"top_heads": [best], "best_head": best}))
+    (tmp_path / "measured" / "head_map.png").write_bytes(b"\x89PNG picture")
+    measured = ("--evaluation", tmp_path / "measured", "--explanation", tmp_path / "measured")
+    done = fivl("push", "model", trained, "me/fivl-llava", *measured)
+    assert done.returncode == 0, done.stderr
+    files = hub.repos["models", "me/fivl-llava"].branches["main"]
+    assert not {"training_args.bin", "optimizer.pt"} & set(files)
+    assert files["head_map.png"] == b"\x89PNG picture"
+    card = files["README.md"].decode()
+    front = yaml.safe_load(card.split("---\n")[1])
+    (model,) = front["model-index"]
+    metrics = {metric["type"]: metric["value"] for result in model["results"] for metric in result["metrics"]}
+    assert metrics["visual_reliance_score"] == 0.5
+    assert front["datasets"] == ["me/fivl-scenes"]
+    assert "| vision loss weight λ | 0.1 |" in card
+    assert "layer 1, head 2" in card
+    assert str(demo) not in card
+    same = python(
+        f"""
+import json, torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+there = AutoModelForImageTextToText.from_pretrained("me/fivl-llava").state_dict()
+here = AutoModelForImageTextToText.from_pretrained({str(trained)!r}).state_dict()
+AutoProcessor.from_pretrained("me/fivl-llava")
+print(json.dumps(there.keys() == here.keys() and all(torch.equal(there[name], here[name]) for name in here)))
+"""
+    )
+    assert same is True
+
+
+def test_metrics_are_pushed_and_loaded_with_the_same_numbers(hub, fivl, python):
+    for name in METRICS:
+        assert fivl("push", "metric", name, "me").returncode == 0
+        space = hub.repos["spaces", f"me/{name}"].branches["main"]
+        assert set(space) == {"README.md", "app.py", "requirements.txt", f"{name}.py"}
+        assert f'evaluate.load("me/{name}")' in space["README.md"].decode()
+    found = python(
+        f"""
+import json, evaluate
+print(json.dumps({{name: evaluate.load("me/" + name).compute(**given) for name, given in {METRICS!r}.items()}}))
+"""
+    )
+    local = {name: fivl_hf.load_metric(name).compute(**given) for name, given in METRICS.items()}
+    assert found == json.loads(json.dumps(local))
+
+
+def test_an_interrupted_push_is_repeated_without_sending_twice(hub, fivl, scenes):
+    hub.fail_after = 2
+    done = fivl("push", "dataset", scenes, "me/fivl-scenes")
+    assert done.returncode == 1
+    assert "push again, what has arrived is not sent twice" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not hub.repos["datasets", "me/fivl-scenes"].branches["main"]
+    sent = set(hub.objects)
+    hub.fail_after = None
+    hub.uploads.clear()
+    assert fivl("push", "dataset", scenes, "me/fivl-scenes").returncode == 0
+    assert not set(hub.uploads) & sent
+    assert len(hub.repos["datasets", "me/fivl-scenes"].branches["main"]) == len(dataset_upload(scenes, "me/x").files)
+
+
+def test_a_new_build_replaces_the_old_files(hub, fivl, tmp_path):
+    for seed in (1, 2):
+        write_dataset(tmp_path / "set", {"train": scene_rows("train", 4, seed)}, title="S", description="D")
+        assert fivl("push", "dataset", tmp_path / "set", "me/set", "--private").returncode == 0
+    repo = hub.repos["datasets", "me/set"]
+    assert repo.private
+    assert sorted(repo.branches["main"]) == sorted(
+        ["README.md", *(f"data/{path.name}" for path in (tmp_path / "set" / "data").iterdir())]
+    )
+
+
+def test_a_branch_is_made_for_a_revision(hub, fivl, scenes):
+    assert fivl("push", "dataset", scenes, "me/scenes", "--revision", "v2").returncode == 0
+    repo = hub.repos["datasets", "me/scenes"]
+    assert not repo.branches["main"]
+    assert "README.md" in repo.branches["v2"]
+
+
+def test_dry_run_lists_and_sends_nothing(hub, fivl, scenes):
+    done = fivl("push", "dataset", scenes, "me/scenes", "--dry-run", token="")
+    assert done.returncode == 0
+    for name, size in dataset_upload(scenes, "me/scenes").sizes():
+        assert f"{size:>14,}  {name}" in done.stdout
+    assert not hub.requests
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"token": ""}, "no Hub token: run `hf auth login`"),
+        ({"token": "hf_wrong"}, "does not know your token"),
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
+        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_sentence(fivl, options, message):
+    done = fivl("push", "metric", "visual_reliance_score", "me", **options)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_name_without_rights(fivl):
+    done = fivl("push", "metric", "visual_reliance_score", "somebody")
+    assert done.returncode == 1
+    assert "may not write to spaces/somebody/visual_reliance_score" in done.stderr
+
+
+def test_what_is_not_whole_is_not_pushed(scenes, tmp_path):
+    shutil.copytree(scenes, tmp_path / "half")
+    file = sorted((tmp_path / "half" / "data").glob("train*"))[0]
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=f"{file.name} is no whole Parquet file"):
+        dataset_upload(tmp_path / "half", "me/x")
+    file.unlink()
+    with pytest.raises(ValueError, match="split train has 0 rows, but its card says 12"):
+        dataset_upload(tmp_path / "half", "me/x")
+    with pytest.raises(ValueError, match=r"holds no README.md"):
+        dataset_upload(tmp_path, "me/x")
+    (tmp_path / "README.md").write_text("# Something else")
+    with pytest.raises(ValueError, match="no card of fivl-hf"):
+        dataset_upload(tmp_path, "me/x")
+    with pytest.raises(ValueError, match="holds no model"):
+        model_upload(tmp_path, "me/x")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds no weights"):
+        model_upload(tmp_path, "me/x")
+
+
+def test_names_are_checked(scenes):
+    for wrong in ("scenes", "me/a b", "me/x/y", "me/.."):
+        with pytest.raises(ValueError, match="name"):
+            dataset_upload(scenes, wrong)
+    with pytest.raises(ValueError, match="push it to me/visual_reliance_score"):
+        metric_upload("visual_reliance_score", "me/vrs")
+    with pytest.raises(ValueError, match="no metric named 'bleu'"):
+        metric_upload("bleu", "me")
+
+
+def test_a_card_of_somebody_else_keeps_its_text_and_results_are_not_added_twice():
+    text = "---\nlicense: mit\ntags:\n- mine\n---\n\n# Mine\n\nWords.\n"
+    measured = Measured(reliance={"visual_reliance_score": None, "accuracy": 0.0, "n": 3})
+    once = measured_card(text, "me/x", measured)
+    assert measured_card(once, "me/x", measured) == once
+    front = yaml.safe_load(once.split("---\n")[1])
+    assert front["license"] == "mit"
+    assert front["tags"] == ["fivl", "mine"]
+    assert "Words." in once
+    assert once.count("Measured with fivl-hf") == 1
+
+
+def test_results_of_another_kind_are_refused(tmp_path, capsys, demo):
+    model = demo / "models" / "baseline"
+    assert main(["push", "model", str(model), "me/x", "--dry-run", "--evaluation", str(tmp_path)]) == 1
+    assert f"there is no {tmp_path / 'reliance.json'}" in capsys.readouterr().err
+    Path(tmp_path / "reliance.json").write_text("{}")
+    assert main(["push", "model", str(model), "me/x", "--dry-run", "--evaluation", str(tmp_path)]) == 1
+    assert "holds no visual_reliance_score" in capsys.readouterr().err

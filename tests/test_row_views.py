@@ -1,0 +1,117 @@
+"""Rows as they are shown: colours, order, what is left out."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fivl_hf.cli import main
+from fivl_hf.drawing import PALETTE
+from fivl_hf.images import as_encoded, image_bytes
+from fivl_hf.masks import encode_mask
+from fivl_hf.row_pages import choose_rows, write_rows
+from fivl_hf.row_views import Part, draw_row, view_row
+from fivl_hf.scenes import scene_rows
+from fivl_hf.storage import write_dataset
+
+
+def expression(text, start, turn=0, image=0):
+    end = start + len(text) if start >= 0 else -1
+    fields = {"turn": turn, "text": text, "start": start, "end": end, "keywords": [text], "image": image}
+    return {**fields, "boxes": [[0.0, 0.0, 4.0, 4.0]], "score": None}
+
+
+def row(expressions, masks, images=1):
+    picture = as_encoded(image_bytes(Image.new("RGB", (8, 8), "white")))
+    messages = [
+        {"role": "user", "content": "What?"},
+        {"role": "assistant", "content": "A car and a dog."},
+        {"role": "user", "content": "Sure?"},
+        {"role": "assistant", "content": "Yes"},
+    ]
+    masks = [as_encoded(encode_mask(mask)) for mask in masks]
+    return {
+        "id": "a",
+        "images": [picture] * images,
+        "messages": messages,
+        "key_expressions": expressions,
+        "masks": masks,
+        "source": "s",
+    }
+
+
+def part_mask(count):
+    mask = np.zeros((8, 8), dtype=bool)
+    mask[:count] = True
+    return mask
+
+
+def test_expressions_take_the_colours_of_their_masks_and_share_them():
+    found = view_row(
+        row(
+            [expression("car", 2), expression("dog", 12), expression("Sure", -1, turn=1)],
+            [part_mask(2), part_mask(4), part_mask(2)],
+        )
+    )
+    assert found.turns[0].parts == (
+        Part("A "),
+        Part("car", PALETTE[0]),
+        Part(" and a "),
+        Part("dog", PALETTE[1]),
+        Part("."),
+    )
+    assert found.asked == (Part("Sure", PALETTE[0], 0.25),)
+    assert [part.coverage for part in found.legend] == [0.25, 0.5, 0.25]
+    assert found.share == 0.5
+    assert found.hidden == 0
+
+
+def test_the_picture_with_most_expressions_is_shown():
+    found = view_row(
+        row([expression("car", 2, image=1), expression("dog", 12)], [part_mask(1), part_mask(2)], images=2)
+    )
+    assert {part.color for part in found.legend} == {PALETTE[0], (221, 221, 221)}
+
+
+def test_a_row_without_evidence_is_shown_too():
+    found = view_row(row([], []))
+    assert found.share is None
+    assert len(found.turns) == 2
+    assert draw_row(found).size[1] > 100
+
+
+def test_drawn_text_has_coloured_grounds():
+    sheet = draw_row(view_row(row([expression("car", 2)], [part_mask(2)]), side=100))
+    colors = {color for _, color in sheet.getcolors(1 << 20)}
+    assert PALETTE[0] in colors
+
+
+def test_choice_is_the_same_each_time_and_in_order():
+    rows = list(scene_rows("train", 30))
+    first = [each["id"] for each in choose_rows(rows, row=None, id=None, sample=5, seed=3)]
+    again = [each["id"] for each in choose_rows(rows, row=None, id=None, sample=5, seed=3)]
+    assert first == again == sorted(first, key=[each["id"] for each in rows].index)
+    assert choose_rows(rows, row=7, id=None, sample=5, seed=3) == [rows[7]]
+    assert len(choose_rows(rows, row=None, id=None, sample=99, seed=0)) == 30
+    with pytest.raises(ValueError, match="no row 30: the split has 30 rows"):
+        choose_rows(rows, row=30, id=None, sample=1, seed=0)
+
+
+def test_pages_escape_what_rows_say(tmp_path):
+    hostile = row([expression("car", 2)], [part_mask(2)])
+    hostile["messages"][0]["content"] = "<script>alert(1)</script>"
+    write_rows(tmp_path / "rows.html", [hostile], "T")
+    page = (tmp_path / "rows.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_command_draws_pages_and_pictures(tmp_path, capsys):
+    write_dataset(tmp_path / "set", {"test": scene_rows("test", 4)}, title="S", description="D")
+    for name, options in (("a.html", ["--sample", "2"]), ("b.png", ["--row", "3"]), ("c.jpg", ["--id", "nobody"])):
+        status = main(["show", str(tmp_path / "set"), "--output", str(tmp_path / name), *options])
+        assert status == (1 if name == "c.jpg" else 0)
+    assert "no row has the id 'nobody'; ids look like 'scene-0-test-0'" in capsys.readouterr().err
+    assert (tmp_path / "a.html").read_text().count('<div class="card">') == 2
+    with Image.open(tmp_path / "b.png") as picture:
+        assert picture.width > 700
+    assert main(["show", str(tmp_path / "set"), "--output", str(tmp_path / "d.txt")]) == 1
