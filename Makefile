@@ -34,7 +34,7 @@ check: $(READY)  ## format, lint, types
 	$(BIN)/mypy
 
 bench: $(READY)  ## benchmarks, each as a ratio; results in benchmarks/results
-	for script in labels spearman probe step_time reading extraction augment_scenes grounding; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in labels spearman probe step_time reading extraction augment_scenes grounding released_masks streaming; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

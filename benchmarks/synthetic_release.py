@@ -79,7 +79,7 @@ def make_release(
 def released_tensor(grid: np.ndarray) -> bytes:
     """A grid as ``torch.save`` writes it."""
     buffer = io.BytesIO()
-    torch.save(torch.tensor(grid, dtype=torch.float32), buffer)
+    torch.save(torch.tensor(grid, dtype=torch.float64), buffer)
     return buffer.getvalue()
 
 

@@ -16,7 +16,7 @@ def render_page(template: str, **values: Any) -> str:
     """A page from a template of this package; text is escaped, a missing value is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    pages = Environment(loader=PackageLoader("fivl_hf", "."), autoescape=True, undefined=StrictUndefined)
+    pages = Environment(loader=PackageLoader("fivl_hf", "templates"), autoescape=True, undefined=StrictUndefined)
     pages.filters["number"] = lambda value: "–" if value is None else f"{value:.2f}"
     return pages.get_template(template).render(**values)
 

@@ -85,7 +85,7 @@ def test_a_plain_install_is_complete(tmp_path):
         "import fivl_hf, fivl_hf.report; from fivl_hf.evaluation.metrics import metric_folders\n"
         "from fivl_hf.dataset_builders.fivl_scenes.fivl_scenes import FivlScenes\n"
         "from importlib.resources import files\n"
-        "assert (files('fivl_hf') / 'report.html.jinja').is_file()\n"
+        "assert (files('fivl_hf') / 'templates' / 'report.html.jinja').is_file()\n"
         "metric = fivl_hf.load_metric('visual_reliance_score')\n"
         "result = metric.compute(predictions=['a'], masked_predictions=['b'], references=[['a']])\n"
         "print(fivl_hf.__file__, sorted(metric_folders()), result['visual_reliance_score'])\n"
