@@ -64,3 +64,4 @@ def test_rooms_do_not_import_each_other(room):
     for module in (name for name in MODULES if name.startswith(f"fivl_hf.{room}.")):
         others = {name.split(".")[1] for name in reached(module, set())} & set(CAPABILITIES)
         assert others <= {room}, module
+        assert not {name for name in reached(module, set()) if name.startswith(("fivl_hf.building.", "fivl_hf.hub"))}

@@ -22,7 +22,7 @@ from fivl_hf.augment.inputs.readers import llava_records
 from fivl_hf.building.archive import index_archive
 from fivl_hf.schema import RowError, conversation_turns
 
-__all__ = ["Release", "Segment", "index_release", "release_records"]
+__all__ = ["PADDED_SIDE", "Release", "Segment", "index_release", "release_records"]
 
 PADDED_SIDE = 336
 

@@ -71,6 +71,8 @@ def test_folder_holds_what_a_space_needs(name):
     card = (folder / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
     assert front["sdk"] == "gradio"
+    assert f"gradio=={front['sdk_version']}" in (ROOT / "constraints.txt").read_text()
+    assert (folder / front["app_file"]).is_file()
     assert {"evaluate", "metric"} <= set(front["tags"])
     assert "fivl-hf" in (folder / "requirements.txt").read_text()
     assert f'load_metric("{name}")' in card
