@@ -69,7 +69,9 @@ def _first_row(hub: HubServer, kind: str, total: int, folder: Path) -> dict[str,
     for number in range(REPEATS):
         hub.served = 0
         env = {**os.environ, **hub.environment(folder / f"home-{kind}-{number}")}
-        done = subprocess.run([sys.executable, "-c", _SCRIPT, f"me/{kind}"], env=env, stdout=subprocess.PIPE, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", _SCRIPT, f"me/{kind}"], env=env, stdout=subprocess.PIPE, check=True
+        )
         seconds.append(json.loads(done.stdout.splitlines()[-1])["seconds"])
         fetched = hub.served
     return {"Parquet": kind, "MB": total / 1e6, "fetched_MB": fetched / 1e6, "seconds": sorted(seconds)[REPEATS // 2]}

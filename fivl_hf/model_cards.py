@@ -1,6 +1,7 @@
 """Model cards: what a model was trained with, and what was measured of it."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ __all__ = ["Measured", "measured_card", "read_measured", "training_card"]
 
 _PAPER = "[FiVL](https://arxiv.org/abs/2412.14672)"
 _RESULTS = "## Measured with fivl-hf"
+_LOADING = re.compile(r'\.from_pretrained\("[^"]*"\)')
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Measured:
 def training_card(
     name: str,
     *,
+    load_name: str,
     base_model: str | None,
     dataset: str | None,
     tags: Sequence[str],
@@ -41,6 +44,7 @@ def training_card(
     """The card of a model trained by FiVLTrainer.
 
     Args:
+        load_name: what ``from_pretrained`` takes.
         settings: what it was trained with, λ first.
         versions: of the packages used.
     """
@@ -70,8 +74,8 @@ learned to predict the keyword of what it shows. The checkpoint is an ordinary o
 ```python
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-model = AutoModelForImageTextToText.from_pretrained("{name}")
-processor = AutoProcessor.from_pretrained("{name}")
+model = AutoModelForImageTextToText.from_pretrained("{load_name}")
+processor = AutoProcessor.from_pretrained("{load_name}")
 ```
 
 ## Training
@@ -116,7 +120,8 @@ def measured_card(text: str | None, name: str, measured: Measured) -> str:
         sections.append(_reliance_section(measured.reliance))
     if measured.explanation:
         sections.append(_heads_section(measured.explanation))
-    body = card.text.split(_RESULTS)[0].rstrip()
+    # Trained under a folder's name, it is loaded by its name on the Hub.
+    body = _LOADING.sub(f'.from_pretrained("{name}")', card.text.split(_RESULTS)[0].rstrip())
     results = "\n\n".join(sections)
     card.text = f"{body}\n\n{_RESULTS}\n\n{results}\n" if sections else f"{body}\n"
     return str(card)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import SchedulerType
 from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
 from trl.chat_template_utils import (
@@ -104,8 +105,10 @@ class FiVLTrainer(SFTTrainer):
         given = [tags] if isinstance(tags, str) else tags or []
         output = Path(self.args.output_dir or ".")
         base = getattr(self.model.config, "_name_or_path", None) or getattr(self.model, "name_or_path", None)
+        name = model_name or output.resolve().name
         card = training_card(
-            model_name or self.hub_model_id or output.resolve().name,
+            name,
+            load_name=self.hub_model_id or name,
             base_model=base or None,
             dataset=dataset_name,
             tags=[*self._tag_names, *given],
@@ -121,7 +124,7 @@ class FiVLTrainer(SFTTrainer):
             "vision loss weight λ": args.vision_loss_weight,
             "largest mask that supervises": f"{args.vision_max_coverage:.0%} of the patches",
             "learning rate": args.learning_rate,
-            "schedule": f"{args.lr_scheduler_type}, {args.warmup_steps} warm-up steps",
+            "schedule": f"{SchedulerType(args.lr_scheduler_type).value}, {args.warmup_steps} warm-up steps",
             "samples per step": batch,
             "steps": self.state.global_step,
         }

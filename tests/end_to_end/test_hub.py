@@ -129,6 +129,7 @@ print(json.dumps({{"ids": ids, "whole": {{s: list(whole[s]["id"]) for s in whole
     assert "| vision loss weight λ | 0.1 |" in card
     assert "layer 1, head 2" in card
     assert str(demo) not in card
+    assert card.count('.from_pretrained("me/fivl-llava")') == 2
     same = python(
         f"""
 import json, torch
@@ -271,3 +272,32 @@ def test_results_of_another_kind_are_refused(tmp_path, capsys, demo):
     Path(tmp_path / "reliance.json").write_text("{}")
     assert main(["push", "model", str(model), "me/x", "--dry-run", "--evaluation", str(tmp_path)]) == 1
     assert "holds no visual_reliance_score" in capsys.readouterr().err
+
+
+def test_a_trainer_pushes_itself(hub, python, tmp_path):
+    """TRL's own way, with our card."""
+    assert python(
+        f"""
+from datasets import Dataset
+from fivl_hf import FiVLConfig, FiVLTrainer
+from fivl_hf.scene_model import scene_model, scene_processor
+from fivl_hf.scenes import scene_rows
+from fivl_hf.schema import FEATURES
+
+processor = scene_processor()
+args = FiVLConfig(
+    output_dir={str(tmp_path / "out")!r}, max_steps=1, report_to="none", bf16=False, use_cpu=True, save_strategy="no",
+    push_to_hub=True, hub_model_id="me/trained", vision_loss_weight=0.3,
+)
+trainer = FiVLTrainer(
+    model=scene_model(processor, seed=0, hidden_size=32, text_layers=2, vision_layers=1), args=args,
+    train_dataset=Dataset.from_list(list(scene_rows("train", 4)), features=FEATURES), processing_class=processor,
+)
+trainer.train()
+trainer.push_to_hub(dataset_name="me/fivl-scenes")
+print(1)
+"""
+    )
+    card = hub.repos["models", "me/trained"].branches["main"]["README.md"].decode()
+    assert 'from_pretrained("me/trained")' in card
+    assert "| vision loss weight λ | 0.3 |" in card
