@@ -27,6 +27,7 @@ __all__ = [
     "build_rows",
     "checked_row",
     "picture_data",
+    "turns_of",
 ]
 
 # Samples, and pixels of their pictures, that are decoded and grounded together.
@@ -176,10 +177,9 @@ def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
     record = sample.record
     if not isinstance(record, Conversation):
         return Outcome(record.id, record)
-    try:
-        turns, _ = conversation_turns(record.messages, record.id)
-    except RowError:
-        return Outcome(record.id, Drop(record.id, "questions and answers do not take turns"))
+    turns = turns_of(record)
+    if isinstance(turns, Drop):
+        return Outcome(record.id, turns)
     if missing := _missing_picture(record):
         return Outcome(record.id, missing)
     extractions = sample.extractions or _extract(extractor, turns)
@@ -200,6 +200,14 @@ def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
         names = ", ".join(picture.name for picture in record.images)
         return Outcome(record.id, Failure(record.id, "the image cannot be read", f"{names}: {error}"), rejected)
     return _Prepared(record, data, pictures, mentions, rejected)
+
+
+def turns_of(record: Conversation) -> tuple[Turn, ...] | Drop:
+    """The question-answer pairs of a conversation, or why it has none."""
+    try:
+        return conversation_turns(record.messages, record.id)[0]
+    except RowError:
+        return Drop(record.id, "questions and answers do not take turns")
 
 
 def _missing_picture(record: Conversation) -> Failure | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fivl_hf.augment.expressions import ExpressionCheck, Mention
 from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure
-from fivl_hf.augment.rows import Outcome, RejectedExpression, Sample, checked_row, picture_data
+from fivl_hf.augment.rows import Outcome, RejectedExpression, Sample, checked_row, picture_data, turns_of
 from fivl_hf.building.archive import ArchiveReader
 from fivl_hf.building.grids import mask_from_grid
 from fivl_hf.building.release import PADDED_SIDE, Segment
@@ -18,7 +18,7 @@ from fivl_hf.geometry import padded_square_axes
 from fivl_hf.images import ImageError, picture_size
 from fivl_hf.keywords import nouns
 from fivl_hf.masks import decode_mask, encode_mask
-from fivl_hf.schema import KeyExpression, RowError, Turn, conversation_turns
+from fivl_hf.schema import KeyExpression, Turn
 
 __all__ = ["KnownEvidence", "ReleasedEvidence", "StoredEvidence", "StoredExpression"]
 
@@ -54,10 +54,9 @@ class KnownEvidence:
     def _outcome(self, record: Any) -> Outcome:
         if not isinstance(record, Conversation):
             return Outcome(record.id, record)
-        try:
-            turns, _ = conversation_turns(record.messages, record.id)
-        except RowError:
-            return Outcome(record.id, Drop(record.id, "questions and answers do not take turns"))
+        turns = turns_of(record)
+        if isinstance(turns, Drop):
+            return Outcome(record.id, turns)
         data = picture_data(record)
         if isinstance(data, Failure):
             return Outcome(record.id, data)

@@ -19,8 +19,8 @@ from fivl_hf.augment.expressions import ExpressionCheck, Mention
 from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, Record
 from fivl_hf.augment.inputs.json_stream import json_members
 from fivl_hf.augment.inputs.readers import llava_records
+from fivl_hf.augment.rows import turns_of
 from fivl_hf.building.archive import index_archive
-from fivl_hf.schema import RowError, conversation_turns
 
 __all__ = ["PADDED_SIDE", "Release", "Segment", "index_release", "release_records"]
 
@@ -191,9 +191,8 @@ def _score(raw: Any, record: Conversation) -> tuple[int, int]:
 
 
 def _fits(segments: tuple[Segment, ...], record: Conversation) -> int:
-    try:
-        turns, _ = conversation_turns(record.messages, record.id)
-    except RowError:
+    turns = turns_of(record)
+    if isinstance(turns, Drop):
         return 0
     checks = [ExpressionCheck(turn) for turn in turns]
     return sum(
