@@ -1,7 +1,7 @@
 """A release in the exact format of FiVL's authors, generated: conversations, segments, tensors in a tar, pictures.
 
-Masks are shapes in pixels of the source picture; the released value of a patch is the mean of the padded, resized
-mask over it, as the authors' is.
+Masks are shapes in pixels of the source picture; the released value of a patch is the mean of the padded mask over it.
+(The authors' masks were probably drawn at 336×336: ``padded_grid(mask, resized=True)``.)
 """
 
 import io
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 __all__ = ["SyntheticRelease", "hostile_pickle", "make_release", "padded_grid", "released_tensor"]
 
@@ -34,6 +34,7 @@ class SyntheticRelease:
         expected: sample ids that must become rows.
         duplicates, tied: ids of several samples, and those whose samples fit equally well.
         missing_image, missing_tensor, without_segments: ids with missing pieces.
+        turned: ids whose picture is stored lying, and turned to be shown; grids and boxes are of the stored one.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class SyntheticRelease:
     missing_image: set[str] = field(default_factory=set)
     missing_tensor: set[str] = field(default_factory=set)
     without_segments: set[str] = field(default_factory=set)
+    turned: set[str] = field(default_factory=set)
     hostile: set[str] = field(default_factory=set)
 
 
@@ -83,13 +85,16 @@ def released_tensor(grid: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def padded_grid(mask: np.ndarray) -> np.ndarray:
-    """(24, 24) means, 0 to 255, of a source-pixel mask (H, W) padded to a square, area by area."""
+def padded_grid(mask: np.ndarray, *, resized: bool = False) -> np.ndarray:
+    """(24, 24) means, 0 to 255, of a source-pixel mask (H, W) padded to a square; with ``resized``, at 336×336."""
     height, width = mask.shape
     side = max(mask.shape)
     square = np.zeros((side, side))
     top, left = (side - height) // 2, (side - width) // 2
     square[top : top + height, left : left + width] = mask * 255.0
+    if resized:
+        small = np.asarray(Image.fromarray(square.astype(np.uint8)).resize((336, 336), Image.Resampling.NEAREST))
+        return small.astype(np.float64).reshape(24, 14, 24, 14).mean((1, 3))
     edges = np.arange(25) * side / 24
     pixels = np.arange(side)
     # How much of each pixel lies in each of 24 equal cells.
@@ -126,7 +131,10 @@ def _sample(
     if kind == 11:
         made.missing_image.add(id)
     else:
-        path.write_bytes(_photograph(rng, size))
+        turned = kind == 29
+        path.write_bytes(_photograph(rng, size, orientation=6 if turned else 1))
+        if turned:
+            made.turned.add(id)
     things = rng.permutation(THINGS)[:3]
     turns = [("<image>\nWhat is in the picture?", f"A {things[0]} and a {things[1]}.")]
     turns += [("Anything else?", f"There is a {things[2]}, too.")]
@@ -172,15 +180,18 @@ def _messages(turns: list[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"from": role, "value": text} for turn in turns for role, text in zip(roles, turn, strict=True)]
 
 
-def _photograph(rng: np.random.Generator, size: tuple[int, int]) -> bytes:
-    return _noise(int(rng.integers(8)), size)
+def _photograph(rng: np.random.Generator, size: tuple[int, int], orientation: int) -> bytes:
+    return _noise(int(rng.integers(8)), size, orientation)
 
 
 @cache
-def _noise(seed: int, size: tuple[int, int]) -> bytes:
+def _noise(seed: int, size: tuple[int, int], orientation: int) -> bytes:
     coarse = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=85)
+    exif = Image.Exif()
+    if orientation != 1:
+        exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=85, exif=exif)
     return buffer.getvalue()
 
 

@@ -73,10 +73,18 @@ def dataset_card(about: About, configs: Mapping[str, Mapping[str, Sequence[Writt
 
 
 def read_card(text: str) -> tuple[dict[str, Any], str]:
-    """Front matter and body of a card, the body without its title."""
+    """Front matter and body of a card, the body without its title.
+
+    Raises:
+        ValueError: it has no front matter.
+    """
     _, front, body = text.split("---\n", 2)
     title, _, rest = body.strip().partition("\n")
-    return yaml.safe_load(front), rest.strip() if title.startswith("# ") else body.strip()
+    try:
+        loaded = yaml.safe_load(front)
+    except yaml.YAMLError as error:
+        raise ValueError(f"front matter that is no YAML: {error}") from error
+    return loaded, rest.strip() if title.startswith("# ") else body.strip()
 
 
 def _info(name: str, splits: Mapping[str, Sequence[WrittenFiles]], features: Features) -> DatasetInfo:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from fivl_hf.model_cards import Measured, measured_card
 __all__ = ["PushError", "Upload", "dataset_upload", "metric_upload", "model_upload", "push"]
 
 _MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.md")
+# Beside new shards, an old model.safetensors would be loaded in their place.
+_OLD_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "head_map.png")
 _NOT_PUBLIC = re.compile(r"trainer_state\.json|.*_results\.json|report\.json")
 
 
@@ -41,7 +44,7 @@ class Upload:
     Attributes:
         repo_type: "dataset", "model" or "space".
         files: (path in the repository, file or bytes).
-        replaces: folders of the repository in which files that are not in this upload are deleted.
+        replaces: patterns of files that are deleted from the repository when they are not in this upload.
         url: its page, below the Hub's address.
     """
 
@@ -73,7 +76,7 @@ def dataset_upload(folder: Path, repo_id: str) -> Upload:
     shards = _shards(folder, card)
     pictures = sorted(path for path in (folder / "pictures").glob("*") if path.is_file())
     files = tuple((path.relative_to(folder).as_posix(), path) for path in (card, *shards, *pictures))
-    return Upload(repo_id, "dataset", files, replaces=("data/", "pictures/"))
+    return Upload(repo_id, "dataset", files, replaces=("data/*", "pictures/*"))
 
 
 def metric_upload(name: str, repo_id: str) -> Upload:
@@ -120,7 +123,7 @@ def model_upload(folder: Path, repo_id: str, measured: Measured = Measured()) ->
     files.append(("README.md", text.encode()))
     if measured.head_map:
         files.append(("head_map.png", measured.head_map))
-    return Upload(repo_id, "model", tuple(files))
+    return Upload(repo_id, "model", tuple(files), replaces=_OLD_WEIGHTS)
 
 
 def push(upload: Upload, *, private: bool | None = None, revision: str | None = None, token: str | None = None) -> str:
@@ -211,7 +214,7 @@ def _stale(api: HfApi, upload: Upload, revision: str | None) -> list[str]:
         return []
     there = api.list_repo_files(upload.repo_id, repo_type=upload.repo_type, revision=revision)
     ours = {name for name, _ in upload.files}
-    return [name for name in there if name.startswith(upload.replaces) and name not in ours]
+    return [name for name in there if name not in ours and any(fnmatch(name, each) for each in upload.replaces)]
 
 
 @contextmanager

@@ -4,17 +4,30 @@ import io
 import re
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-__all__ = ["ImageError", "as_encoded", "encoded_bytes", "image_bytes", "open_image", "picture_size", "rgb"]
+__all__ = ["ImageError", "StoredSize", "as_encoded", "encoded_bytes", "image_bytes", "open_image", "rgb", "stored_size"]
 
 
 # Everything that Pillow's decoders are known to raise on bytes that are no picture.
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, Image.DecompressionBombError)
+# JPEG's largest side, and a little more than Pillow warns of.
+_MAX_SIDE, _MAX_PIXELS = 65_535, 100_000_000
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 _BUFFER = re.compile(r"<_io\.BytesIO[^>]*>")
 
@@ -45,16 +58,55 @@ def open_image(value: Any) -> Image.Image:
         raise ImageError(f"an unreadable image ({_BUFFER.sub('its bytes', str(error))})") from error
 
 
-def picture_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of an encoded picture as it is shown, from its header alone.
+@dataclass(frozen=True)
+class StoredSize:
+    """A picture's size as it is stored, and how EXIF turns it to be shown."""
+
+    stored: tuple[int, int]
+    orientation: int = 1
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """(width, height) of the upright picture."""
+        return self.stored[::-1] if self.orientation >= 5 else self.stored
+
+    def upright_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """A mask (H, W) of the stored picture, turned as the picture is."""
+        if self.orientation == 1:
+            return mask
+        return np.asarray(Image.fromarray(mask).transpose(_TURNS[self.orientation]))
+
+    def upright_boxes(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Boxes (N, 4) in pixels of the stored picture, turned as the picture is."""
+        width, height = self.stored
+        x, y = boxes[:, [0, 2]], boxes[:, [1, 3]]
+        turned = {
+            2: (width - x, y),
+            3: (width - x, height - y),
+            4: (x, height - y),
+            5: (y, x),
+            6: (height - y, x),
+            7: (height - y, width - x),
+            8: (y, width - x),
+        }
+        across, down = (np.sort(each, axis=1) for each in turned.get(self.orientation, (x, y)))
+        return np.stack([across[:, 0], down[:, 0], across[:, 1], down[:, 1]], axis=1)
+
+
+def stored_size(data: bytes) -> StoredSize:
+    """The size and orientation of an encoded picture, from its header alone.
 
     Raises:
-        ImageError: not a picture.
+        ImageError: not a picture, or a larger one than is opened.
     """
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            return picture.size[::-1] if turned else picture.size
+            if max(picture.size) > _MAX_SIDE or picture.width * picture.height > _MAX_PIXELS:
+                raise ImageError(f"an image of {picture.width}x{picture.height} pixels is too large")
+            orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+            return StoredSize(picture.size, orientation if orientation in _TURNS else 1)
+    except ImageError:
+        raise
     except _UNREADABLE as error:
         raise ImageError(f"an unreadable image ({_BUFFER.sub('its bytes', str(error))})") from error
 

@@ -7,13 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 __all__ = ["Measured", "measured_card", "read_measured", "training_card"]
 
 _PAPER = "[FiVL](https://arxiv.org/abs/2412.14672)"
+_METRICS = {
+    "visual_reliance_score": "Visual Reliance Score",
+    "accuracy": "Accuracy",
+    "masked_accuracy": "Accuracy, evidence blacked out",
+    "random_masked_accuracy": "Accuracy, random boxes blacked out",
+}
 _RESULTS = "## Measured with fivl-hf"
-_LOADING = re.compile(r'\.from_pretrained\("[^"]*"\)')
+_OLD_RESULTS = re.compile(rf"^{_RESULTS}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+# The two lines of training_card.
+_LOADING = re.compile(
+    r'^((?:model = AutoModelForImageTextToText|processor = AutoProcessor)\.from_pretrained\()"[^"]*"', re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +121,10 @@ def read_measured(evaluation: Path | None, explanation: Path | None) -> Measured
 
 def measured_card(text: str | None, name: str, measured: Measured) -> str:
     """A model's card (a new one if there is none) with its results: a section, a picture, ``model-index``."""
-    card = ModelCard(text) if text else ModelCard(f"---\ntags:\n- fivl\n---\n\n# {name}\n")
+    try:
+        card = ModelCard(text) if text else ModelCard(f"---\ntags:\n- fivl\n---\n\n# {name}\n")
+    except yaml.YAMLError as error:
+        raise ValueError(f"the front matter of the model's README.md is no YAML: {error}") from error
     data: Any = card.data
     data.tags = sorted({*(data.tags or ()), "fivl"})
     sections = []
@@ -120,10 +134,12 @@ def measured_card(text: str | None, name: str, measured: Measured) -> str:
         sections.append(_reliance_section(measured.reliance))
     if measured.explanation:
         sections.append(_heads_section(measured.explanation))
-    # Trained under a folder's name, it is loaded by its name on the Hub.
-    body = _LOADING.sub(f'.from_pretrained("{name}")', card.text.split(_RESULTS)[0].rstrip())
-    results = "\n\n".join(sections)
-    card.text = f"{body}\n\n{_RESULTS}\n\n{results}\n" if sections else f"{body}\n"
+    # Results of an earlier push make way, whatever else a person wrote stays.
+    body = _OLD_RESULTS.sub("", card.text).rstrip()
+    # Trained under a folder's name, a model is loaded by its name on the Hub.
+    body = _LOADING.sub(rf'\g<1>"{name}"', body)
+    results = "\n\n".join([_RESULTS, *sections])
+    card.text = f"{body}\n\n{results}\n" if sections else f"{body}\n"
     return str(card)
 
 
@@ -133,18 +149,15 @@ def _read_json(path: Path, key: str) -> dict[str, Any]:
     found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict) or key not in found:
         raise ValueError(f"{path} holds no {key}")
+    for name in (*_METRICS, "random_reliance_score", "n"):
+        if not isinstance(found.get(name), float | int | None):
+            raise ValueError(f"{path}: {name} must be a number or null, got {found[name]!r}")
     return found
 
 
 def _eval_results(reliance: Mapping[str, Any]) -> list[EvalResult]:
     dataset = _shown(str(reliance.get("dataset") or "rows with evidence"))
     split = reliance.get("split")
-    named = {
-        "visual_reliance_score": "Visual Reliance Score",
-        "accuracy": "Accuracy",
-        "masked_accuracy": "Accuracy, evidence blacked out",
-        "random_masked_accuracy": "Accuracy, random boxes blacked out",
-    }
     return [
         EvalResult(
             task_type="visual-question-answering",
@@ -155,7 +168,7 @@ def _eval_results(reliance: Mapping[str, Any]) -> list[EvalResult]:
             metric_name=label,
             metric_value=reliance[key],
         )
-        for key, label in named.items()
+        for key, label in _METRICS.items()
         if reliance.get(key) is not None
     ]
 
@@ -166,7 +179,7 @@ def _reliance_section(reliance: Mapping[str, Any]) -> str:
 
     interval = reliance.get("confidence_interval") or (None, None)
     where = f" on `{_shown(reliance['dataset'])}`, split {reliance['split']}" if reliance.get("dataset") else ""
-    return f"""Visual Reliance Score{where} ({reliance.get("n", 0):,} questions with evidence; 1: every right answer
+    return f"""Visual Reliance Score{where} ({reliance.get("n") or 0:,} questions with evidence; 1: every right answer
 needed the evidence, 0: none did):
 
 | | |

@@ -154,7 +154,8 @@ def _write(page: Image.Image, view: RowView) -> int:
         pen.write([Part("found through the question:")], _SOFT)
         pen.write(view.asked, _INK, gap=10)
     if view.hidden:
-        pen.write([Part(f"and {view.hidden} more turns")], _SOFT, gap=10)
+        more = "turn" if view.hidden == 1 else "turns"
+        pen.write([Part(f"and {view.hidden} more {more}")], _SOFT, gap=10)
     for part in view.legend:
         pen.write([part, Part(f" {part.coverage:.1%} of the picture")], _SOFT)
     if not view.legend:

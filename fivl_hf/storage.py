@@ -12,6 +12,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from datasets import Features
 
 from fivl_hf.cards import TAG, About, WrittenFiles, dataset_card
@@ -184,7 +185,7 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datas
     existing_folder(dataset, "dataset")
     try:
         rows = datasets.load_dataset(str(dataset), name, split=split)
-    except datasets.exceptions.DatasetsError as error:
+    except (datasets.exceptions.DatasetsError, yaml.YAMLError) as error:
         raise ValueError(f"{dataset} cannot be read as a dataset: {error}") from error
     features = BENCHMARK_FEATURES if "question" in rows.column_names else FEATURES
     missing = [column for column in features if column not in rows.column_names]

@@ -1,11 +1,10 @@
 """FiVL-GQA as a ``datasets`` builder: GQA's questions with evidence."""
 
-import re
 from pathlib import Path
 
 from fivl_hf.augment.inputs.readers import InputSettings
 from fivl_hf.building.builder import BenchmarkBuilder, EvidenceConfig
-from fivl_hf.building.plans import BuildError, Plan, benchmark_plan, image_roots
+from fivl_hf.building.plans import BuildError, Plan, benchmark_plan, image_roots, scene_graphs
 
 __all__ = ["FivlGqa"]
 
@@ -25,14 +24,16 @@ class FivlGqa(BenchmarkBuilder):
     def plan(self, work: Path) -> Plan:
         sources = self.sources()
         questions: dict[str, InputSettings] = {}
-        for path in sorted(sources.data_dir.glob("*_questions.json")):
-            name = re.match(r"(train|val|testdev)_", path.name)
-            if not name:
-                raise BuildError(f"{path}: only train, val and testdev questions can be built, others have no answers")
-            if (split := _SPLITS[name[1]]) in questions:
-                raise BuildError(f"{sources.data_dir} holds several files of {name[1]} questions; leave one there")
-            questions[split] = InputSettings(str(path), image_roots(sources, "images"), "gqa")
+        for prefix, split in _SPLITS.items():
+            # The archive has every split twice: all questions, and the balanced ones that are usually scored.
+            found = [sources.data_dir / f"{prefix}_{kind}_questions.json" for kind in ("balanced", "all")]
+            paths = [path for path in found if path.is_file()]
+            if paths and split in (sources.splits or (split,)):
+                questions[split] = InputSettings(str(paths[0]), image_roots(sources, "images"), "gqa")
         if not questions:
-            raise BuildError(f"{sources.data_dir} holds no *_questions.json (GQA's questions)")
-        graphs = sources.annotations or tuple(sorted(sources.data_dir.glob("*sceneGraphs.json")))
-        return benchmark_plan(sources, work, questions, graphs)
+            raise BuildError(
+                f"{sources.data_dir} holds no {{{','.join(_SPLITS)}}}_balanced_questions.json (GQA's questions; those "
+                "of other splits have no public answers)"
+            )
+        prefixes = [prefix for prefix, split in _SPLITS.items() if split in questions]
+        return benchmark_plan(sources, work, questions, scene_graphs(sources, prefixes))

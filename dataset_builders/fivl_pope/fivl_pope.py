@@ -23,9 +23,10 @@ class FivlPope(BenchmarkBuilder):
 
     def plan(self, work: Path) -> Plan:
         sources = self.sources()
-        found = {split: path for split in _SPLITS for path in sorted(sources.data_dir.glob(f"*pope*{split}.json*"))[:1]}
+        places = {split: sources.data_dir / f"coco_pope_{split}.json" for split in _SPLITS}
+        found = {split: path for split, path in places.items() if path.is_file()}
         if not found:
-            raise BuildError(f"{sources.data_dir} holds no *pope*{{{','.join(_SPLITS)}}}.json (POPE's questions)")
+            raise BuildError(f"{sources.data_dir} holds no coco_pope_{{{','.join(_SPLITS)}}}.json (POPE's questions)")
         questions = {
             split: InputSettings(str(path), image_roots(sources, "val2014"), "pope") for split, path in found.items()
         }

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fivl_hf.building.builder import EvidenceBuilder, EvidenceConfig
-from fivl_hf.building.plans import Plan, scenes_plan
+from fivl_hf.building.limits import Limits
+from fivl_hf.building.plans import BuildError, Plan, scenes_plan
 
 __all__ = ["FivlScenes", "FivlScenesConfig"]
 
@@ -32,5 +33,8 @@ class FivlScenes(EvidenceBuilder):
 
     def plan(self, work: Path) -> Plan:
         config = self.config
+        for name in ("data_dir", "images", "evidence", "annotations"):
+            if getattr(config, name):
+                raise BuildError(f"{name} would change nothing here: scenes are rendered")
         counts = {"train": config.train_rows, "validation": config.validation_rows, "test": config.test_rows}
-        return scenes_plan(config.seed, {name: n for name, n in counts.items() if name in (config.splits or counts)})
+        return scenes_plan(config.seed, counts, config.splits, Limits(config.max_coverage, config.min_score))

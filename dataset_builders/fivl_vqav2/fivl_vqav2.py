@@ -1,6 +1,5 @@
 """FiVL-VQAv2 as a ``datasets`` builder: VQA v2's questions, ten answers each, with evidence."""
 
-import re
 from pathlib import Path
 
 from fivl_hf.augment.inputs.readers import InputSettings
@@ -25,15 +24,15 @@ class FivlVqav2(BenchmarkBuilder):
     def plan(self, work: Path) -> Plan:
         sources = self.sources()
         questions = {}
-        for path in sorted(sources.data_dir.glob("*questions.json")):
-            subset = re.search(r"(train|val)2014", path.name)
-            if not subset:
-                raise BuildError(f"{path} is of neither train2014 nor val2014: other questions have no public answers")
-            answers = find_file(sources.data_dir, "the answers", f"*{subset[0]}_annotations.json")
-            questions[_SUBSETS[subset[0]]] = InputSettings(
-                str(path), image_roots(sources, subset[0]), "vqa", answers=answers
-            )
+        for subset, split in _SUBSETS.items():
+            if any(sources.data_dir.glob(f"*{subset}_questions.json")) and split in (sources.splits or (split,)):
+                asked = find_file(sources.data_dir, "the questions", f"*{subset}_questions.json")
+                answers = find_file(sources.data_dir, "the answers", f"*{subset}_annotations.json")
+                questions[split] = InputSettings(str(asked), image_roots(sources, subset), "vqa", answers=answers)
         if not questions:
-            raise BuildError(f"{sources.data_dir} holds no *_questions.json (VQA v2's questions)")
+            raise BuildError(
+                f"{sources.data_dir} holds no *train2014_questions.json or *val2014_questions.json (VQA v2's "
+                "questions; those of test2015 have no public answers)"
+            )
         subsets = tuple(subset for subset, split in _SUBSETS.items() if split in questions)
         return benchmark_plan(sources, work, questions, coco_instances(sources, subsets))

@@ -68,6 +68,7 @@ class RunSettings:
         restart: begin anew; answers of language models are kept.
         retry_failed: run shards again in which samples failed.
         every_sample: no dataset is made if a sample failed.
+        label: of the progress bar.
         total: how many samples there are, for the progress bar.
         card: what the dataset's card says; of its pictures and of the run, more is added.
         pictures: so many rows are drawn for the card.
@@ -81,6 +82,7 @@ class RunSettings:
     restart: bool = False
     retry_failed: bool = False
     every_sample: bool = False
+    label: str = "augment"
     total: int | None = None
     card: About = field(default_factory=lambda: About("FiVL"))
     pictures: int = 0
@@ -112,7 +114,7 @@ def run_augmentation(
     *,
     engine: Engine = LocalEngine(),  # noqa: B008 (frozen)
     asking: Asking | None = None,
-    prepare: Callable[[], None] = lambda: None,
+    prepare: Callable[[], dict[str, Any]] = dict,
 ) -> RunResult:
     """Make a dataset of FiVL rows in ``settings.output``, going on where an earlier run was interrupted.
 
@@ -120,7 +122,7 @@ def run_augmentation(
         records: reads the input from its beginning; or one such function for each split.
         factory: makes what makes the rows in a worker; must be picklable.
         asking: a language model, asked ahead of the workers; without one, the workers' own extractor is used.
-        prepare: called when it is sure that the run may go on, before anything is read.
+        prepare: called when it is sure that the run may go on, before anything is read; gives more for the report.
 
     Raises:
         ValueError: settings that differ from those of the run to go on with, no row at all, or every sample failing.
@@ -135,12 +137,12 @@ def run_augmentation(
     shards = work / "shards"
     with _locked(work):
         _begin(work, settings, "+".join(splits))
-        prepare()
+        settings = replace(settings, about={**settings.about, **prepare()})
         if asking and asking.batches:
             _ask_by_batches(splits, asking)
             asking = replace(asking, settings=replace(asking.settings, cached_only=True))
         tally, finished = Tally(), []
-        with tqdm(total=settings.total, unit="sample", desc="augment") as bar:
+        with tqdm(total=settings.total, unit="sample", desc=settings.label) as bar:
             jobs = _Jobs(cut(splits, settings.shard_size), shards, settings.retry_failed, bar)
             ahead = _ahead(jobs, asking, engine, settings) if asking else None
             for report in engine.run(ahead or jobs, factory, shards):
@@ -323,7 +325,7 @@ def _assemble(work: Path, numbers: list[int], settings: RunSettings, result: Run
         pictures = draw_rows(folder, flat, settings.pictures)
         made = (
             f"Made by fivl-hf: of {tally.read:,} samples, {tally.kept:,} became rows, {tally.dropped.total():,} were "
-            f"left out by FiVL's rules and {tally.failed.total():,} failed."
+            f"left out and {tally.failed.total():,} failed."
         )
         stopped = f"Not complete: {result.stopped}." if result.stopped else ""
         description = " ".join(text for text in (settings.card.description, made, stopped) if text)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from fivl_hf.augment.inputs.disk_table import open_index
+
 __all__ = ["ArchiveReader", "index_archive"]
 
 _BLOCK = 512
@@ -69,7 +71,7 @@ class ArchiveReader:
     """
 
     def __init__(self, path: Path, index: Path) -> None:
-        self._table = sqlite3.connect(f"file:{index}?mode=ro", uri=True)
+        self._table = open_index(index)
         self._file = path.open("rb")
 
     def __contains__(self, name: str) -> bool:
@@ -92,7 +94,7 @@ def _require_tar(path: Path, file: IO[bytes]) -> None:
     first = file.read(_BLOCK)
     file.seek(0)
     try:
-        tarfile.TarInfo.frombuf(first, "utf-8", "surrogateescape")
+        tarfile.TarInfo.frombuf(first, "utf-8", "replace")
     except tarfile.HeaderError as error:
         kind = "compressed: unpack it to a plain .tar first" if first[:2] in (b"\x1f\x8b", b"BZ", b"\xfd7") else error
         raise ValueError(f"{path} is no plain tar archive ({kind})") from error
@@ -107,7 +109,7 @@ def _members(file: IO[bytes], refused: Counter[str], progress: Callable[[int], N
         block = os.pread(file.fileno(), _BLOCK, offset)
         start = offset + _BLOCK
         try:
-            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
         except tarfile.HeaderError:
             # The end's empty blocks, or what follows a header that was not believed.
             progress(_BLOCK)

@@ -2,18 +2,19 @@
 
 import hashlib
 import inspect
+import shutil
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
 from datasets.utils import logging
 
-from fivl_hf.augment.inputs.conversations import Failure
-from fivl_hf.augment.rows import Tally
-from fivl_hf.augment.shards import cut
+from fivl_hf.augment.inputs.conversations import Failure, Record
+from fivl_hf.augment.rows import Sample, Tally
 from fivl_hf.building.limits import Limits
 from fivl_hf.building.plans import BuildError, Plan, Sources
 from fivl_hf.cards import About, read_card
@@ -50,8 +51,10 @@ class EvidenceConfig(datasets.BuilderConfig):
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         # `datasets` would take rows from its cache after the source files have changed.
         base = super().create_config_id(config_kwargs, custom_features)
-        files = sorted(path for path in Path(self.data_dir or ".").glob("*") if path.is_file()) if self.data_dir else []
-        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        folders = [Path(folder) for folder in (self.data_dir, *self.evidence) if folder]
+        places = [place for folder in folders for place in (folder, folder / "annotations", folder / "data")]
+        files = {path for place in places for path in place.glob("*")} | {Path(path) for path in self.annotations}
+        stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(files) if p.is_file()]
         return f"{base}-{hashlib.sha256(repr(stats).encode()).hexdigest()[:12]}" if stats else base
 
 
@@ -114,12 +117,10 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
         ]
 
     def _generate_examples(self, split: str, chunks: list[int]) -> Iterator[tuple[str, dict[str, Any]]]:
-        plan, wanted, tally = self._plan(), set(chunks), Tally()
+        plan, tally = self._plan(), Tally()
         maker = plan.maker(0)
-        for job in cut({split: plan.splits[split]}, self.chunk):
-            if job.number not in wanted:
-                continue
-            for outcome in maker.make(job.samples):
+        for samples in self._chunks(plan.splits[split](), chunks):
+            for outcome in maker.make(samples):
                 tally.count(outcome)
                 if plan.every_sample and isinstance(outcome.result, Failure):
                     raise BuildError(f"sample {outcome.id!r}: {outcome.result.reason} ({outcome.result.detail})")
@@ -128,10 +129,26 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
         if tally.read > tally.kept:
             logger.warning(f"{self.name}, {split}: {tally.to_dict()}")
 
+    def _chunks(self, records: Iterator[Record], wanted: list[int]) -> Iterator[list[Sample]]:
+        """The records of the chunks of these numbers."""
+        for number in range(max(wanted, default=-1) + 1):
+            chunk = list(islice(records, self.chunk))
+            if number in wanted:
+                yield [Sample(record) for record in chunk]
+
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().download_and_prepare(*args, **kwargs)
+        finally:
+            shutil.rmtree(self._work, ignore_errors=True)
+
+    @property
+    def _work(self) -> Path:
+        return Path(f"{self.cache_dir}.work")
+
     def _plan(self) -> Plan:
-        work = Path(f"{self.cache_dir}.work")
-        work.mkdir(parents=True, exist_ok=True)
-        return self.plan(work)
+        self._work.mkdir(parents=True, exist_ok=True)
+        return self.plan(self._work)
 
 
 class BenchmarkBuilder(EvidenceBuilder):

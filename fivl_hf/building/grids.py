@@ -23,8 +23,11 @@ def mask_from_grid(grid: FloatArray, size: tuple[int, int]) -> BoolArray:
     """A mask (H, W) that covers every cell of the padded square by the share that ``grid`` gives.
 
     In each cell, the pixels nearest to better covered neighbours are set, so that shapes come out whole. A pixel across
-    a cell's border counts for every cell by its share; where cells need it both set and unset, a cell with 0 stays
-    empty. Otherwise the error is at most half a pixel per cell: under 1/255 for pictures from 280 pixels (longer side).
+    a cell's border counts for every cell by its share; a cell with 0 stays empty, whatever the others need.
+
+    The cells of a mask that was drawn in pixels of this picture are met to half a pixel: to 1/255 where the longer side
+    has 280 pixels or more. Of a mask drawn elsewhere (at 336×336, say) and with an edge along a border of cells, no set
+    of whole pixels may do: some cells on the edge are then further off (benchmarks/LOG.md).
 
     Args:
         grid: (G, G) shares from 0 to 1 of the cells of the picture padded to a square (centred, as LLaVA pads).
@@ -70,12 +73,10 @@ def _spread_over_borders(mask: BoolArray, empty: BoolArray, cells: "_Cells", par
         gained = np.cumsum(weights.ravel()[order])
         chosen = order[: int(np.searchsorted(gained, missing - 0.25)) + 1]
         _set(mask, window, chosen, True)
-        added = np.zeros(mask.shape, dtype=bool)
-        _set(added, window, chosen, True)
         for near in np.ndindex(3, 3):
             place = row + near[0] - 1, column + near[1] - 1
             if min(place) >= 0 and max(place) < len(room):
-                gain = (cells.weights(*place) * added[cells.touched(*place)]).sum()
+                gain = cells.share_of(place, window).ravel()[chosen].sum()
                 room[place] -= gain
                 lacking[place] -= gain
 
@@ -157,9 +158,15 @@ class _Cells:
         rows, columns = self.touched(row, column)
         return np.outer(self._y.overlap[row, rows], self._x.overlap[column, columns])
 
+    def share_of(self, place: tuple[int, int], window: tuple[slice, slice]) -> FloatArray:
+        """How much of each pixel of a window lies in the cell of another place."""
+        return np.outer(self._y.overlap[place[0], window[0]], self._x.overlap[place[1], window[1]])
+
     def areas(self, mask: BoolArray) -> FloatArray:
         """(G, G) pixels that a mask covers in each cell."""
-        return np.asarray(self._y.overlap @ mask @ self._x.overlap.T, dtype=np.float64)
+        # Half the precision is plenty for sums of a few thousand pixels, and twice as fast.
+        lines = mask.astype(np.float32) @ self._x.overlap.T.astype(np.float32)
+        return np.asarray(self._y.overlap @ lines, dtype=np.float64)
 
     def least(self, values: FloatArray, window: tuple[slice, slice]) -> FloatArray:
         """Of a value per cell, the least among the cells that each pixel of a window touches."""

@@ -15,14 +15,12 @@ from fivl_hf.building.grids import mask_from_grid
 from fivl_hf.building.release import PADDED_SIDE, Segment
 from fivl_hf.building.tensors import TensorError, load_grid
 from fivl_hf.geometry import padded_square_axes
-from fivl_hf.images import ImageError, picture_size
+from fivl_hf.images import ImageError, StoredSize, stored_size
 from fivl_hf.keywords import nouns
 from fivl_hf.masks import decode_mask, encode_mask
 from fivl_hf.schema import KeyExpression, Turn
 
 __all__ = ["KnownEvidence", "ReleasedEvidence", "StoredEvidence", "StoredExpression"]
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Evidence(Protocol):
     """Reads what is known of one conversation."""
 
     def locate(
-        self, conversation: Conversation, turns: Sequence[Turn], sizes: Sequence[Size]
+        self, conversation: Conversation, turns: Sequence[Turn], sizes: Sequence[StoredSize]
     ) -> tuple[list[Located], list[RejectedExpression]]: ...
 
 
@@ -61,7 +59,7 @@ class KnownEvidence:
         if isinstance(data, Failure):
             return Outcome(record.id, data)
         try:
-            sizes = [picture_size(picture) for picture in data]
+            sizes = [stored_size(picture) for picture in data]
         except ImageError as error:
             names = ", ".join(picture.name for picture in record.images)
             return Outcome(record.id, Failure(record.id, "the image cannot be read", f"{names}: {error}"))
@@ -73,13 +71,16 @@ class KnownEvidence:
 
 
 class ReleasedEvidence:
-    """The authors' segments: expressions, 24×24 tensors in the archive, boxes in padded 336×336 pixels."""
+    """The authors' segments: expressions, 24×24 tensors in the archive, boxes in padded 336×336 pixels.
+
+    Both are taken to be of the picture as it is stored, as LLaVA opens it: without regard to EXIF's orientation.
+    """
 
     def __init__(self, archive: Path, index: Path, tagger: str = "hanta") -> None:
         self._archive, self._tagger = ArchiveReader(archive, index), tagger
 
     def locate(
-        self, conversation: Conversation, turns: Sequence[Turn], sizes: Sequence[Size]
+        self, conversation: Conversation, turns: Sequence[Turn], sizes: Sequence[StoredSize]
     ) -> tuple[list[Located], list[RejectedExpression]]:
         located, rejected = [], []
         checks = [ExpressionCheck(turn) for turn in turns]
@@ -91,7 +92,7 @@ class ReleasedEvidence:
                 rejected.append(RejectedExpression(segment.turn, segment.text[:200], found))
         return located, rejected
 
-    def _segment(self, segment: Segment, checks: Sequence[ExpressionCheck], size: Size) -> Located | str:
+    def _segment(self, segment: Segment, checks: Sequence[ExpressionCheck], size: StoredSize) -> Located | str:
         """A segment in source pixels, or why it cannot be used."""
         if segment.turn >= len(checks):
             return "the sample has no such turn"
@@ -104,7 +105,7 @@ class ReleasedEvidence:
             return "its mask is not in the archive"
         except TensorError as error:
             return f"its mask is refused: {error}"
-        mask = mask_from_grid(grid, size)
+        mask = size.upright_mask(mask_from_grid(grid, size.stored))
         if not mask.any():
             return "its mask is empty"
         expression = KeyExpression(
@@ -118,15 +119,15 @@ class ReleasedEvidence:
         return Located(expression, encode_mask(mask), float(mask.mean()))
 
 
-def _source_boxes(segment: Segment, size: Size) -> tuple[tuple[float, float, float, float], ...]:
+def _source_boxes(segment: Segment, size: StoredSize) -> tuple[tuple[float, float, float, float], ...]:
     """A segment's boxes in source pixels, padding undone; those that lie in the padding are left out."""
-    horizontal, vertical = padded_square_axes(size, PADDED_SIDE)
+    horizontal, vertical = padded_square_axes(size.stored, PADDED_SIDE)
     boxes = np.array(segment.boxes, dtype=np.float64).reshape(-1, 4)
     boxes = boxes[np.isfinite(boxes).all(axis=1)]
     x, y = horizontal.to_source(boxes[:, [0, 2]]), vertical.to_source(boxes[:, [1, 3]])
     source = np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1)
     whole = (source[:, 2] > source[:, 0]) & (source[:, 3] > source[:, 1])
-    return tuple((a, b, c, d) for a, b, c, d in source[whole].tolist())
+    return tuple((a, b, c, d) for a, b, c, d in size.upright_boxes(source[whole]).tolist())
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class StoredEvidence:
     """The key expressions of rows made earlier, as they are."""
 
     def locate(
-        self, conversation: Conversation, turns: Sequence[Turn], sizes: Sequence[Size]
+        self, conversation: Conversation, turns: Sequence[Turn], sizes: Sequence[StoredSize]
     ) -> tuple[list[Located], list[RejectedExpression]]:
         found, rejected = [], []
         for stored in conversation.evidence:

@@ -1,5 +1,6 @@
 """Plans: what a dataset is built from, read by ``fivl build`` and by the ``datasets`` builders alike."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,13 +10,12 @@ from typing import Any
 from datasets import Features
 
 from fivl_hf.augment.expressions import NounPhraseExtractor
-from fivl_hf.augment.inputs.conversations import Conversation, Record, StoredPicture
-from fivl_hf.augment.inputs.readers import InputSettings, input_format, read_conversations
+from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, Record
+from fivl_hf.augment.inputs.readers import InputSettings, input_format, read_conversations, row_picture
 from fivl_hf.augment.rows import RowMaker, Tools
 from fivl_hf.building.known import KnownEvidence, ReleasedEvidence, StoredEvidence, StoredExpression
 from fivl_hf.building.limits import Limits, SortedRows
 from fivl_hf.building.release import Release, index_release, release_records
-from fivl_hf.images import encoded_bytes
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, KeyExpression
 from fivl_hf.storage import load_rows, split_names
 
@@ -29,6 +29,7 @@ __all__ = [
     "image_roots",
     "release_plan",
     "rows_plan",
+    "scene_graphs",
     "scenes_plan",
 ]
 
@@ -82,27 +83,26 @@ class Plan:
     every_sample: bool = False
 
 
-@dataclass(frozen=True)
-class _Maker:
-    """Makes the maker of one worker."""
+def _release_maker(archive: Path, index: Path, sources: Sources, _: int) -> RowMaker:
+    evidence = ReleasedEvidence(archive, index, sources.tagger)
+    return SortedRows(KnownEvidence(evidence), sources.limits, _image_folder)
 
-    kind: str
-    limits: Limits
-    tagger: str
-    archive: Path = Path()
-    index: Path = Path()
 
-    def __call__(self, worker: int) -> RowMaker:
-        return SortedRows(self._inner(), self.limits, _image_folder)
+def _stored_maker(sources: Sources, _: int) -> RowMaker:
+    return SortedRows(KnownEvidence(StoredEvidence()), sources.limits, _image_folder)
 
-    def _inner(self) -> RowMaker:
-        if self.kind == "release":
-            return KnownEvidence(ReleasedEvidence(self.archive, self.index, self.tagger))
-        if self.kind == "annotations":
-            from fivl_hf.augment.grounders.annotations import AnnotationsGrounder
 
-            return Tools(NounPhraseExtractor(questions_too=True), AnnotationsGrounder(self.index), self.tagger)
-        return KnownEvidence(StoredEvidence())
+def _annotations_maker(index: Path, sources: Sources, _: int) -> RowMaker:
+    from fivl_hf.augment.grounders.annotations import AnnotationsGrounder
+
+    tools = Tools(NounPhraseExtractor(questions_too=True), AnnotationsGrounder(index), sources.tagger)
+    return SortedRows(tools, sources.limits)
+
+
+def _scenes_maker(limits: Limits, _: int) -> RowMaker:
+    from fivl_hf.scenes import SceneGrounder
+
+    return SortedRows(Tools(NounPhraseExtractor(), SceneGrounder()), limits)
 
 
 def _image_folder(record: Conversation) -> str:
@@ -113,6 +113,7 @@ def _image_folder(record: Conversation) -> str:
 
 def release_plan(sources: Sources, work: Path) -> Plan:
     """FiVL-Instruct from the authors' release; see :class:`fivl_hf.building.release.Release` for its files."""
+    _refuse_unused(sources, "evidence", "annotations", "splits")
     folder = sources.data_dir
     release = Release(
         segments=find_file(folder, "the release's segments", "fivl_instruct.json"),
@@ -120,25 +121,27 @@ def release_plan(sources: Sources, work: Path) -> Plan:
         conversations=find_file(folder, "LLaVA's conversations", "llava_v1_5_mix665k.json"),
         images=(folder, *sources.images),
     )
-    index = work / "release.sqlite"
+    files = (release.segments, release.archive, release.conversations)
+    index = _index_of(work, "release", files)
     return Plan(
         splits={"train": partial(release_records, release, index)},
-        maker=_Maker("release", sources.limits, sources.tagger, release.archive, index),
+        maker=partial(_release_maker, release.archive, index, sources),
         features=FEATURES,
-        files=(release.segments, release.archive, release.conversations),
+        files=files,
         prepare=partial(index_release, release, index),
     )
 
 
 def rows_plan(sources: Sources) -> Plan:
     """The rows of conversations that ``fivl augment`` made, as they are, within the limits."""
+    _refuse_unused(sources, "evidence", "annotations", "images")
     dataset = str(sources.data_dir)
     names = split_names(dataset)
     return Plan(
-        splits={split: partial(_stored_records, dataset, split) for split in _chosen(names, sources)},
-        maker=_Maker("stored", sources.limits, sources.tagger),
+        splits={split: partial(_stored_records, dataset, split) for split in _chosen(names, sources.splits)},
+        maker=partial(_stored_maker, sources),
         features=FEATURES,
-        files=tuple(sorted(sources.data_dir.glob("data/*.parquet"))),
+        files=_parquet([dataset]),
     )
 
 
@@ -151,9 +154,11 @@ def benchmark_plan(
         questions: where the questions of each split are.
         annotations: used if the sources name no rows.
     """
-    chosen = {split: questions[split] for split in _chosen(list(questions), sources)}
+    chosen = {split: questions[split] for split in _chosen(list(questions), sources.splits)}
     for settings in chosen.values():
         _require_format(settings)
+    if sources.evidence:
+        _refuse_unused(sources, "annotations")
     files = tuple(
         path for settings in chosen.values() for path in (Path(settings.input), settings.answers) if path is not None
     )
@@ -163,9 +168,9 @@ def benchmark_plan(
             splits={
                 split: partial(_with_stored_evidence, settings, *found[split]) for split, settings in chosen.items()
             },
-            maker=_Maker("stored", sources.limits, sources.tagger),
+            maker=partial(_stored_maker, sources),
             features=BENCHMARK_FEATURES,
-            files=files,
+            files=(*files, *_parquet(sources.evidence)),
             every_sample=True,
         )
     if not annotations:
@@ -173,10 +178,10 @@ def benchmark_plan(
             f"no evidence for the questions in {sources.data_dir}: put COCO's instances_*.json or GQA's "
             "*_sceneGraphs.json beside them, name such files as annotations, or name rows by `fivl augment` as evidence"
         )
-    index = work / "annotations.sqlite"
+    index = _index_of(work, "annotations", annotations)
     return Plan(
         splits={split: partial(read_conversations, settings) for split, settings in chosen.items()},
-        maker=_Maker("annotations", sources.limits, sources.tagger, index=index),
+        maker=partial(_annotations_maker, index, sources),
         features=BENCHMARK_FEATURES,
         files=(*files, *annotations),
         prepare=partial(_index_once, tuple(annotations), index),
@@ -185,27 +190,52 @@ def benchmark_plan(
 
 
 def image_roots(sources: Sources, *names: str) -> tuple[Path, ...]:
-    """Where a benchmark's pictures may be: the folders named, those of these names, and the data folder."""
+    """Where a benchmark's pictures may be: the folders given, folders of these names in the data folder, and itself."""
     inside = [sources.data_dir / name for name in names]
     return (*sources.images, *(path for path in inside if path.is_dir()), sources.data_dir)
 
 
 def coco_instances(sources: Sources, subsets: Sequence[str]) -> tuple[Path, ...]:
-    """COCO's instance annotations: those named, or those of the subsets in the data folder."""
+    """COCO's instance annotations: those given, or those of every subset in the data folder.
+
+    Raises:
+        BuildError: only some of the subsets have them.
+    """
     places = (sources.data_dir, sources.data_dir / "annotations")
-    found = [place / f"instances_{subset}.json" for subset in subsets for place in places]
-    return sources.annotations or tuple(path for path in found if path.is_file())
+    found = {
+        subset: path for subset in subsets for place in places if (path := place / f"instances_{subset}.json").is_file()
+    }
+    return sources.annotations or _covering(sources, found, [f"instances_{subset}.json" for subset in subsets])
 
 
-def scenes_plan(seed: int, counts: Mapping[str, int]) -> Plan:
-    """Rendered scenes, so many per split."""
+def scene_graphs(sources: Sources, splits: Sequence[str]) -> tuple[Path, ...]:
+    """GQA's scene graphs: those given, or those of every split in the data folder. Raises as :func:`coco_instances`."""
+    names = {split: f"{split}_sceneGraphs.json" for split in splits}
+    found = {split: path for split, name in names.items() if (path := sources.data_dir / name).is_file()}
+    return sources.annotations or _covering(sources, found, list(names.values()))
+
+
+def _covering(sources: Sources, found: Mapping[str, Path], names: Sequence[str]) -> tuple[Path, ...]:
+    """Annotations of every split, or none; of some only, the others would silently have no evidence."""
+    missing = sorted(set(names) - {path.name for path in found.values()})
+    if found and missing and not sources.evidence:
+        raise BuildError(
+            f"{sources.data_dir} holds {', '.join(path.name for path in found.values())}, but no {', '.join(missing)}: "
+            "add it, choose other splits, or give rows by `fivl augment` as evidence"
+        )
+    return tuple(found.values())
+
+
+def scenes_plan(seed: int, counts: Mapping[str, int], splits: Sequence[str], limits: Limits) -> Plan:
+    """Rendered scenes, so many per split; of the splits named, or of all."""
+    chosen = _chosen(list(counts), splits)
     return Plan(
         splits={
-            split: partial(read_conversations, InputSettings("scenes", split=split, limit=count, seed=seed))
-            for split, count in counts.items()
-            if count
+            split: partial(read_conversations, InputSettings("scenes", split=split, limit=counts[split], seed=seed))
+            for split in chosen
+            if counts[split]
         },
-        maker=_scene_tools,
+        maker=partial(_scenes_maker, limits),
         features=FEATURES,
     )
 
@@ -227,16 +257,26 @@ def find_file(folder: Path, what: str, *patterns: str) -> Path:
     return found[0]
 
 
-def _scene_tools(_: int) -> RowMaker:
-    from fivl_hf.scenes import SceneGrounder
-
-    return Tools(NounPhraseExtractor(), SceneGrounder())
-
-
-def _chosen(names: Sequence[str], sources: Sources) -> list[str]:
-    if unknown := [split for split in sources.splits if split not in names]:
+def _chosen(names: Sequence[str], splits: Sequence[str]) -> list[str]:
+    if unknown := [split for split in splits if split not in names]:
         raise BuildError(f"there is no split {unknown[0]!r} to build; there are {', '.join(names)}")
-    return [split for split in names if not sources.splits or split in sources.splits]
+    return [split for split in names if not splits or split in splits]
+
+
+def _refuse_unused(sources: Sources, *names: str) -> None:
+    for name in names:
+        if getattr(sources, name):
+            raise BuildError(f"{name} would change nothing here: this build does not read it")
+
+
+def _index_of(work: Path, name: str, files: Sequence[Path]) -> Path:
+    """An index's file, another one when what it is made of has changed."""
+    stats = [(path.resolve(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return work / f"{name}-{hashlib.sha256(repr(stats).encode()).hexdigest()[:16]}.sqlite"
+
+
+def _parquet(folders: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(path for folder in folders for path in sorted(Path(folder).glob("**/*.parquet")))
 
 
 def _require_format(settings: InputSettings) -> None:
@@ -269,43 +309,66 @@ def _evidence_split(split: str, splits: Sequence[str], folders: Sequence[str]) -
 
 def _stored_records(dataset: str, split: str) -> Iterator[Record]:
     """Conversations with the evidence of their rows."""
-    for row in load_rows(dataset, split):
-        pictures = tuple(StoredPicture(encoded_bytes(image)) for image in row["images"])
-        yield Conversation(
-            row["id"], pictures, tuple(row["messages"]), row["source"] or "", evidence=_stored_evidence(row)
-        )
+    rows = load_rows(dataset, split)
+    if "question" in rows.column_names:
+        raise BuildError(f"{dataset}, split {split}, holds a benchmark's questions, not conversations")
+    roots = [Path(dataset)] if Path(dataset).is_dir() else []
+    for row in rows:
+        try:
+            pictures = tuple(row_picture(image, roots) for image in row["images"])
+            evidence = _stored_evidence(row)
+        except _MALFORMED as error:
+            yield Failure(str(row["id"]), "no row of fivl-hf", f"{type(error).__name__}: {error}")
+            continue
+        yield Conversation(row["id"], pictures, tuple(row["messages"]), row["source"] or "", evidence=evidence)
 
 
 def _with_stored_evidence(settings: InputSettings, dataset: str, split: str) -> Iterator[Record]:
-    """A benchmark's questions with the evidence of the rows that have their ids."""
+    """A benchmark's questions with the evidence of the rows that have their ids; rows without a question come last."""
     rows = load_rows(dataset, split)
     if "question" not in rows.column_names:
         raise BuildError(f"{dataset}, split {split}, holds conversations, not a benchmark's questions")
     places = {id: number for number, id in enumerate(rows["id"])}
     pictureless = rows.remove_columns("images")
+    met: set[str] = set()
     for record in read_conversations(settings):
         if isinstance(record, Conversation) and record.id in places:
+            met.add(record.id)
             row, asked = pictureless[places[record.id]], record.messages[-2]["content"]
             if row["question"] != asked:
                 raise BuildError(
                     f"{dataset}, split {split}, is evidence of other questions: {record.id} is {row['question']!r} "
                     f"there, but {asked!r} in {settings.input}"
                 )
-            record = replace(record, evidence=_stored_evidence(row))
+            try:
+                record = replace(record, evidence=_stored_evidence(row))
+            except _MALFORMED as error:
+                record = Failure(record.id, "its evidence is no row of fivl-hf", f"{type(error).__name__}: {error}")
         yield record
+    if not met:
+        raise BuildError(f"{dataset}, split {split}, is evidence of other questions: no id is in {settings.input}")
+    yield from (Drop(id, "no question has the id of this evidence") for id in places if id not in met)
+
+
+# What rows that other people wrote may raise.
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 
 
 def _stored_evidence(row: Mapping[str, Any]) -> tuple[StoredExpression, ...]:
     return tuple(
-        StoredExpression(
-            KeyExpression(
-                **{
-                    **raw,
-                    "keywords": tuple(raw["keywords"]),
-                    "boxes": tuple(tuple(box) for box in raw["boxes"]),
-                }
-            ),
-            encoded_bytes(mask),
-        )
+        StoredExpression(_stored_expression(raw), mask["bytes"])
         for raw, mask in zip(row["key_expressions"], row["masks"], strict=True)
+    )
+
+
+def _stored_expression(raw: Mapping[str, Any]) -> KeyExpression:
+    return KeyExpression(
+        turn=raw["turn"],
+        text=raw["text"],
+        start=raw["start"],
+        end=raw["end"],
+        keywords=tuple(raw["keywords"]),
+        boxes=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in raw["boxes"]),
+        score=raw["score"],
+        image=raw["image"],
     )

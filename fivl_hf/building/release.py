@@ -5,7 +5,6 @@ samples of one id, the one in whose answers most of the segments' expressions st
 """
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -17,6 +16,7 @@ from tqdm.auto import tqdm
 
 from fivl_hf.augment.expressions import ExpressionCheck, Mention
 from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, Record
+from fivl_hf.augment.inputs.disk_table import open_index, written_index
 from fivl_hf.augment.inputs.json_stream import json_members
 from fivl_hf.augment.inputs.readers import llava_records
 from fivl_hf.augment.rows import turns_of
@@ -74,22 +74,18 @@ def index_release(release: Release, index: Path) -> dict[str, Any]:
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
     if not index.is_file():
-        temporary = index.with_suffix(".part")
-        temporary.unlink(missing_ok=True)
-        with closing(sqlite3.connect(temporary)) as table:
+        with written_index(index) as table:
             counts = _fill(release, table)
             table.execute("CREATE TABLE counts (value TEXT)")
             table.execute("INSERT INTO counts VALUES (?)", (json.dumps(counts),))
-            table.commit()
-        os.replace(temporary, index)
-    with closing(_open(index)) as table:
+    with closing(open_index(index)) as table:
         counts = json.loads(table.execute("SELECT value FROM counts").fetchone()[0])
     return dict(counts)
 
 
 def release_records(release: Release, index: Path) -> Iterator[Record]:
     """One record per sample of the conversations, with its segments as evidence, and per release id without sample."""
-    with closing(_open(index)) as table:
+    with closing(open_index(index)) as table:
         for number, record in enumerate(llava_records(release.conversations, release.images)):
             yield _with_segments(record, number, table)
         for (id,) in table.execute("SELECT id FROM segments WHERE id NOT IN (SELECT id FROM chosen) ORDER BY id"):
@@ -115,13 +111,9 @@ def _with_segments(record: Record, number: int, table: sqlite3.Connection) -> Re
     return Conversation(record.id, record.images, record.messages, record.source, evidence=segments)
 
 
-def _open(index: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{index}?mode=ro", uri=True)
-
-
 def _fill(release: Release, table: sqlite3.Connection) -> dict[str, Any]:
     table.execute("CREATE TABLE segments (id TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
-    entries = ((id, json.dumps(value)) for id, value in json_members(release.segments))
+    entries = ((id, _dumped(value)) for id, value in json_members(release.segments))
     table.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?)", tqdm(entries, desc="read segments", unit="id"))
     (listed,) = table.execute("SELECT count(*) FROM segments").fetchone()
     if not listed:
@@ -146,6 +138,14 @@ def _fill(release: Release, table: sqlite3.Connection) -> dict[str, Any]:
         "tensors": tensors,
         "archive_entries_refused": dict(refused),
     }
+
+
+def _dumped(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        # Nested as no segments are: it fails with its sample.
+        return json.dumps("nested too deeply")
 
 
 def _choose(release: Release, table: sqlite3.Connection) -> tuple[int, int, int]:

@@ -1,6 +1,5 @@
 """``fivl build``: a builder's plan run in worker processes, resumable, into a dataset repository."""
 
-import shutil
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module, resources
@@ -27,7 +26,7 @@ class BuildSettings:
         output: folder of the dataset.
         workers: processes.
         limit, seed: so many samples of each split only; drawn at random if there is a seed, else the first.
-        restart: begin anew, indexes too.
+        restart: begin anew.
         retry_failed: run shards again in which samples failed.
     """
 
@@ -69,12 +68,7 @@ def build_dataset(builder: EvidenceBuilder, settings: BuildSettings) -> RunResul
     output = settings.output.resolve()
     require_own_folder(output)
     work = work_folder(output)
-    indexes = work / "indexes"
-    if settings.restart and indexes.exists():
-        shutil.rmtree(indexes)
-    indexes.mkdir(parents=True, exist_ok=True)
-    plan = builder.plan(indexes)
-    counts = plan.prepare()
+    plan = builder.plan(work)
     splits = {name: partial(sampled, records, settings.limit, settings.seed) for name, records in plan.splits.items()}
     run = RunSettings(
         output=output,
@@ -84,9 +78,9 @@ def build_dataset(builder: EvidenceBuilder, settings: BuildSettings) -> RunResul
         every_sample=plan.every_sample,
         card=builder.card(),
         pictures=_PICTURES,
-        about=counts,
+        label="build",
     )
-    return run_augmentation(splits, plan.maker, run, engine=LocalEngine(settings.workers))
+    return run_augmentation(splits, plan.maker, run, engine=LocalEngine(settings.workers), prepare=plan.prepare)
 
 
 def _identity(builder: EvidenceBuilder, plan: Plan, settings: BuildSettings) -> dict[str, Any]:
@@ -94,7 +88,7 @@ def _identity(builder: EvidenceBuilder, plan: Plan, settings: BuildSettings) -> 
     config = {key: str(value) for key, value in asdict(builder.config).items() if value not in (None, (), "")}
     stats = [(path, path.stat()) for path in plan.files]
     files = [[path.name, stat.st_size, int(stat.st_mtime)] for path, stat in stats]
-    return {"builder": builder.name, **config, "limit": settings.limit, "seed": settings.seed, "files": files}
+    return {"builder": builder.name, **config, "limit": settings.limit, "sample_seed": settings.seed, "files": files}
 
 
 def _home() -> Path:

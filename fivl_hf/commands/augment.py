@@ -216,12 +216,13 @@ def _tools(options: argparse.Namespace, work: Path) -> ToolSettings:
     )
 
 
-def _index_annotations(options: argparse.Namespace, tools: ToolSettings) -> None:
+def _index_annotations(options: argparse.Namespace, tools: ToolSettings) -> dict[str, Any]:
     if options.grounder == "annotations" and tools.annotations and (options.restart or not tools.annotations.exists()):
         from fivl_hf.augment.grounders.annotations import index_annotations
 
         print("reading annotations ...", flush=True)
         index_annotations(options.annotations, tools.annotations)
+    return {}
 
 
 def _default_workers(grounder: str, device: str | None) -> int:

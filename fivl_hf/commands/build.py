@@ -56,8 +56,10 @@ def add_build(commands: Any) -> None:
     keep.add_argument("--split", nargs="+", default=[], help="only these splits")
     keep.add_argument("--max-coverage", type=share, default=None, help="leave out masks covering more of the picture")
     keep.add_argument("--min-score", type=share, default=None, help="leave out expressions with a lower detector score")
-    keep.add_argument("--limit", type=positive, default=None, help="only so many samples of each split")
-    keep.add_argument("--seed", type=count, default=None, help="with --limit: draw them at random; of the scenes, too")
+    keep.add_argument("--limit", type=positive, default=None, help="so many samples of each split")
+    keep.add_argument(
+        "--seed", type=count, default=None, help="with --limit: draw them at random; of scenes, their seed"
+    )
     keep.add_argument("--tagger", choices=("hanta", "spacy"), default="hanta", help="finds the nouns of expressions")
     run = parser.add_argument_group("run")
     run.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes")
@@ -75,8 +77,8 @@ def _run(options: argparse.Namespace) -> None:
         settings = BuildSettings(
             output=options.output,
             workers=options.workers,
-            limit=options.limit,
-            seed=options.seed,
+            limit=None if options.name == "fivl_scenes" else options.limit,
+            seed=None if options.name == "fivl_scenes" else options.seed,
             restart=options.restart,
             retry_failed=options.retry_failed,
         )
@@ -101,6 +103,8 @@ def _config(options: argparse.Namespace) -> dict[str, Any]:
         "min_score": options.min_score,
         "tagger": options.tagger,
     }
-    if options.name == "fivl_scenes" and options.seed is not None:
+    if options.name == "fivl_scenes":
+        # Scenes are made, not read: as many as asked for, of that seed.
         given["seed"] = options.seed
+        given |= dict.fromkeys(("train_rows", "validation_rows", "test_rows"), options.limit)
     return {key: value for key, value in given.items() if value not in (None, ())}

@@ -8,7 +8,8 @@ EXAMPLE = ("yes\ntwo dogs\na red bus", "yes\na cat\na bus", "yes\ntwo dogs | 2 d
 
 
 def lines(text: str) -> list[str]:
-    return [line.strip() for line in text.strip().splitlines() if line.strip()]
+    # An empty line is an empty answer.
+    return [line.strip() for line in text.rstrip("\n").split("\n")] if text.strip() else []
 
 
 def score(answers: str, masked: str, references: str) -> str:

@@ -5,7 +5,10 @@ import sqlite3
 import tarfile
 from collections import Counter
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fivl_hf.building.archive import ArchiveReader, index_archive
 from fivl_hf.building.tensors import TensorError, load_grid
@@ -76,6 +79,30 @@ def test_hostile_entries_are_passed_over_and_the_rest_is_found(tmp_path):
             reader.read(name)
 
 
+def test_names_that_are_no_unicode_do_not_stop_the_index(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w", encoding="latin-1") as archive:
+        for name in ("caf\xe9.pt", "b.pt"):
+            header = tarfile.TarInfo(name)
+            header.size = 1
+            archive.addfile(header, io.BytesIO(b"x"))
+    reader, _ = indexed(tmp_path / "x.tar")
+    assert reader.read("b.pt") == b"x"
+
+
+@given(place=st.integers(0, 6_184), value=st.integers(0, 255), cut=st.integers(0, 6_185))
+def test_tampered_tensors_are_refused_or_read(place, value, cut):
+    """Whatever byte is changed, wherever the file ends: a grid or one kind of error."""
+    from synthetic_release import released_tensor
+
+    data = bytearray(released_tensor(np.full((24, 24), 7.0)))
+    data[place % len(data)] = value
+    for changed in (bytes(data), bytes(data[:cut])):
+        try:
+            assert load_grid(changed).shape == (24, 24)
+        except TensorError:
+            pass
+
+
 def test_only_wanted_members_are_indexed(tmp_path):
     write(tmp_path / "x.tar", [("a.png", b"1"), ("a.pt", b"2")])
     reader, _ = indexed(tmp_path / "x.tar", lambda name: name.endswith(".pt"))
@@ -101,7 +128,6 @@ def test_what_is_no_tar_is_refused(tmp_path):
 
 
 def test_released_tensor_is_read_exactly():
-    import numpy as np
     from synthetic_release import released_tensor
 
     grid = np.arange(576, dtype=np.float32).reshape(24, 24) / 575 * 255
@@ -135,7 +161,12 @@ def test_tensors_that_are_none_are_refused(tmp_path):
             good[:900],
             saved(torch.zeros(24, 24), _use_new_zipfile_serialization=False),
         ],
-        "no 24×24 tensor": [saved(torch.zeros(24, 23)), saved({"a": 1}), saved(torch.zeros(1).expand(10**6, 10**6))],
+        "no 24×24 tensor": [
+            saved(torch.zeros(24, 23)),
+            saved({"a": 1}),
+            saved(torch.quantize_per_tensor(torch.zeros(24, 24), 0.1, 0, torch.qint8)),
+            saved(torch.zeros(1).expand(10**6, 10**6)),
+        ],
         "not between": [saved(torch.full((24, 24), float("nan"))), saved(torch.full((24, 24), 256.0))],
         "more than 64,000": [b"\0" * 70_000],
     }

@@ -157,3 +157,87 @@ def test_command_builds_and_goes_on(tmp_path, capsys):
     assert "other settings (max_coverage" in capsys.readouterr().err
     assert main([*command, "--max-coverage", "0.01", "--restart"]) == 0
     assert not any(row["key_expressions"] for row in load_rows(tmp_path / "out", "random"))
+
+
+def test_evidence_with_other_ids_is_refused_and_rows_left_over_are_counted(augmented, build):
+    path = augmented / "coco_pope_adversarial.json"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    options = {"data_dir": str(augmented), "evidence": (str(augmented / "rows"),), "splits": ("adversarial",)}
+    path.write_text("".join(json.dumps({**line, "question_id": line["question_id"] + 100}) + "\n" for line in lines))
+    with pytest.raises(ValueError, match="evidence of other questions: no id is in"):
+        build("fivl_pope", augmented / "out", **options)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines[:4]))
+    result = build("fivl_pope", augmented / "out", **options)
+    assert (result.tally.kept, result.tally.dropped) == (4, {"no question has the id of this evidence": 1})
+
+
+def test_annotations_must_cover_every_split(build, tmp_path):
+    options = gqa(tmp_path)
+    questions = (tmp_path / "val_balanced_questions.json").read_text()
+    (tmp_path / "testdev_balanced_questions.json").write_text(questions)
+    with pytest.raises(ValueError, match="holds val_sceneGraphs.json, but no testdev_sceneGraphs.json.*fivl augment"):
+        build("fivl_gqa", tmp_path / "out", **options)
+    build("fivl_gqa", tmp_path / "out", **options, splits=("validation",))
+    assert len(load_rows(tmp_path / "out", "validation")) == 6
+
+
+def test_downloaded_folders_may_hold_more_than_is_built(build, tmp_path):
+    options = gqa(tmp_path)
+    for name in ("val_all", "test_balanced", "challenge_all", "submission_all"):
+        (tmp_path / f"{name}_questions.json").write_text("{}")
+    build("fivl_gqa", tmp_path / "out", **options)
+    assert len(load_rows(tmp_path / "out", "validation")) == 6
+    (tmp_path / "vqa").mkdir()
+    options = vqav2(tmp_path / "vqa")
+    (tmp_path / "vqa" / "v2_OpenEnded_mscoco_test2015_questions.json").write_text("{}")
+    build("fivl_vqav2", tmp_path / "vqa-out", **options)
+    (tmp_path / "vqa" / "v2_Other_mscoco_val2014_questions.json").write_text("{}")
+    with pytest.raises(ValueError, match="several files for the questions"):
+        build("fivl_vqav2", tmp_path / "vqa-out", **options, settings={"restart": True})
+
+
+def test_other_benchmarks_on_coco_are_not_pope(build, tmp_path):
+    options = pope(tmp_path)
+    (tmp_path / "aokvqa_pope_seem_random.json").write_text("{}")
+    build("fivl_pope", tmp_path / "out", **options)
+    assert len(load_rows(tmp_path / "out", "random")) == 6
+
+
+def test_options_without_effect_are_refused(build, tmp_path):
+    options = pope(tmp_path)
+    for name, given in (
+        ("fivl_pope", {**options, "evidence": ("x",), "annotations": (str(tmp_path / "instances_val2014.json"),)}),
+        ("fivl_scenes", {"images": (str(tmp_path),)}),
+    ):
+        with pytest.raises(ValueError, match="would change nothing here"):
+            build(name, tmp_path / "out", **given)
+
+
+def test_scenes_obey_limits_splits_and_seed(tmp_path, capsys):
+    command = ["build", "fivl_scenes", "--workers", "1", "--limit", "5", "--seed", "3"]
+    assert main([*command, "--output", str(tmp_path / "a"), "--split", "test"]) == 0
+    rows = load_rows(tmp_path / "a", "test")
+    assert rows["id"] == [f"scene-3-test-{number}" for number in range(5)]
+    assert main([*command, "--output", str(tmp_path / "b"), "--max-coverage", "0.0001"]) == 1
+    assert "within the limits" in capsys.readouterr().err
+    assert main([*command, "--output", str(tmp_path / "c"), "--split", "tset"]) == 1
+    assert "no split 'tset' to build; there are train" in capsys.readouterr().err
+
+
+def test_names_with_marks_of_addresses(build, tmp_path):
+    build("fivl_pope", tmp_path / "a#b?c%20", **pope(tmp_path))
+    assert len(load_rows(tmp_path / "a#b?c%20", "random")) == 6
+
+
+def test_a_full_disk_while_indexing_is_said(build, tmp_path, monkeypatch):
+    import sqlite3
+
+    import fivl_hf.augment.grounders.annotations as annotations
+
+    def full(path):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(annotations, "_file_objects", full)
+    with pytest.raises(OSError, match="cannot be written: database or disk is full"):
+        build("fivl_pope", tmp_path / "out", **pope(tmp_path))
+    assert not list((tmp_path / "out.work").glob("annotations*"))

@@ -4,14 +4,20 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from builder_sources import pope
 from datasets import load_dataset
+from synthetic_release import make_release
 
+from fivl_hf.building.grids import mask_from_grid
 from fivl_hf.geometry import padded_square_axes
 from fivl_hf.images import open_image
 from fivl_hf.masks import coverage, decode_mask
-from fivl_hf.schema import validate_row
-from fivl_hf.storage import load_rows
+from fivl_hf.scenes import scene_rows
+from fivl_hf.schema import FEATURES, validate_row
+from fivl_hf.storage import load_rows, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +70,7 @@ def test_image_bytes_are_the_source_files(release, rows):
 def test_masks_cover_every_token_by_the_released_value(release, rows):
     """In cells of LLaVA-1.5's padded square (test_grids compares these with the processor's token boxes)."""
     checked = 0
-    for row in rows.select(range(0, len(rows), 9)):
+    for row in (each for each in rows.select(range(0, len(rows), 9)) if each["id"] not in release.turned):
         size = open_image(row["images"][0]).size
         x, y = padded_square_axes(size, 336)
         columns, lines = x.cells(14), y.cells(14)
@@ -79,8 +85,23 @@ def test_masks_cover_every_token_by_the_released_value(release, rows):
     assert checked > 500
 
 
+def test_turned_pictures_have_turned_masks_and_boxes(release, rows):
+    """Stored lying (width, height), shown upright: what is at (x, y) is shown at (height - y, x)."""
+    turned = [row for row in rows if row["id"] in release.turned]
+    assert len(turned) == 40
+    for row in turned[:8]:
+        shown = open_image(row["images"][0]).size
+        height = shown[0]
+        for expression, mask in zip(row["key_expressions"], row["masks"], strict=True):
+            key = row["id"], expression["turn"], expression["text"]
+            stored = mask_from_grid(release.grids[key] / 255, shown[::-1])
+            assert np.array_equal(decode_mask(mask), stored[::-1].T)
+            x0, y0, x1, y1 = release.boxes[key]
+            assert expression["boxes"][0] == pytest.approx([height - y1, x0, height - y0, x1], abs=1e-3)
+
+
 def test_boxes_are_in_source_pixels(release, rows):
-    for row in rows.select(range(0, len(rows), 9)):
+    for row in (each for each in rows.select(range(0, len(rows), 9)) if each["id"] not in release.turned):
         for expression in row["key_expressions"]:
             expected = release.boxes[row["id"], expression["turn"], expression["text"]]
             assert expression["boxes"][0] == pytest.approx(expected, abs=1e-3)
@@ -104,16 +125,67 @@ def test_augmented_rows_give_the_same_rows(imported, rows, build, tmp_path):
 
 
 def test_limits_leave_out_expressions_and_say_so(imported, build, tmp_path):
-    options = {"config_name": "augmented", "data_dir": str(imported[0]), "max_coverage": 0.1, "min_score": 0.9}
+    options = {"config_name": "augmented", "data_dir": str(imported[0]), "max_coverage": 0.1}
     result = build("fivl_instruct", tmp_path / "small", **options, settings={"limit": 200, "seed": 1})
     rows = load_rows(tmp_path / "small", "train")
     assert 0 < len(rows) < 200
     assert result.tally.dropped == {"no key expression is within the limits": 200 - len(rows)}
     assert all(decode_mask(mask).mean() <= 0.1 for row in rows for mask in row["masks"])
-    assert all(expression["score"] is None for row in rows for expression in row["key_expressions"])
     again = tmp_path / "again"
     build("fivl_instruct", again, **options, settings={"limit": 200, "seed": 1})
     assert load_rows(again, "train")["id"] == rows["id"]
+
+
+def test_low_scores_are_left_out_and_unknown_ones_kept(build, tmp_path):
+    made = list(scene_rows("train", 3))
+    for row in made:
+        for expression, score in zip(row["key_expressions"], (0.2, 0.95), strict=True):
+            expression["score"] = score
+    made[2]["key_expressions"][0]["score"] = None
+    write_dataset(tmp_path / "rows", {"train": made}, title="S", description="D")
+    build("fivl_instruct", tmp_path / "out", config_name="augmented", data_dir=str(tmp_path / "rows"), min_score=0.9)
+    found = [[e["score"] for e in row["key_expressions"]] for row in load_rows(tmp_path / "out", "train")]
+    assert found == [[pytest.approx(0.95)], [pytest.approx(0.95)], [None, pytest.approx(0.95)]]
+
+
+def test_replaced_archive_is_indexed_anew(release, build, tmp_path):
+    """A first build ends after its index was made; then other files come under the same names."""
+    few = make_release(tmp_path / "few", 12, seed=1, hostile=False)
+    sample = tmp_path / "few" / "llava_v1_5_mix665k.json"
+    content = sample.read_text()
+    sample.write_text('[{"id": "000000000000", "image": "x.jpg", "conversations": [}]')
+    with pytest.raises(ValueError, match="no valid JSON"):
+        build("fivl_instruct", tmp_path / "out", data_dir=str(few.folder))
+    sample.write_text(content)
+    build("fivl_instruct", tmp_path / "out", data_dir=str(few.folder))
+    other = make_release(tmp_path / "few", 12, seed=2, hostile=False)
+    build("fivl_instruct", tmp_path / "out", data_dir=str(few.folder), settings={"restart": True})
+    for row in load_rows(tmp_path / "out", "train"):
+        for expression in row["key_expressions"]:
+            assert (row["id"], expression["turn"], expression["text"]) in other.grids
+
+
+def test_paths_outside_a_dataset_are_not_followed(build, tmp_path):
+    import datasets
+
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(next(iter(scene_rows("train", 1)))["images"][0]["bytes"])
+    rows = list(scene_rows("train", 2))
+    rows[0]["images"] = [{"bytes": None, "path": str(secret)}]
+    folder = tmp_path / "rows" / "data"
+    folder.mkdir(parents=True)
+    table = pa.Table.from_pylist(rows, schema=FEATURES.arrow_schema)
+    pq.write_table(table, folder / "train.parquet")
+    assert datasets.load_dataset(str(tmp_path / "rows"))
+    result = build("fivl_instruct", tmp_path / "out", config_name="augmented", data_dir=str(tmp_path / "rows"))
+    assert result.tally.failed == {"no row of fivl-hf": 1}
+    assert load_rows(tmp_path / "out", "train")["id"] == [rows[1]["id"]]
+
+
+def test_benchmark_rows_are_no_conversations(build, tmp_path):
+    build("fivl_pope", tmp_path / "pope", **pope(tmp_path))
+    with pytest.raises(ValueError, match="holds a benchmark's questions, not conversations"):
+        build("fivl_instruct", tmp_path / "out", config_name="augmented", data_dir=str(tmp_path / "pope"))
 
 
 def test_wrong_limits_are_refused(imported, build, tmp_path):

@@ -167,6 +167,7 @@ def test_an_interrupted_push_is_repeated_without_sending_twice(hub, fivl, scenes
     assert "Traceback" not in done.stderr
     assert not hub.repos["datasets", "me/fivl-scenes"].branches["main"]
     sent = set(hub.objects)
+    assert len(sent) == 2
     hub.fail_after = None
     hub.uploads.clear()
     assert fivl("push", "dataset", scenes, "me/fivl-scenes").returncode == 0
@@ -183,6 +184,23 @@ def test_a_new_build_replaces_the_old_files(hub, fivl, tmp_path):
     assert sorted(repo.branches["main"]) == sorted(
         ["README.md", *(f"data/{path.name}" for path in (tmp_path / "set" / "data").iterdir())]
     )
+
+
+def test_old_weights_make_way(hub, fivl, demo, tmp_path):
+    """One file, then two: the old one would be loaded before the new ones."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    shutil.copytree(demo / "models" / "baseline", tmp_path / "one")
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "one")
+    model.save_pretrained(tmp_path / "two", max_shard_size="100KB")
+    AutoProcessor.from_pretrained(tmp_path / "one").save_pretrained(tmp_path / "two")
+    assert len(list((tmp_path / "two").glob("*.safetensors"))) > 1
+    for folder in ("one", "two"):
+        assert fivl("push", "model", tmp_path / folder, "me/model").returncode == 0
+    files = hub.repos["models", "me/model"].branches["main"]
+    assert {name for name in files if "safetensors" in name} == {
+        path.name for path in (tmp_path / "two").iterdir() if "safetensors" in path.name
+    }
 
 
 def test_a_branch_is_made_for_a_revision(hub, fivl, scenes):
@@ -254,14 +272,18 @@ def test_names_are_checked(scenes):
 
 
 def test_a_card_of_somebody_else_keeps_its_text_and_results_are_not_added_twice():
-    text = "---\nlicense: mit\ntags:\n- mine\n---\n\n# Mine\n\nWords.\n"
+    loading = 'X.from_pretrained("llava-hf/llava-1.5-7b-hf")'
+    text = f"---\nlicense: mit\ntags:\n- mine\n---\n\n# Mine\n\n{loading}\n"
     measured = Measured(reliance={"visual_reliance_score": None, "accuracy": 0.0, "n": 3})
     once = measured_card(text, "me/x", measured)
     assert measured_card(once, "me/x", measured) == once
+    after = measured_card(once + "\n## Notes\n\nMine, too.\n", "me/x", measured)
+    assert "Mine, too." in after
+    assert after.count("Measured with fivl-hf") == 1
     front = yaml.safe_load(once.split("---\n")[1])
     assert front["license"] == "mit"
     assert front["tags"] == ["fivl", "mine"]
-    assert "Words." in once
+    assert loading in once
     assert once.count("Measured with fivl-hf") == 1
 
 
@@ -272,6 +294,9 @@ def test_results_of_another_kind_are_refused(tmp_path, capsys, demo):
     Path(tmp_path / "reliance.json").write_text("{}")
     assert main(["push", "model", str(model), "me/x", "--dry-run", "--evaluation", str(tmp_path)]) == 1
     assert "holds no visual_reliance_score" in capsys.readouterr().err
+    Path(tmp_path / "reliance.json").write_text('{"visual_reliance_score": "high"}')
+    assert main(["push", "model", str(model), "me/x", "--dry-run", "--evaluation", str(tmp_path)]) == 1
+    assert "visual_reliance_score must be a number or null" in capsys.readouterr().err
 
 
 def test_a_trainer_pushes_itself(hub, python, tmp_path):

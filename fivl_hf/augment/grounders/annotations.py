@@ -3,37 +3,26 @@
 The annotation files are read once, piece by piece, into an SQLite file that every worker opens.
 """
 
-import io
 import json
-import os
 import re
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
 
 from fivl_hf.augment.grounders.coco_names import SYNONYMS
 from fivl_hf.augment.grounding import Grounding, GroundingRequest
 from fivl_hf.augment.inputs.conversations import Picture
+from fivl_hf.augment.inputs.disk_table import open_index, written_index
 from fivl_hf.augment.inputs.json_stream import json_items, json_members, leading_events
+from fivl_hf.images import StoredSize, stored_size
 from fivl_hf.keywords import head_noun, lemmas, nouns
 from fivl_hf.masks import BoolArray, mask_boxes, rasterize_boxes, union
 
 __all__ = ["AnnotatedObject", "AnnotationsGrounder", "index_annotations", "matching_objects"]
 
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _COCO_FILE = re.compile(r"(?:COCO_\w+?_)?(\d{12})")
 
 
@@ -55,14 +44,12 @@ class AnnotatedObject:
 
     @property
     def shown_size(self) -> tuple[int, int]:
-        return self.size[::-1] if self.orientation >= 5 else self.size
+        return StoredSize(self.size, self.orientation).shown
 
     def mask(self, size: tuple[int, int]) -> BoolArray:
         """(H, W) bool at the size of the picture as it is shown."""
-        if self.orientation == 1:
-            return self._stored_mask(size)
-        stored = Image.fromarray(self._stored_mask(size[::-1] if self.orientation >= 5 else size))
-        return np.asarray(stored.transpose(_TURNS[self.orientation]))
+        picture = StoredSize(size[::-1] if self.orientation >= 5 else size, self.orientation)
+        return picture.upright_mask(self._stored_mask(picture.stored))
 
     def _stored_mask(self, size: tuple[int, int]) -> BoolArray:
         if isinstance(self.shape, list) and self.shape and not isinstance(self.shape[0], list):
@@ -88,7 +75,7 @@ class AnnotationsGrounder:
     def __init__(self, index: Path) -> None:
         if not index.is_file():
             raise FileNotFoundError(f"there is no annotation index {index}")
-        self._db = sqlite3.connect(f"file:{index}?mode=ro", uri=True)
+        self._db = open_index(index)
 
     def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
         return [self._sample(request) for request in requests]
@@ -116,17 +103,11 @@ class AnnotationsGrounder:
             "SELECT name, attributes, shape, width, height FROM objects WHERE picture = ? ORDER BY rowid",
             (_picture_key(source.name),),
         ).fetchall()
-        turned = _orientation(source) if found else 1
+        turned = stored_size(source.read()).orientation if found else 1
         return [
             AnnotatedObject(label, tuple(json.loads(attributes)), json.loads(shape), (width, height), turned)
             for label, attributes, shape, width, height in found
         ]
-
-
-def _orientation(source: Picture) -> int:
-    with Image.open(io.BytesIO(source.read())) as picture:
-        found = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    return found if found in _TURNS else 1
 
 
 def _alike(a: tuple[int, int], b: tuple[int, int]) -> bool:
@@ -179,18 +160,11 @@ def index_annotations(files: Sequence[Path], index: Path) -> None:
     Raises:
         ValueError: a file that is neither, or no valid JSON.
     """
-    temporary = index.with_suffix(".part")
-    temporary.unlink(missing_ok=True)
-    db = sqlite3.connect(temporary)
-    try:
+    with written_index(index) as db:
         db.execute("CREATE TABLE objects (picture TEXT, name TEXT, attributes TEXT, shape TEXT, width INT, height INT)")
         for file in files:
             db.executemany("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?)", _file_objects(file))
         db.execute("CREATE INDEX pictures ON objects (picture)")
-        db.commit()
-    finally:
-        db.close()
-    os.replace(temporary, index)
 
 
 def _file_objects(path: Path) -> Iterator[tuple[Any, ...]]:

@@ -1,11 +1,48 @@
-"""Keys and values on disk, for joins and sets that may be larger than memory."""
+"""Tables on disk, for joins and sets that may be larger than memory."""
 
 import json
+import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
-__all__ = ["DiskTable"]
+__all__ = ["DiskTable", "open_index", "written_index"]
+
+
+@contextmanager
+def written_index(path: Path) -> Iterator[sqlite3.Connection]:
+    """A new SQLite file to fill; it appears under its name when it is complete.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        temporary.unlink(missing_ok=True)
+        with closing(sqlite3.connect(temporary)) as table:
+            yield table
+            table.commit()
+        os.replace(temporary, path)
+    except sqlite3.Error as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def open_index(path: Path) -> sqlite3.Connection:
+    """A complete index, for reading.
+
+    Raises:
+        OSError: it is damaged or missing.
+    """
+    try:
+        table = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        table.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        raise OSError(f"{path} cannot be read: {error}; --restart makes it anew") from error
+    return table
 
 
 class DiskTable:

@@ -36,6 +36,7 @@ __all__ = [
     "llava_record",
     "llava_records",
     "read_conversations",
+    "row_picture",
     "sampled",
 ]
 
@@ -227,7 +228,7 @@ def dataset_record(row: Mapping[str, Any], number: int, source: str, roots: Sequ
     images = row.get("images") or row.get("image")
     images = images if isinstance(images, list | tuple) else [images]
     try:
-        pictures = tuple(_row_picture(image, roots) for image in images if image is not None)
+        pictures = tuple(row_picture(image, roots) for image in images if image is not None)
     except ImageError as error:
         return Failure(id, "the image cannot be used", str(error))
     if not pictures:
@@ -238,8 +239,12 @@ def dataset_record(row: Mapping[str, Any], number: int, source: str, roots: Sequ
     return _conversation(id, pictures, messages, str(row.get("source") or source))
 
 
-def _row_picture(image: Any, roots: Sequence[Path]) -> Picture:
-    """A picture of a dataset's row: its bytes, or a file that is named and allowed."""
+def row_picture(image: Any, roots: Sequence[Path]) -> Picture:
+    """A picture of a dataset's row: its bytes, or a file that is named and lies under one of the folders.
+
+    Raises:
+        ImageError: it is neither.
+    """
     named = image.get("path") if isinstance(image, Mapping) else image
     if isinstance(image, Mapping) and image.get("bytes") is None and isinstance(named, str):
         image = named
