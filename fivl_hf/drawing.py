@@ -58,7 +58,8 @@ def draw_boxes(
     scale = picture.width / image.width, picture.height / image.height
     draw = ImageDraw.Draw(picture)
     for x0, y0, x1, y1 in boxes:
-        corners = (x0 * scale[0], y0 * scale[1], x1 * scale[0] - 1, y1 * scale[1] - 1)
+        left, top = x0 * scale[0], y0 * scale[1]
+        corners = (left, top, max(left, x1 * scale[0] - 1), max(top, y1 * scale[1] - 1))
         draw.rectangle(corners, outline=color, width=3)
     return picture
 

@@ -1,6 +1,5 @@
 """Pushing datasets, models and metrics to the Hub: what would go is listed first, and a push can be repeated."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,8 +7,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -20,17 +17,21 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError, safe_open
 
 from fivl_hf.cards import read_card
 from fivl_hf.evaluation.metrics import metric_folders
 from fivl_hf.model_cards import Measured, measured_card
+from fivl_hf.storage import parquet_rows
 
 __all__ = ["PushError", "Upload", "dataset_upload", "metric_upload", "model_upload", "push"]
 
-_MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.md")
+_MODEL_FILES = (
+    *("*.safetensors", "*.safetensors.index.json", "*config.json", "*.jinja", "*.model", "merges.txt"),
+    *("tokenizer.json", "vocab.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json"),
+)
 # Beside new shards, an old model.safetensors would be loaded in their place.
 _OLD_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "head_map.png")
-_NOT_PUBLIC = re.compile(r"trainer_state\.json|.*_results\.json|report\.json")
 
 
 class PushError(OSError):
@@ -114,9 +115,12 @@ def model_upload(folder: Path, repo_id: str, measured: Measured = Measured()) ->
     _require_id(repo_id)
     if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise ValueError(f"{folder} holds no model: there is no config.json or adapter_config.json")
-    if not any(folder.glob("*.safetensors")):
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
         raise ValueError(f"{folder} holds no weights (*.safetensors)")
-    found = {path for pattern in _MODEL_FILES for path in folder.glob(pattern) if not _NOT_PUBLIC.fullmatch(path.name)}
+    for path in weights:
+        _require_whole(path)
+    found = {path for pattern in _MODEL_FILES for path in folder.glob(pattern)}
     files: list[tuple[str, Path | bytes]] = [(path.name, path) for path in sorted(found) if path.name != "README.md"]
     card = folder / "README.md"
     text = measured_card(card.read_text(encoding="utf-8") if card.is_file() else None, repo_id, measured)
@@ -165,6 +169,14 @@ def push(upload: Upload, *, private: bool | None = None, revision: str | None = 
     return str(commit.commit_url)
 
 
+def _require_whole(weights: Path) -> None:
+    try:
+        with safe_open(weights, framework="np") as file:
+            file.keys()
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{weights} is no whole safetensors file: save the model again ({error})") from error
+
+
 def _require_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
@@ -187,7 +199,7 @@ def _shards(folder: Path, card: Path) -> list[Path]:
         expected = {split["name"]: split["num_examples"] for split in infos[config["config_name"]]["splits"]}
         for split in config["data_files"]:
             paths = [path for pattern in _listed(split["path"]) for path in sorted(folder.glob(pattern))]
-            found.update((path, _row_count(path)) for path in paths if path not in found)
+            found.update((path, parquet_rows(path)) for path in paths if path not in found)
             name, rows_there = split["split"], sum(found[path] for path in paths)
             if rows_there != expected[name]:
                 raise ValueError(
@@ -195,13 +207,6 @@ def _shards(folder: Path, card: Path) -> list[Path]:
                     "missing or of another build; build it again"
                 )
     return sorted(found)
-
-
-def _row_count(path: Path) -> int:
-    try:
-        return int(pq.read_metadata(path).num_rows)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is no whole Parquet file: build the dataset again ({error})") from error
 
 
 def _listed(value: Any) -> list[Any]:

@@ -22,8 +22,8 @@ from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
 
 __all__ = [
     "assemble_dataset",
-    "first_split",
     "load_rows",
+    "parquet_rows",
     "require_own_folder",
     "require_split_name",
     "split_names",
@@ -165,7 +165,9 @@ def require_split_name(split: str) -> None:
 
 
 def require_own_folder(folder: Path) -> None:
-    """Raise FileExistsError if a dataset may not be written to ``folder``, because something else is there."""
+    """Raise FileExistsError if a dataset may not be written to ``folder``: something else is there, or we are."""
+    if Path.cwd().resolve().is_relative_to(folder.resolve()):
+        raise FileExistsError(f"{folder} is the folder you are in: choose another for the dataset")
     if folder.exists() and not _is_ours(folder):
         raise FileExistsError(f"{folder} exists and is not a FiVL dataset; choose another folder or move it away")
 
@@ -186,12 +188,31 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datas
     try:
         rows = datasets.load_dataset(str(dataset), name, split=split)
     except (datasets.exceptions.DatasetsError, yaml.YAMLError) as error:
-        raise ValueError(f"{dataset} cannot be read as a dataset: {error}") from error
+        broken = _broken_file(Path(dataset))
+        raise ValueError(f"{dataset} cannot be read as a dataset: {broken or error}") from error
     features = BENCHMARK_FEATURES if "question" in rows.column_names else FEATURES
     missing = [column for column in features if column not in rows.column_names]
     if missing:
         raise ValueError(f"{dataset}, split {split}: column '{missing[0]}' is missing; found {rows.column_names}")
     return undecoded(rows)
+
+
+def parquet_rows(path: Path) -> int:
+    """How many rows a Parquet file has; raises ValueError, naming it, if it is broken or half written."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is no whole Parquet file: make it again ({error})") from error
+
+
+def _broken_file(folder: Path) -> str | None:
+    """What is wrong with the first broken Parquet file of a folder."""
+    for path in sorted(folder.glob("**/*.parquet")) if folder.is_dir() else ():
+        try:
+            parquet_rows(path)
+        except ValueError as error:
+            return str(error)
+    return None
 
 
 def split_names(dataset: str | Path, name: str | None = None) -> list[str]:
@@ -203,11 +224,6 @@ def split_names(dataset: str | Path, name: str | None = None) -> list[str]:
         raise
     except Exception as error:  # whatever yaml, pyarrow or fsspec say of a folder that is no dataset
         raise ValueError(f"{dataset} cannot be read as a dataset: {error}") from error
-
-
-def first_split(dataset: str | Path, name: str | None = None) -> str:
-    """The first split of a dataset. Raises as :func:`load_rows`."""
-    return split_names(dataset, name)[0]
 
 
 def undecoded(dataset: Any) -> Any:

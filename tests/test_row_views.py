@@ -79,6 +79,13 @@ def test_a_row_without_evidence_is_shown_too():
     assert draw_row(found).size[1] > 100
 
 
+def test_a_line_of_pixels_is_drawn():
+    thin = row([expression("car", 2)], [np.ones((1, 5000), dtype=bool)])
+    thin["images"] = [as_encoded(image_bytes(Image.new("RGB", (5000, 1))))]
+    thin["key_expressions"][0]["boxes"] = [[3.0, 0.0, 4.0, 1.0]]
+    assert view_row(thin, boxes=True).picture.size == (420, 1)
+
+
 def test_drawn_text_has_coloured_grounds():
     sheet = draw_row(view_row(row([expression("car", 2)], [part_mask(2)]), side=100))
     colors = {color for _, color in sheet.getcolors(1 << 20)}

@@ -29,6 +29,7 @@ class FivlScenes(EvidenceBuilder):
     """Builds scenes with ``FivlScenes(train_rows=..., seed=...).download_and_prepare()``; nothing is downloaded."""
 
     BUILDER_CONFIG_CLASS = FivlScenesConfig
+    BUILDER_CONFIGS = [FivlScenesConfig(name="default", description="As many as asked for.")]  # noqa: RUF012
     config: FivlScenesConfig
 
     def plan(self, work: Path) -> Plan:

@@ -47,7 +47,7 @@ def index_archive(
         How many entries were passed over, by reason.
 
     Raises:
-        ValueError: no tar archive, or a compressed one.
+        ValueError: no tar archive, a compressed one, or one that is cut off.
     """
     refused: Counter[str] = Counter()
     table.execute("CREATE TABLE members (name TEXT PRIMARY KEY, offset INT, size INT) WITHOUT ROWID")
@@ -103,11 +103,12 @@ def _require_tar(path: Path, file: IO[bytes]) -> None:
 def _members(file: IO[bytes], refused: Counter[str], progress: Callable[[int], None]) -> Iterator[_Member]:
     """The regular files of an archive, in order."""
     end = os.fstat(file.fileno()).st_size
-    offset = 0
+    offset, closed = 0, False
     long_name: str | None = None
     while offset + _BLOCK <= end:
         block = os.pread(file.fileno(), _BLOCK, offset)
         start = offset + _BLOCK
+        closed = not any(block)
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "replace")
         except tarfile.HeaderError:
@@ -130,6 +131,8 @@ def _members(file: IO[bytes], refused: Counter[str], progress: Callable[[int], N
         following = start + -(-stored // _BLOCK) * _BLOCK
         progress(following - offset)
         offset = following
+    if not closed:
+        raise ValueError(f"{file.name} is cut off: it has no end mark after {end:,} bytes; download it again")
 
 
 _EXTENSIONS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)

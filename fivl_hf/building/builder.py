@@ -67,6 +67,15 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
     chunk: ClassVar[int] = 500
     config: Any
 
+    def __init__(self, config_name: str | None = None, **options: Any) -> None:
+        """Make a builder.
+
+        Args:
+            config_name: such as "augmented"; the default one if None.
+            options: fields of the configuration (``data_dir``, ``splits``, ...), and ``datasets``' own, ``cache_dir``.
+        """
+        super().__init__(config_name=config_name, **options)
+
     @abstractmethod
     def plan(self, work: Path) -> Plan:
         """What to build; ``work`` is a folder for indexes.

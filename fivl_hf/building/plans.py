@@ -114,6 +114,7 @@ def _image_folder(record: Conversation) -> str:
 def release_plan(sources: Sources, work: Path) -> Plan:
     """FiVL-Instruct from the authors' release; see :class:`fivl_hf.building.release.Release` for its files."""
     _refuse_unused(sources, "evidence", "annotations", "splits")
+    _refuse_scores(sources)
     folder = sources.data_dir
     release = Release(
         segments=find_file(folder, "the release's segments", "fivl_instruct.json"),
@@ -178,6 +179,7 @@ def benchmark_plan(
             f"no evidence for the questions in {sources.data_dir}: put COCO's instances_*.json or GQA's "
             "*_sceneGraphs.json beside them, name such files as annotations, or name rows by `fivl augment` as evidence"
         )
+    _refuse_scores(sources)
     index = _index_of(work, "annotations", annotations)
     return Plan(
         splits={split: partial(read_conversations, settings) for split, settings in chosen.items()},
@@ -267,6 +269,11 @@ def _refuse_unused(sources: Sources, *names: str) -> None:
     for name in names:
         if getattr(sources, name):
             raise BuildError(f"{name} would change nothing here: this build does not read it")
+
+
+def _refuse_scores(sources: Sources) -> None:
+    if sources.limits.min_score is not None:
+        raise BuildError("min_score would change nothing here: this evidence was not detected and has no scores")
 
 
 def _index_of(work: Path, name: str, files: Sequence[Path]) -> Path:

@@ -161,12 +161,10 @@ def _choose(release: Release, table: sqlite3.Connection) -> tuple[int, int, int]
     number = -1
     records = llava_records(release.conversations, release.images)
     for number, record in enumerate(tqdm(records, desc="match samples", unit="sample")):
-        if not isinstance(record, Conversation):
-            continue
         found = table.execute("SELECT value FROM segments WHERE id = ?", (record.id,)).fetchone()
         if found is None:
             continue
-        fits, same_image = _score(json.loads(found[0]), record)
+        fits, same_image = _score(json.loads(found[0]), record) if isinstance(record, Conversation) else (-1, 0)
         known = table.execute("SELECT * FROM chosen WHERE id = ?", (record.id,)).fetchone()
         entry: tuple[Any, ...] = (record.id, number, fits, same_image, 0, 1)
         if known:
@@ -209,7 +207,7 @@ def _segments(raw: Any) -> tuple[Segment, ...]:
 
 
 def _segment(turn: Any, prompt: Mapping[str, Any]) -> Segment:
-    if not isinstance(turn, int) or turn < 1:
+    if not isinstance(turn, int) or isinstance(turn, bool) or turn < 1:
         raise ValueError(f"turn counts from 1, got {turn!r}")
     boxes = tuple(
         (float(box["xmin"]), float(box["ymin"]), float(box["xmax"]), float(box["ymax"])) for box in prompt["bbox"]

@@ -3,6 +3,7 @@
 import argparse
 import os
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from fivl_hf.commands.options import HelpFormatter, count, existing_file, existing_folder, folder, positive, share
@@ -87,8 +88,28 @@ def _run(options: argparse.Namespace) -> None:
         f"{tally.read:,} read = {tally.kept:,} kept + {tally.dropped.total():,} dropped + "
         f"{tally.failed.total():,} failed; the dataset is in {options.output}"
     )
+    for line in _contents(options.output):
+        print(line)
     name = options.output.resolve().name
     print(f"look at it: fivl show {options.output}; publish it: fivl push dataset {options.output} YOU/{name}")
+
+
+def _contents(output: Path) -> list[str]:
+    """How many rows each split has, and how many of a benchmark's questions have evidence."""
+    from fivl_hf.cards import read_card
+
+    front, _ = read_card((output / "README.md").read_text(encoding="utf-8"))
+    infos = front["dataset_info"] if isinstance(front["dataset_info"], list) else [front["dataset_info"]]
+    rows = {
+        info.get("config_name", "default"): {split["name"]: split["num_examples"] for split in info["splits"]}
+        for info in infos
+    }
+    benchmark = "without_evidence" in rows or "with_evidence" in rows
+    evident = rows.get("with_evidence", {})
+    return [
+        f"  {split}: {count:,} rows" + (f", {evident.get(split, 0):,} with evidence" if benchmark else "")
+        for split, count in rows["default"].items()
+    ]
 
 
 def _config(options: argparse.Namespace) -> dict[str, Any]:

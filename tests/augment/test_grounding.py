@@ -503,3 +503,15 @@ def test_files_that_are_no_annotations_are_named(tmp_path, content):
     with pytest.raises(ValueError, match=r"x\.json"):
         index_annotations([path], tmp_path / "index.sqlite")
     assert not (tmp_path / "index.sqlite").exists()
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))))
+def test_compressed_run_lengths_are_checked_as_pycocotools_reads_them(mask):
+    from pycocotools import mask as coco
+
+    encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    shape = {"counts": encoded["counts"].decode(), "size": [int(side) for side in mask.shape]}
+    size = mask.shape[::-1]
+    assert (AnnotatedObject("dog", (), shape, size).mask(size) == mask).all()
+    with pytest.raises(ValueError, match="do not add up"):
+        AnnotatedObject("dog", (), {**shape, "counts": shape["counts"] + "5"}, size).mask(size)

@@ -1,5 +1,6 @@
 """The tar index against tarfile, and hostile archives."""
 
+import contextlib
 import io
 import sqlite3
 import tarfile
@@ -97,10 +98,8 @@ def test_tampered_tensors_are_refused_or_read(place, value, cut):
     data = bytearray(released_tensor(np.full((24, 24), 7.0)))
     data[place % len(data)] = value
     for changed in (bytes(data), bytes(data[:cut])):
-        try:
+        with contextlib.suppress(TensorError):
             assert load_grid(changed).shape == (24, 24)
-        except TensorError:
-            pass
 
 
 def test_only_wanted_members_are_indexed(tmp_path):
@@ -110,14 +109,13 @@ def test_only_wanted_members_are_indexed(tmp_path):
     assert "a.png" not in reader
 
 
-def test_truncated_archive_gives_what_is_whole(tmp_path):
+def test_an_archive_that_is_cut_off_is_refused(tmp_path):
     write(tmp_path / "x.tar", [("a.pt", b"A" * 600), ("b.pt", b"B" * 600)])
     data = (tmp_path / "x.tar").read_bytes()
-    (tmp_path / "x.tar").write_bytes(data[: 512 + 1024 + 512 + 100])
-    reader, refused = indexed(tmp_path / "x.tar")
-    assert "a.pt" in reader
-    assert "b.pt" not in reader
-    assert refused.total() == 1
+    for length in (512 + 1024 + 512 + 100, 512 + 1024 + 512 + 1024, 512 + 1024):
+        (tmp_path / "x.tar").write_bytes(data[:length])
+        with pytest.raises(ValueError, match="is cut off: .*download it again"):
+            indexed(tmp_path / "x.tar")
 
 
 def test_what_is_no_tar_is_refused(tmp_path):
@@ -164,7 +162,7 @@ def test_tensors_that_are_none_are_refused(tmp_path):
         "no 24×24 tensor": [
             saved(torch.zeros(24, 23)),
             saved({"a": 1}),
-            saved(torch.quantize_per_tensor(torch.zeros(24, 24), 0.1, 0, torch.qint8)),
+            saved(torch.zeros(24, 24).bool()),
             saved(torch.zeros(1).expand(10**6, 10**6)),
         ],
         "not between": [saved(torch.full((24, 24), float("nan"))), saved(torch.full((24, 24), 256.0))],

@@ -1,6 +1,7 @@
 """Benchmarks with evidence from annotations and from rows by `fivl augment`, and what can be wrong with their files."""
 
 import json
+import re
 
 import pytest
 from builder_sources import DOG, coco_name, gqa, pope, vqav2
@@ -241,3 +242,80 @@ def test_a_full_disk_while_indexing_is_said(build, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="cannot be written: database or disk is full"):
         build("fivl_pope", tmp_path / "out", **pope(tmp_path))
     assert not list((tmp_path / "out.work").glob("annotations*"))
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ([[1e9, 1, 1e9, 9, 3, 3]], "a polygon that leaves the 96x64 image"),
+        ([[float("inf"), 1, 5, 9, 3, 3]], "no valid JSON|a polygon that leaves"),
+        ({"counts": [1, 2], "size": [1_000_000, 1_000_000]}, "run lengths of size"),
+        ({"counts": [1, 2], "size": [64, 96]}, "do not add up"),
+        ({"counts": "~~~~~~~~0", "size": [64, 96]}, "do not add up"),
+    ],
+)
+def test_hostile_segmentations_are_refused_before_they_take_memory(build, tmp_path, segmentation, message):
+    options = pope(tmp_path)
+    path = tmp_path / "instances_val2014.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["segmentation"] = segmentation
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="samples failed|no valid JSON"):
+        build("fivl_pope", tmp_path / "out", **options, splits=("random",))
+    problems = tmp_path / "out.work" / "problems.jsonl"
+    if problems.exists():
+        assert re.search(message, problems.read_text())
+
+
+def test_wrong_questions_fail_with_what_is_wrong(build, tmp_path):
+    options = pope(tmp_path)
+    path = tmp_path / "coco_pope_random.json"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line, change in zip(lines, ({"label": "maybe"}, {"text": " "}, {"question_id": None}), strict=False):
+        line.update(change)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ValueError, match="3 of 6 samples failed"):
+        build("fivl_pope", tmp_path / "out", **options, splits=("random",))
+    problems = (tmp_path / "out.work" / "problems.jsonl").read_text()
+    for reason in ("neither yes nor no", "question and answers are not text", "'question_id' is missing"):
+        assert reason in problems
+
+
+def test_exchanged_vqa_files_are_named(build, tmp_path):
+    options = vqav2(tmp_path)
+    questions = tmp_path / "v2_OpenEnded_mscoco_val2014_questions.json"
+    annotations = tmp_path / "v2_mscoco_val2014_annotations.json"
+    content = questions.read_text()
+    questions.write_text(annotations.read_text())
+    annotations.write_text(content)
+    with pytest.raises(ValueError, match="holds no questions; was it exchanged with"):
+        build("fivl_vqav2", tmp_path / "out", **options)
+
+
+def test_annotations_of_another_image_fail(build, tmp_path):
+    options = vqav2(tmp_path)
+    path = tmp_path / "v2_mscoco_val2014_annotations.json"
+    content = json.loads(path.read_text())
+    content["annotations"][2]["image_id"] = 99
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="1 of 6 samples failed.*the annotations name another image"):
+        build("fivl_vqav2", tmp_path / "out", **options)
+
+
+def test_command_tells_how_many_questions_have_evidence(tmp_path, capsys):
+    pope(tmp_path)
+    (tmp_path / "coco_pope_popular.json").unlink()
+    command = ["build", "fivl_pope", "--data-dir", str(tmp_path), "--workers", "1"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "  adversarial: 6 rows, 3 with evidence\n  random: 6 rows, 3 with evidence\n" in told
+    assert main([*command, "--output", str(tmp_path / "b"), "--min-score", "0.5"]) == 1
+    assert "was not detected and has no scores" in capsys.readouterr().err
+
+
+def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for output in (".", ".."):
+        assert main(["build", "fivl_scenes", "--limit", "2", "--workers", "1", "--output", output]) == 1
+        assert "is the folder you are in" in capsys.readouterr().err

@@ -133,6 +133,12 @@ def test_data_dir_is_asked_for(made, tmp_path):
     assert not (tmp_path / "built").exists()
 
 
+def test_the_configuration_is_the_first_argument():
+    assert builder_class("fivl_instruct")("augmented", data_dir="x").config.name == "augmented"
+    with pytest.raises(ValueError, match="BuilderConfig 'zork' not found"):
+        builder_class("fivl_scenes")("zork")
+
+
 def test_changed_source_files_are_not_taken_from_the_cache(tmp_path):
     from builder_sources import gqa
 

@@ -259,6 +259,9 @@ def test_what_is_not_whole_is_not_pushed(scenes, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="holds no weights"):
         model_upload(tmp_path, "me/x")
+    (tmp_path / "model.safetensors").write_bytes(b"\x10" + b"\0" * 100)
+    with pytest.raises(ValueError, match=r"model.safetensors is no whole safetensors file"):
+        model_upload(tmp_path, "me/x")
 
 
 def test_names_are_checked(scenes):

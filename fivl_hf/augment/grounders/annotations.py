@@ -197,7 +197,7 @@ def _coco_objects(path: Path) -> Iterator[tuple[Any, ...]]:
 
 def _gqa_objects(path: Path) -> Iterator[tuple[Any, ...]]:
     for picture, graph in json_members(path):
-        for thing in graph["objects"].values():
+        for thing in (graph["objects"] or {}).values():
             box = [thing["x"], thing["y"], thing["w"], thing["h"]]
             attributes = json.dumps(thing.get("attributes") or [])
             size = graph["width"], graph["height"]
@@ -219,6 +219,7 @@ def _decode(segmentation: Any, size: tuple[int, int]) -> BoolArray:
         raise ImportError("masks of COCO instances need `pip install fivl-hf[annotations]`") from error
     width, height = size
     try:
+        _check_segmentation(segmentation, size)
         if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
             encoded: Any = segmentation
         else:
@@ -227,3 +228,35 @@ def _decode(segmentation: Any, size: tuple[int, int]) -> BoolArray:
         return np.asarray(coco.decode(merged)).astype(bool)
     except Exception as error:  # pycocotools raises bare ones
         raise ValueError(f"a segmentation that is neither polygons nor run lengths: {error}") from error
+
+
+def _check_segmentation(segmentation: Any, size: tuple[int, int]) -> None:
+    """Refuse what pycocotools would believe: it takes memory by the numbers that it is given, and writes past it."""
+    width, height = size
+    if not isinstance(segmentation, dict):
+        corners = np.array([value for polygon in segmentation for value in polygon], dtype=np.float64)
+        if not np.isfinite(corners).all() or np.abs(corners).max(initial=0) > 2 * max(size):
+            raise ValueError(f"a polygon that leaves the {width}x{height} image")
+        return
+    counts = segmentation.get("counts")
+    if list(segmentation.get("size", ())) != [height, width]:
+        shown = f"{width}x{height} image"
+        raise ValueError(f"run lengths of size {segmentation.get('size')} for a {shown}")
+    runs = _run_lengths(counts) if isinstance(counts, str) else counts
+    if not isinstance(runs, list) or any(run < 0 for run in runs) or sum(runs) != width * height:
+        raise ValueError("run lengths that do not add up to the image")
+
+
+def _run_lengths(text: str) -> list[int]:
+    """COCO's compressed run lengths: 6-bit characters, five bits of a number each; from the third on, differences."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in text.encode("ascii"):
+        code = character - 48
+        value |= (code & 31) << shift
+        shift += 5
+        if not code & 32:
+            value -= (code & 16) << (shift - 4) if code & 16 else 0
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs

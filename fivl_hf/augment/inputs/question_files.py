@@ -23,6 +23,9 @@ def pope_questions(path: Path, roots: Sequence[Path]) -> Iterator[Question]:
         if problem := _problem(item, fields):
             yield Failure(f"line {number}", "the entry is no question", problem)
             continue
+        if item["label"] not in ("yes", "no"):
+            yield Failure(str(item["question_id"]), "the label is neither yes nor no", repr(item["label"])[:100])
+            continue
         yield _question(
             str(item["question_id"]), item["image"], item["text"], (item["label"],), roots, category, "POPE"
         )
@@ -43,6 +46,7 @@ def vqa_questions(path: Path, annotations: Path | None, roots: Sequence[Path]) -
     entries = json_items(annotations, "annotations.item")
     known = (entry for entry in entries if isinstance(entry, Mapping))
     answers = DiskTable().fill((str(entry.get("question_id")), _vqa_answers(entry)) for entry in known)
+    number = -1
     for number, item in enumerate(json_items(path, "questions.item")):
         if problem := _problem(item, ("question_id", "image_id", "question")):
             yield Failure(f"question {number}", "the entry is no question", problem)
@@ -53,8 +57,13 @@ def vqa_questions(path: Path, annotations: Path | None, roots: Sequence[Path]) -
             yield Failure(id, "no answer in the annotations file", str(annotations))
             continue
         image = item["image_id"]
+        if found["image"] not in (None, image):
+            yield Failure(id, "the annotations name another image", f"{found['image']}, not {image}")
+            continue
         name = f"COCO_{subset}_{image:012d}.jpg" if isinstance(image, int) else str(image)
         yield _question(id, name, item["question"], tuple(found["answers"]), roots, found["category"], "VQAv2")
+    if number < 0:
+        raise ValueError(f"{path} holds no questions; was it exchanged with {annotations}?")
 
 
 def gqa_questions(path: Path, roots: Sequence[Path]) -> Iterator[Question]:
@@ -75,7 +84,7 @@ def _question(
         picture = picture_file(image, roots or (Path(),))
     except ImageError as error:
         return Failure(id, "the image path is not allowed", str(error))
-    if not all(isinstance(text, str) for text in (question, *answers)):
+    if not all(isinstance(text, str) and text.strip() for text in (question, *answers)):
         return Failure(id, "question and answers are not text", repr((question, answers))[:200])
     messages = ({"role": "user", "content": question.strip()}, {"role": "assistant", "content": answers[0]})
     return Conversation(id, (picture,), messages, source, answers, category)
@@ -87,7 +96,7 @@ def _problem(item: Any, fields: Sequence[str]) -> str | None:
         return str(item)
     if not isinstance(item, Mapping):
         return f"{type(item).__name__} in place of an object"
-    missing = [field for field in fields if field not in item]
+    missing = [field for field in fields if item.get(field) is None]
     return f"'{missing[0]}' is missing; found {sorted(item)[:10]}" if missing else None
 
 
@@ -102,6 +111,7 @@ def _vqa_answers(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "answers": sorted(given, key=lambda answer: answer != usual),
         "category": str(entry.get("answer_type") or ""),
+        "image": entry.get("image_id"),
     }
 
 
