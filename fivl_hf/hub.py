@@ -80,11 +80,12 @@ def dataset_upload(folder: Path, repo_id: str) -> Upload:
     return Upload(repo_id, "dataset", files, replaces=("data/*", "pictures/*"))
 
 
-def metric_upload(name: str, repo_id: str) -> Upload:
+def metric_upload(name: str, repo_id: str, requirement: str = "fivl-hf") -> Upload:
     """An ``evaluate`` module as a Space; its repository must have the metric's name, by which it is loaded.
 
     Args:
         repo_id: such as ``"me/visual_reliance_score"``, or ``"me"``.
+        requirement: how pip finds this package on the Space.
 
     Raises:
         ValueError: no such metric, or another name.
@@ -100,9 +101,9 @@ def metric_upload(name: str, repo_id: str) -> Upload:
         )
     folder = folders[name]
     card = (folder / "README.md").read_text(encoding="utf-8").replace(f'"metrics/{name}"', f'"{repo_id}"')
-    others = [folder / f"{name}.py", folder / "app.py", folder / "requirements.txt"]
-    files: list[tuple[str, Path | bytes]] = [("README.md", card.encode())]
-    files += [(path.name, path) for path in others]
+    needed = (folder / "requirements.txt").read_text(encoding="utf-8").replace("fivl-hf", requirement)
+    files: list[tuple[str, Path | bytes]] = [("README.md", card.encode()), ("requirements.txt", needed.encode())]
+    files += [(path.name, path) for path in (folder / f"{name}.py", folder / "app.py")]
     return Upload(repo_id, "space", tuple(files))
 
 

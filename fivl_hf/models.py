@@ -63,8 +63,6 @@ def existing_folder(name: str | Path, kind: str) -> str | Path:
     Raises:
         FileNotFoundError: it can only be a path, and there is nothing there.
     """
-    if Path(name).is_file():
-        raise FileNotFoundError(f"{name} is a file; name the folder of the {kind}")
     could_be_on_the_hub = str(name).count("/") <= 1 and not str(name).startswith((".", "/", "~"))
     if not Path(name).exists() and not could_be_on_the_hub:
         raise FileNotFoundError(f"there is no {kind} folder {str(name)!r}")

@@ -184,7 +184,7 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datas
         ValueError: no dataset, or a column of the schema is missing.
         FileNotFoundError: neither a folder nor a reachable Hub dataset.
     """
-    existing_folder(dataset, "dataset")
+    _require_folder(dataset)
     try:
         rows = datasets.load_dataset(str(dataset), name, split=split)
     except (datasets.exceptions.DatasetsError, yaml.YAMLError) as error:
@@ -195,6 +195,13 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datas
     if missing:
         raise ValueError(f"{dataset}, split {split}: column '{missing[0]}' is missing; found {rows.column_names}")
     return undecoded(rows)
+
+
+def _require_folder(dataset: str | Path) -> None:
+    """Raise FileNotFoundError if ``dataset`` is neither a folder nor may be a Hub id."""
+    if Path(dataset).is_file():
+        raise FileNotFoundError(f"{dataset} is a file; name the folder of the dataset")
+    existing_folder(dataset, "dataset")
 
 
 def parquet_rows(path: Path) -> int:
@@ -217,7 +224,7 @@ def _broken_file(folder: Path) -> str | None:
 
 def split_names(dataset: str | Path, name: str | None = None) -> list[str]:
     """The splits of a dataset: folder or Hub id. Raises as :func:`load_rows`."""
-    existing_folder(dataset, "dataset")
+    _require_folder(dataset)
     try:
         return list(datasets.get_dataset_split_names(str(dataset), name))
     except (datasets.exceptions.DatasetsError, OSError):

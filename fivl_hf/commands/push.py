@@ -43,6 +43,11 @@ def add_push(commands: Any) -> None:
         formatter_class=HelpFormatter,
     )
     metric.add_argument("name", metavar="NAME", help="visual_reliance_score, head_alignment or vision_segmentation")
+    metric.add_argument(
+        "--requirement",
+        default="fivl-hf",
+        help="how pip finds this package on the Space, such as 'fivl-hf @ git+https://...'",
+    )
     _add_common(metric, _metric)
 
 
@@ -87,4 +92,4 @@ def _model(options: argparse.Namespace) -> Any:
 def _metric(options: argparse.Namespace) -> Any:
     from fivl_hf.hub import metric_upload
 
-    return metric_upload(options.name, options.repo_id)
+    return metric_upload(options.name, options.repo_id, options.requirement)

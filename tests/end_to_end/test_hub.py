@@ -264,6 +264,11 @@ def test_what_is_not_whole_is_not_pushed(scenes, tmp_path):
         model_upload(tmp_path, "me/x")
 
 
+def test_a_space_installs_this_package_from_where_it_is():
+    files = dict(metric_upload("head_alignment", "me", "fivl-hf @ git+https://example.org/fivl-hf").files)
+    assert files["requirements.txt"].decode().strip() == "fivl-hf @ git+https://example.org/fivl-hf"
+
+
 def test_names_are_checked(scenes):
     for wrong in ("scenes", "me/a b", "me/x/y", "me/.."):
         with pytest.raises(ValueError, match="name"):
