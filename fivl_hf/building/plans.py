@@ -11,6 +11,7 @@ from datasets import Features
 
 from fivl_hf.augment.expressions import NounPhraseExtractor
 from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, Record
+from fivl_hf.augment.inputs.disk_table import DiskTable
 from fivl_hf.augment.inputs.readers import InputSettings, input_format, read_conversations, row_picture
 from fivl_hf.augment.rows import RowMaker, Tools
 from fivl_hf.building.known import KnownEvidence, ReleasedEvidence, StoredEvidence, StoredExpression
@@ -155,7 +156,7 @@ def benchmark_plan(
         questions: where the questions of each split are.
         annotations: used if the sources name no rows.
     """
-    chosen = {split: questions[split] for split in _chosen(list(questions), sources.splits)}
+    chosen = {split: replace(questions[split], rename=False) for split in _chosen(list(questions), sources.splits)}
     for settings in chosen.values():
         _require_format(settings)
     if sources.evidence:
@@ -182,7 +183,7 @@ def benchmark_plan(
     _refuse_scores(sources)
     index = _index_of(work, "annotations", annotations)
     return Plan(
-        splits={split: partial(read_conversations, settings) for split, settings in chosen.items()},
+        splits={split: partial(_questions, settings) for split, settings in chosen.items()},
         maker=partial(_annotations_maker, index, sources),
         features=BENCHMARK_FEATURES,
         files=(*files, *annotations),
@@ -330,6 +331,16 @@ def _stored_records(dataset: str, split: str) -> Iterator[Record]:
         yield Conversation(row["id"], pictures, tuple(row["messages"]), row["source"] or "", evidence=evidence)
 
 
+def _questions(settings: InputSettings) -> Iterator[Record]:
+    """A benchmark's questions; one whose id was there already fails, since ids are kept."""
+    seen = DiskTable()
+    for record in read_conversations(settings):
+        if isinstance(record, Conversation) and record.id in seen:
+            record = Failure(record.id, "the question id was there already", settings.input)
+        seen.put(record.id)
+        yield record
+
+
 def _with_stored_evidence(settings: InputSettings, dataset: str, split: str) -> Iterator[Record]:
     """A benchmark's questions with the evidence of the rows that have their ids; rows without a question come last."""
     rows = load_rows(dataset, split)
@@ -338,7 +349,7 @@ def _with_stored_evidence(settings: InputSettings, dataset: str, split: str) -> 
     places = {id: number for number, id in enumerate(rows["id"])}
     pictureless = rows.remove_columns("images")
     met: set[str] = set()
-    for record in read_conversations(settings):
+    for record in _questions(settings):
         if isinstance(record, Conversation) and record.id in places:
             met.add(record.id)
             row, asked = pictureless[places[record.id]], record.messages[-2]["content"]

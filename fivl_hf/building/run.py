@@ -16,6 +16,8 @@ from fivl_hf.storage import require_own_folder
 __all__ = ["BuildSettings", "build_dataset", "builder_class", "builder_names"]
 
 _PICTURES = 4
+# Cheaper samples than augmentation's: larger shards keep 665,000 of them to a few thousand files.
+_SHARD = 256
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def build_dataset(builder: EvidenceBuilder, settings: BuildSettings) -> RunResul
     run = RunSettings(
         output=output,
         identity=_identity(builder, plan, settings),
+        shard_size=_SHARD,
         restart=settings.restart,
         retry_failed=settings.retry_failed,
         every_sample=plan.every_sample,

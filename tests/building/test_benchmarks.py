@@ -281,6 +281,14 @@ def test_wrong_questions_fail_with_what_is_wrong(build, tmp_path):
         assert reason in problems
 
 
+def test_a_question_id_twice_fails(build, tmp_path):
+    options = pope(tmp_path)
+    path = tmp_path / "coco_pope_random.json"
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(ValueError, match="1 of 7 samples failed.*the question id was there already"):
+        build("fivl_pope", tmp_path / "out", **options, splits=("random",))
+
+
 def test_exchanged_vqa_files_are_named(build, tmp_path):
     options = vqav2(tmp_path)
     questions = tmp_path / "v2_OpenEnded_mscoco_val2014_questions.json"

@@ -57,6 +57,7 @@ class InputSettings:
         split, config: of a dataset.
         limit: read so many samples, the first ones, or a random choice of the whole input if there is a seed.
         seed: of the choice, and of scenes.
+        rename: give samples with an id that was there already a new one; if not, they come with the id they have.
     """
 
     input: str
@@ -67,6 +68,7 @@ class InputSettings:
     config: str | None = None
     limit: int | None = None
     seed: int | None = None
+    rename: bool = True
 
 
 def read_conversations(settings: InputSettings) -> Iterator[Record]:
@@ -94,7 +96,10 @@ def read_conversations(settings: InputSettings) -> Iterator[Record]:
         raise ValueError(f"format must be one of {FORMATS}, got {format!r}")
     if format == "scenes":
         return readers[format](settings)
-    return sampled(lambda: _unique(readers[format](settings)), settings.limit, settings.seed)
+    read = readers[format]
+    return sampled(
+        lambda: _unique(read(settings)) if settings.rename else read(settings), settings.limit, settings.seed
+    )
 
 
 def count_records(settings: InputSettings) -> int | None:
