@@ -46,7 +46,9 @@ def reached(module, seen):
     if module in seen:
         return seen
     seen.add(module)
-    for node in ast.walk(ast.parse((ROOT.parent / Path(*module.split("."))).with_suffix(".py").read_text())):
+    place = ROOT.parent / Path(*module.split("."))
+    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fivl_hf."):
             reached(node.module, seen)
     return seen

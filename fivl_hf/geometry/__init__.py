@@ -1,0 +1,13 @@
+"""Token boxes: which part of the source image each visual token sees.
+
+Everything that joins tokens to pictures (targets, alignment, segmentation, overlays) goes through
+:func:`token_boxes`; a new model family needs nothing more than a function registered here.
+"""
+
+# Importing them registers the families.
+import fivl_hf.geometry.llava
+import fivl_hf.geometry.stretched  # noqa: F401
+from fivl_hf.geometry.axes import Axis, padded_square_axes
+from fivl_hf.geometry.registry import UnknownProcessorError, register_token_boxes, token_boxes
+
+__all__ = ["Axis", "UnknownProcessorError", "padded_square_axes", "register_token_boxes", "token_boxes"]

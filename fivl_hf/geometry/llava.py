@@ -1,0 +1,147 @@
+"""LLaVA-1.5, one view of the picture, and LLaVA-NeXT, a view and tiles."""
+
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fivl_hf.geometry.axes import Axis, grid_boxes, stretched_boxes
+from fivl_hf.geometry.registry import UnknownProcessorError, register_token_boxes
+
+__all__: list[str] = []
+
+Boxes = NDArray[np.float64]
+
+
+def _llava(processor: Any, size: tuple[int, int]) -> Boxes:
+    """LLaVA-1.5: one row-major grid of patches over the processed image, perhaps with a class token before it."""
+    horizontal, vertical = _single_view(processor.image_processor, size)
+    patch = processor.patch_size
+    if not patch:
+        raise ValueError("the processor's patch_size is not set, so its visual tokens cannot be placed")
+    columns, rows = horizontal.cells(patch), vertical.cells(patch)
+    grid = grid_boxes(columns, rows)
+    extra = processor.num_additional_image_tokens - (processor.vision_feature_select_strategy == "default")
+    return np.concatenate([np.full((max(extra, 0), 4), np.nan), grid])
+
+
+_SINGLE_VIEW = ("CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor", "ViTImageProcessor")
+
+
+def _single_view(image_processor: Any, size: tuple[int, int]) -> tuple[Axis, Axis]:
+    """Pad to square, resize, centre crop: each as far as this image processor does it. Returns (x axis, y axis)."""
+    name = type(image_processor).__name__
+    if name.removesuffix("Fast").removesuffix("Pil") not in _SINGLE_VIEW:
+        raise UnknownProcessorError(
+            f"token boxes are not known for image processor {name} (known: {', '.join(_SINGLE_VIEW)}). Register the "
+            "whole processor with fivl_hf.geometry.register_token_boxes."
+        )
+    pads, padded = (0, 0), size
+    if name.startswith("Llava") and getattr(image_processor, "do_pad", False):
+        side = max(size)
+        pads, padded = ((side - size[0]) // 2, (side - size[1]) // 2), (side, side)
+    resized = _resized(image_processor, padded) if image_processor.do_resize else padded
+    final = resized
+    if getattr(image_processor, "do_center_crop", False):
+        crop = image_processor.crop_size
+        final = (crop["width"], crop["height"])
+    pads_missing_evenly = not name.endswith("Pil")
+    horizontal, vertical = (
+        Axis(
+            source=size[i],
+            pad=pads[i],
+            scale=resized[i] / padded[i],
+            offset=_crop_offset(resized[i], final[i], pads_missing_evenly),
+            length=final[i],
+        )
+        for i in (0, 1)
+    )
+    return horizontal, vertical
+
+
+def _resized(image_processor: Any, size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) after the processor's resize, by transformers' own rules for each form of ``size``."""
+    from transformers.image_transforms import get_size_with_aspect_ratio
+
+    width, height = size
+    target = image_processor.size
+    shortest, longest = target.get("shortest_edge"), target.get("longest_edge")
+    if shortest and longest:
+        new_height, new_width = get_size_with_aspect_ratio((height, width), shortest, longest)
+        return new_width, new_height
+    if shortest:
+        short, long = min(size), max(size)
+        new_long = int(shortest * long / short)
+        return (shortest, new_long) if width <= height else (new_long, shortest)
+    if target.get("height") and target.get("width"):
+        return target["width"], target["height"]
+    raise UnknownProcessorError(
+        f"{type(image_processor).__name__}.size = {dict(target)} is neither an edge nor a height and width"
+    )
+
+
+def _crop_offset(length: int, crop: int, pads_missing_evenly: bool) -> int:
+    """Where the crop starts on the resized side; negative when a side that is too short is padded instead."""
+    if crop <= length:
+        return (length - crop) // 2
+    missing = crop - length
+    # The PIL backend puts the odd pixel before the picture, the torchvision backend after it.
+    return -(missing // 2) if pads_missing_evenly else -ceil(missing / 2)
+
+
+def _llava_next(processor: Any, size: tuple[int, int]) -> Boxes:
+    """LLaVA-NeXT: the whole picture, stretched, then the tiles' cells stitched and without padding.
+
+    Every stitched row ends with a newline token, which has the image tokens' id and sees nothing.
+    """
+    image_processor, patch = processor.image_processor, processor.patch_size
+    side = image_processor.crop_size["height"]
+    if _edge(image_processor.size) != side or not patch:
+        raise UnknownProcessorError(
+            f"token boxes of LLaVA-NeXT are known where size ({dict(image_processor.size)}) and crop_size ({side}) are "
+            "the same and patch_size is set. Register others with fivl_hf.geometry.register_token_boxes."
+        )
+    base = stretched_boxes(size, (side, side), (side // patch, side // patch))
+    horizontal, vertical = _best_fit(size, image_processor.image_grid_pinpoints)
+    columns, rows = _without_padding(horizontal.cells(patch), vertical.cells(patch), size)
+    stitched = grid_boxes(columns, rows).reshape(len(rows), len(columns), 4)
+    newlines = np.full((len(rows), 1, 4), np.nan)
+    return np.concatenate([base, np.concatenate([stitched, newlines], axis=1).reshape(-1, 4)])
+
+
+def _edge(size: Any) -> int | None:
+    return size.get("height") or size.get("shortest_edge")
+
+
+def _best_fit(size: tuple[int, int], pinpoints: Any) -> tuple[Axis, Axis]:
+    """The x and y axis of a picture that keeps its shape, centred on the canvas of tiles that fits it best."""
+    from transformers.image_processing_utils import select_best_resolution
+
+    canvas = select_best_resolution(size[::-1], pinpoints)[::-1]
+    ratios = canvas[0] / size[0], canvas[1] / size[1]
+    scale = min(ratios)
+    lengths = (
+        (canvas[0], min(ceil(size[1] * scale), canvas[1]))
+        if ratios[0] < ratios[1]
+        else (min(ceil(size[0] * scale), canvas[0]), canvas[1])
+    )
+    x, y = (
+        Axis(source, pad=0, scale=length / source, offset=-((whole - length) // 2), length=whole)
+        for source, length, whole in zip(size, lengths, canvas, strict=True)
+    )
+    return x, y
+
+
+def _without_padding(columns: Boxes, rows: Boxes, size: tuple[int, int]) -> tuple[Boxes, Boxes]:
+    """What the model keeps of the canvas, counted in cells as it counts them (``unpad_image``)."""
+    width, height = size
+    if width / height > len(columns) / len(rows):
+        padding = (len(rows) - int(round(height * (len(columns) / width), 7))) // 2
+        return columns, rows[padding : len(rows) - padding]
+    padding = (len(columns) - int(round(width * (len(rows) / height), 7))) // 2
+    return columns[padding : len(columns) - padding], rows
+
+
+register_token_boxes("LlavaProcessor", _llava)
+register_token_boxes("LlavaNextProcessor", _llava_next)
