@@ -1,5 +1,6 @@
 """Pushing datasets, models and metrics to the Hub: what would go is listed first, and a push can be repeated."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,6 +122,8 @@ def model_upload(folder: Path, repo_id: str, measured: Measured = Measured()) ->
         raise ValueError(f"{folder} holds no weights (*.safetensors)")
     for path in weights:
         _require_whole(path)
+    for index in folder.glob("*.safetensors.index.json"):
+        _require_shards(index)
     found = {path for pattern in _MODEL_FILES for path in folder.glob(pattern)}
     files: list[tuple[str, Path | bytes]] = [(path.name, path) for path in sorted(found) if path.name != "README.md"]
     card = folder / "README.md"
@@ -176,6 +179,15 @@ def _require_whole(weights: Path) -> None:
             file.keys()
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{weights} is no whole safetensors file: save the model again ({error})") from error
+
+
+def _require_shards(index: Path) -> None:
+    try:
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index} is no index of weights: save the model again ({error!r})") from error
+    if missing := sorted(name for name in named if not (index.parent / str(name)).is_file()):
+        raise ValueError(f"{index} names {missing[0]}, which is not there: save the model again")
 
 
 def _require_id(repo_id: str) -> None:

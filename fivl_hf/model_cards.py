@@ -146,12 +146,25 @@ def measured_card(text: str | None, name: str, measured: Measured) -> str:
 def _read_json(path: Path, key: str) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"there is no {path}")
-    found = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no valid JSON: {error}") from error
     if not isinstance(found, dict) or key not in found:
         raise ValueError(f"{path} holds no {key}")
     for name in (*_METRICS, "random_reliance_score", "n"):
         if not isinstance(found.get(name), float | int | None):
             raise ValueError(f"{path}: {name} must be a number or null, got {found[name]!r}")
+    interval = found.get("confidence_interval") or [None, None]
+    if (
+        not isinstance(interval, list)
+        or len(interval) != 2
+        or not all(isinstance(x, float | int | None) for x in interval)
+    ):
+        raise ValueError(f"{path}: confidence_interval must be two numbers, got {interval!r}")
+    best = found.get("best_head") or {"layer": 0, "head": 0, "score": 0.0}
+    if not isinstance(best, dict) or not all(isinstance(best.get(x), float | int) for x in ("layer", "head", "score")):
+        raise ValueError(f"{path}: best_head must have layer, head and score, got {best!r}")
     return found
 
 

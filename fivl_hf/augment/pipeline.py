@@ -214,7 +214,7 @@ def _ahead(jobs: Iterator[Job], asking: Asking, engine: Engine, settings: RunSet
 
 def _begin(work: Path, settings: RunSettings, splits: str) -> None:
     """Make the work folder, or check that it belongs to the same run."""
-    shards, file = work / "shards", work / "settings.json"
+    shards, file = work / "shards", work / "settings"
     if settings.restart and shards.exists():
         shutil.rmtree(shards)
         file.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.inputs.conversations import Conversation, Failure, Picture, Record, StoredPicture
+from fivl_hf.augment.inputs.conversations import Conversation, Failure, Picture, PictureFile, Record, StoredPicture
 from fivl_hf.augment.rows import Outcome, RejectedExpression, RowMaker, Sample, Tally
 from fivl_hf.storage import write_valid_rows
 
@@ -83,7 +83,7 @@ def cut(splits: Mapping[str, Callable[[], Iterable[Record]]], size: int) -> Iter
 
 
 def _digest(group: Sequence[Record]) -> str:
-    """Of everything that was read; of pictures in files, which are not read yet, their names."""
+    """Of everything that was read; of pictures in files, which are not read yet, name, size and time."""
     content = hashlib.sha256()
     for record in group:
         if isinstance(record, Conversation):
@@ -96,7 +96,9 @@ def _digest(group: Sequence[Record]) -> str:
 
 
 def _picture_digest(picture: Picture) -> str:
-    return hashlib.sha256(picture.data).hexdigest() if isinstance(picture, StoredPicture) else ""
+    if isinstance(picture, StoredPicture):
+        return hashlib.sha256(picture.data).hexdigest()
+    return picture.version() if isinstance(picture, PictureFile) else ""
 
 
 def run_job(job: Job, maker: RowMaker, folder: Path) -> ShardReport:
@@ -128,8 +130,11 @@ def run_job(job: Job, maker: RowMaker, folder: Path) -> ShardReport:
 
 
 def rows_file(folder: Path, number: int, part: str = "") -> Path:
-    """Where a shard's rows of one part are; there is no file without rows."""
-    return folder / (f"{number:06d}-{part}.parquet" if part else f"{number:06d}.parquet")
+    """Where a shard's rows of one part are, in Parquet; there is no file without rows.
+
+    Named so that nobody's ``load_dataset`` takes unfinished work for a dataset.
+    """
+    return folder / (f"{number:06d}-{part}.rows" if part else f"{number:06d}.rows")
 
 
 def read_report(folder: Path, number: int) -> ShardReport | None:
@@ -147,7 +152,7 @@ def read_report(folder: Path, number: int) -> ShardReport | None:
 
 
 def _report_file(folder: Path, number: int) -> Path:
-    return folder / f"{number:06d}.json"
+    return folder / f"{number:06d}.report"
 
 
 def _note(report: ShardReport, outcome: Outcome) -> None:

@@ -103,7 +103,7 @@ def _require_tar(path: Path, file: IO[bytes]) -> None:
 def _members(file: IO[bytes], refused: Counter[str], progress: Callable[[int], None]) -> Iterator[_Member]:
     """The regular files of an archive, in order."""
     end = os.fstat(file.fileno()).st_size
-    offset, closed = 0, False
+    offset, closed, cut = 0, False, False
     long_name: str | None = None
     while offset + _BLOCK <= end:
         block = os.pread(file.fileno(), _BLOCK, offset)
@@ -116,9 +116,12 @@ def _members(file: IO[bytes], refused: Counter[str], progress: Callable[[int], N
             progress(_BLOCK)
             offset = start
             continue
+        # Members after one that reaches past the end: it lied, the archive goes on.
+        cut = False
         stored = header.size if header.isreg() or header.type in _EXTENSIONS else 0
         if stored < 0 or stored > MAX_MEMBER or start + stored > end:
             refused["a header that claims more than there can be"] += 1
+            cut = 0 <= stored <= MAX_MEMBER
             stored, long_name = 0, None
         elif header.type in _EXTENSIONS:
             long_name = _long_name(file, header, start) or long_name
@@ -131,7 +134,7 @@ def _members(file: IO[bytes], refused: Counter[str], progress: Callable[[int], N
         following = start + -(-stored // _BLOCK) * _BLOCK
         progress(following - offset)
         offset = following
-    if not closed:
+    if cut or not closed:
         raise ValueError(f"{file.name} is cut off: it has no end mark after {end:,} bytes; download it again")
 
 

@@ -150,6 +150,9 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
             super().download_and_prepare(*args, **kwargs)
         finally:
             shutil.rmtree(self._work, ignore_errors=True)
+        if not any(split.num_examples for split in (self.info.splits or {}).values()):
+            shutil.rmtree(self.cache_dir, ignore_errors=True)
+            raise BuildError(f"{self.name}: none of the samples became a row; fivl build tells why for each")
 
     @property
     def _work(self) -> Path:

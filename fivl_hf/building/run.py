@@ -90,7 +90,7 @@ def _identity(builder: EvidenceBuilder, plan: Plan, settings: BuildSettings) -> 
     """What decides the rows."""
     config = {key: str(value) for key, value in asdict(builder.config).items() if value not in (None, (), "")}
     stats = [(path, path.stat()) for path in plan.files]
-    files = [[path.name, stat.st_size, int(stat.st_mtime)] for path, stat in stats]
+    files = [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
     return {"builder": builder.name, **config, "limit": settings.limit, "sample_seed": settings.seed, "files": files}
 
 

@@ -73,6 +73,8 @@ def _run(options: argparse.Namespace) -> None:
     from fivl_hf.building.run import BuildSettings, build_dataset, builder_class
 
     found = builder_class(options.name)
+    if options.seed is not None and options.limit is None and options.name != "fivl_scenes":
+        raise ValueError("--seed draws samples for --limit, which is not given")
     with tempfile.TemporaryDirectory() as cache:
         builder = found(cache_dir=cache, config_name=options.config, **_config(options))
         settings = BuildSettings(

@@ -93,7 +93,7 @@ def test_a_finished_run_is_taken_as_it_is_and_a_longer_one_goes_on(whole, tmp_pa
     run(scenes(70))
     assert rows(output) == whole
     kept = {path.name for path in shards.iterdir() if marks.get(path.name) == path.stat().st_mtime_ns}
-    assert kept == {f"{i:06d}.{kind}" for i in (0, 1) for kind in ("json", "parquet")}
+    assert kept == {f"{i:06d}.{kind}" for i in (0, 1) for kind in ("report", "rows")}
 
 
 def test_other_settings_are_not_mixed_in(tmp_path):
@@ -232,7 +232,7 @@ def test_a_later_stop_does_not_lose_what_was_finished(photos, serve, settings):
 
     assert run() == 30
     shards = work_folder(folder / "fivl") / "shards"
-    (shards / "000002.json").unlink()
+    (shards / "000002.report").unlink()
     (folder / "a.sqlite").unlink()
     assert run(max_requests=1) == 27
 
@@ -430,7 +430,7 @@ def test_killed_ten_times_the_rows_are_the_same_and_nothing_is_paid_twice(tmp_pa
     run_augmentation(scenes(count), SCENES, RunSettings(uninterrupted / "fivl", shard_size=8))
     assert rows(output) == rows(uninterrupted / "fivl")
     assert set(work_folder(output).iterdir()) == {
-        work_folder(output) / name for name in ("answers.sqlite", "lock", "settings.json", "shards")
+        work_folder(output) / name for name in ("answers.sqlite", "lock", "settings", "shards")
     }
     assert len(server.asked) == len(questions)
     paid_twice = sum(server.asked.values()) - len(server.asked)
@@ -455,7 +455,7 @@ def test_workers_end_with_their_killed_parent(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     shards = work_folder(tmp_path / "fivl") / "shards"
-    while not list(shards.glob("*.json")):
+    while not list(shards.glob("*.report")):
         time.sleep(0.05)
         assert running.poll() is None
     workers = psutil.Process(running.pid).children(recursive=True)

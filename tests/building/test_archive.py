@@ -110,9 +110,10 @@ def test_only_wanted_members_are_indexed(tmp_path):
 
 
 def test_an_archive_that_is_cut_off_is_refused(tmp_path):
-    write(tmp_path / "x.tar", [("a.pt", b"A" * 600), ("b.pt", b"B" * 600)])
+    write(tmp_path / "x.tar", [("a.pt", b"A" * 600), ("b.pt", b"\0" * 6_000)])
     data = (tmp_path / "x.tar").read_bytes()
-    for length in (512 + 1024 + 512 + 100, 512 + 1024 + 512 + 1024, 512 + 1024):
+    second = 512 + 1024
+    for length in (second + 512 + 100, second + 512 + 3_000, second + 512 + 6_144, second, second + 512):
         (tmp_path / "x.tar").write_bytes(data[:length])
         with pytest.raises(ValueError, match="is cut off: .*download it again"):
             indexed(tmp_path / "x.tar")

@@ -6,6 +6,7 @@ import re
 import pytest
 from builder_sources import DOG, coco_name, gqa, pope, vqav2
 
+from fivl_hf.building.run import builder_class
 from fivl_hf.cli import main
 from fivl_hf.masks import decode_mask
 from fivl_hf.storage import load_rows
@@ -327,3 +328,29 @@ def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch, capsys):
     for output in (".", ".."):
         assert main(["build", "fivl_scenes", "--limit", "2", "--workers", "1", "--output", output]) == 1
         assert "is the folder you are in" in capsys.readouterr().err
+
+
+def test_changed_pictures_are_read_anew_and_work_is_no_dataset(build, tmp_path):
+    import datasets
+
+    options = pope(tmp_path)
+    build("fivl_pope", tmp_path / "out", **options)
+    for folder in (tmp_path / "out.work", tmp_path / "out.work" / "shards"):
+        with pytest.raises((datasets.exceptions.DatasetsError, FileNotFoundError)):
+            datasets.load_dataset(str(folder))
+    picture = tmp_path / "val2014" / coco_name(0)
+    other = (tmp_path / "val2014" / coco_name(1)).read_bytes()
+    picture.write_bytes(other)
+    build("fivl_pope", tmp_path / "out", **options)
+    assert load_rows(tmp_path / "out", "random")[0]["images"][0]["bytes"] == other
+
+
+def test_builders_without_a_row_and_seeds_without_effect_say_so(tmp_path, capsys):
+    made = builder_class("fivl_scenes")(cache_dir=str(tmp_path / "cache"), train_rows=4, max_coverage=0.0)
+    with pytest.raises(ValueError, match="none of the samples became a row"):
+        made.download_and_prepare()
+    pope(tmp_path)
+    assert (
+        main(["build", "fivl_pope", "--data-dir", str(tmp_path), "--output", str(tmp_path / "o"), "--seed", "1"]) == 1
+    )
+    assert "--seed draws samples for --limit" in capsys.readouterr().err

@@ -197,6 +197,10 @@ def test_old_weights_make_way(hub, fivl, demo, tmp_path):
     assert len(list((tmp_path / "two").glob("*.safetensors"))) > 1
     for folder in ("one", "two"):
         assert fivl("push", "model", tmp_path / folder, "me/model").returncode == 0
+    shard = sorted((tmp_path / "two").glob("*.safetensors"))[0]
+    shard.rename(tmp_path / "elsewhere")
+    assert f"names {shard.name}, which is not there" in fivl("push", "model", tmp_path / "two", "me/model").stderr
+    (tmp_path / "elsewhere").rename(shard)
     files = hub.repos["models", "me/model"].branches["main"]
     assert {name for name in files if "safetensors" in name} == {
         path.name for path in (tmp_path / "two").iterdir() if "safetensors" in path.name
@@ -305,6 +309,16 @@ def test_results_of_another_kind_are_refused(tmp_path, capsys, demo):
     Path(tmp_path / "reliance.json").write_text('{"visual_reliance_score": "high"}')
     assert main(["push", "model", str(model), "me/x", "--dry-run", "--evaluation", str(tmp_path)]) == 1
     assert "visual_reliance_score must be a number or null" in capsys.readouterr().err
+    for content, message in (
+        ('{"visual_reliance_score": 0.5, "confidence_interval": [0.1]}', "confidence_interval must be two numbers"),
+        ('{"visual_reliance_score": 0.5, "accu', "reliance.json is no valid JSON"),
+    ):
+        Path(tmp_path / "reliance.json").write_text(content)
+        assert main(["push", "model", str(model), "me/x", "--dry-run", "--evaluation", str(tmp_path)]) == 1
+        assert message in capsys.readouterr().err
+    Path(tmp_path / "explanation.json").write_text('{"top_heads": [], "best_head": {"layer": 1}}')
+    assert main(["push", "model", str(model), "me/x", "--dry-run", "--explanation", str(tmp_path)]) == 1
+    assert "best_head must have layer, head and score" in capsys.readouterr().err
 
 
 def test_a_trainer_pushes_itself(hub, python, tmp_path):

@@ -53,6 +53,16 @@ class PictureFile:
     def exists(self) -> bool:
         return any(place.is_file() for place in self.places)
 
+    def version(self) -> str:
+        """Changes when the file does; empty if there is none."""
+        for place in self.places:
+            try:
+                found = place.stat()
+            except OSError:
+                continue
+            return f"{found.st_size} {found.st_mtime_ns}"
+        return ""
+
     def read(self) -> bytes:
         for place in self.places:
             if place.is_file():
