@@ -77,7 +77,7 @@ def test_nonsense_is_survived_and_every_reply_is_kept_with_its_reason(server, tm
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("fivl: none of 6 samples became a row: 6 × no key expression in any answer (expressions: ")
     work = tmp_path / "fivl.work"
-    report = json.loads((work / "shards" / "000000.json").read_text())
+    report = json.loads((work / "shards" / "000000.report").read_text())
     reasons = Counter(reason for *_, reason in report["rejected"])
     assert set(reasons) <= {"the reply is no valid JSON", "the reply is cut off", "the reply is empty"}
     assert reasons.total() == 12
