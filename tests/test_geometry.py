@@ -69,7 +69,7 @@ def test_boxes_agree_with_the_processor(processor, name, size):
 
 
 @settings(max_examples=30)
-@given(st.integers(2, 160), st.integers(2, 160), st.integers(14, 60), st.integers(14, 60), st.booleans())
+@given(st.integers(12, 160), st.integers(12, 160), st.integers(14, 60), st.integers(14, 60), st.booleans())
 @example(2, 3, 19, 14, False)
 @example(2, 3, 16, 14, False)
 @example(2, 3, 19, 14, True)
