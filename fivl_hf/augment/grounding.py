@@ -206,8 +206,8 @@ def clean_mask(mask: BoolArray, smallest: float = 0.1) -> BoolArray:
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not outlines:
         return np.zeros_like(mask)
-    # Pick's theorem: pixels of a filled outline = the polygon's area + half its points + 1.
-    pixels = [cv2.contourArea(outline) + len(outline) / 2 + 1 for outline in outlines]
+    # Pick's theorem: pixels of a filled outline = its area + half its points + 1. A lone pixel has no outline.
+    pixels = [cv2.contourArea(outline) + (len(outline) / 2 if len(outline) > 1 else 0) + 1 for outline in outlines]
     least = smallest * max(pixels)
     large = [outline for outline, size in zip(outlines, pixels, strict=True) if size > least]
     filled = np.zeros(mask.shape, dtype=np.uint8)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -80,6 +80,7 @@ def test_cleaning_keeps_large_outlines_and_fills_them():
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.booleans()))
+@example(np.array([[1] * 8 + [0], [0, 0, 1, 1] + [0] * 5, [1] + [0] * 8], dtype=bool))
 def test_cleaning_keeps_what_pixel_counts_say(mask):
     """Pick's theorem counts the pixels of outlines; here they are counted one by one."""
     cleaned = clean_mask(mask)

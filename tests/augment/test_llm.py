@@ -226,9 +226,10 @@ def test_the_dry_run_counts_without_asking(serve, settings, cache, extract):
 
 def test_as_many_requests_at_a_time_as_allowed(serve, extract):
     """How near the time comes to the ideal is measured in benchmarks/extraction.py."""
-    server = serve(lambda body, number: Answer('{"expressions": []}', delay=0.05))
+    server = serve(lambda body, number: Answer('{"expressions": []}', delay=0.2))
     extract(server, turns(100), concurrency=32)
-    assert server.most_open == 32
+    # On a busy machine the last of them may come after the first has gone.
+    assert 24 <= server.most_open <= 32
 
 
 def requests(count, start=0):
