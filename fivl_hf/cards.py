@@ -10,10 +10,11 @@ from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict, SplitInfo
 from huggingface_hub import DatasetCardData
 
-__all__ = ["TAG", "About", "WrittenFiles", "dataset_card", "read_card"]
+__all__ = ["DEFAULT_CONFIG", "TAG", "About", "WrittenFiles", "as_list", "config_rows", "dataset_card", "read_card"]
 
 # By which a folder is known to be ours.
 TAG = "fivl"
+DEFAULT_CONFIG = "default"
 _COLUMNS = """\
 Each row is a conversation (`messages`) or a question (`question`, `answers`) about `images`, with its evidence:
 `key_expressions` (turn, text, span, nouns, boxes in source pixels) and `masks`, one black-and-white picture per key
@@ -85,6 +86,24 @@ def read_card(text: str) -> tuple[dict[str, Any], str]:
     except yaml.YAMLError as error:
         raise ValueError(f"front matter that is no YAML: {error}") from error
     return loaded, rest.strip() if title.startswith("# ") else body.strip()
+
+
+def config_rows(front: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """How many rows each split of each configuration has, by a card's front matter.
+
+    Raises:
+        KeyError, TypeError, AttributeError: the front matter is none of ours.
+    """
+    # One configuration alone has no name there.
+    return {
+        info.get("config_name", DEFAULT_CONFIG): {split["name"]: split["num_examples"] for split in info["splits"]}
+        for info in as_list(front["dataset_info"])
+    }
+
+
+def as_list(value: Any) -> list[Any]:
+    """What a card writes as a list, or as it is when there is one alone."""
+    return value if isinstance(value, list) else [value]
 
 
 def _info(name: str, splits: Mapping[str, Sequence[WrittenFiles]], features: Features) -> DatasetInfo:

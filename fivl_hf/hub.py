@@ -6,13 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
-    LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -20,7 +18,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
-from fivl_hf.cards import read_card
+from fivl_hf.cards import as_list, config_rows, read_card
 from fivl_hf.evaluation.metrics import metric_folders
 from fivl_hf.model_cards import Measured, measured_card
 from fivl_hf.storage import parquet_rows
@@ -148,10 +146,10 @@ def push(upload: Upload, *, private: bool | None = None, revision: str | None = 
         PushError: no token, no right to write, no way to the Hub.
     """
     token = token or get_token()
+    if token is None:
+        raise PushError("no Hub token: run `hf auth login`, or set HF_TOKEN to a token that may write")
     api = HfApi(token=token)
     with _in_one_sentence(upload, api):
-        if token is None:
-            raise PushError("no Hub token: run `hf auth login`, or set HF_TOKEN to a token that may write")
         api.create_repo(
             upload.repo_id,
             repo_type=upload.repo_type,
@@ -203,15 +201,14 @@ def _shards(folder: Path, card: Path) -> list[Path]:
     """The Parquet files that a card names; raises ValueError if one is missing or broken."""
     try:
         front, _ = read_card(card.read_text(encoding="utf-8"))
-        configs = front["configs"]
-        infos = {info.get("config_name", "default"): info for info in _listed(front["dataset_info"])}
+        configs, rows = front["configs"], config_rows(front)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{card} is no card of fivl-hf: build the dataset with fivl build or fivl augment") from error
     found: dict[Path, int] = {}
     for config in configs:
-        expected = {split["name"]: split["num_examples"] for split in infos[config["config_name"]]["splits"]}
+        expected = rows[config["config_name"]]
         for split in config["data_files"]:
-            paths = [path for pattern in _listed(split["path"]) for path in sorted(folder.glob(pattern))]
+            paths = [path for pattern in as_list(split["path"]) for path in sorted(folder.glob(pattern))]
             found.update((path, parquet_rows(path)) for path in paths if path not in found)
             name, rows_there = split["split"], sum(found[path] for path in paths)
             if rows_there != expected[name]:
@@ -220,10 +217,6 @@ def _shards(folder: Path, card: Path) -> list[Path]:
                     "missing or of another build; build it again"
                 )
     return sorted(found)
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _stale(api: HfApi, upload: Upload, revision: str | None) -> list[str]:
@@ -242,12 +235,12 @@ def _in_one_sentence(upload: Upload, api: HfApi) -> Iterator[None]:
 
     try:
         yield
-    except LocalTokenNotFoundError as error:
-        raise PushError("no Hub token: run `hf auth login`, or set HF_TOKEN to a token that may write") from error
     except OfflineModeIsEnabled as error:
         raise PushError("HF_HUB_OFFLINE is set: unset it to push") from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise PushError(f"the Hub has no {upload.url} that your token may see ({_status(error)})") from error
+        raise PushError(
+            f"the Hub has no {upload.url} that your token may see ({error.response.status_code})"
+        ) from error
     except HfHubHTTPError as error:
         raise PushError(_refused(error, upload)) from error
     except RuntimeError as error:
@@ -258,13 +251,9 @@ def _in_one_sentence(upload: Upload, api: HfApi) -> Iterator[None]:
 
 
 def _refused(error: HfHubHTTPError, upload: Upload) -> str:
-    status = error.response.status_code if error.response is not None else 0
+    status = error.response.status_code
     if status == 401:
         return "the Hub does not know your token: run `hf auth login` again, or mend HF_TOKEN (401)"
     if status == 403:
         return f"your token may not write to {upload.url}: use a name of yours, and a token with write access (403)"
     return f"the Hub refused {upload.url}: {error.server_message or error} ({status})"
-
-
-def _status(error: HfHubHTTPError) -> int:
-    return error.response.status_code if error.response is not None else 404

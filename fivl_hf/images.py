@@ -55,7 +55,7 @@ def open_image(value: Any) -> Image.Image:
     except ImageError:
         raise
     except _UNREADABLE as error:
-        raise ImageError(f"an unreadable image ({_BUFFER.sub('its bytes', str(error))})") from error
+        raise _unreadable(error) from error
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,11 @@ def stored_size(data: bytes) -> StoredSize:
     except ImageError:
         raise
     except _UNREADABLE as error:
-        raise ImageError(f"an unreadable image ({_BUFFER.sub('its bytes', str(error))})") from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> ImageError:
+    return ImageError(f"an unreadable image ({_BUFFER.sub('its bytes', str(error))})")
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -149,7 +153,7 @@ def encoded_bytes(value: Any) -> bytes:
     try:
         return source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()
     except OSError as error:
-        raise ImageError(f"an unreadable image ({_BUFFER.sub('its bytes', str(error))})") from error
+        raise _unreadable(error) from error
 
 
 def as_encoded(value: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import yaml
 from datasets import Features
 
-from fivl_hf.cards import TAG, About, WrittenFiles, dataset_card
+from fivl_hf.cards import DEFAULT_CONFIG, TAG, About, WrittenFiles, dataset_card
 from fivl_hf.images import as_encoded
 from fivl_hf.models import existing_folder
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
@@ -34,7 +34,6 @@ __all__ = [
 
 ROW_GROUP_BYTES = 20_000_000
 SHARD_BYTES = 100_000_000
-DEFAULT_CONFIG = "default"
 _OURS = ("data", "pictures", "README.md", "report.html", "report.json", "problems.jsonl")
 _SPLIT_NAME = re.compile(r"\w+(\.\w+)*")
 

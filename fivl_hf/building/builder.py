@@ -1,6 +1,5 @@
 """The base of all dataset builders: a plan, run by ``datasets`` in one process or several."""
 
-import hashlib
 import inspect
 import shutil
 from abc import abstractmethod
@@ -14,6 +13,7 @@ import datasets
 from datasets.utils import logging
 
 from fivl_hf.augment.inputs.conversations import Failure, Record
+from fivl_hf.augment.inputs.disk_table import files_digest
 from fivl_hf.augment.rows import Sample, Tally
 from fivl_hf.building.limits import Limits
 from fivl_hf.building.plans import BuildError, Plan, Sources
@@ -53,9 +53,9 @@ class EvidenceConfig(datasets.BuilderConfig):
         base = super().create_config_id(config_kwargs, custom_features)
         folders = [Path(folder) for folder in (self.data_dir, *self.evidence) if folder]
         places = [place for folder in folders for place in (folder, folder / "annotations", folder / "data")]
-        files = {path for place in places for path in place.glob("*")} | {Path(path) for path in self.annotations}
-        stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(files) if p.is_file()]
-        return f"{base}-{hashlib.sha256(repr(stats).encode()).hexdigest()[:12]}" if stats else base
+        found = {path for place in places for path in place.glob("*")} | {Path(path) for path in self.annotations}
+        files = sorted(path for path in found if path.is_file())
+        return f"{base}-{files_digest(files)}" if files else base
 
 
 class EvidenceBuilder(datasets.GeneratorBasedBuilder):

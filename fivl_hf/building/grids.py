@@ -164,8 +164,7 @@ class _Cells:
 
     def weights(self, row: int, column: int) -> FloatArray:
         """How much of each touched pixel lies in the cell."""
-        rows, columns = self.touched(row, column)
-        return np.outer(self._y.overlap[row, rows], self._x.overlap[column, columns])
+        return self.share_of((row, column), self.touched(row, column))
 
     def share_of(self, place: tuple[int, int], window: tuple[slice, slice]) -> FloatArray:
         """How much of each pixel of a window lies in the cell of another place."""

@@ -1,23 +1,20 @@
 """Plans: what a dataset is built from, read by ``fivl build`` and by the ``datasets`` builders alike."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasets import Features
-
 from fivl_hf.augment.expressions import NounPhraseExtractor
 from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, Record
-from fivl_hf.augment.inputs.disk_table import DiskTable
+from fivl_hf.augment.inputs.disk_table import DiskTable, index_file
 from fivl_hf.augment.inputs.readers import InputSettings, input_format, read_conversations, row_picture
 from fivl_hf.augment.rows import RowMaker, Tools
 from fivl_hf.building.known import KnownEvidence, ReleasedEvidence, StoredEvidence, StoredExpression
 from fivl_hf.building.limits import Limits, SortedRows
 from fivl_hf.building.release import Release, index_release, release_records
-from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, KeyExpression
+from fivl_hf.schema import KeyExpression
 from fivl_hf.storage import load_rows, split_names
 
 __all__ = [
@@ -70,7 +67,6 @@ class Plan:
     Attributes:
         splits: reads the records of each split; can be pickled.
         maker: makes what makes the rows, in each worker; can be pickled.
-        features: of the rows.
         files: what is read, whose sizes and times tell whether an interrupted build may go on.
         prepare: called once before anything is read; returns counts for the report.
         every_sample: whether a sample that fails is an error, since scores over the whole set would be wrong.
@@ -78,7 +74,6 @@ class Plan:
 
     splits: Mapping[str, Records]
     maker: Callable[[int], RowMaker]
-    features: Features
     files: tuple[Path, ...] = ()
     prepare: Callable[[], dict[str, Any]] = field(default=dict)
     every_sample: bool = False
@@ -124,11 +119,10 @@ def release_plan(sources: Sources, work: Path) -> Plan:
         images=(folder, *sources.images),
     )
     files = (release.segments, release.archive, release.conversations)
-    index = _index_of(work, "release", files)
+    index = index_file(work, "release", files)
     return Plan(
         splits={"train": partial(release_records, release, index)},
         maker=partial(_release_maker, release.archive, index, sources),
-        features=FEATURES,
         files=files,
         prepare=partial(index_release, release, index),
     )
@@ -142,7 +136,6 @@ def rows_plan(sources: Sources) -> Plan:
     return Plan(
         splits={split: partial(_stored_records, dataset, split) for split in _chosen(names, sources.splits)},
         maker=partial(_stored_maker, sources),
-        features=FEATURES,
         files=_parquet([dataset]),
     )
 
@@ -165,13 +158,13 @@ def benchmark_plan(
         path for settings in chosen.values() for path in (Path(settings.input), settings.answers) if path is not None
     )
     if sources.evidence:
-        found = {split: _evidence_split(split, list(chosen), sources.evidence) for split in chosen}
+        known = [(folder, name) for folder in sources.evidence for name in split_names(folder)]
+        found = {split: _evidence_split(split, known, alone=len(chosen) == 1) for split in chosen}
         return Plan(
             splits={
                 split: partial(_with_stored_evidence, settings, *found[split]) for split, settings in chosen.items()
             },
             maker=partial(_stored_maker, sources),
-            features=BENCHMARK_FEATURES,
             files=(*files, *_parquet(sources.evidence)),
             every_sample=True,
         )
@@ -181,11 +174,10 @@ def benchmark_plan(
             "*_sceneGraphs.json beside them, name such files as annotations, or name rows by `fivl augment` as evidence"
         )
     _refuse_scores(sources)
-    index = _index_of(work, "annotations", annotations)
+    index = index_file(work, "annotations", annotations)
     return Plan(
         splits={split: partial(_questions, settings) for split, settings in chosen.items()},
         maker=partial(_annotations_maker, index, sources),
-        features=BENCHMARK_FEATURES,
         files=(*files, *annotations),
         prepare=partial(_index_once, tuple(annotations), index),
         every_sample=True,
@@ -239,7 +231,6 @@ def scenes_plan(seed: int, counts: Mapping[str, int], splits: Sequence[str], lim
             if counts[split]
         },
         maker=partial(_scenes_maker, limits),
-        features=FEATURES,
     )
 
 
@@ -277,12 +268,6 @@ def _refuse_scores(sources: Sources) -> None:
         raise BuildError("min_score would change nothing here: this evidence was not detected and has no scores")
 
 
-def _index_of(work: Path, name: str, files: Sequence[Path]) -> Path:
-    """An index's file, another one when what it is made of has changed."""
-    stats = [(path.resolve(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return work / f"{name}-{hashlib.sha256(repr(stats).encode()).hexdigest()[:16]}.sqlite"
-
-
 def _parquet(folders: Sequence[str]) -> tuple[Path, ...]:
     return tuple(path for folder in folders for path in sorted(Path(folder).glob("**/*.parquet")))
 
@@ -301,13 +286,15 @@ def _index_once(files: tuple[Path, ...], index: Path) -> dict[str, Any]:
     return {"annotations": [path.name for path in files]}
 
 
-def _evidence_split(split: str, splits: Sequence[str], folders: Sequence[str]) -> tuple[str, str]:
-    """The dataset, and its split, that holds the evidence for a split of questions."""
-    known = [(folder, name) for folder in folders for name in split_names(folder)]
+def _evidence_split(split: str, known: Sequence[tuple[str, str]], *, alone: bool) -> tuple[str, str]:
+    """Of datasets and their splits, the one that holds the evidence for a split of questions.
+
+    Where the split is built alone, the only evidence may have any name.
+    """
     named = [place for place in known if place[1] == split]
     if len(named) == 1:
         return named[0]
-    if not named and len(known) == len(splits) == 1:
+    if not named and alone and len(known) == 1:
         return known[0]
     there = ", ".join(f"{folder} ({name})" for folder, name in known)
     raise BuildError(

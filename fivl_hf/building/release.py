@@ -102,8 +102,8 @@ def _with_segments(record: Record, number: int, table: sqlite3.Connection) -> Re
     raw = json.loads(found[0])
     try:
         segments = _segments(raw)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return Failure(record.id, "its segments are not in the release's format", f"{type(error).__name__}: {error}")
+    except ValueError as error:
+        return Failure(record.id, "its segments are not in the release's format", str(error))
     if item != number:
         as_good = tied and _fits(segments, record) == best
         reason = "a sample of the same id fits the release " + ("as well (ambiguous)" if as_good else "better")
@@ -182,7 +182,7 @@ def _score(raw: Any, record: Conversation) -> tuple[int, int]:
     """How many segments' expressions a sample has, and whether its picture is the segments'."""
     try:
         segments = _segments(raw)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except ValueError:
         return 0, 0
     stem = f"/{Path(record.images[0].name).stem}/"
     return _fits(segments, record), int(any(stem in f"/{segment.mask}" for segment in segments))
@@ -200,10 +200,13 @@ def _fits(segments: tuple[Segment, ...], record: Conversation) -> int:
 
 
 def _segments(raw: Any) -> tuple[Segment, ...]:
-    """The segments of one id; raises KeyError, TypeError, ValueError or AttributeError if they are none."""
-    if not isinstance(raw, list):
-        raise TypeError(f"a list was expected, got {type(raw).__name__}")
-    return tuple(_segment(turn["turn"], prompt) for turn in raw for prompt in turn["prompts"])
+    """The segments of one id; raises ValueError if they are none."""
+    try:
+        if not isinstance(raw, list):
+            raise TypeError(f"a list was expected, got {type(raw).__name__}")
+        return tuple(_segment(turn["turn"], prompt) for turn in raw for prompt in turn["prompts"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def _segment(turn: Any, prompt: Mapping[str, Any]) -> Segment:

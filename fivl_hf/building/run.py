@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import import_module, resources
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from fivl_hf.augment.inputs.readers import sampled
 from fivl_hf.augment.pipeline import RunResult, RunSettings, run_augmentation, work_folder
 from fivl_hf.building.builder import EvidenceBuilder
 from fivl_hf.building.plans import Plan
+from fivl_hf.installed import installed_folder
 from fivl_hf.storage import require_own_folder
 
 __all__ = ["BuildSettings", "build_dataset", "builder_class", "builder_names"]
@@ -42,7 +43,9 @@ class BuildSettings:
 
 def builder_names() -> list[str]:
     """The builders of this project, in a clone and after a plain install."""
-    return sorted(path.name for path in _home().iterdir() if (path / f"{path.name}.py").is_file())
+    return sorted(
+        path.name for path in installed_folder("dataset_builders").iterdir() if (path / f"{path.name}.py").is_file()
+    )
 
 
 def builder_class(name: str) -> type[EvidenceBuilder]:
@@ -92,8 +95,3 @@ def _identity(builder: EvidenceBuilder, plan: Plan, settings: BuildSettings) -> 
     stats = [(path, path.stat()) for path in plan.files]
     files = [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
     return {"builder": builder.name, **config, "limit": settings.limit, "sample_seed": settings.seed, "files": files}
-
-
-def _home() -> Path:
-    installed = Path(str(resources.files("fivl_hf"))) / "dataset_builders"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "dataset_builders"

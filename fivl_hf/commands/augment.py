@@ -6,11 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fivl_hf.augment.inputs.disk_table import index_file
 from fivl_hf.augment.inputs.readers import FORMATS, InputSettings
 from fivl_hf.augment.tools import GROUNDERS, ToolSettings
 from fivl_hf.cards import About
 from fivl_hf.commands.chat_options import add_chat, chat_settings, spent_line
-from fivl_hf.commands.options import HelpFormatter, count, existing_file, existing_folder, folder, positive
+from fivl_hf.commands.options import ExamplesHelpFormatter, count, existing_file, existing_folder, folder, positive
 
 __all__ = ["add_augment"]
 
@@ -23,10 +24,6 @@ Killed or interrupted, the same command goes on: finished shards and every paid 
 The dataset in OUTPUT is ready for load_dataset; report.html there shows what was kept, what not and why."""
 
 
-class _Help(HelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
-
-
 def add_augment(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
@@ -35,7 +32,7 @@ def add_augment(commands: Any) -> None:
         description="Finds the key expressions of every answer (a language model, or noun phrases offline), finds each "
         "in the picture (detector and segmenter, or annotations), and writes a dataset of FiVL rows.",
         epilog=_EXAMPLE,
-        formatter_class=_Help,
+        formatter_class=ExamplesHelpFormatter,
     )
     _add_input(parser)
     parser.add_argument("--output", type=folder, required=True, help="folder of the dataset")
@@ -206,7 +203,7 @@ def _tools(options: argparse.Namespace, work: Path) -> ToolSettings:
         detector=options.detector,
         segmenter=options.segmenter,
         sam3=options.sam3,
-        annotations=work / "annotations.sqlite",
+        annotations=index_file(work, "annotations", options.annotations) if options.annotations else None,
         threshold=options.threshold,
         batch_size=options.batch_size,
         device=options.device,
@@ -217,7 +214,7 @@ def _tools(options: argparse.Namespace, work: Path) -> ToolSettings:
 
 
 def _index_annotations(options: argparse.Namespace, tools: ToolSettings) -> dict[str, Any]:
-    if options.grounder == "annotations" and tools.annotations and (options.restart or not tools.annotations.exists()):
+    if options.grounder == "annotations" and tools.annotations and not tools.annotations.exists():
         from fivl_hf.augment.grounders.annotations import index_annotations
 
         print("reading annotations ...", flush=True)

@@ -6,7 +6,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.commands.options import HelpFormatter, count, existing_file, existing_folder, folder, positive, share
+from fivl_hf.commands.options import (
+    ExamplesHelpFormatter,
+    count,
+    existing_file,
+    existing_folder,
+    folder,
+    positive,
+    share,
+)
 
 __all__ = ["add_build"]
 
@@ -29,10 +37,6 @@ Killed or interrupted, the same command goes on. A benchmark keeps every questio
 have no key expressions, and are the configuration "without_evidence" of the dataset."""
 
 
-class _Help(HelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
-
-
 def add_build(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
@@ -41,7 +45,7 @@ def add_build(commands: Any) -> None:
         description="Builds a dataset repository from the source files of a dataset: Parquet that load_dataset reads "
         "and streams, with a card. fivl push dataset publishes it.",
         epilog=_EXAMPLES,
-        formatter_class=_Help,
+        formatter_class=ExamplesHelpFormatter,
     )
     parser.add_argument("name", metavar="NAME", help="fivl_instruct, fivl_pope, fivl_vqav2, fivl_gqa or fivl_scenes")
     parser.add_argument("--output", type=folder, required=True, help="folder of the dataset")
@@ -98,19 +102,15 @@ def _run(options: argparse.Namespace) -> None:
 
 def _contents(output: Path) -> list[str]:
     """How many rows each split has, and how many of a benchmark's questions have evidence."""
-    from fivl_hf.cards import read_card
+    from fivl_hf.building.limits import WITH_EVIDENCE, WITHOUT_EVIDENCE
+    from fivl_hf.cards import DEFAULT_CONFIG, config_rows, read_card
 
-    front, _ = read_card((output / "README.md").read_text(encoding="utf-8"))
-    infos = front["dataset_info"] if isinstance(front["dataset_info"], list) else [front["dataset_info"]]
-    rows = {
-        info.get("config_name", "default"): {split["name"]: split["num_examples"] for split in info["splits"]}
-        for info in infos
-    }
-    benchmark = "without_evidence" in rows or "with_evidence" in rows
-    evident = rows.get("with_evidence", {})
+    rows = config_rows(read_card((output / "README.md").read_text(encoding="utf-8"))[0])
+    benchmark = WITH_EVIDENCE in rows or WITHOUT_EVIDENCE in rows
+    evident = rows.get(WITH_EVIDENCE, {})
     return [
         f"  {split}: {count:,} rows" + (f", {evident.get(split, 0):,} with evidence" if benchmark else "")
-        for split, count in rows["default"].items()
+        for split, count in rows[DEFAULT_CONFIG].items()
     ]
 
 

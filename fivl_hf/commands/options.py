@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 __all__ = [
+    "ExamplesHelpFormatter",
     "HelpFormatter",
     "add_model_and_rows",
     "count",
@@ -22,6 +23,10 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default in (None, False, []) else super()._get_help_string(action)
+
+
+class ExamplesHelpFormatter(HelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Leaves the lines of examples as they are."""
 
 
 def add_model_and_rows(parser: argparse.ArgumentParser) -> None:

@@ -39,10 +39,10 @@ def _run(options: argparse.Namespace) -> None:
     from fivl_hf.row_pages import choose_rows, write_rows
     from fivl_hf.storage import load_rows, split_names
 
-    split = options.split or split_names(options.dataset, options.dataset_config)[0]
+    names = [options.split] if options.split else split_names(options.dataset, options.dataset_config)
+    split, others = names[0], names[1:]
     rows = load_rows(options.dataset, split, options.dataset_config)
     chosen = choose_rows(rows, row=options.row, id=options.id, sample=options.sample, seed=options.seed)
     write_rows(options.output, chosen, f"{options.dataset}, {split}: {len(chosen)} of {len(rows):,} rows")
-    others = [name for name in split_names(options.dataset, options.dataset_config) if name != split]
-    more = f"; --split draws {' or '.join(others)}" if others and not options.split else ""
+    more = f"; --split draws {' or '.join(others)}" if others else ""
     print(f"{len(chosen)} of {len(rows):,} rows of split {split} are drawn in {options.output}{more}")

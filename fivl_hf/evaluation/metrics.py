@@ -1,8 +1,9 @@
 """Finding the ``evaluate`` modules, in a clone and after a plain install."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from fivl_hf.installed import installed_folder
 
 __all__ = ["CITATION", "load_metric", "metric_folders"]
 
@@ -14,9 +15,7 @@ Evaluation and Explainability}, author={Aflalo, Estelle and others}, journal={ar
 
 def metric_folders() -> dict[str, Path]:
     """Name and folder of every ``evaluate`` module of this project."""
-    installed = Path(str(resources.files("fivl_hf"))) / "metrics"
-    home = installed if installed.is_dir() else Path(__file__).parents[2] / "metrics"
-    return {path.parent.name: path.parent for path in sorted(home.glob("*/README.md"))}
+    return {path.parent.name: path.parent for path in sorted(installed_folder("metrics").glob("*/README.md"))}
 
 
 def load_metric(name: str, **kwargs: Any) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Axis", "grid_boxes", "padded_square_axes", "stretched_boxes", "tile_boxes"]
+__all__ = ["Axis", "Boxes", "grid_boxes", "padded_square_axes", "stretched_boxes", "tile_boxes"]
 
 Boxes = NDArray[np.float64]
 

@@ -4,14 +4,11 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fivl_hf.geometry.axes import Axis, grid_boxes, stretched_boxes
+from fivl_hf.geometry.axes import Axis, Boxes, grid_boxes, stretched_boxes
 from fivl_hf.geometry.registry import UnknownProcessorError, register_token_boxes
 
 __all__: list[str] = []
-
-Boxes = NDArray[np.float64]
 
 
 def _llava(processor: Any, size: tuple[int, int]) -> Boxes:

@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from fivl_hf.geometry.axes import Boxes
 
 __all__ = ["UnknownProcessorError", "register_token_boxes", "token_boxes"]
 
-Boxes = NDArray[np.float64]
 BoxFunction = Callable[[Any, tuple[int, int]], Boxes]
 
 _REGISTRY: dict[str, BoxFunction] = {}

@@ -4,14 +4,11 @@ from math import ceil, isqrt
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fivl_hf.geometry.axes import stretched_boxes, tile_boxes
+from fivl_hf.geometry.axes import Boxes, stretched_boxes, tile_boxes
 from fivl_hf.geometry.registry import register_token_boxes
 
 __all__: list[str] = []
-
-Boxes = NDArray[np.float64]
 
 
 def _qwen(processor: Any, size: tuple[int, int]) -> Boxes:

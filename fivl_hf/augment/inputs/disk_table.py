@@ -1,5 +1,6 @@
 """Tables on disk, for joins and sets that may be larger than memory."""
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -8,7 +9,18 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DiskTable", "open_index", "written_index"]
+__all__ = ["DiskTable", "files_digest", "index_file", "open_index", "written_index"]
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """16 hexadecimal digits that change when one of the files is replaced or written to."""
+    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
+
+
+def index_file(folder: Path, name: str, files: Iterable[Path]) -> Path:
+    """Where the index of files belongs: another place when they have changed, so that it is never stale."""
+    return folder / f"{name}-{files_digest(files)}.sqlite"
 
 
 @contextmanager
@@ -41,7 +53,7 @@ def open_index(path: Path) -> sqlite3.Connection:
         table = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         table.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
-        raise OSError(f"{path} cannot be read: {error}; --restart makes it anew") from error
+        raise OSError(f"{path} cannot be read: {error}; delete it, and the next run makes it anew") from error
     return table
 
 
