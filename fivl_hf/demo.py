@@ -170,6 +170,7 @@ def _train_process(output: Path, settings: DemoSettings, name: str, threads: int
     import torch
 
     from fivl_hf.scene_run import train_on_scenes
+    from fivl_hf.storage import load_rows
 
     # Ctrl-C reaches the whole group; the parent ends the training and says so once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -185,7 +186,7 @@ def _train_process(output: Path, settings: DemoSettings, name: str, threads: int
     _remove(folder)
     started = time.monotonic()
     train_on_scenes(
-        output / "fivl",
+        load_rows(output / "fivl", "train"),
         folder,
         vision_loss_weight=MODELS[name],
         seed=settings.seed,

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from fivl_hf.scene_model import scene_model, scene_processor
-from fivl_hf.storage import load_rows
 from fivl_hf.training.config import FiVLConfig
 from fivl_hf.training.trainer import FiVLTrainer
 
@@ -16,7 +16,7 @@ __all__ = ["train_on_scenes"]
 
 
 def train_on_scenes(
-    dataset: Path,
+    train_dataset: Dataset,
     output: Path,
     *,
     vision_loss_weight: float,
@@ -25,16 +25,33 @@ def train_on_scenes(
     batch_size: int = 64,
     learning_rate: float = 2e-3,
     on_step: Callable[[int], None] | None = None,
+    **options: Any,
 ) -> None:
     """Train from random weights and save model, processor and ``log.json``.
 
     The same seed gives the same weights and the same order of rows, whatever λ is.
 
     Args:
-        dataset: a scenes row dataset with a train split.
+        train_dataset: rows of scenes.
         on_step: told the number of each finished step.
+        options: further fields of :class:`FiVLConfig`.
     """
     processor = scene_processor()
+    defaults: dict[str, Any] = {
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": min(100, steps // 10),
+        "weight_decay": 0.01,
+        "adam_beta2": 0.99,
+        "max_length": None,
+        "bf16": False,
+        "use_cpu": True,  # too small to gain from an accelerator, and the same everywhere
+        "activation_checkpointing": False,
+        "logging_steps": max(1, steps // 40),
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": on_step is not None,
+        "dataloader_pin_memory": False,
+    }
     config = FiVLConfig(
         output_dir=str(output),
         vision_loss_weight=vision_loss_weight,
@@ -42,24 +59,12 @@ def train_on_scenes(
         max_steps=steps,
         per_device_train_batch_size=batch_size,
         learning_rate=learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=min(100, steps // 10),
-        weight_decay=0.01,
-        adam_beta2=0.99,
-        max_length=None,
-        bf16=False,
-        use_cpu=True,  # too small to gain from an accelerator, and the same everywhere
-        activation_checkpointing=False,
-        logging_steps=max(1, steps // 40),
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=on_step is not None,
-        dataloader_pin_memory=False,
+        **{**defaults, **options},
     )
     trainer = FiVLTrainer(
         model=scene_model(processor, seed),
         args=config,
-        train_dataset=load_rows(dataset, "train"),
+        train_dataset=train_dataset,
         processing_class=processor,
         callbacks=[_StepTeller(on_step)] if on_step else None,
     )

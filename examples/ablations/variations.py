@@ -1,0 +1,143 @@
+"""Scenes changed on purpose: masks with errors, another rendering style, blurred and noisy pictures, unseen pairs."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from fivl_hf.images import image_bytes, open_image
+from fivl_hf.masks import BoolArray, decode_mask, encode_mask, mask_boxes
+from fivl_hf.scenes import COLORS, SHAPES, Scene, scene, scene_rows
+
+__all__ = ["HELD_OUT", "MASK_ERRORS", "PICTURE_CHANGES", "asks_unseen", "changed", "seen_rows"]
+
+Row = dict[str, Any]
+# Each colour and each shape is seen in training, but these six never together.
+HELD_OUT = frozenset(f"{color} {shape}" for color, shape in zip(COLORS, SHAPES, strict=True))
+
+
+def _grown(mask: BoolArray, pixels: int) -> BoolArray:
+    """The mask and all that lies within so many pixels of it, in a square."""
+    side = 2 * pixels + 1
+    return np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(side))) > 0
+
+
+def _shifted(mask: BoolArray, rng: np.random.Generator) -> BoolArray:
+    """The mask moved by a patch (8 pixels) sideways or up or down; what leaves the picture is lost."""
+    dx, dy = ((8, 0), (-8, 0), (0, 8), (0, -8))[rng.integers(4)]
+    padded = np.pad(mask, 8)
+    return padded[8 - dy : 8 - dy + len(mask), 8 - dx : 8 - dx + len(mask)]
+
+
+def _dilate(masks: list[BoolArray], plan: Scene, rng: np.random.Generator) -> list[BoolArray]:
+    return [_grown(mask, 4) for mask in masks]
+
+
+def _swell_half(masks: list[BoolArray], plan: Scene, rng: np.random.Generator) -> list[BoolArray]:
+    """Each mask, with probability one half, grown by a patch and a half."""
+    return [_grown(mask, 12) if rng.random() < 0.5 else mask for mask in masks]
+
+
+def _shift(masks: list[BoolArray], plan: Scene, rng: np.random.Generator) -> list[BoolArray]:
+    return [_shifted(mask, rng) for mask in masks]
+
+
+def _drop(masks: list[BoolArray], plan: Scene, rng: np.random.Generator) -> list[BoolArray | None]:
+    return [mask if rng.random() < 0.5 else None for mask in masks]
+
+
+def _swap(masks: list[BoolArray], plan: Scene, rng: np.random.Generator) -> list[BoolArray]:
+    """Each mask, with probability one half, is that of another object of the scene."""
+    return [_other(mask, plan, rng) if rng.random() < 0.5 else mask for mask in masks]
+
+
+def _other(mask: BoolArray, plan: Scene, rng: np.random.Generator) -> BoolArray:
+    others = [thing.mask() for thing in plan.objects if not np.array_equal(thing.mask(), mask)]
+    return others[rng.integers(len(others))]
+
+
+def _random(masks: list[BoolArray], plan: Scene, rng: np.random.Generator) -> list[BoolArray]:
+    """The masks at random places, wrapped around the edges."""
+    return [np.roll(mask, tuple(rng.integers(0, 5, 2) * 8), axis=(0, 1)) for mask in masks]
+
+
+MASK_ERRORS: dict[str, Callable[[list[BoolArray], Scene, np.random.Generator], list[Any]]] = {
+    "dilate": _dilate,
+    "drop": _drop,
+    "random": _random,
+    "shift": _shift,
+    "swap": _swap,
+    "swell half": _swell_half,
+}
+
+
+def with_mask_errors(row: Row, kind: str, rng: np.random.Generator) -> Row:
+    """The row with other masks, and boxes that fit them; a mask that is dropped takes its expression along."""
+    masks = MASK_ERRORS[kind]([decode_mask(mask) for mask in row["masks"]], scene(row["id"]), rng)
+    kept = [
+        (expression | {"boxes": [mask_boxes(mask[None])[0].tolist()]}, {"bytes": encode_mask(mask), "path": None})
+        for expression, mask in zip(row["key_expressions"], masks, strict=True)
+        if mask is not None and mask.any()
+    ]
+    return row | {"key_expressions": [k for k, _ in kept], "masks": [m for _, m in kept]}
+
+
+def seen_rows(count: int, seed: int, *, held_out: bool, mask_error: str = "") -> Iterator[Row]:
+    """Training rows; with ``held_out`` only scenes without any of the pairs in :data:`HELD_OUT`."""
+    rows: Iterable[Row] = scene_rows("train", 10 * count, seed)
+    rng = np.random.default_rng(seed)
+    kept = (row for row in rows if not held_out or not any(o.name in HELD_OUT for o in scene(row["id"]).objects))
+    for _, row in zip(range(count), kept, strict=False):
+        yield with_mask_errors(row, mask_error, rng) if mask_error else row
+
+
+def asks_unseen(row: Row) -> bool:
+    """Whether the first answer names a pair that was held out."""
+    return any(pair in row["messages"][1]["content"] for pair in HELD_OUT)
+
+
+def _other_style(picture: Image.Image, plan: Scene, rng: np.random.Generator) -> Image.Image:
+    """The same scene on a dark background, hatched, each object with a black outline."""
+    pixels = np.full((*picture.size[::-1], 3), 60, dtype=np.float64)
+    pixels[::4] += 25
+    for thing in plan.objects:
+        mask = thing.mask()
+        pixels[mask] = np.array(COLORS[thing.color]) * 0.8
+        inner = ~_grown(~mask, 1)
+        pixels[mask & ~inner] = 0
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def _blur(picture: Image.Image, plan: Scene, rng: np.random.Generator) -> Image.Image:
+    return picture.filter(ImageFilter.GaussianBlur(1.5))
+
+
+def _noise(picture: Image.Image, plan: Scene, rng: np.random.Generator) -> Image.Image:
+    pixels = np.asarray(picture) + rng.normal(0, 40, (*picture.size[::-1], 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+PICTURE_CHANGES: dict[str, Callable[[Image.Image, Scene, np.random.Generator], Image.Image]] = {
+    "blur": _blur,
+    "noise": _noise,
+    "style": _other_style,
+}
+
+
+def changed(rows: Iterable[Row], kind: str) -> list[Row]:
+    """The rows with every picture changed; the same rows give the same pictures."""
+    rng = np.random.default_rng(0)
+    result = []
+    for row in rows:
+        picture = open_image(row["images"][0]).convert("RGB")
+        new = PICTURE_CHANGES[kind](picture, scene(row["id"]), rng)
+        result.append(row | {"images": [{"bytes": image_bytes(new), "path": None}]})
+    return result
+
+
+def unseen_rows(count: int, seed: int) -> list[Row]:
+    """Test rows that ask for a pair held out of training."""
+    rows: Iterator[Row] = chain.from_iterable([scene_rows("test", 40 * count, seed)])
+    return [row for _, row in zip(range(count), filter(asks_unseen, rows), strict=False)]
