@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-__all__ = ["existing_folder", "image_token_id", "load_model", "torch_dtype", "usable_device"]
+__all__ = ["existing_folder", "image_token_id", "load_model", "looks_across", "torch_dtype", "usable_device"]
 
 
 def load_model(name: str | Path, *, device: str | None = None, dtype: str = "auto") -> tuple[Any, Any]:
@@ -70,6 +70,16 @@ def existing_folder(name: str | Path, kind: str) -> str | Path:
 
 
 def image_token_id(config: Any) -> int:
-    """The id of visual tokens in ``input_ids`` as the model's code uses it; -1 for a model without."""
+    """The id of visual tokens in ``input_ids`` as the model's code uses it; -1 for a model without.
+
+    Models that look at the image through cross-attention have none: their image token only says where it belongs.
+    """
+    if looks_across(config):
+        return -1
     ids = (getattr(config, name, None) for name in ("image_token_id", "image_token_index"))
     return next((token for token in ids if token is not None), -1)
+
+
+def looks_across(config: Any) -> bool:
+    """Whether the language model looks at the image through cross-attention layers (Mllama)."""
+    return bool(getattr(config.get_text_config(), "cross_attention_layers", None))

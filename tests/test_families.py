@@ -1,227 +1,153 @@
-"""Token boxes of model families against real (tiny, random) models of their classes; see token_probe."""
-
-from types import SimpleNamespace
+"""Token boxes of model families: closed forms against what a tiny model of each class sees."""
 
 import numpy as np
 import pytest
-import torch
 import transformers as tf
-from PIL import Image
-from token_probe import element_coordinates, element_tokens
-from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
-from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
-from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
-from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from families import FAMILIES, make
 
-from fivl_hf.geometry import UnknownProcessorError, token_boxes
+from fivl_hf.geometry import UnknownProcessorError, register_token_boxes, registry, token_boxes
+from fivl_hf.geometry.probe import probed_boxes
 
-TOKEN = 5
-SIZES = [(230, 150), (97, 301), (640, 480), (50, 40), (400, 61)]
-SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-VISION = {**SMALL, "image_size": 56, "patch_size": 7}
-QWEN_ROPE = {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}}
-QWEN_IDS = {"image_token_id": TOKEN, "vision_start_token_id": 6, "vision_end_token_id": 7, "video_token_id": 8}
-PINPOINTS = [[56, 112], [112, 56], [112, 112], [168, 56], [56, 168]]
-CELLS = {"height": 56, "width": 56}
+SIZES = [(60, 60), (1400, 300)] + [
+    tuple(int(side) for side in np.exp(np.random.default_rng(seed).uniform(np.log(60), np.log(900), 2)))
+    for seed in range(18)
+]
+SIDE = 168  # a cell of 21 pixels: fine enough for the probe
 
 
-def text(**options):
-    ids = {"vocab_size": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    return {**SMALL, "num_key_value_heads": 1, **ids, **options}
-
-
-def qwen2():
-    vision = {"depth": 1, "embed_dim": 16, "num_heads": 2, "hidden_size": 16, "mlp_ratio": 2}
-    return tf.Qwen2VLForConditionalGeneration(
-        tf.Qwen2VLConfig(text_config=text(**QWEN_ROPE), vision_config=vision, **QWEN_IDS)
-    )
-
-
-def qwen2_5():
-    vision = {"depth": 2, "hidden_size": 16, "num_heads": 2, "intermediate_size": 16, "out_hidden_size": 16}
-    return tf.Qwen2_5_VLForConditionalGeneration(
-        tf.Qwen2_5_VLConfig(
-            text_config=text(**QWEN_ROPE), vision_config={**vision, "fullatt_block_indexes": [1]}, **QWEN_IDS
-        )
-    )
-
-
-def qwen3():
-    vision = {"depth": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 16, "out_hidden_size": 16}
-    more = {"deepstack_visual_indexes": [], "num_position_embeddings": 16}
-    return tf.Qwen3VLForConditionalGeneration(
-        tf.Qwen3VLConfig(text_config=text(**QWEN_ROPE, head_dim=8), vision_config={**vision, **more}, **QWEN_IDS)
-    )
-
-
-def internvl():
-    vision = {**SMALL, "image_size": [56, 56], "patch_size": [7, 7]}
-    return tf.InternVLForConditionalGeneration(
-        tf.InternVLConfig(
-            vision_config=vision, text_config=text(model_type="qwen2"), image_token_id=TOKEN, image_seq_length=16
-        )
-    )
-
-
-def idefics3():
-    return tf.Idefics3ForConditionalGeneration(
-        tf.Idefics3Config(
-            vision_config=VISION, text_config=text(model_type="llama"), image_token_id=TOKEN, scale_factor=2
-        )
-    )
-
-
-def gemma3():
-    return tf.Gemma3ForConditionalGeneration(
-        tf.Gemma3Config(
-            vision_config=VISION, text_config=text(head_dim=8), mm_tokens_per_image=16, image_token_index=TOKEN
-        )
-    )
-
-
-def paligemma():
-    vision = {**VISION, "model_type": "siglip_vision_model", "projection_dim": 16, "vocab_size": 64}
-    return tf.PaliGemmaForConditionalGeneration(
-        tf.PaliGemmaConfig(
-            vision_config=vision,
-            text_config=text(model_type="gemma", head_dim=8),
-            image_token_index=TOKEN,
-            projection_dim=16,
-        )
-    )
-
-
-def llava_next():
-    vision = {**VISION, "num_hidden_layers": 2, "model_type": "clip_vision_model", "projection_dim": 16}
-    return tf.LlavaNextForConditionalGeneration(
-        tf.LlavaNextConfig(
-            vision_config=vision,
-            text_config=text(model_type="llama"),
-            image_token_index=TOKEN,
-            image_grid_pinpoints=PINPOINTS,
-            image_seq_length=64,
-        )
-    )
-
-
-def mistral3():
-    vision = {**VISION, "model_type": "pixtral", "head_dim": 8, "image_size": 210}
-    return tf.Mistral3ForConditionalGeneration(
-        tf.Mistral3Config(
-            vision_config=vision,
-            text_config=text(model_type="mistral", head_dim=8),
-            image_token_index=TOKEN,
-            spatial_merge_size=2,
-            vision_feature_layer=-1,
-        )
-    )
-
-
-def processor(name, image_processor, **fields):
-    """What the geometry reads of a processor of this class; some cannot be made without torchvision."""
-    return type(name, (SimpleNamespace,), {})(image_processor=image_processor, **fields)
-
-
-def qwen_pixels(patch):
-    return Qwen2VLImageProcessorPil(min_pixels=28 * 28 * 4, max_pixels=28 * 28 * 60, patch_size=patch)
-
-
-def gemma_pixels(crops):
-    rule = {"min_crop_size": 32, "max_num_crops": 4, "min_ratio_to_activate": 1.2}
-    return Gemma3ImageProcessorPil(
-        size=CELLS, do_pan_and_scan=crops, **{f"pan_and_scan_{name}": value for name, value in rule.items()}
-    )
-
-
-FAMILIES = {
-    "Qwen2-VL": (qwen2, processor("Qwen2VLProcessor", qwen_pixels(14))),
-    "Qwen2.5-VL": (qwen2_5, processor("Qwen2_5_VLProcessor", qwen_pixels(14))),
-    "Qwen3-VL": (qwen3, processor("Qwen3VLProcessor", qwen_pixels(16))),
-    "InternVL": (
-        internvl,
-        processor(
-            "InternVLProcessor",
-            GotOcr2ImageProcessorPil(size=CELLS, crop_to_patches=True, min_patches=1, max_patches=6),
-            image_seq_length=16,
-        ),
-    ),
-    "Idefics3": (
-        idefics3,
-        processor(
-            "Idefics3Processor",
-            Idefics3ImageProcessorPil(size={"longest_edge": 168}, max_image_size={"longest_edge": 56}),
-            image_seq_len=16,
-        ),
-    ),
-    "Gemma 3": (gemma3, processor("Gemma3Processor", gemma_pixels(False), image_seq_length=16)),
-    "Gemma 3, pan and scan": (gemma3, processor("Gemma3Processor", gemma_pixels(True), image_seq_length=16)),
-    "PaliGemma": (
-        paligemma,
-        processor("PaliGemmaProcessor", tf.SiglipImageProcessorPil(size=CELLS), image_seq_length=64),
-    ),
-    "LLaVA-NeXT": (
-        llava_next,
-        processor(
-            "LlavaNextProcessor",
-            LlavaNextImageProcessorPil(size={"shortest_edge": 56}, crop_size=CELLS, image_grid_pinpoints=PINPOINTS),
-            patch_size=7,
-        ),
-    ),
-    "Mistral 3": (
-        mistral3,
-        processor(
-            "PixtralProcessor",
-            PixtralImageProcessorPil(size={"longest_edge": 200}, patch_size={"height": 14, "width": 14}),
-            patch_size=7,
-            spatial_merge_size=2,
-        ),
-    ),
-}
-
-
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", FAMILIES)
-def test_boxes_are_what_the_model_sees(name, size):
-    make, kind = FAMILIES[name]
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
-    inputs = dict(kind.image_processor(picture, return_tensors="pt"))
-    inputs.pop("num_crops", None)
-    inputs.pop("num_patches", None)
-    boxes = token_boxes(kind, size)
-    ids = torch.tensor([[6, *[TOKEN] * len(boxes), 7]])
-    inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if "Qwen" in name:
-        inputs["mm_token_type_ids"] = (ids == TOKEN).long()
-    if "Gemma" in name:
-        inputs["token_type_ids"] = (ids == TOKEN).long()
-    tokens = element_tokens(make(), inputs, TOKEN).reshape(-1)
-    x, y = (element_coordinates(kind.image_processor, size, axis).reshape(-1) for axis in (0, 1))
+def test_closed_forms_are_what_the_model_sees(name):
+    processor, model = make(name, SIDE)
     errors = []
-    for number, box in enumerate(boxes):
-        mine = tokens == number
-        seen = mine & np.isfinite(x)
-        assert np.isnan(box[0]) == (not seen.any()), f"token {number}"
-        if seen.any():
-            errors += [abs(x[seen].mean() - (box[0] + box[2]) / 2), abs(y[seen].mean() - (box[1] + box[3]) / 2)]
-            check_extent(x[seen], box[0], box[2])
-            check_extent(y[seen], box[1], box[3])
-    assert np.mean(errors) <= 0.15
-    assert len(boxes) == int(np.nanmax(tokens)) + 1 + np.isnan(boxes[-1, 0])
+    for number, size in enumerate(SIZES):
+        # Some processors treat a lone image otherwise.
+        images = 2 if number % 4 == 3 else 1
+        boxes = token_boxes(processor, size, images=images)
+        probed = probed_boxes(model.config, processor, size, images=images)
+        assert boxes.shape == probed.shape, f"{size}"
+        assert np.array_equal(np.isnan(boxes), np.isnan(probed)), f"{size}"
+        errors.append(np.nanmean(np.abs(boxes - probed)))
+    assert np.mean(errors) <= 0.15, dict(zip(SIZES, errors, strict=True))
 
 
-def check_extent(seen, low, high):
-    """The coordinates seen fill the box: half a step, or half a source pixel, is missing at either end."""
-    step = (high - low) / len(np.unique(np.round(seen, 2)))
-    tolerance = max(1.0, step)
-    assert seen.min() == pytest.approx(low + step / 2, abs=tolerance)
-    assert seen.max() == pytest.approx(high - step / 2, abs=tolerance)
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "Mllama"])
+def test_as_many_boxes_as_placeholders(name):
+    """Two images of different sizes in one sample, one in the other, in one padded batch."""
+    from PIL import Image
+
+    from fivl_hf.models import image_token_id
+
+    processor, model = make(name)
+    sizes = [[(90, 61), (200, 333)], [(64, 64)]]
+    content = [[{"type": "image"}] * len(group) + [{"type": "text", "text": "red"}] for group in sizes]
+    texts = [processor.apply_chat_template([{"role": "user", "content": c}], tokenize=False) for c in content]
+    pictures = [[Image.new("RGB", size) for size in group] for group in sizes]
+    inputs = processor(text=texts, images=pictures, padding=True, return_tensors="pt")
+    found = (inputs["input_ids"] == image_token_id(model.config)).sum(dim=1).tolist()
+    expected = [sum(len(token_boxes(processor, size, images=len(group))) for size in group) for group in sizes]
+    assert found == expected
 
 
 def test_llava_next_with_another_crop_is_refused():
-    image_processor = LlavaNextImageProcessorPil(
-        size={"shortest_edge": 224}, crop_size=CELLS, image_grid_pinpoints=PINPOINTS
-    )
+    processor, _ = make("LLaVA-NeXT")
+    processor.image_processor.size = {"shortest_edge": 40}
     with pytest.raises(UnknownProcessorError, match="size .* and crop_size .* the same"):
-        token_boxes(processor("LlavaNextProcessor", image_processor, patch_size=7), (100, 100))
+        token_boxes(processor, (100, 100))
+
+
+def test_gemma_and_internvl_take_the_processors_own_settings():
+    """``images_kwargs`` of the processor has precedence over what its image processor says."""
+    processor, _ = make("Gemma 3")
+    processor.image_processor.do_pan_and_scan = True
+    assert len(token_boxes(processor, (400, 100))) == 16
+    processor, _ = make("InternVL")
+    processor.image_processor.crop_to_patches = False
+    assert len(token_boxes(processor, (400, 100))) > 16
+
+
+def test_boxes_are_kept_until_a_setting_changes():
+    processor, _ = make("LLaVA-1.5, crop")
+    first = token_boxes(processor, (100, 50))
+    assert token_boxes(processor, (100, 50)) is first
+    assert not first.flags.writeable
+    processor.patch_size = 14
+    assert len(token_boxes(processor, (100, 50))) == 16
+
+
+def test_registering_replaces_what_was_kept(monkeypatch):
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    monkeypatch.setattr(registry, "_SEVERAL", dict(registry._SEVERAL))
+    processor, _ = make("PaliGemma")
+    token_boxes(processor, (100, 50))
+    mine = np.zeros((3, 4))
+    register_token_boxes("PaliGemmaProcessor", lambda processor, size: mine)
+    assert token_boxes(processor, (100, 50)) is mine
+    monkeypatch.undo()
+    registry._cache.clear()
+
+
+def unknown(processor):
+    """The processor as one of a class nobody knows."""
+    processor.__class__ = type("StrangeProcessor", (type(processor),), {})
+    return processor
+
+
+def test_an_unknown_processor_is_probed(caplog):
+    processor, model = make("LLaVA-1.5, pad", SIDE)
+    known = token_boxes(processor, (200, 120))
+    strange = unknown(processor)
+    with pytest.raises(UnknownProcessorError, match="StrangeProcessor"):
+        token_boxes(strange, (200, 120))
+    tf.utils.logging.get_logger("fivl_hf").propagate = True
+    tf.utils.logging.get_logger("fivl_hf.geometry.probe").propagate = True
+    probed = token_boxes(strange, (200, 120), model_config=model.config)
+    assert np.nanmean(np.abs(probed - known)) < 0.15
+    assert "StrangeProcessor" in caplog.text
+    assert "64 visual tokens" in caplog.text
+
+
+def test_perceivers_are_refused_with_the_reason():
+    """Idefics2 reads the whole image into a few tokens."""
+    tokenizer = make("Idefics3")[0].tokenizer
+    tokenizer.image_boundary_token = "<fake_token_around_image>"
+    tokenizer.image_boundary_token_id = tokenizer.convert_tokens_to_ids("<fake_token_around_image>")
+    pixels = tf.Idefics2ImageProcessorPil(size={"shortest_edge": 30, "longest_edge": 60}, do_image_splitting=False)
+    processor = tf.Idefics2Processor(pixels, tokenizer, image_seq_len=4)
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    config = tf.Idefics2Config(
+        vision_config={**small, "num_hidden_layers": 1, "image_size": 56, "patch_size": 7},
+        perceiver_config={"hidden_size": 16, "resampler_n_latents": 4, "resampler_depth": 1, "resampler_n_heads": 2,
+                          "resampler_head_dim": 8, "num_key_value_heads": 1},
+        text_config={**small, "model_type": "mistral", "num_hidden_layers": 1, "num_key_value_heads": 1},
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    with pytest.raises(UnknownProcessorError, match="sees too much of the image"):
+        token_boxes(processor, (80, 50), model_config=config)
+
+
+def test_a_family_nobody_described_is_probed():
+    """Aya Vision, which nothing here knows: tiles, a thumbnail, pixel shuffle."""
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+    tokenizer = make("InternVL")[0].tokenizer
+    template = make("InternVL")[0].chat_template.replace("<IMG_CONTEXT>", "<image>")
+    pixels = GotOcr2ImageProcessorPil(
+        size={"height": 112, "width": 112}, crop_to_patches=True, min_patches=1, max_patches=4
+    )
+    processor = tf.AyaVisionProcessor(
+        pixels, tokenizer, patch_size=14, img_size=112, downsample_factor=2, chat_template=template,
+        start_of_img_token="<img>", end_of_img_token="</img>", img_patch_token="<IMG_CONTEXT>",
+    )  # fmt: skip
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
+    config = tf.AyaVisionConfig(
+        vision_config={**small, "model_type": "siglip_vision_model", "image_size": 112, "patch_size": 14},
+        text_config={**small, "model_type": "cohere2", "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 300},
+        image_token_index=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+    )
+    boxes = token_boxes(processor, (300, 150), model_config=config)
+    assert np.isfinite(boxes).all()
+    # Two tiles side by side, then the whole: as InternVL lays them out.
+    tile = np.median(boxes[:32, 2:] - boxes[:32, :2], axis=0)
+    whole = np.median(boxes[-16:, 2:] - boxes[-16:, :2], axis=0)
+    assert np.allclose(tile, (150 / 4, 150 / 4), atol=0.5)
+    assert np.allclose(whole, (300 / 4, 150 / 4), atol=0.5)

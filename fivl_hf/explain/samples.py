@@ -82,7 +82,9 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
     row = validate_row(raw)
     pictures = tuple(open_image(image).convert("RGB") for image in row.images)
     encoded = encode(processor, [as_blocks(row.messages(), len(pictures))], [pictures])
-    boxes = [token_boxes(processor, picture.size) for picture in pictures]
+    boxes = [
+        token_boxes(processor, picture.size, images=len(pictures), model_config=model.config) for picture in pictures
+    ]
     positions = torch.nonzero(encoded.inputs["input_ids"][0] == image_token_id(model.config)).flatten()
     if len(positions) != sum(map(len, boxes)):
         raise ValueError(f"row {row.id!r}: {len(positions)} visual tokens, but boxes for {sum(map(len, boxes))}")

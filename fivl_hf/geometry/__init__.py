@@ -6,6 +6,7 @@ Everything that joins tokens to pictures (targets, alignment, segmentation, over
 
 # Importing them registers the families.
 import fivl_hf.geometry.llava
+import fivl_hf.geometry.mllama
 import fivl_hf.geometry.stretched  # noqa: F401
 from fivl_hf.geometry.axes import Axis, padded_square_axes
 from fivl_hf.geometry.registry import UnknownProcessorError, register_token_boxes, token_boxes

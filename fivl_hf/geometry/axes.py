@@ -27,11 +27,18 @@ class Axis:
         """Source coordinates of processed ones, clipped to the image."""
         return ((np.asarray(processed, dtype=np.float64) + self.offset) / self.scale - self.pad).clip(0, self.source)
 
-    def cells(self, patch: int) -> NDArray[np.float64]:
-        """Source intervals of consecutive patches: (cells, 2), clipped to the image; NaN where wholly outside."""
-        edges = np.arange(self.length // patch + 1) * float(patch)
-        in_source = self.to_source(edges)
-        cells = np.stack([in_source[:-1], in_source[1:]], axis=1)
+    def cells(self, patch: int, tile: int | None = None) -> NDArray[np.float64]:
+        """Source intervals of consecutive patches: (cells, 2), clipped to the image; NaN where wholly outside.
+
+        Args:
+            patch: processed pixels of a patch.
+            tile: processed pixels of a tile; what a tile holds beyond whole patches is in none. By default the whole
+                side is one tile.
+        """
+        tile = tile or self.length
+        within = np.arange(tile // patch) * float(patch)
+        starts = (np.arange(self.length // tile)[:, None] * tile + within).reshape(-1)
+        cells = np.stack([self.to_source(starts), self.to_source(starts + patch)], axis=1)
         # Rounding must not leave a sliver of a cell that lies wholly in the padding.
         cells[cells[:, 1] - cells[:, 0] < 1e-6] = np.nan
         return cells

@@ -1,11 +1,11 @@
-"""LLaVA-1.5, one view of the picture, and LLaVA-NeXT, a view and tiles."""
+"""LLaVA-1.5, one view of the picture; LLaVA-NeXT and LLaVA-OneVision, a view and tiles."""
 
-from math import ceil
+from math import ceil, isqrt, sqrt
 from typing import Any
 
 import numpy as np
 
-from fivl_hf.geometry.axes import Axis, Boxes, grid_boxes, stretched_boxes
+from fivl_hf.geometry.axes import Axis, Boxes, grid_boxes, padded_square_axes, stretched_boxes
 from fivl_hf.geometry.registry import UnknownProcessorError, register_token_boxes
 
 __all__: list[str] = []
@@ -102,9 +102,59 @@ def _llava_next(processor: Any, size: tuple[int, int]) -> Boxes:
     base = stretched_boxes(size, (side, side), (side // patch, side // patch))
     horizontal, vertical = _best_fit(size, image_processor.image_grid_pinpoints)
     columns, rows = _without_padding(horizontal.cells(patch), vertical.cells(patch), size)
-    stitched = grid_boxes(columns, rows).reshape(len(rows), len(columns), 4)
-    newlines = np.full((len(rows), 1, 4), np.nan)
-    return np.concatenate([base, np.concatenate([stitched, newlines], axis=1).reshape(-1, 4)])
+    return np.concatenate([base, _with_newlines(columns, rows)])
+
+
+def _with_newlines(columns: Boxes, rows: Boxes) -> Boxes:
+    """Cells row by row, with one more token, which sees nothing, at the end of each row."""
+    return grid_boxes(np.concatenate([columns, np.full((1, 2), np.nan)]), rows)
+
+
+def _onevision(processor: Any, size: tuple[int, int]) -> Boxes:
+    """LLaVA-OneVision, one image: as LLaVA-NeXT, but large grids are made smaller by bilinear interpolation.
+
+    The box of an interpolated token is that of the cells it is a mixture of, two by two as a rule: about twice the
+    distance between neighbouring tokens, so that their boxes overlap.
+    """
+    side, cells = _onevision_grid(processor)
+    base = stretched_boxes(size, (side, side), (cells, cells))
+    axes = _best_fit(size, processor.image_processor.image_grid_pinpoints)
+    columns, rows = _without_padding(*(axis.cells(side // cells, tile=side) for axis in axes), size)
+    tiles = int(processor.vision_aspect_ratio.removeprefix("anyres_max_"))
+    ratio = sqrt(len(columns) * len(rows) / (tiles * cells**2))
+    if ratio > 1.1:
+        columns, rows = (_interpolated(part, int(len(part) // ratio)) for part in (columns, rows))
+    return np.concatenate([base, _with_newlines(columns, rows)])
+
+
+def _onevision_several(processor: Any, size: tuple[int, int]) -> Boxes:
+    """LLaVA-OneVision, one of several images: padded to a square, without tiles, and a newline token at the end."""
+    side, cells = _onevision_grid(processor)
+    columns, rows = (axis.cells(side // cells) for axis in padded_square_axes(size, side))
+    return np.concatenate([grid_boxes(columns[:cells], rows[:cells]), np.full((1, 4), np.nan)])
+
+
+def _onevision_grid(processor: Any) -> tuple[int, int]:
+    """A tile's side in pixels and in cells; pixels beyond the last whole cell are seen by none."""
+    side = _edge(processor.image_processor.size)
+    cells = isqrt(processor.num_image_tokens)
+    if not side or processor.vision_feature_select_strategy != "full":
+        raise UnknownProcessorError(
+            "token boxes of LLaVA-OneVision are known where image_processor.size is one side and "
+            "vision_feature_select_strategy is 'full'. Register others with fivl_hf.geometry.register_token_boxes."
+        )
+    return side, cells
+
+
+def _interpolated(cells: Boxes, count: int) -> Boxes:
+    """Intervals of the cells that each of ``count`` interpolated ones is mixed from (half-pixel centres)."""
+    place = np.maximum((np.arange(count) + 0.5) * (len(cells) / count) - 0.5, 0)
+    first = np.floor(place).astype(np.intp)
+    last = np.minimum(np.ceil(place).astype(np.intp), len(cells) - 1)
+    return np.stack(
+        [np.fmin(cells[first, 0], cells[last, 0]), np.fmax(cells[first, 1], cells[last, 1])],
+        axis=1,
+    )
 
 
 def _edge(size: Any) -> int | None:
@@ -142,3 +192,4 @@ def _without_padding(columns: Boxes, rows: Boxes, size: tuple[int, int]) -> tupl
 
 register_token_boxes("LlavaProcessor", _llava)
 register_token_boxes("LlavaNextProcessor", _llava_next)
+register_token_boxes("LlavaOnevisionProcessor", _onevision, several=_onevision_several)

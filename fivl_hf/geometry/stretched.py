@@ -42,15 +42,11 @@ def _gemma3(processor: Any, size: tuple[int, int]) -> Boxes:
     """Gemma 3: one square grid; with pan-and-scan, one more for every crop, after the whole."""
     image_processor, tokens = processor.image_processor, processor.image_seq_length
     boxes = [_whole(size, image_processor.size, tokens)]
-    if image_processor.do_pan_and_scan:
+    if _setting(processor, "do_pan_and_scan"):
         # The processor's own rule, on a picture without memory.
         blank = np.broadcast_to(np.uint8(0), (1, size[1], size[0]))
-        crops = image_processor.pan_and_scan(
-            blank,
-            image_processor.pan_and_scan_min_crop_size,
-            image_processor.pan_and_scan_max_num_crops,
-            image_processor.pan_and_scan_min_ratio_to_activate,
-        )
+        rule = ("min_crop_size", "max_num_crops", "min_ratio_to_activate")
+        crops = image_processor.pan_and_scan(blank, *(_setting(processor, f"pan_and_scan_{name}") for name in rule))
         x = y = 0
         for crop in crops:
             height, width = crop.shape[1:]
@@ -65,7 +61,7 @@ def _internvl(processor: Any, size: tuple[int, int]) -> Boxes:
 
     image_processor, tokens = processor.image_processor, processor.image_seq_length
     whole = _whole(size, image_processor.size, tokens)
-    if not image_processor.crop_to_patches:
+    if not _setting(processor, "crop_to_patches"):
         return whole
     side = image_processor.size["width"], image_processor.size["height"]
     tiles = get_optimal_tiled_canvas(size[::-1], side[::-1], image_processor.min_patches, image_processor.max_patches)
@@ -103,6 +99,12 @@ def _idefics3_tiles(width: int, height: int, side: int) -> tuple[int, int]:
         return columns, ceil(int(columns * side / ratio) / side)
     rows = ceil(height / side)
     return ceil(int(rows * side * ratio) / side), rows
+
+
+def _setting(processor: Any, name: str) -> Any:
+    """A setting as the processor passes it on: some have a default of their own over the image processor's."""
+    own = getattr(processor, "images_kwargs", {})
+    return own[name] if name in own else getattr(processor.image_processor, name)
 
 
 def _whole(size: tuple[int, int], processed: Any, tokens: int) -> Boxes:

@@ -23,7 +23,6 @@ __all__ = ["EVIDENCE_COLUMNS", "FiVLCollator"]
 
 # Rows may come without evidence at all: plain TRL rows train as they would with SFTTrainer.
 EVIDENCE_COLUMNS = ("id", "key_expressions", "masks")
-_SIZES_KEPT = 2000  # token boxes of so many image sizes, about 18 KB each
 
 
 @dataclass
@@ -40,6 +39,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
     Args:
         image_token_id: id of the visual tokens in ``input_ids``, from the model's config.
         options: how key expressions become targets.
+        model_config: the model's config, from which token boxes of an unknown processor are probed.
         answers_only: put the text loss on the answers (and their end-of-turn marks) of every turn, for chat
             templates without ``{% generation %}`` markers; with markers TRL's ``assistant_only_loss`` does it.
         vision_modeling: False leaves ``vision_labels`` out.
@@ -50,6 +50,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
 
     image_token_id: int = -1
     options: VisionModelingOptions = field(default_factory=VisionModelingOptions)
+    model_config: Any = None
     answers_only: bool = False
     vision_modeling: bool = True
     epoch: int = 0
@@ -57,7 +58,6 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
     def __post_init__(self) -> None:
         if self.vision_modeling and self.image_token_id < 0:
             raise ValueError("FiVLCollator needs image_token_id, the id of visual tokens: model.config.image_token_id")
-        self._boxes: dict[tuple[int, int], np.ndarray] = {}
         self._word_ids: dict[str, int | None] = {}
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -132,7 +132,10 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
 
     def _row_targets(self, row: Mapping[str, Any], pictures: Sequence[Image.Image]) -> np.ndarray:
         """(P,) keyword ids for the visual tokens of all of one row's images."""
-        boxes = [self._token_boxes(picture.size) for picture in pictures]
+        boxes = [
+            token_boxes(self.processor, picture.size, images=len(pictures), model_config=self.model_config)
+            for picture in pictures
+        ]
         counts = [len(b) for b in boxes]
         expressions, masks = _evidence(row, pictures)
         if len(masks) != len(expressions):
@@ -170,13 +173,6 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             self._word_ids[word] = word_token_id(self.processor.tokenizer, word)
         token = self._word_ids[word]
         return IGNORE if token is None else token
-
-    def _token_boxes(self, size: tuple[int, int]) -> np.ndarray:
-        if len(self._boxes) > _SIZES_KEPT:
-            self._boxes.clear()
-        if size not in self._boxes:
-            self._boxes[size] = token_boxes(self.processor, size)
-        return self._boxes[size]
 
 
 def _evidence(

@@ -47,7 +47,7 @@ class FiVLTrainer(SFTTrainer):
     SFTTrainer, number for number.
 
     Raises:
-        UnknownProcessorError: the processor's token boxes are not known.
+        UnknownProcessorError: the processor's token boxes are neither known nor can they be probed.
         ValueError: an option that needs full logits (label smoothing, ``compute_loss_func``), prompt-learning
             adapters, or a model whose config names no image token, together with λ > 0.
     """
@@ -250,10 +250,11 @@ class FiVLTrainer(SFTTrainer):
             raise ValueError("Prompt-learning adapters shift every position; use LoRA, or set vision_loss_weight=0.")
         if self._image_token_id < 0:
             raise ValueError(
-                f"{type(self.model).__name__} has no visual tokens in its sequence (its config names no "
-                "image_token_id), so Vision Modeling has no positions to train. Set vision_loss_weight=0."
+                f"{type(self.model).__name__} has no visual tokens in its sequence (it looks at the image through "
+                "cross-attention, or its config names no image_token_id), so Vision Modeling has no positions to "
+                "train. Set vision_loss_weight=0."
             )
-        token_boxes(self.processing_class, (64, 64))
+        token_boxes(self.processing_class, (64, 64), model_config=self.model.config)
 
     def _fivl_collator(self, trl_collator: DataCollatorForVisionLanguageModeling, answers_only: bool) -> FiVLCollator:
         """TRL's collator, extended; its own fields are kept as TRL set them."""
@@ -264,6 +265,7 @@ class FiVLTrainer(SFTTrainer):
             **fields,
             image_token_id=self._image_token_id,
             options=self.args.vision_options(),
+            model_config=self.model.config,
             vision_modeling=self._models_vision,
         )
 

@@ -5,6 +5,7 @@ import PIL.Image
 import pytest
 import torch
 from datasets import Dataset
+from transformers import LlavaProcessor
 from trl import SFTConfig, SFTTrainer
 
 from fivl_hf import FiVLConfig, FiVLTrainer
@@ -362,12 +363,29 @@ def test_what_the_fused_pass_cannot_do_is_refused(model, processor, dataset, con
         FiVLTrainer(model, config(label_smoothing_factor=0.1), train_dataset=dataset, processing_class=processor)
 
 
-def test_an_unknown_processor_is_refused_before_training(model, processor, dataset, config):
-    class StrangeProcessor(type(processor)):
-        pass
+class StrangeProcessor(LlavaProcessor):
+    """A processor whose boxes nobody has registered."""
 
+
+def test_an_unknown_processor_is_probed(model, processor, dataset, config):
     strange = copy.copy(processor)
     strange.__class__ = StrangeProcessor
+    batches = [
+        first_batch(FiVLTrainer(model, config(), train_dataset=dataset, processing_class=p))
+        for p in (processor, strange)
+    ]
+    known, probed = (batch["vision_labels"] != -100 for batch in batches)
+    assert (known == probed)[batches[0]["input_ids"] == model.config.image_token_id].float().mean() > 0.9
+    assert probed.any()
+
+
+def test_what_has_no_boxes_is_refused_before_training(model, processor, dataset, config, monkeypatch):
+    def no_boxes(*args, **kwargs):
+        raise UnknownProcessorError("token boxes of StrangeProcessor are not known")
+
+    monkeypatch.setattr("fivl_hf.geometry.probe.probed_boxes", no_boxes)
+    strange = copy.copy(processor)
+    strange.__class__ = type("StrangerProcessor", (LlavaProcessor,), {})
     with pytest.raises(UnknownProcessorError, match="StrangeProcessor"):
         FiVLTrainer(model, config(), train_dataset=dataset, processing_class=strange)
     FiVLTrainer(model, config(vision_loss_weight=0), train_dataset=dataset, processing_class=strange)

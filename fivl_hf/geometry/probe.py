@@ -1,0 +1,282 @@
+"""Token boxes of a model family nobody has described: asked of a small random model of the same class.
+
+Grey ramps through the processor give every element of ``pixel_values`` its source coordinates. In a model whose
+attention sees only itself, gradients of the embeddings that enter the language model say which visual token an element
+feeds: with s_k a projection of token k, grad(Σ k · s_k) / grad(Σ s_k) is the token's index. Merging, shuffling, window
+order and tiles all fall out. An element that feeds several tokens (interpolated features) gives no whole number; the
+tokens are then asked in groups, every second, third, ... one, until each element feeds at most one of a group.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from math import ceil, sqrt
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForImageTextToText
+from transformers.masking_utils import sdpa_mask
+from transformers.utils import logging
+
+from fivl_hf.geometry.axes import Boxes
+from fivl_hf.geometry.registry import UnknownProcessorError
+from fivl_hf.models import image_token_id, looks_across
+
+__all__ = ["element_coordinates", "element_tokens", "probed_boxes", "small_twin"]
+
+logger = logging.get_logger(__name__)
+
+_DARK, _LIGHT = 64, 192
+_SLOPE = 2  # grey levels a pixel; a ramp is (_LIGHT - _DARK) / _SLOPE pixels wide
+_GROUPS = (1, 2, 3, 5, 7, 11, 13)
+_ITSELF = "fivl_itself"
+_SEES_TOO_MUCH = "each of its visual tokens sees too much of the image to have a box (as in perceivers and Q-Formers)"
+_ALONE, _VOCABULARY = 0, 64
+
+
+def probed_boxes(model_config: Any, processor: Any, image_size: tuple[int, int], *, images: int = 1) -> Boxes:
+    """Boxes of one image's visual tokens, found by probing; see :func:`fivl_hf.geometry.token_boxes`.
+
+    Args:
+        model_config: config of a class that ``AutoModelForImageTextToText`` knows. Its model is made with one or two
+            layers, random weights and float64.
+        images: how many images the sample has, all of this size; the boxes are those of the first.
+
+    Raises:
+        UnknownProcessorError: no such class, no visual tokens in the sequence, no way from the pixels to them, or
+            tokens that each see everything (perceivers, Q-Formers).
+    """
+    name, config_class = type(processor).__name__, type(model_config)
+    token_id = image_token_id(model_config)
+    if token_id < 0 and not looks_across(model_config):
+        raise _unknown(name, f"{config_class.__name__} names no visual tokens in the sequence")
+    model, ids = small_twin(config_class, json.dumps(model_config.to_dict(), sort_keys=True, default=str))
+    width, height = image_size
+    inputs = _processed(processor, np.full((height, width), _DARK, np.uint8), images)
+    inputs["input_ids"] = inputs["input_ids"].clone().apply_(lambda token: ids.get(token, _ALONE))
+    elements, owners, count = element_tokens(model, inputs, ids.get(token_id, -1))
+    count //= images
+    boxes = np.full((count, 4), np.nan)
+    for axis, size in enumerate(image_size):
+        place = element_coordinates(processor, image_size, axis, images)[elements]
+        low, high = _intervals(place, owners, count)
+        boxes[:, axis], boxes[:, axis + 2] = low.clip(0, size), high.clip(0, size)
+    boxes[np.isnan(boxes).any(axis=1)] = np.nan
+    _tell(name, boxes, image_size)
+    return boxes
+
+
+def element_tokens(
+    model: Any, inputs: Mapping[str, Any], token_id: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], int]:
+    """Which elements of ``pixel_values`` (flattened) feed which visual tokens: pairs, as two arrays; so many tokens.
+
+    Args:
+        model: as :func:`small_twin` makes it: float64, attention to itself alone.
+        inputs: what its forward takes.
+        token_id: of the visual tokens in ``input_ids``.
+
+    Raises:
+        UnknownProcessorError: no element feeds a token, or elements feed too many.
+    """
+    pixels = inputs["pixel_values"].double().requires_grad_(True)
+    visual = _visual_embeddings(model, {**inputs, "pixel_values": pixels}, token_id)
+    generator = torch.Generator().manual_seed(0)
+    projected = visual @ torch.randn(visual.shape[1], dtype=visual.dtype, generator=generator)
+    name = type(model).__name__
+    if not projected.requires_grad:
+        raise _unknown(name, "its visual tokens do not depend on pixel_values")
+    for groups in _GROUPS:
+        found = [_of_group(projected, pixels, slice(first, None, groups)) for first in range(groups)]
+        if all(pair is not None for pair in found):
+            elements, owners = zip(*(pair for pair in found if pair is not None), strict=True)
+            return np.concatenate(elements), np.concatenate(owners), len(visual)
+    raise _unknown(name, f"{_SEES_TOO_MUCH}, or its attention cannot be replaced")
+
+
+def _of_group(
+    projected: torch.Tensor, pixels: torch.Tensor, group: slice
+) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+    """Pairs of a part of the tokens; None where an element feeds more than one of them."""
+    # In two digits: norms that compute in float32 leave errors that grow with the numbers.
+    base = ceil(sqrt(len(projected)))
+    index = torch.arange(len(projected), dtype=projected.dtype)[group]
+
+    def gradient(weights: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad((weights * projected[group]).sum(), pixels, retain_graph=True)[0].reshape(-1)
+
+    plain = gradient(torch.ones_like(index))
+    feeds = plain.abs() > 1e-3 * plain.abs().max()
+    token = torch.zeros(int(feeds.sum()), dtype=torch.long)
+    for digit, worth in ((index // base, base), (index % base, 1)):
+        mean, square = (gradient(digit**power)[feeds] / plain[feeds] for power in (1, 2))
+        whole = mean.round()
+        alone = ((mean - whole).abs() < 0.05) & ((square - whole**2).abs() < 0.05 * (1 + whole**2))
+        if not bool(alone.all()):
+            return None
+        token += worth * whole.long()
+    return torch.nonzero(feeds).flatten().numpy(), token.numpy()
+
+
+class _CaughtError(Exception):
+    """Ends a forward pass once the embeddings are known."""
+
+
+def _visual_embeddings(model: Any, inputs: Mapping[str, Any], token_id: int) -> torch.Tensor:
+    """(tokens, D): what enters the language model at visual tokens, or what it looks at through cross-attention."""
+    caught = {}
+
+    def catch(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
+        caught.update(kwargs)
+        raise _CaughtError
+
+    hook = model.get_decoder().register_forward_pre_hook(catch, with_kwargs=True)
+    try:
+        model(**inputs)
+    except _CaughtError:
+        pass
+    finally:
+        hook.remove()
+    across = caught.get("cross_attention_states")
+    return across.flatten(0, 1) if across is not None else caught["inputs_embeds"][inputs["input_ids"] == token_id]
+
+
+def element_coordinates(processor: Any, image_size: tuple[int, int], axis: int, images: int = 1) -> NDArray[np.float64]:
+    """The source x (axis 0) or y (axis 1) that each element of ``pixel_values`` (flattened) sees of the first image.
+
+    NaN for elements that see padding or another image.
+    """
+    width, height = image_size
+    place = np.arange(width)[None] if axis == 0 else np.arange(height)[:, None]
+    coordinate = np.broadcast_to(place + 0.5, (height, width))
+
+    def elements(grey: NDArray[Any]) -> NDArray[np.float64]:
+        pixels = _processed(processor, grey.astype(np.uint8), images)["pixel_values"]
+        return pixels.double().numpy().reshape(-1)
+
+    dark = elements(np.full((height, width), _DARK))
+    span = elements(np.full((height, width), _LIGHT)) - dark
+    visible = span > 0.5 * span.max()
+    run = (_LIGHT - _DARK) // _SLOPE
+    total = np.zeros_like(span)
+    for start in range(0, image_size[axis], run):
+        ramp = _DARK + np.clip((coordinate - start) * _SLOPE, 0, _LIGHT - _DARK)
+        total += (elements(ramp) - dark) / np.where(visible, span, 1) * run
+    return np.where(visible, total, np.nan)
+
+
+def _processed(processor: Any, grey: NDArray[np.uint8], images: int) -> dict[str, Any]:
+    """What the processor makes of a picture, followed by dark ones of its size."""
+    dark = np.full_like(grey, _DARK)
+    pictures = [Image.fromarray(grey).convert("RGB")] + [Image.fromarray(dark).convert("RGB")] * (images - 1)
+    content = [{"type": "image"}] * images + [{"type": "text", "text": "a"}]
+    if getattr(processor, "chat_template", None):
+        text = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+    else:
+        text = processor.image_token * images + "a"
+    return dict(processor(text=[text], images=[pictures], return_tensors="pt"))
+
+
+def _intervals(
+    place: NDArray[np.float64], owners: NDArray[np.intp], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per token the interval that its elements cover: mean ± sqrt(3 · variance + step² / 4)."""
+    seen = np.isfinite(place)
+    place, owners = place[seen], owners[seen]
+    number = np.bincount(owners, minlength=count).astype(np.float64)
+    number[number == 0] = np.nan
+    mean = np.bincount(owners, place, minlength=count) / number
+    variance = np.bincount(owners, (place - mean[owners]) ** 2, minlength=count) / number
+    different = np.unique(np.stack([owners, np.round(place, 2)]), axis=1)[0].astype(np.intp)
+    steps = np.bincount(different, minlength=count) - 1
+    low, high = np.full(count, np.inf), np.full(count, -np.inf)
+    np.minimum.at(low, owners, place)
+    np.maximum.at(high, owners, place)
+    step = np.divide(high - low, steps, out=np.zeros(count), where=steps > 0)
+    half = np.sqrt(3 * variance + step**2 / 4)
+    return mean - half, mean + half
+
+
+@lru_cache(maxsize=4)
+def small_twin(config_class: type, config_json: str) -> tuple[Any, dict[int, int]]:
+    """A model of the same class with one or two layers, random weights, float64 and attention to itself alone.
+
+    Returns:
+        The model, and its token id for each special id of the config; other tokens are 0.
+
+    Raises:
+        UnknownProcessorError: the class is not known to transformers' auto classes, or cannot be made small.
+    """
+    AttentionInterface.register(_ITSELF, _attend_to_itself)
+    AttentionMaskInterface.register(_ITSELF, sdpa_mask)
+    config = config_class.from_dict(json.loads(config_json))  # type: ignore[attr-defined]
+    ids = _make_small(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).double().eval()
+        except Exception as error:
+            raise _unknown(config_class.__name__, f"no small model of it could be made: {error}") from error
+        with torch.no_grad():
+            for parameter in model.parameters():
+                # Some begin at zero, which would hide what depends on them.
+                spread = 0.05 if parameter.ndim < 2 else parameter[0].numel() ** -0.5
+                parameter.copy_(torch.randn_like(parameter) * spread + (1.0 if parameter.ndim == 1 else 0.0))
+    model.requires_grad_(False)
+    model.set_attn_implementation(_ITSELF)
+    return model, ids
+
+
+def _make_small(config: Any) -> dict[int, int]:
+    """Shrink what does not matter to where tokens come from; returns new token ids for old ones."""
+    text, vision = config.get_text_config(), config.vision_config
+    ids: dict[int, int] = {}
+    for name, value in config.to_dict().items():
+        if name.endswith(("_token_id", "_token_index")) and isinstance(value, int):
+            ids[value] = ids.get(value, len(ids) + 3)
+            setattr(config, name, ids[value])
+    _set(text, num_hidden_layers=1, intermediate_size=16, vocab_size=_VOCABULARY)
+    _set(text, pad_token_id=0, bos_token_id=1, eos_token_id=2, cross_attention_layers=[0])
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:1]
+    _set(vision, num_hidden_layers=2, depth=2, num_layers=2, intermediate_size=16)
+    _set(vision, deepstack_visual_indexes=[], fullatt_block_indexes=[1])
+    if getattr(vision, "layer_types", None):
+        vision.layer_types = vision.layer_types[:2]
+    _set(config, vision_feature_layer=-1)
+    return ids
+
+
+def _set(config: Any, **values: Any) -> None:
+    for name, value in values.items():
+        if getattr(config, name, None) is not None:
+            setattr(config, name, value)
+
+
+def _attend_to_itself(
+    module: Any, query: torch.Tensor, _key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
+) -> tuple[torch.Tensor, None]:
+    if query.shape[2] != value.shape[2]:
+        raise _unknown(type(module).__name__, _SEES_TOO_MUCH)
+    groups = query.shape[1] // value.shape[1]
+    return value.repeat_interleave(groups, 1).transpose(1, 2).contiguous(), None
+
+
+def _unknown(name: str, reason: str) -> UnknownProcessorError:
+    return UnknownProcessorError(
+        f"token boxes of {name} are not known and could not be probed: {reason}. Where boxes exist, register them with "
+        "fivl_hf.geometry.register_token_boxes."
+    )
+
+
+def _tell(name: str, boxes: Boxes, image_size: tuple[int, int]) -> None:
+    sees = np.isfinite(boxes[:, 0])
+    width, height = np.median(boxes[sees, 2:] - boxes[sees, :2], axis=0) if sees.any() else (0.0, 0.0)
+    logger.warning_once(
+        f"The token boxes of {name} are not known to fivl_hf; they were probed on a small random model of its class. "
+        f"An image of {image_size[0]}x{image_size[1]} pixels has {len(boxes)} visual tokens, {int((~sees).sum())} of "
+        f"which see nothing; the others see {width:.0f}x{height:.0f} pixels each. Look at `fivl explain`'s pictures."
+    )
