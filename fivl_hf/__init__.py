@@ -13,9 +13,18 @@ _HOMES = {
     "FiVLLlavaForConditionalGeneration": "fivl_hf.training.modeling",
     "FiVLTrainer": "fivl_hf.training.trainer",
     "load_metric": "fivl_hf.evaluation.metrics",
+    "token_boxes": "fivl_hf.geometry",
+    "vision_modeling_loss": "fivl_hf.training.targets",
 }
 
-__all__ = ["FiVLConfig", "FiVLLlavaForConditionalGeneration", "FiVLTrainer", "load_metric"]
+__all__ = [
+    "FiVLConfig",
+    "FiVLLlavaForConditionalGeneration",
+    "FiVLTrainer",
+    "load_metric",
+    "token_boxes",
+    "vision_modeling_loss",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,8 @@ from hypothesis import settings
 settings.register_profile("default", deadline=None, max_examples=40)
 settings.load_profile("default")
 
+_ASPECTS = ("geometry", "train step", "λ = 0 parity", "head probe", "segmentation")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread_per_worker() -> None:
@@ -79,3 +81,23 @@ def config(tmp_path: Any) -> Callable[..., Any]:
         return FiVLConfig(**{**defaults, **options})
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Families × what was tested of them, from the tests that recorded a place in this table."""
+    table: dict[str, dict[str, str]] = {}
+    for outcome in ("passed", "failed", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for key, place in getattr(report, "user_properties", []):
+                if key == "table":
+                    family, aspect = place
+                    table.setdefault(family, {})[aspect] = outcome
+    if not table:
+        return
+    aspects = [aspect for aspect in _ASPECTS if any(aspect in line for line in table.values())]
+    terminalreporter.section("families")
+    terminalreporter.write_line("Mllama has no visual tokens in its sequence to train.")
+    terminalreporter.write_line(f"{'':24}" + "".join(f"{aspect:>15}" for aspect in aspects))
+    for family, line in sorted(table.items()):
+        cells = "".join(f"{line.get(aspect, '–'):>15}" for aspect in aspects)
+        terminalreporter.write_line(f"{family:24}{cells}")

@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import transformers as tf
+from PIL import Image
 from tokenizers import AddedToken
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
@@ -23,6 +24,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 from transformers.processing_utils import ProcessorMixin
 
+from fivl_hf.images import image_bytes, open_image
+from fivl_hf.masks import decode_mask, encode_mask
 from fivl_hf.scene_model import CHAT_TEMPLATE, scene_processor
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
@@ -71,6 +74,27 @@ def make(name: str, side: int = 56) -> tuple[Any, Any]:
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return processor, model
+
+
+def large_rows(rows: list[dict[str, Any]], factor: int = 3) -> list[dict[str, Any]]:
+    """Rows of scenes, their pictures enlarged: families with large cells need more than 40 pixels."""
+    return [_enlarged(row, factor) for row in rows]
+
+
+def _enlarged(row: dict[str, Any], factor: int) -> dict[str, Any]:
+    picture = open_image(row["images"][0])
+    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    masks = [decode_mask(mask).repeat(factor, 0).repeat(factor, 1) for mask in row["masks"]]
+    expressions = [
+        {**expression, "boxes": [[factor * x for x in box] for box in expression["boxes"]]}
+        for expression in row["key_expressions"]
+    ]
+    return {
+        **row,
+        "images": [{"bytes": image_bytes(picture), "path": None}],
+        "masks": [{"bytes": encode_mask(mask), "path": None} for mask in masks],
+        "key_expressions": expressions,
+    }
 
 
 @contextmanager
@@ -308,12 +332,17 @@ def _paligemma_processor(tokenizer: Any, template: str, side: int) -> Any:
     return tf.PaliGemmaProcessor(pixels, tokenizer, template)
 
 
+def _paligemma2(text: dict[str, Any], token: Token, side: int) -> Any:
+    capped = {"model_type": "gemma2", "attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0}
+    return _paligemma({**text, **capped, "query_pre_attn_scalar": 1, "sliding_window": 24}, token, side)
+
+
 def _paligemma(text: dict[str, Any], token: Token, side: int) -> Any:
     vision = {**_vision(side), "model_type": "siglip_vision_model", "projection_dim": 16, "vocab_size": 64}
     return tf.PaliGemmaForConditionalGeneration(
         tf.PaliGemmaConfig(
             vision_config=vision,
-            text_config={**text, "model_type": "gemma", "vocab_size": text["vocab_size"] + 1100},
+            text_config={"model_type": "gemma", **text, "vocab_size": text["vocab_size"] + 1100},
             image_token_index=token("<image>"),
             projection_dim=16,
         )
@@ -449,6 +478,7 @@ FAMILIES: dict[str, Family] = {
     "Gemma 3": Family(_gemma3_processor(False), _gemma3, **_GEMMA),
     "Gemma 3, pan and scan": Family(_gemma3_processor(True), _gemma3, **_GEMMA),
     "PaliGemma": Family(_paligemma_processor, _paligemma),
+    "PaliGemma 2": Family(_paligemma_processor, _paligemma2),
     "Pixtral": Family(_pixtral_processor(1), _pixtral, **_PIXTRAL),
     "Mistral 3": Family(_pixtral_processor(2), _mistral3, **_PIXTRAL),
     "Mllama": Family(

@@ -16,7 +16,8 @@ SIDE = 168  # a cell of 21 pixels: fine enough for the probe
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_closed_forms_are_what_the_model_sees(name):
+def test_closed_forms_are_what_the_model_sees(name, record_property):
+    record_property("table", (name, "geometry"))
     processor, model = make(name, SIDE)
     errors = []
     for number, size in enumerate(SIZES):

@@ -27,12 +27,16 @@ class Explanation:
     Attributes:
         alignment: mean correlation of each head with the expressions' own masks.
         control: the same with masks of other pictures; near 0 unless heads simply like the places masks tend to be.
-        segmentation: see :func:`fivl_hf.explain.segmentation.segmentation_scores`.
+        by_scale: the alignment with the tokens of one scale alone, "whole" and "tiles", over the samples whose images
+            are seen at both; empty without such.
+        segmentation: see :func:`fivl_hf.explain.segmentation.segmentation_scores`; without samples for models whose
+            visual tokens do not stand in the sequence.
         skipped: key expressions left out, by reason.
     """
 
     alignment: AlignmentMap
     control: AlignmentMap
+    by_scale: dict[str, AlignmentMap]
     segmentation: dict[str, Any]
     skipped: dict[str, int]
 
@@ -63,6 +67,7 @@ class _Collected:
 
     def __init__(self) -> None:
         self.alignment, self.control = AlignmentMap(), AlignmentMap()
+        self.by_scale: dict[str, AlignmentMap] = {}
         self.skipped: Counter[str] = Counter()
         self.predicted: list[NDArray[np.int64]] = []
         self.references: list[NDArray[np.bool_]] = []
@@ -71,7 +76,7 @@ class _Collected:
         self.foreign: dict[bytes, Evidence] = {}
 
     def add(
-        self, sample: Sample, attention: Sequence[NDArray[np.float32] | None], predicted: NDArray[np.int64]
+        self, sample: Sample, attention: Sequence[NDArray[np.float32] | None], predicted: NDArray[np.int64] | None
     ) -> None:
         pictures = b"".join(picture.tobytes() for picture in sample.pictures)
         key = hashlib.sha256(pictures).digest()
@@ -82,12 +87,18 @@ class _Collected:
                 self.skipped["tokens not found"] += 1
             else:
                 self.alignment.add(spearman(heads[..., sees], evidence.coverage[sees]))
+                for scale in {"whole", "tiles"} & set(sample.scales[sees]):
+                    chosen = sees & (sample.scales == scale)
+                    found = self.by_scale.setdefault(scale, AlignmentMap())
+                    found.add(spearman(heads[..., chosen], evidence.coverage[chosen]))
                 if other is None:
                     self.skipped["no other picture for the control"] += 1
                 else:
                     cover = _foreign_coverage(other, sample, evidence)
                     self.control.add(spearman(heads[..., sees], cover[sees]))
-            if evidence.keyword_id is None:
+            if predicted is None:
+                self.skipped["no visual tokens in the sequence to segment by"] += 1
+            elif evidence.keyword_id is None:
                 self.skipped["no keyword"] += 1
             else:
                 self.predicted.append(predicted[sees])
@@ -98,7 +109,7 @@ class _Collected:
 
     def explanation(self) -> Explanation:
         segmentation = segmentation_scores(self.predicted, self.references, self.keywords)
-        return Explanation(self.alignment, self.control, segmentation, dict(self.skipped))
+        return Explanation(self.alignment, self.control, self.by_scale, segmentation, dict(self.skipped))
 
 
 def token_attention(model: Any, sample: Sample, spans: Sequence[NDArray[np.intp]]) -> list[NDArray[np.float32] | None]:
@@ -114,22 +125,27 @@ def token_attention(model: Any, sample: Sample, spans: Sequence[NDArray[np.intp]
     return _observe(model, sample, spans)[0]
 
 
-def vision_predictions(model: Any, sample: Sample) -> NDArray[np.int64]:
-    """(N,) the token id that each visual token predicts: argmax of the language-model head at its position."""
+def vision_predictions(model: Any, sample: Sample) -> NDArray[np.int64] | None:
+    """(N,) the token id that each visual token predicts: argmax of the language-model head at its position.
+
+    None for a model whose visual tokens do not stand in the sequence.
+    """
     return _observe(model, sample, [])[1]
 
 
 @torch.inference_mode()
 def _observe(
     model: Any, sample: Sample, spans: Sequence[NDArray[np.intp]]
-) -> tuple[list[NDArray[np.float32] | None], NDArray[np.int64]]:
+) -> tuple[list[NDArray[np.float32] | None], NDArray[np.int64] | None]:
     """:func:`token_attention` and :func:`vision_predictions` of one pass."""
     rows = np.unique(np.concatenate([np.zeros(1, np.int64), *(span - 1 for span in spans)])).astype(np.int64)
     positions = sample.image_positions.to(model.device)
     with record_attention(model, torch.from_numpy(rows)[None].to(model.device), positions[None]) as recorded:
         outputs = model.base_model(**sample.inputs.to(model.device, model.dtype), use_cache=False)
-    hidden = outputs.last_hidden_state[0, positions]
-    predicted = model.get_output_embeddings()(hidden).argmax(dim=-1).cpu().numpy()
+    predicted = None
+    if sample.in_sequence:
+        hidden = outputs.last_hidden_state[0, positions]
+        predicted = model.get_output_embeddings()(hidden).argmax(dim=-1).cpu().numpy()
     attention = recorded.stacked()[0].float().cpu().numpy()
     chosen = [attention[:, :, np.searchsorted(rows, span - 1)].mean(axis=2) if len(span) else None for span in spans]
     return chosen, predicted

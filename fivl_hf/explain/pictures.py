@@ -22,7 +22,10 @@ _CAPTION = 24  # pixels above each picture
 def evidence_strip(
     model: Any, sample: Sample, k: int, layer: int, head: int, *, word: str | None = None, side: int = 288
 ) -> Image.Image:
-    """One key expression in four pictures: the image, its mask, one head's attention, the predicted segment.
+    """One key expression in pictures: the image, its mask, one head's attention, the predicted segment.
+
+    Where the image is seen at two scales, the attention to each has a picture of its own; models without visual tokens
+    in the sequence predict no segment.
 
     Args:
         k: which of the sample's key expressions.
@@ -32,16 +35,17 @@ def evidence_strip(
     picture = sample.pictures[evidence.expression.image]
     tokens = evidence.tokens if word is None else word_tokens(sample, word)
     said = evidence.expression.text if word is None else word
-    return side_by_side(
-        {
-            sample.id: enlarge(picture, side),
-            f"mask: {evidence.expression.text}": overlay_mask(picture, evidence.mask, side=side),
-            f"“{said}”: layer {layer}, head {head}": attention_picture(
-                model, sample, tokens, layer, head, evidence.expression.image, side
-            ),
-            "patches that say the noun": segments_picture(model, sample, [evidence], side),
-        }
-    )
+    image = evidence.expression.image
+    strip = {
+        sample.id: enlarge(picture, side),
+        f"mask: {evidence.expression.text}": overlay_mask(picture, evidence.mask, side=side),
+    }
+    for scale in sorted(set(sample.scales[sample.image_of == image]) - {""}) or [None]:
+        title = f"“{said}”: layer {layer}, head {head}" + (f", {scale}" if scale else "")
+        strip[title] = attention_picture(model, sample, tokens, layer, head, image, side, scale=scale)
+    if sample.in_sequence:
+        strip["patches that say the noun"] = segments_picture(model, sample, [evidence], side)
+    return side_by_side(strip)
 
 
 def attention_picture(
@@ -52,11 +56,16 @@ def attention_picture(
     head: int,
     image: int = 0,
     side: int = 288,
+    *,
+    scale: str | None = None,
 ) -> Image.Image:
     """One head's attention over one of the sample's images while the given tokens are written.
 
+    Args:
+        scale: only the tokens of one scale, "whole" or "tiles".
+
     Raises:
-        ValueError: no tokens, or a layer or head that the model does not have.
+        ValueError: no tokens, or a layer or head that the model does not have or that does not see the image.
     """
     attention = token_attention(model, sample, [tokens])[0]
     if attention is None:
@@ -64,7 +73,9 @@ def attention_picture(
     layers, heads, _ = attention.shape
     if not (0 <= layer < layers and 0 <= head < heads):
         raise ValueError(f"layer {layer}, head {head}: the model has {layers} layers of {heads} heads, counted from 0")
-    here = sample.image_of == image
+    if np.isnan(attention[layer]).all():
+        raise ValueError(f"layer {layer} does not look at the image: it is no cross-attention layer")
+    here = (sample.image_of == image) & (True if scale is None else sample.scales == scale)
     return overlay_tokens(sample.pictures[image], attention[layer, head, here], sample.boxes[here], side)
 
 
@@ -72,7 +83,10 @@ def segments_picture(model: Any, sample: Sample, shown: Sequence[Evidence], side
     """The visual tokens that predict each expression's keyword, tinted, one colour an expression."""
     image = shown[0].expression.image if shown else 0
     here = sample.image_of == image
-    predicted = vision_predictions(model, sample)[here]
+    everything = vision_predictions(model, sample)
+    if everything is None:
+        raise ValueError("the model's visual tokens do not stand in the sequence, so they predict no token")
+    predicted = everything[here]
     segments = [predicted == (-1 if evidence.keyword_id is None else evidence.keyword_id) for evidence in shown]
     return paint_segments(sample.pictures[image], segments, sample.boxes[here], side)
 

@@ -66,11 +66,15 @@ def head_map(
 def paint_tokens(values: ArrayLike, boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
     """Values of visual tokens painted over the image they see: (N,), (N, 4) boxes -> (height, width).
 
-    Where tokens overlap, the later one is seen; pixels that no token sees are NaN.
+    Where tokens overlap, the one with the smaller box is seen; pixels that no token sees are NaN.
     """
     width, height = size
     canvas = np.full((height, width), np.nan)
-    for value, (x0, y0, x1, y1) in zip(np.asarray(values), np.asarray(boxes), strict=True):
+    places = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    areas = (places[:, 2] - places[:, 0]) * (places[:, 3] - places[:, 1])
+    # Largest first; rounded, so that cells of one grid keep their order.
+    for i in np.argsort(-areas.round(3), kind="stable"):
+        value, (x0, y0, x1, y1) = np.asarray(values)[i], places[i]
         if np.isfinite(x0):
             canvas[round(y0) : max(round(y1), round(y0) + 1), round(x0) : max(round(x1), round(x0) + 1)] = value
     return canvas

@@ -14,20 +14,31 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-__all__ = ["AttentionRows", "record_attention"]
+from fivl_hf.models import looks_across
+
+__all__ = ["AttentionRows", "attention_rows", "record_attention"]
+
+_QUERIES = 256  # rows of the score matrix held at a time where SDPA cannot do it
 
 
 @dataclass
 class AttentionRows:
-    """What the probe records: ``layers[i]`` is layer i's attention, (B, H, R, C) float32."""
+    """What the probe records: ``layers[i]`` is layer i's attention, (B, H, R, C) float32.
+
+    Of a model that looks at the image through cross-attention, only those layers are recorded.
+    """
 
     rows: torch.Tensor
     columns: torch.Tensor
     layers: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def stacked(self) -> torch.Tensor:
-        """All layers, (B, L, H, R, C). Layers of different head counts cannot be stacked."""
-        return torch.stack([self.layers[i] for i in sorted(self.layers)], dim=1)
+        """All layers up to the last recorded one, (B, L, H, R, C); NaN for one that was not recorded.
+
+        Layers of different head counts cannot be stacked.
+        """
+        nothing = torch.full_like(next(iter(self.layers.values())), torch.nan)
+        return torch.stack([self.layers.get(i, nothing) for i in range(max(self.layers) + 1)], dim=1)
 
 
 @contextmanager
@@ -40,14 +51,15 @@ def record_attention(model: Any, rows: torch.Tensor, columns: torch.Tensor) -> I
     Args:
         model: a transformers vision-language model with pluggable attention.
         rows: (B, R) query positions.
-        columns: (B, C) key positions, such as those of the image tokens.
+        columns: (B, C) key positions, such as those of the image tokens; of the cross-attention's keys where the model
+            has such layers.
 
     Raises:
-        ValueError: the model cannot swap its attention implementation, or caps or sinks its attention scores.
+        ValueError: the model cannot swap its attention implementation, or has attention sinks.
     """
     recorded = AttentionRows(rows, columns)
     name = f"fivl_probe_{uuid.uuid4().hex}"
-    AttentionInterface.register(name, _recording(recorded))
+    AttentionInterface.register(name, _recording(recorded, model.config))
     AttentionMaskInterface.register(name, sdpa_mask)
     configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
     before = [(config, config._attn_implementation_internal) for config in configs.values()]
@@ -63,7 +75,9 @@ def record_attention(model: Any, rows: torch.Tensor, columns: torch.Tensor) -> I
         AttentionMaskInterface._global_mapping.pop(name, None)
 
 
-def _recording(recorded: AttentionRows) -> Any:
+def _recording(recorded: AttentionRows, config: Any) -> Any:
+    looking = set(config.get_text_config().cross_attention_layers) if looks_across(config) else None
+
     def forward(
         module: torch.nn.Module,
         query: torch.Tensor,
@@ -73,13 +87,17 @@ def _recording(recorded: AttentionRows) -> Any:
         scaling: float | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
-        for name in ("softcap", "s_aux"):
-            if kwargs.get(name) is not None:
-                raise ValueError(f"attention with {name} ({type(module).__name__}) cannot be recorded")
+        if kwargs.get("s_aux") is not None:
+            raise ValueError(f"attention with sinks ({type(module).__name__}) cannot be recorded")
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        recorded.layers[int(module.layer_idx)] = attention_rows(  # type: ignore[arg-type]
-            query, key, attention_mask, scale, recorded.rows, recorded.columns
-        )
+        softcap = kwargs.get("softcap")
+        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        if looking is None or layer in looking:
+            recorded.layers[layer] = attention_rows(
+                query, key, attention_mask, scale, recorded.rows, recorded.columns, softcap=softcap
+            )
+        if softcap is not None:
+            return _capped_attention(query, key, value, attention_mask, scale, softcap), None
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
 
     return forward
@@ -92,14 +110,16 @@ def attention_rows(
     scaling: float,
     rows: torch.Tensor,
     columns: torch.Tensor,
+    softcap: float | None = None,
 ) -> torch.Tensor:
     """Softmax attention of chosen rows to chosen columns, in float32.
 
     Args:
         query: (B, H, T, D).
-        key: (B, K, T, D); K divides H (grouped-query attention).
-        attention_mask: (B, 1, T, T) bool (True attends) or additive; None is plain causal attention.
+        key: (B, K, S, D); K divides H (grouped-query attention); S = T but for cross-attention.
+        attention_mask: (B, 1, T, S) bool (True attends) or additive; None is plain causal attention.
         rows, columns: (B, R), (B, C) positions.
+        softcap: scores are limited to ± this by a tanh (Gemma 2).
 
     Returns:
         (B, H, R, C).
@@ -110,7 +130,7 @@ def attention_rows(
     chosen = query.gather(2, rows[:, None, :, None].expand(-1, heads, -1, size))
     folded = chosen.reshape(batch, groups, heads // groups * wanted, size)
     scores = (folded @ key.transpose(-1, -2)).float() * scaling
-    scores = scores.view(batch, heads, wanted, length)
+    scores = _capped(scores.view(batch, heads, wanted, length), softcap)
     if attention_mask is None:
         hidden = torch.arange(length, device=rows.device) > rows[..., None]
         scores = scores.masked_fill(hidden[:, None], -torch.inf)
@@ -121,3 +141,33 @@ def attention_rows(
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.float()
     probabilities = scores.softmax(dim=-1)
     return probabilities.gather(3, columns[:, None, None, :].expand(-1, heads, wanted, -1))
+
+
+def _capped(scores: torch.Tensor, softcap: float | None) -> torch.Tensor:
+    return scores if softcap is None else softcap * torch.tanh(scores / softcap)
+
+
+def _capped_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    softcap: float,
+) -> torch.Tensor:
+    """The attention output with capped scores, which SDPA cannot compute, some queries at a time: (B, T, H, D)."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    length = key.shape[2]
+    outputs = []
+    for start in range(0, query.shape[2], _QUERIES):
+        part = query[:, :, start : start + _QUERIES]
+        scores = _capped((part @ key.transpose(-1, -2)).float() * scaling, softcap)
+        if attention_mask is None:
+            rows = torch.arange(start, start + part.shape[2], device=query.device)
+            scores = scores.masked_fill(torch.arange(length, device=query.device) > rows[:, None], -torch.inf)
+        else:
+            mask = attention_mask[:, :, start : start + _QUERIES, :length]
+            scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.float()
+        outputs.append(scores.softmax(dim=-1).to(value.dtype) @ value)
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()

@@ -25,6 +25,7 @@ def explanation_summary(found: Explanation) -> dict[str, Any]:
         "best_head": best,
         "control_alignment": control,
         "best_head_control": control[best["layer"]][best["head"]] if best and control else None,
+        "by_scale": {scale: summary(found.by_scale[scale]) for scale in sorted(found.by_scale)},
         "segmentation": found.segmentation,
         "skipped": found.skipped,
     }

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fivl_hf.chat import Encoded, as_blocks, encode
-from fivl_hf.geometry import token_boxes
+from fivl_hf.geometry import token_boxes, token_scales
 from fivl_hf.images import open_image
 from fivl_hf.keywords import head_noun, span_tokens, word_token_id
 from fivl_hf.masks import coverage, decode_mask
-from fivl_hf.models import image_token_id
+from fivl_hf.models import image_token_id, looks_across
 from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
 
 __all__ = ["Evidence", "Sample", "prepare"]
@@ -49,9 +49,12 @@ class Sample:
     Attributes:
         id: the row's.
         encoded: the conversation with its answers (teacher forcing), batch size 1.
-        image_positions: (N,) positions of the visual tokens.
+        image_positions: (N,) positions of the visual tokens; of a model that looks at the image through
+            cross-attention, of its keys.
         boxes: (N, 4) what each sees, in its own image's pixels.
         image_of: (N,) which image that is.
+        scales: (N,) "whole" or "tiles" in images seen at two scales; see :func:`fivl_hf.geometry.token_scales`.
+        in_sequence: whether the visual tokens stand in the sequence, and so predict tokens themselves.
         pictures: the row's images, RGB.
         evidence: one entry per key expression.
         text: the conversation as (question, answer) pairs.
@@ -62,6 +65,8 @@ class Sample:
     image_positions: torch.Tensor
     boxes: NDArray[np.float64]
     image_of: NDArray[np.intp]
+    scales: NDArray[np.str_]
+    in_sequence: bool
     pictures: tuple[Image.Image, ...]
     evidence: tuple[Evidence, ...]
     text: tuple[tuple[str, str], ...]
@@ -85,7 +90,7 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
     boxes = [
         token_boxes(processor, picture.size, images=len(pictures), model_config=model.config) for picture in pictures
     ]
-    positions = torch.nonzero(encoded.inputs["input_ids"][0] == image_token_id(model.config)).flatten()
+    positions = _visual_positions(model.config, encoded.inputs)
     if len(positions) != sum(map(len, boxes)):
         raise ValueError(f"row {row.id!r}: {len(positions)} visual tokens, but boxes for {sum(map(len, boxes))}")
     image_of = np.repeat(np.arange(len(boxes)), [len(b) for b in boxes])
@@ -94,7 +99,29 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
         _evidence(row, k, joined, image_of, encoded, processor.tokenizer) for k in range(len(row.key_expressions))
     )
     text = tuple((turn.question, turn.answer) for turn in row.turns)
-    return Sample(row.id, encoded, positions, joined, image_of, pictures, evidence, text)
+    return Sample(
+        id=row.id,
+        encoded=encoded,
+        image_positions=positions,
+        boxes=joined,
+        image_of=image_of,
+        scales=np.concatenate([token_scales(b) for b in boxes]) if boxes else np.empty(0, dtype="<U5"),
+        in_sequence=not looks_across(model.config),
+        pictures=pictures,
+        evidence=evidence,
+        text=text,
+    )
+
+
+def _visual_positions(config: Any, inputs: Any) -> torch.Tensor:
+    """Where the visual tokens of one sample stand: in the sequence, or among the cross-attention's keys."""
+    if not looks_across(config):
+        return torch.nonzero(inputs["input_ids"][0] == image_token_id(config)).flatten()
+    if "cross_attention_mask" not in inputs:
+        return torch.empty(0, dtype=torch.int64)
+    vision = config.vision_config
+    keys_of_tile = (vision.image_size // vision.patch_size) ** 2 + 1
+    return torch.arange(inputs["cross_attention_mask"].shape[2:].numel() * keys_of_tile)
 
 
 def _evidence(

@@ -118,8 +118,9 @@ def _onevision(processor: Any, size: tuple[int, int]) -> Boxes:
     """
     side, cells = _onevision_grid(processor)
     base = stretched_boxes(size, (side, side), (cells, cells))
-    axes = _best_fit(size, processor.image_processor.image_grid_pinpoints)
-    columns, rows = _without_padding(*(axis.cells(side // cells, tile=side) for axis in axes), size)
+    horizontal, vertical = _best_fit(size, processor.image_processor.image_grid_pinpoints)
+    patch = side // cells
+    columns, rows = _without_padding(horizontal.cells(patch, tile=side), vertical.cells(patch, tile=side), size)
     tiles = int(processor.vision_aspect_ratio.removeprefix("anyres_max_"))
     ratio = sqrt(len(columns) * len(rows) / (tiles * cells**2))
     if ratio > 1.1:

@@ -49,7 +49,8 @@ def probed_boxes(model_config: Any, processor: Any, image_size: tuple[int, int],
         UnknownProcessorError: no such class, no visual tokens in the sequence, no way from the pixels to them, or
             tokens that each see everything (perceivers, Q-Formers).
     """
-    name, config_class = type(processor).__name__, type(model_config)
+    name = type(processor).__name__
+    config_class: Any = type(model_config)
     token_id = image_token_id(model_config)
     if token_id < 0 and not looks_across(model_config):
         raise _unknown(name, f"{config_class.__name__} names no visual tokens in the sequence")
@@ -201,7 +202,7 @@ def _intervals(
 
 
 @lru_cache(maxsize=4)
-def small_twin(config_class: type, config_json: str) -> tuple[Any, dict[int, int]]:
+def small_twin(config_class: Any, config_json: str) -> tuple[Any, dict[int, int]]:
     """A model of the same class with one or two layers, random weights, float64 and attention to itself alone.
 
     Returns:
@@ -212,7 +213,7 @@ def small_twin(config_class: type, config_json: str) -> tuple[Any, dict[int, int
     """
     AttentionInterface.register(_ITSELF, _attend_to_itself)
     AttentionMaskInterface.register(_ITSELF, sdpa_mask)
-    config = config_class.from_dict(json.loads(config_json))  # type: ignore[attr-defined]
+    config = config_class.from_dict(json.loads(config_json))
     ids = _make_small(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

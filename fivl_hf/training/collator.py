@@ -17,7 +17,7 @@ from fivl_hf.keywords import head_noun, span_tokens, word_token_id
 from fivl_hf.masks import coverage, decode_mask
 from fivl_hf.schema import KeyExpression, conversation_turns, validate_key_expressions
 from fivl_hf.training.config import VisionModelingOptions
-from fivl_hf.training.targets import IGNORE, vision_targets
+from fivl_hf.training.targets import IGNORE, patch_owners, vision_targets
 
 __all__ = ["EVIDENCE_COLUMNS", "FiVLCollator"]
 
@@ -28,6 +28,8 @@ EVIDENCE_COLUMNS = ("id", "key_expressions", "masks")
 @dataclass
 class FiVLCollator(DataCollatorForVisionLanguageModeling):
     """Collates FiVL rows: TRL's batch and ``vision_labels`` (B, T), -100 except at labelled image tokens.
+
+    With ``options.expression_weight="score"`` also ``vision_weights`` (B, T), 0 except there.
 
     An expression labels its patches also when ``max_length`` cut off the answer it stands in: what a patch shows
     does not depend on the text after it.
@@ -59,6 +61,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         if self.vision_modeling and self.image_token_id < 0:
             raise ValueError("FiVLCollator needs image_token_id, the id of visual tokens: model.config.image_token_id")
         self._word_ids: dict[str, int | None] = {}
+        self._background_id = _single_token(self.processor, self.options.background_token)
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [{key: example.get(key) for key in (*EVIDENCE_COLUMNS, "messages")} for example in examples]
@@ -77,8 +80,10 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
                 "raise it or set it to None"
             ) from error
         if self.vision_modeling:
-            vision_labels = self._vision_labels(rows, images, batch["input_ids"])
+            vision_labels, weights = self._vision_labels(rows, images, batch["input_ids"])
             batch["vision_labels"] = vision_labels
+            if self.options.expression_weight == "score":
+                batch["vision_weights"] = weights
             # With the loss on every token, a labelled patch would also have to predict what follows it.
             batch["labels"][:, 1:][vision_labels[:, :-1] != IGNORE] = IGNORE
         return batch
@@ -112,26 +117,28 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         rows: Sequence[Mapping[str, Any]],
         images: Sequence[Sequence[Image.Image]],
         input_ids: torch.Tensor,
-    ) -> torch.Tensor:
-        """(B, T) int64: the keyword of every labelled visual token, -100 elsewhere."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, T) int64 and float32: the keyword of every labelled visual token, -100 elsewhere, and its weight."""
         is_image = input_ids == self.image_token_id
         present = is_image.sum(dim=1).tolist()
         flat = []
         for row, pictures, found in zip(rows, images, present, strict=True):
             targets = self._row_targets(row, pictures)
-            if len(targets) != found:
+            if len(targets[0]) != found:
                 raise ValueError(
-                    f"row {row['id']!r}: {len(targets)} visual tokens expected for its {len(pictures)} images, "
+                    f"row {row['id']!r}: {len(targets[0])} visual tokens expected for its {len(pictures)} images, "
                     f"{found} found in input_ids. If max_length ({self.max_length}) cut them off, raise it or set "
                     "it to None."
                 )
             flat.append(targets)
         labels = torch.full_like(input_ids, IGNORE)
-        labels[is_image] = torch.from_numpy(np.concatenate(flat))
-        return labels
+        weights = torch.zeros(input_ids.shape)
+        for tensor, parts in zip((labels, weights), zip(*flat, strict=True), strict=True):
+            tensor[is_image] = torch.from_numpy(np.concatenate(parts)).to(tensor.dtype)
+        return labels, weights
 
-    def _row_targets(self, row: Mapping[str, Any], pictures: Sequence[Image.Image]) -> np.ndarray:
-        """(P,) keyword ids for the visual tokens of all of one row's images."""
+    def _row_targets(self, row: Mapping[str, Any], pictures: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+        """(P,) keyword ids for the visual tokens of all of one row's images, and (P,) their weights."""
         boxes = [
             token_boxes(self.processor, picture.size, images=len(pictures), model_config=self.model_config)
             for picture in pictures
@@ -151,14 +158,19 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
                 part = np.ix_(mine, np.arange(starts[i], starts[i + 1]))
                 cover[part] = coverage(np.stack([_mask(row, int(k), pictures[i]) for k in mine]), here)
                 visible[part] = np.isfinite(here[:, 0])
-        return vision_targets(
-            cover,
-            ids,
-            visible=visible,
-            max_coverage=self.options.max_coverage,
-            min_coverage=self.options.min_coverage,
-            overlap=self.options.overlap,
-        )
+        rules: dict[str, Any] = {
+            "visible": visible,
+            "max_coverage": self.options.max_coverage,
+            "min_coverage": self.options.min_coverage,
+            "overlap": self.options.overlap,
+        }
+        targets = vision_targets(cover, ids, background_id=self._background_id, **rules)
+        weights = np.where(targets == IGNORE, 0.0, 1.0)
+        if self.options.expression_weight == "score" and expressions:
+            owners = patch_owners(cover, ids != IGNORE, **rules)
+            scores = np.array([1.0 if e.score is None else e.score for e in expressions])
+            weights = np.where(owners >= 0, scores[owners], weights)
+        return targets, weights
 
     def _keyword_id(self, expression: KeyExpression, name: str) -> int:
         """The token to predict; a random noun is drawn anew each epoch, alike for any batching and worker count."""
@@ -173,6 +185,16 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             self._word_ids[word] = word_token_id(self.processor.tokenizer, word)
         token = self._word_ids[word]
         return IGNORE if token is None else token
+
+
+def _single_token(processor: Any, token: str | None) -> int:
+    """The id of a token; -100 for none."""
+    if token is None:
+        return IGNORE
+    vocabulary = processor.tokenizer.get_vocab()
+    if token not in vocabulary:
+        raise ValueError(f"vision_background_token {token!r} is no token of the tokenizer")
+    return vocabulary[token]
 
 
 def _evidence(

@@ -7,8 +7,12 @@ from trl import SFTConfig
 
 __all__ = ["FiVLConfig", "VisionModelingOptions"]
 
-_OVERLAPS = ("first", "smallest")
-_KEYWORDS = ("random", "head")
+_CHOICES = {
+    "vision_overlap": ("first", "smallest"),
+    "vision_keyword": ("random", "head"),
+    "vision_expression_weight": ("equal", "score"),
+    "vision_loss_schedule": ("constant", "linear", "cosine"),
+}
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,8 @@ class VisionModelingOptions:
     min_coverage: float = 0.0
     overlap: str = "first"
     keyword: str = "random"
+    expression_weight: str = "equal"
+    background_token: str | None = None
     seed: int = 0
 
 
@@ -54,6 +60,27 @@ class FiVLConfig(SFTConfig):
             "help": "The noun to predict: a 'random' one of the expression at each draw (the paper) or its 'head'."
         },
     )
+    vision_expression_weight: str = field(
+        default="equal",
+        metadata={
+            "help": "Weight of an expression's patches: all 'equal' (the paper), or its detector 'score' (1 where it "
+            "has none)."
+        },
+    )
+    vision_background_token: str | None = field(
+        default=None,
+        metadata={
+            "help": "Token that patches under no mask are to predict, in images that have masks, such as Llama 3's "
+            "'<|reserved_special_token_0|>'. By default they are ignored, as in the paper."
+        },
+    )
+    vision_loss_schedule: str = field(
+        default="constant",
+        metadata={"help": "λ after its warm-up: 'constant', or 'linear' or 'cosine' down to 0 at the end."},
+    )
+    vision_loss_warmup_steps: int = field(
+        default=0, metadata={"help": "Optimizer steps over which λ rises linearly from 0."}
+    )
     assistant_only_loss: bool = field(
         default=True,
         metadata={
@@ -67,7 +94,9 @@ class FiVLConfig(SFTConfig):
             value = getattr(self, name)
             if not isinstance(value, Real) or not 0 <= float(value) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {value}")
-        for name, choices in (("vision_overlap", _OVERLAPS), ("vision_keyword", _KEYWORDS)):
+        if self.vision_loss_warmup_steps < 0:
+            raise ValueError(f"vision_loss_warmup_steps must not be negative, got {self.vision_loss_warmup_steps}")
+        for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
         super().__post_init__()
@@ -79,5 +108,7 @@ class FiVLConfig(SFTConfig):
             min_coverage=self.vision_min_coverage,
             overlap=self.vision_overlap,
             keyword=self.vision_keyword,
+            expression_weight=self.vision_expression_weight,
+            background_token=self.vision_background_token,
             seed=self.data_seed if self.data_seed is not None else self.seed,
         )

@@ -13,7 +13,7 @@ from transformers.conversion_mapping import (
 )
 from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast
 
-from fivl_hf.training.targets import IGNORE, TaskCounts, vision_modeling_loss
+from fivl_hf.training.targets import IGNORE, vision_modeling_loss
 
 __all__ = ["FiVLLlavaForConditionalGeneration"]
 
@@ -55,6 +55,7 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         logits_to_keep: int | torch.Tensor = 0,
         image_sizes: torch.Tensor | None = None,
         vision_labels: torch.Tensor | None = None,
+        vision_weights: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Any,
     ) -> LlavaCausalLMOutputWithPast:
@@ -64,6 +65,7 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
             labels: (B, T) next-token labels, unshifted, -100 where ignored.
             vision_labels: (B, T) keyword ids at image positions, -100 elsewhere, as
                 :class:`~fivl_hf.training.collator.FiVLCollator` makes them.
+            vision_weights: (B, T) weights of these, where the collator gives some.
             num_items_in_batch: text targets of the whole optimizer step, as ``Trainer`` passes it. Trainer does not
                 count vision targets, so under gradient accumulation each micro-batch's mean vision loss counts by
                 its share of the text targets, and one without text for nothing
@@ -91,7 +93,7 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         outputs = super().forward(**{**kwargs, "return_dict": True})
         if labels is None:
             labels = torch.full_like(vision_labels, IGNORE)
-        outputs.loss = self._joint_loss(outputs.logits, labels, vision_labels, num_items_in_batch)
+        outputs.loss = self._joint_loss(outputs.logits, labels, vision_labels, vision_weights, num_items_in_batch)
         return outputs
 
     def _joint_loss(
@@ -99,16 +101,21 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         logits: torch.Tensor,
         labels: torch.Tensor,
         vision_labels: torch.Tensor,
+        vision_weights: torch.Tensor | None,
         num_items_in_batch: torch.Tensor | int | None,
     ) -> torch.Tensor:
-        next_labels = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
-        text, vision = (_target_nll(logits, targets) for targets in (next_labels, vision_labels))
-        counts = TaskCounts(text.numel(), vision.numel())
-        loss = vision_modeling_loss(text, vision, counts, self.config.vision_loss_weight)
+        loss = vision_modeling_loss(
+            logits,
+            labels,
+            vision_labels,
+            vision_loss_weight=self.config.vision_loss_weight,
+            vision_weights=vision_weights,
+        )
         if num_items_in_batch is not None:
             items = torch.as_tensor(num_items_in_batch, device=loss.device)
             # A step without any text is the vision loss alone.
-            loss = loss * torch.where(items > 0, text.numel() / items.clamp(min=1), 1.0)
+            text = (labels[:, 1:] != IGNORE).sum()
+            loss = loss * torch.where(items > 0, text / items.clamp(min=1), 1.0)
         return loss
 
     def save_pretrained(  # type: ignore[override]
@@ -134,9 +141,3 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 register_checkpoint_conversion_mapping(
     FiVLLlavaForConditionalGeneration.__name__, get_checkpoint_conversion_mapping("llava"), overwrite=True
 )
-
-
-def _target_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood of every target that is not -100, in float32: (B, T, V), (B, T) -> (targets,)."""
-    wanted = targets != IGNORE
-    return torch.nn.functional.cross_entropy(logits[wanted].float(), targets[wanted], reduction="none")

@@ -4,7 +4,8 @@ Shapes: M key expressions, P visual tokens, B batch, T tokens.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from math import cos, pi
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,13 +16,52 @@ if TYPE_CHECKING:
 __all__ = [
     "IGNORE",
     "TaskCounts",
+    "joint_loss",
     "merge_targets",
+    "patch_owners",
+    "scheduled_weight",
     "vision_loss_weights",
     "vision_modeling_loss",
     "vision_targets",
+    "weighted_mean",
 ]
 
 IGNORE = -100
+
+
+def patch_owners(
+    coverage: ArrayLike,
+    teaches: ArrayLike,
+    *,
+    visible: ArrayLike | None = None,
+    max_coverage: float = 0.3,
+    min_coverage: float = 0.0,
+    overlap: str = "first",
+) -> NDArray[np.intp]:
+    """Which expression each visual token learns from (PAPER.md section 2).
+
+    Args:
+        coverage: (M, P) mean mask value under each visual token, 0 to 1.
+        teaches: (M,) bool, the expressions that have a keyword.
+        visible: (M, P) bool, the tokens that see the expression's image; all of them if not given. The share that a
+            mask covers is taken over these.
+        max_coverage: masks covering more than this share of their visible tokens supervise nothing.
+        min_coverage: a token is covered when its coverage is greater than this.
+        overlap: who keeps a token that several expressions claim: the ``"first"`` of them, as in the paper, or
+            the one whose mask covers the fewest tokens (``"smallest"``).
+
+    Returns:
+        (P,) the expression's number, -1 for none.
+    """
+    cover = np.asarray(coverage, dtype=np.float64)
+    if not len(cover):
+        return np.full(cover.shape[-1], -1, dtype=np.intp)
+    seen = np.ones(cover.shape, dtype=bool) if visible is None else np.asarray(visible, dtype=bool)
+    covered = (cover > min_coverage) & seen
+    areas = covered.sum(axis=1)
+    claims = covered & ((areas <= max_coverage * seen.sum(axis=1)) & np.asarray(teaches, dtype=bool))[:, None]
+    order = np.argsort(areas, kind="stable") if overlap == "smallest" else np.arange(len(cover))
+    return np.where(claims.any(axis=0), order[claims[order].argmax(axis=0)], -1)
 
 
 def vision_targets(
@@ -29,21 +69,17 @@ def vision_targets(
     keyword_ids: ArrayLike,
     *,
     visible: ArrayLike | None = None,
-    max_coverage: float = 0.3,
-    min_coverage: float = 0.0,
-    overlap: str = "first",
+    background_id: int = IGNORE,
+    **rules: Any,
 ) -> NDArray[np.int64]:
-    """The keyword each visual token is to predict (PAPER.md section 2).
+    """The token each visual token is to predict.
 
     Args:
-        coverage: (M, P) mean mask value under each visual token, 0 to 1.
+        coverage, visible: as in :func:`patch_owners`.
         keyword_ids: (M,) token id of each expression's keyword; -100 for an expression without one.
-        visible: (M, P) bool, the tokens that see the expression's image; all of them if not given. The share that a
-            mask covers is taken over these.
-        max_coverage: masks covering more than this share of their visible tokens supervise nothing.
-        min_coverage: a token is covered when its coverage is greater than this.
-        overlap: who keeps a token that several expressions claim: the ``"first"`` of them, as in the paper, or
-            the one whose mask covers the fewest tokens (``"smallest"``).
+        background_id: what a token predicts that sees an image with expressions and lies under none of their masks,
+            also not under one that supervises nothing.
+        rules: the other options of :func:`patch_owners`.
 
     Returns:
         (P,) int64 token ids, -100 where nothing is to be predicted.
@@ -53,12 +89,10 @@ def vision_targets(
     if not len(ids):
         return np.full(cover.shape[-1], IGNORE, dtype=np.int64)
     seen = np.ones(cover.shape, dtype=bool) if visible is None else np.asarray(visible, dtype=bool)
-    covered = (cover > min_coverage) & seen
-    areas = covered.sum(axis=1)
-    claims = covered & ((areas <= max_coverage * seen.sum(axis=1)) & (ids != IGNORE))[:, None]
-    order = np.argsort(areas, kind="stable") if overlap == "smallest" else np.arange(len(ids))
-    winner = order[claims[order].argmax(axis=0)]
-    return np.where(claims.any(axis=0), ids[winner], IGNORE)
+    owners = patch_owners(cover, ids != IGNORE, visible=seen, **rules)
+    covered = ((cover > rules.get("min_coverage", 0.0)) & seen).any(axis=0)
+    elsewhere = np.where(seen.any(axis=0) & ~covered, background_id, IGNORE)
+    return np.where(owners >= 0, ids[owners], elsewhere)
 
 
 def merge_targets(labels: "torch.Tensor", vision_labels: "torch.Tensor") -> "torch.Tensor":
@@ -80,10 +114,28 @@ def merge_targets(labels: "torch.Tensor", vision_labels: "torch.Tensor") -> "tor
 
 @dataclass(frozen=True)
 class TaskCounts:
-    """How many targets of each task an optimizer step has, over all its micro-batches and processes."""
+    """How many targets of each task an optimizer step has, over all its micro-batches and processes.
+
+    Where keywords are weighted, ``vision`` is the sum of the weights.
+    """
 
     text: "int | torch.Tensor"
     vision: "int | torch.Tensor"
+
+
+def scheduled_weight(weight: float, step: int, steps: int, schedule: str = "constant", warmup_steps: int = 0) -> float:
+    """λ at an optimizer step: a linear rise from 0 over the warm-up, then a schedule named as learning rates' are.
+
+    Args:
+        weight: the full λ.
+        step: optimizer steps done.
+        steps: of the whole training.
+        schedule: ``"constant"``, or down to 0 at the end: ``"linear"`` or ``"cosine"``.
+    """
+    if step < warmup_steps:
+        return weight * step / warmup_steps
+    progress = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
+    return weight * {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + cos(pi * progress)) / 2}[schedule]
 
 
 def vision_loss_weights(
@@ -97,7 +149,7 @@ def vision_loss_weights(
     return 1.0 - weight, weight
 
 
-def vision_modeling_loss(
+def joint_loss(
     language_nll: "torch.Tensor",
     vision_nll: "torch.Tensor",
     counts: TaskCounts,
@@ -118,6 +170,56 @@ def vision_modeling_loss(
     import torch
 
     language_weight, vision_weight = vision_loss_weights(counts, vision_loss_weight)
-    language = language_nll.sum() / torch.as_tensor(counts.text).clamp(min=1)
-    vision = vision_nll.sum() / torch.as_tensor(counts.vision).clamp(min=1)
+    language = weighted_mean(language_nll, torch.as_tensor(counts.text))
+    vision = weighted_mean(vision_nll, torch.as_tensor(counts.vision))
     return language_weight * language + vision_weight * vision
+
+
+def vision_modeling_loss(
+    logits: "torch.Tensor",
+    labels: "torch.Tensor",
+    vision_labels: "torch.Tensor",
+    *,
+    vision_loss_weight: float = 0.1,
+    vision_weights: "torch.Tensor | None" = None,
+    counts: TaskCounts | None = None,
+) -> "torch.Tensor":
+    """Vision Modeling's loss from any model's logits, for a training loop of one's own.
+
+    Needs the logits of every position; :class:`~fivl_hf.FiVLTrainer` computes the same without holding them.
+
+    Args:
+        logits: (B, T, V) of the whole sequence, unshifted, as ``model(**inputs).logits``.
+        labels: (B, T) next-token labels, unshifted, -100 where ignored.
+        vision_labels: (B, T) keyword ids at image positions, -100 elsewhere, as
+            :class:`~fivl_hf.training.collator.FiVLCollator` makes them.
+        vision_loss_weight: λ, 0 to 1.
+        vision_weights: (B, T) weight of each keyword; 1 if not given.
+        counts: targets of the whole optimizer step (vision: sum of weights), where it has several micro-batches; those
+            of this batch if not given.
+
+    Returns:
+        A scalar, as :func:`joint_loss`.
+    """
+    import torch
+
+    text_labels = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
+    text, vision = (_target_nll(logits, targets) for targets in (text_labels, vision_labels))
+    found = torch.as_tensor(vision.numel(), device=vision.device)
+    if vision_weights is not None:
+        weights = vision_weights[vision_labels != IGNORE]
+        vision, found = vision * weights, weights.sum()
+    return joint_loss(text, vision, counts or TaskCounts(text.numel(), found), vision_loss_weight)
+
+
+def _target_nll(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+    """Negative log-likelihood of every target that is not -100, in float32: (B, T, V), (B, T) -> (targets,)."""
+    import torch
+
+    wanted = targets != IGNORE
+    return torch.nn.functional.cross_entropy(logits[wanted].float(), targets[wanted], reduction="none")
+
+
+def weighted_mean(weighted: "torch.Tensor", total: "torch.Tensor") -> "torch.Tensor":
+    """The sum of weighted values over the sum of all weights; without any, 0 with gradients."""
+    return weighted.sum() / total.where(total > 0, 1)

@@ -27,14 +27,29 @@ from fivl_hf.storage import undecoded
 from fivl_hf.training.checkpoints import load_renamed_weights
 from fivl_hf.training.collator import EVIDENCE_COLUMNS, FiVLCollator
 from fivl_hf.training.config import FiVLConfig
-from fivl_hf.training.targets import IGNORE, TaskCounts, merge_targets, vision_loss_weights
+from fivl_hf.training.targets import (
+    IGNORE,
+    TaskCounts,
+    merge_targets,
+    scheduled_weight,
+    vision_loss_weights,
+    weighted_mean,
+)
 
 __all__ = ["EpochTeller", "FiVLTrainer"]
 
 logger = logging.get_logger(__name__)
 
 # What is added up between two logs, in the order of the tensor that holds the sums.
-_SUMS = ("language_nll", "language_targets", "vision_nll", "vision_targets", "vision_correct", "image_tokens")
+_SUMS = (
+    "language_nll",
+    "language_targets",
+    "vision_nll",
+    "vision_weight",
+    "vision_targets",
+    "vision_correct",
+    "image_tokens",
+)
 
 
 class FiVLTrainer(SFTTrainer):
@@ -135,13 +150,13 @@ class FiVLTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        vision_labels = inputs.pop("vision_labels", None)
+        vision_labels, vision_weights = inputs.pop("vision_labels", None), inputs.pop("vision_weights", None)
         text_items, vision_items = (None, None) if num_items_in_batch is None else num_items_in_batch
         if vision_labels is None:
             if self._models_vision:
                 logger.warning_once("The batches hold no vision_labels: the data collator is not a FiVLCollator.")
             return super().compute_loss(model, inputs, return_outputs, text_items)
-        fused = _FusedPass(model, vision_labels)
+        fused = _FusedPass(model, vision_labels, vision_weights)
         result = super().compute_loss(fused, inputs, return_outputs, text_items)
         language_loss, outputs = result if return_outputs else (result, None)
         loss = self._add_vision_loss(language_loss, fused, text_items, vision_items)
@@ -154,17 +169,33 @@ class FiVLTrainer(SFTTrainer):
         """(1 − λ) · TRL's loss + λ · vision loss, both already divided by the whole step's counts."""
         counts = TaskCounts(
             fused.text_mask.sum() if text_items is None else text_items,
-            fused.vision_mask.sum() if vision_items is None else vision_items,
+            fused.vision_weights.sum() if vision_items is None else vision_items,
         )
-        language_weight, vision_weight = vision_loss_weights(counts, self.args.vision_loss_weight)
-        vision_loss = -fused.vision_log_probs.sum() / torch.as_tensor(counts.vision).clamp(min=1)
+        language_weight, vision_weight = vision_loss_weights(counts, self._vision_loss_weight())
+        vision_loss = weighted_mean(fused.vision_nll, torch.as_tensor(counts.vision))
         # As in TRL: the counts are those of all processes, and data parallelism averages their gradients.
         if self.args.average_tokens_across_devices and vision_items is not None:
             vision_loss = vision_loss * (self.accelerator.num_processes // self.get_tp_size())
         return language_weight * language_loss + vision_weight * vision_loss
 
+    def _vision_loss_weight(self) -> float:
+        """λ now; evaluations take the full one, so that they can be compared."""
+        args = self.args
+        if not self.model.training:
+            return args.vision_loss_weight
+        return scheduled_weight(
+            args.vision_loss_weight,
+            self.state.global_step,
+            self.state.max_steps,
+            args.vision_loss_schedule,
+            args.vision_loss_warmup_steps,
+        )
+
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
-        """[text, vision] targets of the whole step, each counted as transformers counts ``labels``."""
+        """[text, vision] targets of the whole step, each counted as transformers counts ``labels``.
+
+        Where keywords are weighted, the second is the sum of their weights.
+        """
         text = super()._get_num_items_in_batch(batch_samples, device)
         if text is None:
             return None
@@ -173,6 +204,16 @@ class FiVLTrainer(SFTTrainer):
             for batch in batch_samples
         ]
         vision = super()._get_num_items_in_batch(vision_samples, device)
+        if vision is not None and self.args.vision_expression_weight != "equal":
+            # The mean weight of the step's targets, over all processes that count together.
+            sums = torch.zeros(2, device=device)
+            for batch in batch_samples:
+                if "vision_weights" in batch:
+                    weights = batch["vision_weights"].to(device)
+                    sums += torch.stack([weights.sum(), (batch["vision_labels"].to(device) != IGNORE).sum()])
+            if self.args.average_tokens_across_devices:
+                sums = self.accelerator.reduce(sums, reduction="sum")
+            vision = vision * sums[0] / sums[1].clamp(min=1)
         return torch.stack([torch.as_tensor(text), torch.as_tensor(vision)])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -181,6 +222,11 @@ class FiVLTrainer(SFTTrainer):
             prefix = "" if mode == "train" else "eval_"
             total = dict(zip(_SUMS, sums.tolist(), strict=True))
             logs.update({prefix + name: value for name, value in _vision_metrics(total).items()})
+            if mode == "train" and (self.args.vision_loss_schedule, self.args.vision_loss_warmup_steps) != (
+                "constant",
+                0,
+            ):
+                logs["vision_loss_weight"] = self._vision_loss_weight()
             self._sums[mode] = None
         super().log(logs, start_time)
 
@@ -190,7 +236,8 @@ class FiVLTrainer(SFTTrainer):
             [
                 -fused.text_log_probs.detach().sum(),
                 fused.text_mask.sum(),
-                -fused.vision_log_probs.detach().sum(),
+                fused.vision_nll.detach().sum(),
+                fused.vision_weights.sum(),
                 fused.vision_mask.sum(),
                 fused.vision_correct.sum(),
                 (input_ids == self._image_token_id).sum(),
@@ -273,27 +320,30 @@ class FiVLTrainer(SFTTrainer):
 class _FusedPass:
     """Stands in for the model in TRL's ``compute_loss``: scores both tasks at once, hands TRL the text's part.
 
-    Attributes (each (B, T)): text_log_probs, text_mask, vision_log_probs, vision_mask, vision_correct.
+    Attributes (each (B, T)): text_log_probs, text_mask, vision_nll (times its weights), vision_mask, vision_weights,
+        vision_correct.
     """
 
     text_log_probs: torch.Tensor
     text_mask: torch.Tensor
-    vision_log_probs: torch.Tensor
+    vision_nll: torch.Tensor
     vision_mask: torch.Tensor
+    vision_weights: torch.Tensor
     vision_correct: torch.Tensor
 
-    def __init__(self, model: Any, vision_labels: torch.Tensor) -> None:
+    def __init__(self, model: Any, vision_labels: torch.Tensor, vision_weights: torch.Tensor | None) -> None:
         self.model = model
         self.vision_labels = vision_labels
+        self.vision_mask = vision_labels != IGNORE
+        self.vision_weights = self.vision_mask.float() if vision_weights is None else vision_weights
 
     def __call__(self, fused_lm_head: bool = False, **inputs: Any) -> Any:
         if not fused_lm_head:
             return self.model(**inputs)
         targets = merge_targets(inputs.pop("labels"), self.vision_labels)
         outputs = self.model(**inputs, shift_labels=targets, fused_lm_head=True)
-        self.vision_mask = self.vision_labels != IGNORE
         self.text_mask = outputs.label_mask & ~self.vision_mask
-        self.vision_log_probs = outputs.log_probs.masked_fill(~self.vision_mask, 0)
+        self.vision_nll = -outputs.log_probs.masked_fill(~self.vision_mask, 0) * self.vision_weights
         self.vision_correct = outputs.is_top1.masked_fill(~self.vision_mask, 0)
         for name, value in list(outputs.items()):
             if value is not None and value.shape == self.text_mask.shape:
@@ -383,6 +433,6 @@ def _vision_metrics(total: dict[str, float]) -> dict[str, float]:
     if total["language_targets"]:
         metrics["language_loss"] = total["language_nll"] / total["language_targets"]
     if total["vision_targets"]:
-        metrics["vision_loss"] = total["vision_nll"] / total["vision_targets"]
+        metrics["vision_loss"] = total["vision_nll"] / (total["vision_weight"] or 1.0)
         metrics["vision_token_accuracy"] = total["vision_correct"] / total["vision_targets"]
     return metrics

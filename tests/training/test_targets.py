@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fivl_hf.training.targets import TaskCounts, merge_targets, vision_modeling_loss, vision_targets
+from fivl_hf.training.targets import TaskCounts, joint_loss, merge_targets, vision_targets
 
 
 def naive_targets(coverage, ids, visible, max_coverage, min_coverage, overlap):
@@ -81,7 +81,7 @@ def test_loss_value_and_gradient(as_tensor, n_text, n_vision, expected):
     vision = torch.tensor([2.0, 4.0], requires_grad=True)
     counts = TaskCounts(*(torch.tensor(n) if as_tensor else n for n in (n_text, n_vision)))
     masked_text, masked_vision = text * bool(n_text), vision * bool(n_vision)
-    loss = vision_modeling_loss(masked_text, masked_vision, counts, 0.25)
+    loss = joint_loss(masked_text, masked_vision, counts, 0.25)
     loss.backward()
     assert loss.item() == pytest.approx(expected)
     text_weight = (0.75 if n_vision else 1.0) / n_text if n_text else 0.0

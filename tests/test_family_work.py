@@ -1,0 +1,153 @@
+"""Every family at work: trained, compared with SFTTrainer, its heads and its patches read."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from families import FAMILIES, large_rows, make
+from training_steps import assert_same, first_batch, loss_and_gradients
+from trl import SFTConfig, SFTTrainer
+
+from fivl_hf import FiVLTrainer, vision_modeling_loss
+from fivl_hf.explain.analysis import explain, token_attention, vision_predictions
+from fivl_hf.explain.pictures import attention_picture, evidence_strip
+from fivl_hf.explain.probe import record_attention
+from fivl_hf.explain.runner import explanation_summary
+from fivl_hf.explain.samples import prepare
+from fivl_hf.schema import FEATURES
+
+TRAINABLE = [name for name in FAMILIES if name != "Mllama"]
+
+
+@pytest.fixture(scope="module")
+def big_rows(rows):
+    return large_rows(rows[:8])
+
+
+@pytest.fixture(scope="module")
+def big_dataset(big_rows):
+    return Dataset.from_list(big_rows, features=FEATURES)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_lambda_zero_is_sft_exactly(name, big_dataset, config, record_property):
+    record_property("table", (name, "λ = 0 parity"))
+    processor, model = make(name)
+    ours = FiVLTrainer(
+        copy.deepcopy(model),
+        config(vision_loss_weight=0.0, assistant_only_loss=False),
+        train_dataset=big_dataset,
+        processing_class=processor,
+    )
+    options = {k: v for k, v in config().to_dict().items() if not k.startswith("vision_") and not k.endswith("_token")}
+    theirs = SFTTrainer(
+        model,
+        SFTConfig(**{**options, "assistant_only_loss": False}),
+        train_dataset=big_dataset,
+        processing_class=processor,
+    )
+    assert_same(loss_and_gradients(ours), loss_and_gradients(theirs))
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_both_tasks_are_learnt(name, big_dataset, config, record_property):
+    """The fused loss is that of two cross-entropies over full logits, and training lowers it."""
+    record_property("table", (name, "train step"))
+    processor, model = make(name)
+    trainer = FiVLTrainer(
+        copy.deepcopy(model),
+        config(max_steps=8, learning_rate=1e-2, vision_loss_weight=0.5),
+        train_dataset=big_dataset,
+        processing_class=processor,
+    )
+    batch = first_batch(trainer)
+    inputs = {k: v for k, v in batch.items() if k not in ("labels", "vision_labels")}
+    logits = model.train()(**inputs).logits
+    expected = vision_modeling_loss(logits, batch["labels"], batch["vision_labels"], vision_loss_weight=0.5)
+    trainer.model.train()
+    fused = trainer.compute_loss(trainer.model, dict(batch))
+    assert fused.item() == pytest.approx(expected.item(), rel=1e-5)
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "vision_loss" in entry]
+    assert logs[-1]["vision_loss"] < logs[0]["vision_loss"]
+    assert logs[-1]["language_loss"] < logs[0]["language_loss"]
+    assert all(0.05 < entry["labelled_patches"] < 0.6 for entry in logs)
+
+
+def test_mllama_is_refused_with_the_reason(big_dataset, config):
+    processor, model = make("Mllama")
+    with pytest.raises(ValueError, match="no visual tokens in its sequence .*cross-attention.*vision_loss_weight=0"):
+        FiVLTrainer(model, config(), train_dataset=big_dataset, processing_class=processor)
+
+
+def eager_attention(model, inputs, layer):
+    """(H, T, S) of one layer, by the model's own eager attention."""
+    model.set_attn_implementation("eager")
+    attentions = model(**inputs, output_attentions=True, use_cache=False).attentions
+    return attentions[layer][0]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_probe_records_what_eager_attention_computes(name, big_rows, record_property):
+    record_property("table", (name, "head probe"))
+    processor, model = make(name)
+    # Small random weights attend evenly; larger ones differ, and meet a softcap.
+    with torch.no_grad():
+        for parameter in model.get_decoder().parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(8)
+    model.eval()
+    sample = prepare(model, processor, big_rows[0])
+    tokens = sample.evidence[0].tokens
+    assert len(tokens)
+    rows, columns = torch.from_numpy(tokens - 1)[None], sample.image_positions[None]
+    with torch.inference_mode():
+        own = model(**sample.inputs, use_cache=False).logits
+        with record_attention(model, rows, columns) as recorded:
+            probed = model(**sample.inputs, use_cache=False).logits
+        # SDPA leaves a softcap out.
+        assert torch.equal(own, probed) == (name != "PaliGemma 2")
+        for layer, found in recorded.layers.items():
+            expected = eager_attention(model, sample.inputs, layer)
+            torch.testing.assert_close(found[0], expected[:, rows[0]][..., columns[0]], rtol=1e-4, atol=1e-5)
+        eager = model(**sample.inputs, use_cache=False).logits
+    torch.testing.assert_close(probed, eager, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_heads_and_segments_are_measured_and_drawn(name, big_rows, tmp_path, record_property):
+    record_property("table", (name, "segmentation"))
+    processor, model = make(name)
+    result = explanation_summary(explain(model.eval(), processor, big_rows[:4]))
+    best = result["best_head"]
+    assert -1 <= best["score"] <= 1
+    two_scales = name in ("LLaVA-NeXT", "LLaVA-OneVision", "Idefics3", "SmolVLM")
+    if two_scales:
+        assert result["by_scale"]["tiles"]["n"] == result["by_scale"]["whole"]["n"] == result["n"]
+    sample = prepare(model, processor, big_rows[0])
+    strip = evidence_strip(model, sample, 0, best["layer"], best["head"])
+    assert strip.height > 200
+    if name == "Mllama":
+        assert result["segmentation"]["iou"] is None
+        assert vision_predictions(model, sample) is None
+        assert [row[0] is None for row in result["alignment"]] == [True, False, True, False]
+        with pytest.raises(ValueError, match="layer 0 does not look at the image"):
+            attention_picture(model, sample, sample.evidence[0].tokens, 0, 0)
+        return
+    assert 0 <= result["segmentation"]["iou"] <= 1
+    assert result["segmentation"]["n"] == result["n"] > 0
+    logits = model(**sample.inputs).logits[0, sample.image_positions]
+    assert np.array_equal(vision_predictions(model, sample), logits.argmax(-1).numpy())
+
+
+@pytest.mark.parametrize("name", ["LLaVA-1.5, crop", "Qwen2.5-VL", "Gemma 3"])
+def test_explained_in_bfloat16(name, big_rows):
+    processor, model = make(name)
+    sample = prepare(model.eval(), processor, big_rows[0])
+    tokens = [sample.evidence[0].tokens]
+    exact = token_attention(model, sample, tokens)[0]
+    rough = token_attention(model.to(torch.bfloat16), sample, tokens)[0]
+    assert rough.dtype == np.float32
+    assert np.allclose(rough, exact, atol=0.02)

@@ -1,0 +1,30 @@
+"""A trainer's first step, taken apart."""
+
+import pytest
+import torch
+from transformers import set_seed
+
+
+def first_batch(trainer):
+    return next(iter(trainer.get_train_dataloader()))
+
+
+def loss_and_gradients(trainer):
+    """Loss and gradients of the trainer's own first step."""
+    model = trainer.model
+    set_seed(0)
+    model.train()
+    model.zero_grad()
+    batches, items = trainer.get_batch_samples(
+        iter(trainer.get_train_dataloader()), trainer.args.gradient_accumulation_steps, torch.device("cpu")
+    )
+    trainer.current_gradient_accumulation_steps = len(batches)
+    loss = sum(trainer.training_step(model, batch, items) for batch in batches)
+    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(a, b, **tolerance):
+    assert a[0] == pytest.approx(b[0], rel=tolerance.get("rtol", 0), abs=1e-12)
+    assert a[1].keys() == b[1].keys()
+    for name in a[1]:
+        torch.testing.assert_close(a[1][name], b[1][name], rtol=tolerance.get("rtol", 0), atol=tolerance.get("atol", 0))
