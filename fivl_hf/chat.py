@@ -5,8 +5,10 @@ from a dummy conversation; then each answer is found in the rendered text.
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,8 @@ __all__ = [
 _QUESTION, _ANSWER = "Zquestionz", "Zanswerz"
 
 Message = Mapping[str, Any]
+
+_RECORDING = RLock()
 
 
 class ChatTemplateError(ValueError):
@@ -113,28 +117,60 @@ def encode(
         ChatTemplateError: an answer is not found in the rendered text.
     """
     texts = [render(processor, messages, prompt=prompt, template=template) for messages in conversations]
-    spans = [
-        find_answers(processor, messages, text, template) for messages, text in zip(conversations, texts, strict=True)
-    ]
     if add_special_tokens is None:
         bos = processor.tokenizer.bos_token
         add_special_tokens = bos is None or not texts[0].startswith(bos)
-    inputs = processor(
-        text=texts,
-        images=[list(pictures) for pictures in images] if any(map(len, images)) else None,
-        return_tensors="pt",
-        add_special_tokens=add_special_tokens,
-        return_offsets_mapping=True,
-        return_text_replacement_offsets=True,
-        **processor_kwargs,
-    )
+    with _placeholders_filled(processor, texts) as filled:
+        inputs = processor(
+            text=texts,
+            images=[list(pictures) for pictures in images] if any(map(len, images)) else None,
+            return_tensors="pt",
+            add_special_tokens=add_special_tokens,
+            return_offsets_mapping=True,
+            **processor_kwargs,
+        )
     offsets = np.asarray(inputs.pop("offset_mapping"))
-    replacements = inputs.pop("text_replacement_offsets", None) or [[]] * len(texts)
     answers = [
-        [span.shifted(_Shift.of(replaced)) for span in found]
-        for found, replaced in zip(spans, replacements, strict=True)
+        [span.shifted(_Shift.of(replaced)) for span in find_answers(processor, messages, text, template)]
+        for messages, text, replaced in zip(conversations, filled.texts, filled.replaced, strict=True)
     ]
     return Encoded(inputs, offsets, answers)
+
+
+@dataclass
+class _Filled:
+    """What a processor made of texts: as it rewrote them first (PaliGemma adds a BOS), and what it then replaced."""
+
+    texts: list[str]
+    replaced: list[Any]
+
+
+@contextmanager
+def _placeholders_filled(processor: Any, texts: list[str]) -> Iterator[_Filled]:
+    """While open, notes what the processor puts in place of the texts' placeholders.
+
+    Its own option for this (``return_text_replacement_offsets``) fails in some processors for batches of which some
+    texts have no image, and does not tell of rewritten texts (transformers 5.23).
+    """
+    filled = _Filled(texts, [[]] * len(texts))
+    replace = getattr(processor, "get_text_with_replacements", None)
+    if replace is None:
+        yield filled
+        return
+
+    def noting(given: list[str], *args: Any, **kwargs: Any) -> Any:
+        before = list(given)
+        result, replaced = replace(given, *args, **kwargs)
+        if replaced:
+            filled.texts, filled.replaced = before, replaced
+        return result, replaced
+
+    with _RECORDING:
+        processor.get_text_with_replacements = noting
+        try:
+            yield filled
+        finally:
+            del processor.get_text_with_replacements
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """TRL's vision collator, plus the keyword of every patch."""
 
+import dataclasses
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,8 +73,9 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         ]
         try:
             batch = super().torch_call(plain)
-        except ValueError as error:
-            if "Mismatch in `image` token count" not in str(error):
+        except (ValueError, TypeError) as error:
+            # What processors say of cut image tokens differs, and some fail over their own arithmetic.
+            if not self._cuts_images(plain):
                 raise
             raise ValueError(
                 f"max_length ({self.max_length}) cuts off image tokens of a row among {[row['id'] for row in rows]}: "
@@ -87,6 +89,14 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             # With the loss on every token, a labelled patch would also have to predict what follows it.
             batch["labels"][:, 1:][vision_labels[:, :-1] != IGNORE] = IGNORE
         return batch
+
+    def _cuts_images(self, examples: list[dict[str, Any]]) -> bool:
+        """Whether image tokens of these examples lie beyond ``max_length``."""
+        if self.max_length is None:
+            return False
+        whole = dataclasses.replace(self, max_length=None, vision_modeling=False)
+        tokens = DataCollatorForVisionLanguageModeling.torch_call(whole, [dict(e) for e in examples])["input_ids"]
+        return bool((tokens[:, self.max_length :] == self.image_token_id).any())
 
     def _collate_language_modeling(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.answers_only or "messages" not in examples[0]:
