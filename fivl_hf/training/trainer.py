@@ -27,6 +27,7 @@ from fivl_hf.storage import undecoded
 from fivl_hf.training.checkpoints import load_renamed_weights
 from fivl_hf.training.collator import EVIDENCE_COLUMNS, FiVLCollator
 from fivl_hf.training.config import FiVLConfig
+from fivl_hf.training.sharded import head_gradients_reduced
 from fivl_hf.training.targets import (
     IGNORE,
     TaskCounts,
@@ -59,7 +60,7 @@ class FiVLTrainer(SFTTrainer):
     vision targets, all others train on text alone. Logs ``language_loss``, ``vision_loss``,
     ``vision_token_accuracy`` and ``labelled_patches`` (the share of visual tokens with a target) beside TRL's
     metrics. With ``vision_loss_weight=0`` (and the same ``assistant_only_loss``, whose default differs) it is
-    SFTTrainer, number for number.
+    SFTTrainer, number for number; but for FSDP2, where TRL 1.16 leaves the head's gradient of each process to itself.
 
     Raises:
         UnknownProcessorError: the processor's token boxes are neither known nor can they be probed.
@@ -150,6 +151,10 @@ class FiVLTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        with head_gradients_reduced(self.accelerator.unwrap_model(self.model).get_output_embeddings()):
+            return self._loss_of_both(model, inputs, return_outputs, num_items_in_batch)
+
+    def _loss_of_both(self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any) -> Any:
         vision_labels, vision_weights = inputs.pop("vision_labels", None), inputs.pop("vision_weights", None)
         text_items, vision_items = (None, None) if num_items_in_batch is None else num_items_in_batch
         if vision_labels is None:

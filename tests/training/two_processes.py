@@ -1,5 +1,12 @@
-"""Run by test_processes.py under torchrun: the first step's loss and gradients, written by rank 0."""
+"""Run by test_processes.py under torchrun: a step's losses, and the weights after it, written by the first process.
 
+    two_processes.py OUTPUT PROCESSES HOW [OPTIONS]
+
+HOW is "ddp" or "fsdp2"; OPTIONS are fields of FiVLConfig as JSON.
+"""
+
+import json
+import os
 import sys
 
 import torch
@@ -10,39 +17,83 @@ from fivl_hf.scene_model import scene_model, scene_processor
 from fivl_hf.scenes import scene_rows
 from fivl_hf.schema import FEATURES
 
+ROWS = 4
 
-def main(output: str, batch_size: int) -> None:
-    torch.set_num_threads(1)
-    processor = scene_processor()
-    rows = list(scene_rows("train", 4, seed=3))
-    # One process gets no vision target at all, and less text.
+
+def uneven_rows():
+    """One process gets no vision target at all, and less text."""
+    rows = list(scene_rows("train", ROWS, seed=3))
     for i in (2, 3):  # the second process's batch
         rows[i]["key_expressions"], rows[i]["masks"] = [], []
         rows[i]["messages"] = rows[i]["messages"][:2]
-    config = FiVLConfig(
-        output_dir=output + "-run", max_steps=1, per_device_train_batch_size=batch_size, bf16=False, use_cpu=True,
-        activation_checkpointing=False, report_to="none", save_strategy="no", logging_steps=1, disable_tqdm=True,
-        max_length=None, train_sampling_strategy="sequential", max_grad_norm=0.0, dataloader_pin_memory=False,
-    )  # fmt: skip
+    for row in rows:
+        for k, expression in enumerate(row["key_expressions"]):
+            expression["score"] = 0.25 * (k + 1)
+    return rows
+
+
+def allow_fsdp_on_cpu():
+    """accelerate shards on accelerators only; FSDP2 itself works with gloo, too."""
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    os.environ |= {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_TRANSFORMER_CLS_TO_WRAP": "LlamaDecoderLayer,CLIPEncoderLayer",
+        "FSDP_RESHARD_AFTER_FORWARD": "true",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    }
+    original = PartialState.__init__
+
+    def pretend(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        self.distributed_type = DistributedType.MULTI_GPU
+
+    PartialState.__init__ = pretend
+
+
+def main(output: str, processes: int, how: str, options: dict) -> None:
+    torch.set_num_threads(1)
+    if how == "fsdp2":
+        allow_fsdp_on_cpu()
+    processor = scene_processor()
+    defaults = {
+        "output_dir": output + "-run",
+        "max_steps": 1,
+        "per_device_train_batch_size": ROWS // processes,
+        "bf16": False,
+        "use_cpu": True,
+        "activation_checkpointing": False,
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        "max_length": None,
+        "train_sampling_strategy": "sequential",
+        "max_grad_norm": 0.0,
+        "dataloader_pin_memory": False,
+        "lr_scheduler_type": "constant",
+        "learning_rate": 0.1,
+        "optim": "sgd",
+    }
     trainer = FiVLTrainer(
         scene_model(processor, 0, hidden_size=32, text_layers=1, vision_layers=1),
-        config,
-        train_dataset=Dataset.from_list(rows, features=FEATURES),
+        FiVLConfig(**{**defaults, **options}),
+        train_dataset=Dataset.from_list(uneven_rows(), features=FEATURES),
         processing_class=processor,
     )
-    gradients = {}
-
-    class Keep(torch.optim.SGD):
-        def step(self, closure=None):
-            gradients.update({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
-            return super().step(closure)
-
-    trainer.optimizer = Keep(trainer.model.parameters(), lr=0.0)
     trainer.train()
+    assert trainer.is_fsdp_enabled == (how == "fsdp2")
+    weights = {
+        name: (p.full_tensor() if hasattr(p, "full_tensor") else p).detach().clone()
+        for name, p in trainer.model.named_parameters()
+    }
     if trainer.is_world_process_zero():
         log = next(entry for entry in trainer.state.log_history if "loss" in entry)
-        torch.save({"log": log, "gradients": gradients}, output)
+        torch.save({"log": log, "weights": weights}, output)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4]) if len(sys.argv) > 4 else {})
