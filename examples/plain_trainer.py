@@ -24,7 +24,7 @@ def main() -> None:
 
     model = FiVLLlavaForConditionalGeneration.from_pretrained(options.model, vision_loss_weight=0.1)
     processor = AutoProcessor.from_pretrained(options.model)
-    collator = FiVLCollator(processor=processor, image_token_id=model.config.image_token_id, answers_only=True)
+    collator = FiVLCollator(processor=processor, model_config=model.config, answers_only=True)
     trainer = Trainer(
         model=model,
         args=TrainingArguments(

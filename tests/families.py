@@ -76,6 +76,15 @@ def make(name: str, side: int = 56) -> tuple[Any, Any]:
     return processor, model
 
 
+def save(name: str, folder: str) -> None:
+    """A family's model and processor as a folder to load by name, with its video processor where it has one."""
+    processor, model = make(name)
+    video = {"SmolVLM": "SmolVLMVideoProcessor"}.get(name, "Qwen2VLVideoProcessor")
+    processor.video_processor = getattr(tf, video)()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
 def large_rows(rows: list[dict[str, Any]], factor: int = 3) -> list[dict[str, Any]]:
     """Rows of scenes, their pictures enlarged: families with large cells need more than 40 pixels."""
     return [_enlarged(row, factor) for row in rows]

@@ -16,6 +16,7 @@ from fivl_hf.geometry import token_boxes
 from fivl_hf.images import ImageError, open_image
 from fivl_hf.keywords import head_noun, span_tokens, word_token_id
 from fivl_hf.masks import coverage, decode_mask
+from fivl_hf.models import image_token_id
 from fivl_hf.schema import KeyExpression, conversation_turns, validate_key_expressions
 from fivl_hf.training.config import VisionModelingOptions
 from fivl_hf.training.targets import IGNORE, patch_owners, vision_targets
@@ -40,9 +41,10 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             data-loader workers (``dataloader_persistent_workers``) do not hear of a new one.
 
     Args:
-        image_token_id: id of the visual tokens in ``input_ids``, from the model's config.
+        model_config: the model's config: it names the visual tokens, and token boxes of an unknown processor are
+            probed from it.
+        image_token_id: id of the visual tokens in ``input_ids``, where no config is given.
         options: how key expressions become targets.
-        model_config: the model's config, from which token boxes of an unknown processor are probed.
         answers_only: put the text loss on the answers (and their end-of-turn marks) of every turn, for chat
             templates without ``{% generation %}`` markers; with markers TRL's ``assistant_only_loss`` does it.
         vision_modeling: False leaves ``vision_labels`` out.
@@ -59,8 +61,10 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
     epoch: int = 0
 
     def __post_init__(self) -> None:
+        if self.image_token_id < 0 and self.model_config is not None:
+            self.image_token_id = image_token_id(self.model_config)
         if self.vision_modeling and self.image_token_id < 0:
-            raise ValueError("FiVLCollator needs image_token_id, the id of visual tokens: model.config.image_token_id")
+            raise ValueError("FiVLCollator needs model_config=model.config, of a model with visual tokens")
         self._word_ids: dict[str, int | None] = {}
         self._background_id = _single_token(self.processor, self.options.background_token)
 

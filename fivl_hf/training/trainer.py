@@ -315,7 +315,6 @@ class FiVLTrainer(SFTTrainer):
             fields |= _answer_masking(self.processing_class)
         return FiVLCollator(
             **fields,
-            image_token_id=self._image_token_id,
             options=self.args.vision_options(),
             model_config=self.model.config,
             vision_modeling=self._models_vision,

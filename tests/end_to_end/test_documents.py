@@ -50,13 +50,83 @@ def test_metric_cards_run_as_pasted(card):
             assert f"{key} {value}" in promised
 
 
-@pytest.mark.parametrize("script", ["sft_to_fivl.py", "plain_trainer.py"])
+@pytest.mark.parametrize("script", ["sft_to_fivl.py", "plain_trainer.py", "plain_loop.py", "llava_paper.py"])
 def test_training_examples_run(demo, tmp_path, script):
     arguments = ["--model", demo / "models" / "baseline", "--dataset", demo / "fivl", "--output", tmp_path / "out"]
     run([sys.executable, ROOT / "examples" / script, *arguments, "--max-steps", "2", "--cpu"], tmp_path)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["architectures"] == ["LlavaForConditionalGeneration"]
     assert (tmp_path / "out" / "tokenizer.json").exists()
+
+
+def test_lora_example_runs(demo, tmp_path):
+    arguments = ["--model", demo / "models" / "baseline", "--dataset", demo / "fivl", "--output", tmp_path / "out"]
+    run([sys.executable, ROOT / "examples" / "llava_lora.py", *arguments, "--max-steps", "1", "--cpu"], tmp_path)
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["modules_to_save"] == ["multi_modal_projector"]
+    from fivl_hf.models import load_model
+
+    assert load_model(tmp_path / "out", device="cpu")[0] is not None
+
+
+# Their processors need torchvision, whose operators do not fit this torch.
+WITH_TORCHVISION = """
+import runpy, sys
+import torchvision_shim
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "family", "saved"),
+    [("qwen2_5_vl.py", "Qwen2.5-VL", "adapter_model"), ("smolvlm.py", "SmolVLM", "model")],
+)
+def test_recipes_of_other_families_run(demo, tmp_path, script, family, saved):
+    """The tiny model and processor as a checkpoint of its family would be saved, loaded by name as the recipe does."""
+    vision = Path(sys.prefix) / "torchvision"
+    if not vision.exists():
+        pytest.skip("torchvision is not in .venv/torchvision; `make test` puts it there")
+    paths = os.pathsep.join(map(str, (vision, ROOT / "tests")))
+    code = f"import torchvision_shim, sys, families; families.save({family!r}, sys.argv[1])"
+    run([sys.executable, "-c", code, tmp_path / "model"], tmp_path, PYTHONPATH=paths)
+    arguments = ["--model", tmp_path / "model", "--dataset", demo / "fivl", "--output", tmp_path / "out"]
+    command = [sys.executable, "-c", WITH_TORCHVISION, ROOT / "examples" / script, *arguments]
+    run([*command, "--max-steps", "1", "--cpu"], tmp_path, PYTHONPATH=paths)
+    assert (tmp_path / "out" / f"{saved}.safetensors").exists()
+
+
+def test_llava_is_assembled_from_its_parts(tmp_path):
+    """Tiny parts of the real classes: what comes out answers with their weights."""
+    import torch
+    import transformers as tf
+
+    from fivl_hf.scene_model import scene_processor
+
+    processor = scene_processor()
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    language = tf.LlamaForCausalLM(tf.LlamaConfig(**small, vocab_size=len(processor.tokenizer)))
+    language.save_pretrained(tmp_path / "language")
+    processor.tokenizer.save_pretrained(tmp_path / "language")
+    vision = tf.CLIPVisionModel(tf.CLIPVisionConfig(**{**small, "hidden_size": 16}, image_size=40, patch_size=8))
+    vision.save_pretrained(tmp_path / "vision")
+    processor.image_processor.save_pretrained(tmp_path / "vision")
+    shapes = {"0.weight": (32, 16), "0.bias": (32,), "2.weight": (32, 32), "2.bias": (32,)}
+    projector = {f"model.mm_projector.{name}": torch.randn(shape) for name, shape in shapes.items()}
+    torch.save(projector, tmp_path / "mm_projector.bin")
+    parts = ["--language", tmp_path / "language", "--vision", tmp_path / "vision"]
+    script = ROOT / "examples" / "llava_assemble.py"
+    out = tmp_path / "llava"
+    run([sys.executable, script, *parts, "--projector", tmp_path / "mm_projector.bin", "--output", out], tmp_path)
+
+    model = tf.LlavaForConditionalGeneration.from_pretrained(out, dtype=torch.float32)
+    weight = model.model.multi_modal_projector.linear_2.weight
+    assert torch.allclose(weight, projector["model.mm_projector.2.weight"], atol=1e-2)
+    ours, theirs = model.model.language_model.layers[1].mlp.up_proj.weight, language.model.layers[1].mlp.up_proj.weight
+    assert torch.allclose(ours, theirs, atol=1e-2)
+    loaded = tf.AutoProcessor.from_pretrained(out)
+    text = loaded.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}], add_generation_prompt=True)
+    assert text.endswith("USER: <image>\n ASSISTANT:")
 
 
 def test_measuring_example_runs(demo, tmp_path):

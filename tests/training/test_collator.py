@@ -125,7 +125,7 @@ def test_a_mask_of_another_size_names_the_row(make, dataset):
 
 
 def test_the_image_token_is_asked_for(processor):
-    with pytest.raises(ValueError, match="image_token_id"):
+    with pytest.raises(ValueError, match="model_config=model.config"):
         FiVLCollator(processor)
 
 

@@ -1,0 +1,56 @@
+"""LLaVA-1.5-7B with FiVL as in the paper: the second stage, one epoch, language model and projector, on 8 GPUs.
+
+accelerate launch --config_file examples/accelerate/deepspeed_zero3.yaml examples/llava_paper.py \\
+    --model llava-stage-1 --dataset org/fivl-instruct --output llava-fivl
+
+llava-stage-1 is made by examples/llava_assemble.py. 128 samples a step: with fewer GPUs, accumulate.
+"""
+
+import argparse
+
+from datasets import load_dataset
+from transformers import LlavaForConditionalGeneration
+
+from fivl_hf import FiVLConfig, FiVLTrainer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="llava-stage-1", help="model folder or Hub id")
+    parser.add_argument("--dataset", required=True, help="row dataset: folder or Hub id")
+    parser.add_argument("--output", required=True, help="folder for what is trained")
+    parser.add_argument("--max-steps", type=int, default=-1, help="stop after so many steps")
+    parser.add_argument("--cpu", action="store_true", help="try it in float32 on the CPU")
+    parser.add_argument("--accumulate", type=int, default=1, help="micro-batches of 16 per GPU and step")
+    options = parser.parse_args()
+
+    config = FiVLConfig(
+        output_dir=options.output,
+        vision_loss_weight=0.1,
+        num_train_epochs=1,
+        max_steps=options.max_steps,
+        per_device_train_batch_size=16,
+        gradient_accumulation_steps=options.accumulate,
+        learning_rate=2e-5,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.03,  # a share of all steps
+        weight_decay=0.0,
+        max_length=2048,
+        bf16=not options.cpu,
+        use_cpu=options.cpu,
+        gradient_checkpointing=True,
+        save_steps=1000,
+        save_total_limit=2,
+        logging_steps=10,
+        dataloader_num_workers=4,
+        report_to="none",
+    )
+    model = LlavaForConditionalGeneration.from_pretrained(options.model, dtype="float32" if options.cpu else "bfloat16")
+    model.model.vision_tower.requires_grad_(False)
+    trainer = FiVLTrainer(model=model, args=config, train_dataset=load_dataset(options.dataset, split="train"))
+    trainer.train()
+    trainer.save_model(options.output)
+
+
+if __name__ == "__main__":
+    main()
