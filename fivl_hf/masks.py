@@ -3,7 +3,8 @@
 Shapes: M masks of height H and width W, N boxes as (x0, y0, x1, y1) in pixels.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,14 @@ from fivl_hf.images import image_bytes, open_image
 __all__ = [
     "BoolArray",
     "FloatArray",
+    "MaskPart",
     "coverage",
     "decode_mask",
+    "decode_part",
     "encode_mask",
     "mask_boxes",
     "mask_iou",
+    "part_coverage",
     "rasterize_boxes",
     "union",
 ]
@@ -46,6 +50,33 @@ def decode_mask(value: Any) -> BoolArray:
         return np.asarray(picture)
     grey = np.asarray(picture.convert("L"))
     return grey >= (128 if grey.max(initial=0) > 1 else 1)
+
+
+@dataclass(frozen=True)
+class MaskPart:
+    """A mask without the empty margins around what it covers; much smaller than its image, as a rule.
+
+    Attributes:
+        pixels: (h, w) bool.
+        left, top: where they begin in the image.
+        size: (width, height) of the image.
+    """
+
+    pixels: BoolArray
+    left: int
+    top: int
+    size: tuple[int, int]
+
+
+def decode_part(value: Any) -> MaskPart:
+    """:func:`decode_mask` without the empty margins."""
+    picture = open_image(value)
+    return _part(picture if picture.mode == "1" else Image.fromarray(decode_mask(picture)))
+
+
+def _part(bilevel: Image.Image) -> MaskPart:
+    box = bilevel.getbbox() or (0, 0, 0, 0)
+    return MaskPart(np.asarray(bilevel.crop(box)), box[0], box[1], bilevel.size)
 
 
 def mask_boxes(masks: ArrayLike) -> FloatArray:
@@ -89,42 +120,56 @@ def rasterize_boxes(boxes: ArrayLike, size: tuple[int, int]) -> BoolArray:
 
 
 def coverage(masks: ArrayLike, boxes: ArrayLike) -> FloatArray:
-    """The mean of each mask inside each box: (M, H, W) bool, (N, 4) -> float64 (M, N).
+    """The mean of each mask inside each box: (M, H, W) bool, (N, 4) -> float64 (M, N); see :func:`part_coverage`."""
+    return part_coverage([_part(Image.fromarray(mask)) for mask in _stack(masks)], boxes)
+
+
+def part_coverage(parts: Sequence[MaskPart], boxes: ArrayLike) -> FloatArray:
+    """The mean of each of M masks inside each box: (N, 4) -> float64 (M, N).
 
     A mask is taken as constant over each pixel and 0 outside the image, so boxes may lie between pixels. The
     integral over a box is four look-ups in the mask's summed-area table, whose bilinear interpolation is exact.
     Boxes with NaN or without area have coverage 0.
 
     Raises:
-        ValueError: masks or boxes of another shape.
+        ValueError: boxes of another shape.
     """
-    stack = _stack(masks)
     corners = np.asarray(boxes, dtype=np.float64)
     if corners.ndim != 2 or corners.shape[1] != 4:
         raise ValueError(f"boxes must have shape (N, 4), got {corners.shape}")
-    _, height, width = stack.shape
-    # 32 bits count the pixels of any picture that Pillow opens.
-    table = np.zeros((len(stack), height + 1, width + 1), dtype=np.int32)
-    np.cumsum(stack, axis=2, out=table[:, 1:, 1:], dtype=np.int32)
-    np.cumsum(table[:, 1:, 1:], axis=1, out=table[:, 1:, 1:])
-
     area = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
     valid = np.isfinite(corners).all(axis=1) & (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
-    x0, y0, x1, y1 = np.where(valid[:, None], corners, 0.0).T
-    total = _integral(table, x1, y1) - _integral(table, x0, y1) - _integral(table, x1, y0) + _integral(table, x0, y0)
+    corners = np.where(valid[:, None], corners, 0.0)
+    total = np.array([_inside(part, corners) for part in parts]).reshape(len(parts), len(corners))
     mean = total / np.where(valid, area, 1.0)
     return np.where(valid, np.clip(mean, 0.0, 1.0), 0.0)
 
 
+def _inside(mask: MaskPart, corners: FloatArray) -> FloatArray:
+    """The mask's area inside each box: (N, 4) -> (N,)."""
+    height, width = mask.pixels.shape
+    x0, y0, x1, y1 = (corners - [mask.left, mask.top, mask.left, mask.top]).T
+    meets = np.flatnonzero((x1 > 0) & (y1 > 0) & (x0 < width) & (y0 < height))
+    # 32 bits count the pixels of any picture that Pillow opens.
+    table = np.zeros((height + 1, width + 1), dtype=np.int32)
+    np.cumsum(mask.pixels, axis=1, out=table[1:, 1:], dtype=np.int32)
+    np.cumsum(table[1:, 1:], axis=0, out=table[1:, 1:])
+    x0, y0, x1, y1 = x0[meets], y0[meets], x1[meets], y1[meets]
+    ends = _integral(table, np.concatenate([x1, x0, x1, x0]), np.concatenate([y1, y1, y0, y0]))
+    total = np.zeros(len(corners))
+    total[meets] = np.array([1, -1, -1, 1]) @ ends.reshape(4, -1)
+    return total
+
+
 def _integral(table: NDArray[np.int32], x: FloatArray, y: FloatArray) -> FloatArray:
-    """The sum of each mask over [0, x] × [0, y]: table (M, H+1, W+1), x and y (N,) -> (M, N)."""
-    height, width = table.shape[1] - 1, table.shape[2] - 1
+    """The sum of a mask over [0, x] × [0, y]: table (H+1, W+1), x and y (N,) -> (N,)."""
+    height, width = table.shape[0] - 1, table.shape[1] - 1
     x, y = np.clip(x, 0, width), np.clip(y, 0, height)
     left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
     right, bottom = np.minimum(left + 1, width), np.minimum(top + 1, height)
     fx, fy = x - left, y - top
-    upper = table[:, top, left] * (1 - fx) + table[:, top, right] * fx
-    lower = table[:, bottom, left] * (1 - fx) + table[:, bottom, right] * fx
+    upper = table[top, left] * (1 - fx) + table[top, right] * fx
+    lower = table[bottom, left] * (1 - fx) + table[bottom, right] * fx
     return upper * (1 - fy) + lower * fy
 
 

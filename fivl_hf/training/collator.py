@@ -15,7 +15,7 @@ from fivl_hf.chat import as_blocks, encode, message_text
 from fivl_hf.geometry import token_boxes
 from fivl_hf.images import ImageError, open_image
 from fivl_hf.keywords import head_noun, span_tokens, word_token_id
-from fivl_hf.masks import coverage, decode_mask
+from fivl_hf.masks import MaskPart, decode_part, part_coverage
 from fivl_hf.models import image_token_id
 from fivl_hf.schema import KeyExpression, conversation_turns, validate_key_expressions
 from fivl_hf.training.config import VisionModelingOptions
@@ -170,7 +170,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             mine = np.flatnonzero(image_of == i)
             if len(mine):
                 part = np.ix_(mine, np.arange(starts[i], starts[i + 1]))
-                cover[part] = coverage(np.stack([_mask(row, int(k), pictures[i]) for k in mine]), here)
+                cover[part] = part_coverage([_mask(row, int(k), pictures[i]) for k in mine], here)
                 visible[part] = np.isfinite(here[:, 0])
         rules: dict[str, Any] = {
             "visible": visible,
@@ -221,15 +221,15 @@ def _evidence(
     return validate_key_expressions(raw, turns, [p.size for p in pictures], name), row["masks"] or []
 
 
-def _mask(row: Mapping[str, Any], k: int, picture: Image.Image) -> np.ndarray:
-    """One of the row's masks, (H, W) bool; an error names the row."""
+def _mask(row: Mapping[str, Any], k: int, picture: Image.Image) -> MaskPart:
+    """One of the row's masks; an error names the row."""
     try:
-        mask = decode_mask(row["masks"][k])
+        mask = decode_part(row["masks"][k])
     except ImageError as error:
         raise ImageError(f"row {row['id']!r}: masks[{k}]: {error}") from error
-    if mask.shape != (picture.height, picture.width):
-        size = f"{picture.width}x{picture.height}"
-        raise ValueError(f"row {row['id']!r}: masks[{k}] is {mask.shape[1]}x{mask.shape[0]}, its image {size}")
+    if mask.size != picture.size:
+        sizes = [f"{width}x{height}" for width, height in (mask.size, picture.size)]
+        raise ValueError(f"row {row['id']!r}: masks[{k}] is {sizes[0]}, its image {sizes[1]}")
     return mask
 
 
