@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-gpu clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -34,7 +34,11 @@ check: $(READY)  ## format, lint, types
 	$(BIN)/mypy
 
 bench: $(READY)  ## benchmarks, each as a ratio; results in benchmarks/results
-	for script in labels spearman probe step_time reading extraction augment_scenes grounding released_masks streaming; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in labels spearman probe step_time collation training reading extraction augment_scenes grounding \
+		released_masks streaming; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+bench-gpu: $(READY)  ## LLaVA-1.5-7B's training step and head analysis on a GPU
+	$(BIN)/python benchmarks/training.py --gpu
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

@@ -11,6 +11,7 @@ from training_steps import assert_same, first_batch, loss_and_gradients
 from trl import SFTConfig, SFTTrainer
 
 from fivl_hf import FiVLTrainer, vision_modeling_loss
+from fivl_hf.evaluation.runner import evaluate_reliance
 from fivl_hf.explain.analysis import explain, token_attention, vision_predictions
 from fivl_hf.explain.pictures import attention_picture, evidence_strip
 from fivl_hf.explain.probe import record_attention
@@ -139,6 +140,19 @@ def test_heads_and_segments_are_measured_and_drawn(name, big_rows, tmp_path, rec
     assert result["segmentation"]["n"] == result["n"] > 0
     logits = model(**sample.inputs).logits[0, sample.image_positions]
     assert np.array_equal(vision_predictions(model, sample), logits.argmax(-1).numpy())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_reliance_is_measured(name, big_rows, record_property):
+    """Batches padded on the left, evidence blacked out; answers to a batch are those given one at a time."""
+    record_property("table", (name, "reliance"))
+    processor, model = make(name)
+    answers = [
+        evaluate_reliance(model.eval(), processor, big_rows[:3], batch_size=size, max_new_tokens=4)[1]
+        for size in (3, 1)
+    ]
+    assert [a.answer for a in answers[0]] == [a.answer for a in answers[1]]
+    assert [a.masked_answer for a in answers[0]] == [a.masked_answer for a in answers[1]]
 
 
 @pytest.mark.parametrize("name", ["LLaVA-1.5, crop", "Qwen2.5-VL", "Gemma 3"])
