@@ -14,14 +14,14 @@ from PIL import Image
 from tokenizers import AddedToken
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
-from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil  # noqa: F401
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil  # noqa: F401
 from transformers.processing_utils import ProcessorMixin
 
 from fivl_hf.images import image_bytes, open_image
@@ -280,10 +280,11 @@ def _internvl(text: dict[str, Any], token: Token, side: int) -> Any:
     )
 
 
-def _idefics_processor(kind: Any, pixels: Any) -> Callable[[Any, str, int], Any]:
+def _idefics_processor(name: str) -> Callable[[Any, str, int], Any]:
     def make_processor(tokenizer: Any, template: str, side: int) -> Any:
+        kind, pixels = getattr(tf, f"{name}Processor"), globals()[f"{name}ImageProcessorPil"]
         image_processor = pixels(size={"longest_edge": 3 * side}, max_image_size={"longest_edge": side})
-        more = {"video_processor": None} if kind is tf.SmolVLMProcessor else {}
+        more = {"video_processor": None} if name == "SmolVLM" else {}
         processor = kind(image_processor, tokenizer, image_seq_len=16, chat_template=template, **more)
         processor.video_processor = SimpleNamespace(num_frames=1, fps=1)  # asked even when there is no video
         return processor
@@ -471,8 +472,8 @@ FAMILIES: dict[str, Family] = {
     "Qwen2-VL": Family(_qwen_processor(tf.Qwen2VLProcessor, 14), _qwen2, **_QWEN),
     "Qwen2.5-VL": Family(_qwen_processor(tf.Qwen2_5_VLProcessor, 14), _qwen2_5, **_QWEN),
     "Qwen3-VL": Family(_qwen_processor(tf.Qwen3VLProcessor, 16), _qwen3, **_QWEN),
-    "Idefics3": Family(_idefics_processor(tf.Idefics3Processor, Idefics3ImageProcessorPil), _idefics3, **_IDEFICS),
-    "SmolVLM": Family(_idefics_processor(tf.SmolVLMProcessor, SmolVLMImageProcessorPil), _smolvlm, **_IDEFICS),
+    "Idefics3": Family(_idefics_processor("Idefics3"), _idefics3, **_IDEFICS),
+    "SmolVLM": Family(_idefics_processor("SmolVLM"), _smolvlm, **_IDEFICS),
     "InternVL": Family(
         _internvl_processor,
         _internvl,

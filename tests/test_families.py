@@ -1,5 +1,10 @@
 """Token boxes of model families: closed forms against what a tiny model of each class sees."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import transformers as tf
@@ -47,6 +52,22 @@ def test_as_many_boxes_as_placeholders(name):
     found = (inputs["input_ids"] == image_token_id(model.config)).sum(dim=1).tolist()
     expected = [sum(len(token_boxes(processor, size, images=len(group))) for size in group) for group in sizes]
     assert found == expected
+
+
+def test_pictures_through_torchvision():
+    """The same closed forms hold for the image processors that are used where torchvision is installed."""
+    vision = Path(sys.prefix) / "torchvision"
+    if not vision.exists():
+        pytest.skip("torchvision is not in .venv/torchvision; `make test` puts it there")
+    script = Path(__file__).with_name("torchvision_families.py")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (vision, script.parent)))}
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    errors = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines())
+    assert errors.keys() == FAMILIES.keys()
+    assert all(float(error) <= 0.15 for error in errors.values()), errors
 
 
 def test_llava_next_with_another_crop_is_refused():

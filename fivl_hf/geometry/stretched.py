@@ -43,10 +43,13 @@ def _gemma3(processor: Any, size: tuple[int, int]) -> Boxes:
     image_processor, tokens = processor.image_processor, processor.image_seq_length
     boxes = [_whole(size, image_processor.size, tokens)]
     if _setting(processor, "do_pan_and_scan"):
-        # The processor's own rule, on a picture without memory.
+        from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+        # The processor's own rule, which only one of its backends has as a function, on a picture without memory.
         blank = np.broadcast_to(np.uint8(0), (1, size[1], size[0]))
         rule = ("min_crop_size", "max_num_crops", "min_ratio_to_activate")
-        crops = image_processor.pan_and_scan(blank, *(_setting(processor, f"pan_and_scan_{name}") for name in rule))
+        settings = [_setting(processor, f"pan_and_scan_{name}") for name in rule]
+        crops = Gemma3ImageProcessorPil.pan_and_scan(image_processor, blank, *settings)
         x = y = 0
         for crop in crops:
             height, width = crop.shape[1:]
