@@ -41,7 +41,7 @@ def evidence_strip(
         f"mask: {evidence.expression.text}": overlay_mask(picture, evidence.mask, side=side),
     }
     for scale in sorted(set(sample.scales[sample.image_of == image]) - {""}) or [None]:
-        title = f"“{said}”: layer {layer}, head {head}" + (f", {scale}" if scale else "")
+        title = (f"{scale}, " if scale else "") + f"layer {layer}, head {head}: “{said}”"
         strip[title] = attention_picture(model, sample, tokens, layer, head, image, side, scale=scale)
     if sample.in_sequence:
         strip["patches that say the noun"] = segments_picture(model, sample, [evidence], side)
