@@ -17,9 +17,12 @@ from fivl_hf.explain.alignment import spearman
 
 def main() -> None:
     options = arguments(__doc__)
-    groups = measured(options, {**{f"{w:g}": Setting(weight=w) for w in WEIGHTS}, **SETTINGS})
-    runs = {run["accuracy, blur"] + 1e3 * run["accuracy"]: run for group in groups.values() for run in group}
-    kept = [run for run in runs.values() if run["accuracy"] >= 0.1]
+    names = {setting: name for name, setting in SETTINGS.items()}
+    names |= {Setting(weight=weight): f"λ = {weight:g}" for weight in WEIGHTS}
+    groups = measured(options, {name: setting for setting, name in names.items()})
+    kept = [run for group in groups.values() for run in group if run["accuracy"] >= 0.1]
+    if len(kept) < 3:
+        raise SystemExit("fewer than three models answer a tenth of the questions: train them for more --steps")
     predictors = {key: np.array([run[key] for run in kept]) for key in ("reliance", "accuracy")}
     lines = ["| what survives | correlation with VRS | correlation with accuracy |", "| --- | --- | --- |"]
     figure = Figure(figsize=(8, 3.6), layout="constrained")

@@ -24,6 +24,7 @@ from variations import PICTURE_CHANGES, changed, seen_rows, unseen_rows
 __all__ = ["Setting", "arguments", "measured", "publish"]
 
 RESULTS = Path(__file__).parent / "results"
+BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,8 @@ def _train_and_measure(task: tuple[Setting, Path]) -> None:
 
     setting, runs = task
     torch.set_num_threads(1)
-    rows = list(seen_rows(setting.rows, setting.seed, held_out=setting.held_out, mask_error=setting.mask_error))
+    count = min(setting.rows, BATCH * setting.steps)
+    rows = list(seen_rows(count, setting.seed, held_out=setting.held_out, mask_error=setting.mask_error))
     with tempfile.TemporaryDirectory() as folder:
         train_on_scenes(
             Dataset.from_list(rows, features=FEATURES),
@@ -99,6 +101,7 @@ def _train_and_measure(task: tuple[Setting, Path]) -> None:
             vision_loss_weight=setting.weight,
             seed=setting.seed,
             steps=setting.steps,
+            batch_size=BATCH,
             disable_tqdm=True,
             vision_max_coverage=setting.max_coverage,
             vision_overlap=setting.overlap,
@@ -153,7 +156,7 @@ def publish(
     lines = [header, ["---"] * len(header)]
     lines += [[label, *(_cell(runs, column) for column in columns)] for label, runs in results.items()]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    note = f"{options.seeds} seeds, {options.steps} steps of 64, {options.test_rows} questions; mean ± deviation."
+    note = f"{options.seeds} seeds, {options.steps} steps of {BATCH}, {options.test_rows} questions; mean ± deviation."
     print(f"\n{title}\n\n{table}\n\n{note}")
     (options.output / f"{name}.md").write_text(f"# {title}\n\n{table}\n\n{note}\n", encoding="utf-8")
     _picture(title, results, columns, x_label).savefig(options.output / f"{name}.png", dpi=120)

@@ -11,7 +11,16 @@ from fivl_hf.images import image_bytes, open_image
 from fivl_hf.masks import BoolArray, decode_mask, encode_mask, mask_boxes
 from fivl_hf.scenes import COLORS, SHAPES, Scene, scene, scene_rows
 
-__all__ = ["HELD_OUT", "MASK_ERRORS", "PICTURE_CHANGES", "asks_unseen", "changed", "seen_rows"]
+__all__ = [
+    "HELD_OUT",
+    "MASK_ERRORS",
+    "PICTURE_CHANGES",
+    "asks_unseen",
+    "changed",
+    "seen_rows",
+    "unseen_rows",
+    "with_mask_errors",
+]
 
 Row = dict[str, Any]
 # Each colour and each shape is seen in training, but these six never together.
