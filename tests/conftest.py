@@ -20,7 +20,7 @@ from hypothesis import settings
 settings.register_profile("default", deadline=None, max_examples=40)
 settings.load_profile("default")
 
-_ASPECTS = ("geometry", "train step", "λ = 0 parity", "head probe", "segmentation", "reliance")
+_ASPECTS = ("geometry", "train step", "λ = 0 parity", "resume", "head probe", "segmentation", "reliance")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -144,6 +144,9 @@ class FiVLTrainer(SFTTrainer):
             "samples per step": batch,
             "steps": self.state.global_step,
         }
+        changed = {"vision_expression_weight": "equal", "vision_background_token": None, "vision_overlap": "first"}
+        changed |= {"vision_loss_schedule": "constant", "vision_loss_warmup_steps": 0}
+        settings |= {name: getattr(args, name) for name, usual in changed.items() if getattr(args, name) != usual}
         logged = {key: value for entry in self.state.log_history for key, value in entry.items()}
         names = {"language_loss": "last language loss", "vision_loss": "last vision loss"}
         return settings | {label: f"{logged[key]:.4g}" for key, label in names.items() if key in logged}
