@@ -21,8 +21,8 @@ from transformers import (
 
 CHAT_TEMPLATE = (  # Vicuna's
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
-    "and polite answers to the user's questions.{% for message in messages %}"
-    "{{ ' USER: ' if message['role'] == 'user' else ' ASSISTANT: ' }}{% for block in message['content'] %}"
+    "and polite answers to the user's questions. {% for message in messages %}"
+    "{{ 'USER: ' if message['role'] == 'user' else ' ASSISTANT: ' }}{% for block in message['content'] %}"
     "{% if block['type'] == 'image' %}<image>\n{% endif %}{% endfor %}{% for block in message['content'] %}"
     "{% if block['type'] == 'text' %}{{ block['text'] }}{% endif %}{% endfor %}"
     "{% if message['role'] == 'assistant' %}</s>{% endif %}{% endfor %}"

@@ -1,6 +1,8 @@
 """Vision Modeling in a PyTorch loop of one's own, for any model: the collator's labels and a pure loss function.
 
 python examples/plain_loop.py --model HuggingFaceTB/SmolVLM2-2.2B-Instruct --dataset org/fivl-instruct --output out
+
+Weights and AdamW's state in float32: 16 bytes a parameter. The logits of all positions are held; FiVLTrainer does not.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from fivl_hf.training.collator import FiVLCollator
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="llava-hf/llava-1.5-7b-hf", help="model folder or Hub id")
+    parser.add_argument("--model", default="HuggingFaceTB/SmolVLM2-2.2B-Instruct", help="model folder or Hub id")
     parser.add_argument("--dataset", required=True, help="row dataset: folder or Hub id")
     parser.add_argument("--output", required=True, help="folder for what is trained")
     parser.add_argument("--max-steps", type=int, default=-1, help="stop after so many steps")

@@ -29,7 +29,6 @@ def main() -> None:
     config = FiVLConfig(
         output_dir=options.output,
         vision_loss_weight=0.1,
-        vision_overlap="smallest",
         num_train_epochs=1,
         max_steps=options.max_steps,
         per_device_train_batch_size=4,

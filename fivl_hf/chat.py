@@ -4,7 +4,6 @@ Chat templates need no ``{% generation %}`` markers for this. What a template wr
 from a dummy conversation; then each answer is found in the rendered text.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ _QUESTION, _ANSWER = "Zquestionz", "Zanswerz"
 
 Message = Mapping[str, Any]
 
-_RECORDING = RLock()
+_NOTING = RLock()
 
 
 class ChatTemplateError(ValueError):
@@ -48,9 +47,6 @@ class AnswerSpan:
     start: int
     text_start: int
     end: int
-
-    def shifted(self, shift: "_Shift") -> "AnswerSpan":
-        return AnswerSpan(shift(self.start), shift(self.text_start), shift(self.end))
 
 
 @dataclass(frozen=True)
@@ -120,7 +116,7 @@ def encode(
     if add_special_tokens is None:
         bos = processor.tokenizer.bos_token
         add_special_tokens = bos is None or not texts[0].startswith(bos)
-    with _placeholders_filled(processor, texts) as filled:
+    with _noting_texts(processor, texts) as noted:
         inputs = processor(
             text=texts,
             images=[list(pictures) for pictures in images] if any(map(len, images)) else None,
@@ -131,64 +127,45 @@ def encode(
         )
     offsets = np.asarray(inputs.pop("offset_mapping"))
     answers = [
-        [span.shifted(_Shift.of(replaced)) for span in find_answers(processor, messages, text, template)]
-        for messages, text, replaced in zip(conversations, filled.texts, filled.replaced, strict=True)
+        find_answers(processor, messages, text, template)
+        for messages, text in zip(conversations, noted.texts, strict=True)
     ]
     return Encoded(inputs, offsets, answers)
 
 
-@dataclass
-class _Filled:
-    """What a processor made of texts: as it rewrote them first (PaliGemma adds a BOS), and what it then replaced."""
+class _NotingTokenizer:
+    """A tokenizer that remembers the texts it was given: placeholders expanded, and whatever else a processor adds."""
 
-    texts: list[str]
-    replaced: list[Any]
+    def __init__(self, tokenizer: Any, texts: list[str]) -> None:
+        self.tokenizer = tokenizer
+        self.texts = texts
+
+    def __call__(self, text: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(text, (list, tuple)) and len(text) == len(self.texts):
+            self.texts = list(text)
+        return self.tokenizer(text, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
+    def __len__(self) -> int:
+        return len(self.tokenizer)
 
 
 @contextmanager
-def _placeholders_filled(processor: Any, texts: list[str]) -> Iterator[_Filled]:
-    """While open, notes what the processor puts in place of the texts' placeholders.
+def _noting_texts(processor: Any, texts: list[str]) -> Iterator[_NotingTokenizer]:
+    """While open, notes what the processor makes of the texts before it tokenizes them.
 
     Its own option for this (``return_text_replacement_offsets``) fails in some processors for batches of which some
-    texts have no image, and does not tell of rewritten texts (transformers 5.23).
+    texts have no image, others do not have it, and it does not tell of a BOS that is put in (transformers 5.23).
     """
-    filled = _Filled(texts, [[]] * len(texts))
-    replace = getattr(processor, "get_text_with_replacements", None)
-    if replace is None:
-        yield filled
-        return
-
-    def noting(given: list[str], *args: Any, **kwargs: Any) -> Any:
-        before = list(given)
-        result, replaced = replace(given, *args, **kwargs)
-        if replaced:
-            filled.texts, filled.replaced = before, replaced
-        return result, replaced
-
-    with _RECORDING:
-        processor.get_text_with_replacements = noting
+    with _NOTING:
+        noting = _NotingTokenizer(processor.tokenizer, texts)
+        processor.tokenizer = noting
         try:
-            yield filled
+            yield noting
         finally:
-            del processor.get_text_with_replacements
-
-
-@dataclass(frozen=True)
-class _Shift:
-    """Maps characters of the rendered text to the text whose image placeholders are expanded."""
-
-    ends: list[int]
-    gains: list[int]
-
-    @classmethod
-    def of(cls, replacements: Sequence[Mapping[str, tuple[int, int]]]) -> "_Shift":
-        return cls(
-            [replaced["span"][1] for replaced in replacements],
-            [0, *(replaced["new_span"][1] - replaced["span"][1] for replaced in replacements)],
-        )
-
-    def __call__(self, character: int) -> int:
-        return character + self.gains[bisect_right(self.ends, character)]
+            processor.tokenizer = noting.tokenizer
 
 
 @dataclass(frozen=True)

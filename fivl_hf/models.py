@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-__all__ = ["existing_folder", "image_token_id", "load_model", "looks_across", "torch_dtype", "usable_device"]
+__all__ = ["existing_folder", "image_token_id", "load_model", "torch_dtype", "usable_device", "uses_cross_attention"]
 
 
 def load_model(name: str | Path, *, device: str | None = None, dtype: str = "auto") -> tuple[Any, Any]:
@@ -74,12 +74,12 @@ def image_token_id(config: Any) -> int:
 
     Models that look at the image through cross-attention have none: their image token only says where it belongs.
     """
-    if looks_across(config):
+    if uses_cross_attention(config):
         return -1
     ids = (getattr(config, name, None) for name in ("image_token_id", "image_token_index"))
     return next((token for token in ids if token is not None), -1)
 
 
-def looks_across(config: Any) -> bool:
+def uses_cross_attention(config: Any) -> bool:
     """Whether the language model looks at the image through cross-attention layers (Mllama)."""
     return bool(getattr(config.get_text_config(), "cross_attention_layers", None))

@@ -76,6 +76,38 @@ def make(name: str, side: int = 56) -> tuple[Any, Any]:
     return processor, model
 
 
+def perceiver() -> tuple[Any, Any]:
+    """Idefics2's processor and model, which reads the whole image into a few tokens."""
+    tokenizer = make("Idefics3")[0].tokenizer
+    tokenizer.image_boundary_token = "<fake_token_around_image>"
+    tokenizer.image_boundary_token_id = tokenizer.convert_tokens_to_ids("<fake_token_around_image>")
+    pixels = tf.Idefics2ImageProcessorPil(size={"shortest_edge": 30, "longest_edge": 60}, do_image_splitting=False)
+    processor = tf.Idefics2Processor(pixels, tokenizer, image_seq_len=4, chat_template=CHAT_TEMPLATE)
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    config = tf.Idefics2Config(
+        vision_config={**small, "num_hidden_layers": 1, "image_size": 56, "patch_size": 7},
+        perceiver_config={
+            "hidden_size": 16,
+            "resampler_n_latents": 4,
+            "resampler_depth": 1,
+            "resampler_n_heads": 2,
+            "resampler_head_dim": 8,
+            "num_key_value_heads": 1,
+        },
+        text_config={
+            **small,
+            **ids,
+            "model_type": "mistral",
+            "num_hidden_layers": 1,
+            "num_key_value_heads": 1,
+            "vocab_size": len(tokenizer),
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    return processor, tf.Idefics2ForConditionalGeneration(config)
+
+
 def save(name: str, folder: str) -> None:
     """A family's model and processor as a folder to load by name, with its video processor where it has one."""
     processor, model = make(name)
@@ -441,6 +473,32 @@ def _mllama(text: dict[str, Any], token: Token, side: int) -> Any:
     )
 
 
+def _aya_processor(tokenizer: Any, template: str, side: int) -> Any:
+    pixels = GotOcr2ImageProcessorPil(size=_square(side), crop_to_patches=True, min_patches=1, max_patches=4)
+    return tf.AyaVisionProcessor(
+        pixels,
+        tokenizer,
+        patch_size=side // CELLS,
+        img_size=side,
+        downsample_factor=2,
+        chat_template=template,
+        start_of_img_token="<img>",
+        end_of_img_token="</img>",
+        img_patch_token="<IMG_CONTEXT>",
+    )
+
+
+def _aya(text: dict[str, Any], token: Token, side: int) -> Any:
+    return tf.AyaVisionForConditionalGeneration(
+        tf.AyaVisionConfig(
+            vision_config={**_vision(side), "model_type": "siglip_vision_model"},
+            # TRL's fused head applies Cohere's logit_scale, this model's own forward (transformers 5.23) does not.
+            text_config={**text, "model_type": "cohere2", "logit_scale": 1.0},
+            image_token_index=token("<IMG_CONTEXT>"),
+        )
+    )
+
+
 _QWEN = {
     "image": "<|vision_start|><|image_pad|><|vision_end|>",
     "others": ("<|video_pad|>", "<|vision_start|>", "<|vision_end|>"),
@@ -491,6 +549,8 @@ FAMILIES: dict[str, Family] = {
     "PaliGemma 2": Family(_paligemma_processor, _paligemma2),
     "Pixtral": Family(_pixtral_processor(1), _pixtral, **_PIXTRAL),
     "Mistral 3": Family(_pixtral_processor(2), _mistral3, **_PIXTRAL),
+    # Nobody has described this one: its boxes are probed.
+    "Aya Vision": Family(_aya_processor, _aya, others=("<img>", "</img>", "<IMG_CONTEXT>")),
     "Mllama": Family(
         _mllama_processor, _mllama, image="<|image|>", others=("<|python_tag|>",), named=(("image_token", "<|image|>"),)
     ),

@@ -153,7 +153,7 @@ def test_heads_and_segments_are_measured_and_drawn(name, big_rows, tmp_path, rec
     result = explanation_summary(explain(model.eval(), processor, big_rows[:4]))
     best = result["best_head"]
     assert -1 <= best["score"] <= 1
-    two_scales = name in ("LLaVA-NeXT", "LLaVA-OneVision", "Idefics3", "SmolVLM")
+    two_scales = name in ("LLaVA-NeXT", "LLaVA-OneVision", "Idefics3", "SmolVLM", "InternVL")
     if two_scales:
         assert result["by_scale"]["tiles"]["n"] == result["by_scale"]["whole"]["n"] == result["n"]
     sample = prepare(model, processor, big_rows[0])

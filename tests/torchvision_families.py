@@ -23,7 +23,7 @@ def on_torchvision() -> None:
 
 def main(names: list[str]) -> None:
     on_torchvision()
-    for name in names or list(families.FAMILIES):
+    for name in names or [name for name in families.FAMILIES if name != "Aya Vision"]:
         processor, model = families.make(name, 168)
         assert not type(processor.image_processor).__name__.endswith("Pil"), name
         errors = []

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from datasets import Dataset
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
-from variations import PICTURE_CHANGES, changed, seen_rows, unseen_rows
+from variations import PICTURE_CHANGES, changed, training_rows, untraining_rows
 
 __all__ = ["Setting", "arguments", "measured", "publish"]
 
@@ -70,30 +71,31 @@ def measured(options: argparse.Namespace, settings: Mapping[str, Setting]) -> di
         ]
         for name, setting in settings.items()
     }
-    missing = [s for group in zip(*sized.values(), strict=True) for s in group if not s.path(runs).exists()]
-    os.environ["TQDM_DISABLE"] = "1"  # for the trainings' own bars, in their processes
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(options.workers, maxtasksperchild=1) as pool:
-        work = pool.imap_unordered(_train_and_measure, [(setting, runs) for setting in missing])
-        for _ in tqdm(work, total=len(missing), desc="Trainings", unit="training"):
-            pass
+    wanted = dict.fromkeys(setting for group in zip(*sized.values(), strict=True) for setting in group)
+    missing = [setting for setting in wanted if not setting.path(runs).exists()]
+    if missing:
+        os.environ["TQDM_DISABLE"] = "1"  # for the trainings' own bars, in their processes
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(options.workers, mp_context=spawn, max_tasks_per_child=1) as pool:
+            work = [pool.submit(_train_and_measure, setting, runs) for setting in missing]
+            for done in tqdm(as_completed(work), total=len(work), desc="Trainings", unit="training"):
+                done.result()
     return {
         name: [json.loads(s.path(runs).read_text(encoding="utf-8"))["result"] for s in group]
         for name, group in sized.items()
     }
 
 
-def _train_and_measure(task: tuple[Setting, Path]) -> None:
+def _train_and_measure(setting: Setting, runs: Path) -> None:
     import torch
 
     from fivl_hf.models import load_model
     from fivl_hf.scene_run import train_on_scenes
     from fivl_hf.schema import FEATURES
 
-    setting, runs = task
     torch.set_num_threads(1)
     count = min(setting.rows, BATCH * setting.steps)
-    rows = list(seen_rows(count, setting.seed, held_out=setting.held_out, mask_error=setting.mask_error))
+    rows = list(training_rows(count, setting.seed, held_out=setting.held_out, mask_error=setting.mask_error))
     with tempfile.TemporaryDirectory() as folder:
         train_on_scenes(
             Dataset.from_list(rows, features=FEATURES),
@@ -138,7 +140,7 @@ def _measure(model: Any, processor: Any, setting: Setting) -> dict[str, Any]:
         "random reliance": reliance["random_reliance_score"],
         "IoU": explanation["segmentation"]["iou"],
         "best head": best["score"] if best else None,
-        "accuracy, unseen pairs": accuracy(unseen_rows(setting.test_rows, seed=1000)),
+        "accuracy, unseen pairs": accuracy(untraining_rows(setting.test_rows, seed=1000)),
         **{f"accuracy, {kind}": accuracy(changed(test, kind)) for kind in PICTURE_CHANGES},
     }
 
@@ -180,8 +182,8 @@ def _picture(
     places = np.arange(len(results))
     for panel, column in zip(panels, columns, strict=True):
         values = np.array([_values(runs, column) for runs in results.values()], dtype=np.float64)
-        with np.errstate(all="ignore"):
-            panel.barh(places, np.nan_to_num(values).mean(axis=1), color="#0072b2", alpha=0.35)
+        means = [np.nanmean(line) if np.isfinite(line).any() else np.nan for line in values]
+        panel.barh(places, means, color="#0072b2", alpha=0.35)
         for seed in values.T:
             panel.plot(seed, places, "o", color="#0072b2", markersize=4)
         panel.set(

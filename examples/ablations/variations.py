@@ -1,7 +1,7 @@
 """Scenes changed on purpose: masks with errors, another rendering style, blurred and noisy pictures, unseen pairs."""
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ __all__ = [
     "PICTURE_CHANGES",
     "asks_unseen",
     "changed",
-    "seen_rows",
-    "unseen_rows",
+    "training_rows",
+    "untraining_rows",
     "with_mask_errors",
 ]
 
@@ -93,12 +93,12 @@ def with_mask_errors(row: Row, kind: str, rng: np.random.Generator) -> Row:
     return row | {"key_expressions": [k for k, _ in kept], "masks": [m for _, m in kept]}
 
 
-def seen_rows(count: int, seed: int, *, held_out: bool, mask_error: str = "") -> Iterator[Row]:
+def training_rows(count: int, seed: int, *, held_out: bool, mask_error: str = "") -> Iterator[Row]:
     """Training rows; with ``held_out`` only scenes without any of the pairs in :data:`HELD_OUT`."""
     rows: Iterable[Row] = scene_rows("train", 10 * count, seed)
     rng = np.random.default_rng(seed)
     kept = (row for row in rows if not held_out or not any(o.name in HELD_OUT for o in scene(row["id"]).objects))
-    for _, row in zip(range(count), kept, strict=False):
+    for row in _first(kept, count):
         yield with_mask_errors(row, mask_error, rng) if mask_error else row
 
 
@@ -146,7 +146,16 @@ def changed(rows: Iterable[Row], kind: str) -> list[Row]:
     return result
 
 
-def unseen_rows(count: int, seed: int) -> list[Row]:
+def untraining_rows(count: int, seed: int) -> list[Row]:
     """Test rows that ask for a pair held out of training."""
-    rows: Iterator[Row] = chain.from_iterable([scene_rows("test", 40 * count, seed)])
-    return [row for _, row in zip(range(count), filter(asks_unseen, rows), strict=False)]
+    return list(_first(filter(asks_unseen, scene_rows("test", 40 * count, seed)), count))
+
+
+def _first(rows: Iterator[Row], count: int) -> Iterator[Row]:
+    """So many rows; raises ValueError where there are fewer."""
+    missing = count
+    for row in islice(rows, count):
+        missing -= 1
+        yield row
+    if missing:
+        raise ValueError(f"{missing} of {count} rows are missing: too few scenes are of the kind that was asked for")

@@ -15,6 +15,7 @@ from fivl_hf.explain.alignment import AlignmentMap, spearman
 from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.samples import Evidence, Sample, prepare
 from fivl_hf.explain.segmentation import segmentation_scores
+from fivl_hf.geometry import TILES, WHOLE
 from fivl_hf.masks import coverage
 
 __all__ = ["Explanation", "explain", "token_attention", "vision_predictions"]
@@ -87,7 +88,7 @@ class _Collected:
                 self.skipped["tokens not found"] += 1
             else:
                 self.alignment.add(spearman(heads[..., sees], evidence.coverage[sees]))
-                for scale in {"whole", "tiles"} & set(sample.scales[sees]):
+                for scale in {TILES, WHOLE} & set(sample.scales[sees]):
                     chosen = sees & (sample.scales == scale)
                     found = self.by_scale.setdefault(scale, AlignmentMap())
                     found.add(spearman(heads[..., chosen], evidence.coverage[chosen]))

@@ -14,7 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from fivl_hf.models import looks_across
+from fivl_hf.models import uses_cross_attention
 
 __all__ = ["AttentionRows", "attention_rows", "record_attention"]
 
@@ -76,7 +76,7 @@ def record_attention(model: Any, rows: torch.Tensor, columns: torch.Tensor) -> I
 
 
 def _recording(recorded: AttentionRows, config: Any) -> Any:
-    looking = set(config.get_text_config().cross_attention_layers) if looks_across(config) else None
+    looking = set(config.get_text_config().cross_attention_layers) if uses_cross_attention(config) else None
 
     def forward(
         module: torch.nn.Module,
@@ -92,12 +92,13 @@ def _recording(recorded: AttentionRows, config: Any) -> Any:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         softcap = kwargs.get("softcap")
         layer = int(module.layer_idx)  # type: ignore[arg-type]
+        causal = looking is None or layer not in looking
         if looking is None or layer in looking:
             recorded.layers[layer] = attention_rows(
-                query, key, attention_mask, scale, recorded.rows, recorded.columns, softcap=softcap
+                query, key, attention_mask, scale, recorded.rows, recorded.columns, softcap, causal
             )
         if softcap is not None:
-            return _capped_attention(query, key, value, attention_mask, scale, softcap), None
+            return _capped_attention(query, key, value, attention_mask, scale, softcap, causal), None
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
 
     return forward
@@ -111,15 +112,17 @@ def attention_rows(
     rows: torch.Tensor,
     columns: torch.Tensor,
     softcap: float | None = None,
+    causal: bool = True,
 ) -> torch.Tensor:
     """Softmax attention of chosen rows to chosen columns, in float32.
 
     Args:
         query: (B, H, T, D).
         key: (B, K, S, D); K divides H (grouped-query attention); S = T but for cross-attention.
-        attention_mask: (B, 1, T, S) bool (True attends) or additive; None is plain causal attention.
+        attention_mask: (B, 1, T, S) bool (True attends) or additive, or None.
         rows, columns: (B, R), (B, C) positions.
         softcap: scores are limited to ± this by a tanh (Gemma 2).
+        causal: whether no mask means causal attention; False for cross-attention.
 
     Returns:
         (B, H, R, C).
@@ -131,16 +134,22 @@ def attention_rows(
     folded = chosen.reshape(batch, groups, heads // groups * wanted, size)
     scores = (folded @ key.transpose(-1, -2)).float() * scaling
     scores = _capped(scores.view(batch, heads, wanted, length), softcap)
-    if attention_mask is None:
-        hidden = torch.arange(length, device=rows.device) > rows[..., None]
-        scores = scores.masked_fill(hidden[:, None], -torch.inf)
-    else:
-        mask = attention_mask.expand(batch, -1, -1, -1)
-        index = rows[:, None, :, None].expand(-1, mask.shape[1], -1, length)
-        mask = mask[..., :length].gather(2, index)
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.float()
+    mask = attention_mask
+    if mask is not None:
+        mask = mask.expand(batch, -1, -1, -1)[..., :length]
+        mask = mask.gather(2, rows[:, None, :, None].expand(-1, mask.shape[1], -1, length))
+    scores = _masked(scores, mask, rows[:, None, :] if causal else None)
     probabilities = scores.softmax(dim=-1)
     return probabilities.gather(3, columns[:, None, None, :].expand(-1, heads, wanted, -1))
+
+
+def _masked(scores: torch.Tensor, mask: torch.Tensor | None, rows: torch.Tensor | None) -> torch.Tensor:
+    """Scores (..., R, S) with what may not be attended to at −∞: by a mask, or beyond each row (..., R) if causal."""
+    if mask is None:
+        if rows is None:
+            return scores
+        mask = torch.arange(scores.shape[-1], device=scores.device) <= rows[..., None]
+    return scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.float()
 
 
 def _capped(scores: torch.Tensor, softcap: float | None) -> torch.Tensor:
@@ -154,6 +163,7 @@ def _capped_attention(
     attention_mask: torch.Tensor | None,
     scaling: float,
     softcap: float,
+    causal: bool,
 ) -> torch.Tensor:
     """The attention output with capped scores, which SDPA cannot compute, some queries at a time: (B, T, H, D)."""
     groups = query.shape[1] // key.shape[1]
@@ -163,11 +173,8 @@ def _capped_attention(
     for start in range(0, query.shape[2], _QUERIES):
         part = query[:, :, start : start + _QUERIES]
         scores = _capped((part @ key.transpose(-1, -2)).float() * scaling, softcap)
-        if attention_mask is None:
-            rows = torch.arange(start, start + part.shape[2], device=query.device)
-            scores = scores.masked_fill(torch.arange(length, device=query.device) > rows[:, None], -torch.inf)
-        else:
-            mask = attention_mask[:, :, start : start + _QUERIES, :length]
-            scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.float()
+        mask = None if attention_mask is None else attention_mask[:, :, start : start + _QUERIES, :length]
+        rows = torch.arange(start, start + part.shape[2], device=query.device)
+        scores = _masked(scores, mask, rows if causal else None)
         outputs.append(scores.softmax(dim=-1).to(value.dtype) @ value)
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()

@@ -17,7 +17,7 @@ from fivl_hf.geometry import token_boxes, token_scales
 from fivl_hf.images import open_image
 from fivl_hf.keywords import head_noun, span_tokens, word_token_id
 from fivl_hf.masks import coverage, decode_mask
-from fivl_hf.models import image_token_id, looks_across
+from fivl_hf.models import image_token_id, uses_cross_attention
 from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
 
 __all__ = ["Evidence", "Sample", "prepare"]
@@ -106,7 +106,7 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
         boxes=joined,
         image_of=image_of,
         scales=np.concatenate([token_scales(b) for b in boxes]) if boxes else np.empty(0, dtype="<U5"),
-        in_sequence=not looks_across(model.config),
+        in_sequence=not uses_cross_attention(model.config),
         pictures=pictures,
         evidence=evidence,
         text=text,
@@ -115,7 +115,7 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
 
 def _visual_positions(config: Any, inputs: Any) -> torch.Tensor:
     """Where the visual tokens of one sample stand: in the sequence, or among the cross-attention's keys."""
-    if not looks_across(config):
+    if not uses_cross_attention(config):
         return torch.nonzero(inputs["input_ids"][0] == image_token_id(config)).flatten()
     if "cross_attention_mask" not in inputs:
         return torch.empty(0, dtype=torch.int64)

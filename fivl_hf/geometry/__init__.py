@@ -10,6 +10,15 @@ import fivl_hf.geometry.mllama
 import fivl_hf.geometry.stretched  # noqa: F401
 from fivl_hf.geometry.axes import Axis, padded_square_axes
 from fivl_hf.geometry.registry import UnknownProcessorError, register_token_boxes, token_boxes
-from fivl_hf.geometry.scales import token_scales
+from fivl_hf.geometry.scales import TILES, WHOLE, token_scales
 
-__all__ = ["Axis", "UnknownProcessorError", "padded_square_axes", "register_token_boxes", "token_boxes", "token_scales"]
+__all__ = [
+    "TILES",
+    "WHOLE",
+    "Axis",
+    "UnknownProcessorError",
+    "padded_square_axes",
+    "register_token_boxes",
+    "token_boxes",
+    "token_scales",
+]

@@ -1,5 +1,6 @@
 """LLaVA-1.5, one view of the picture; LLaVA-NeXT and LLaVA-OneVision, a view and tiles."""
 
+import re
 from math import ceil, isqrt, sqrt
 from typing import Any
 
@@ -9,6 +10,8 @@ from fivl_hf.geometry.axes import Axis, Boxes, grid_boxes, padded_square_axes, s
 from fivl_hf.geometry.registry import UnknownProcessorError, register_token_boxes
 
 __all__: list[str] = []
+
+_MOST_TILES = "anyres_max_"
 
 
 def _llava(processor: Any, size: tuple[int, int]) -> Boxes:
@@ -121,7 +124,7 @@ def _onevision(processor: Any, size: tuple[int, int]) -> Boxes:
     horizontal, vertical = _best_fit(size, processor.image_processor.image_grid_pinpoints)
     patch = side // cells
     columns, rows = _without_padding(horizontal.cells(patch, tile=side), vertical.cells(patch, tile=side), size)
-    tiles = int(processor.vision_aspect_ratio.removeprefix("anyres_max_"))
+    tiles = int(processor.vision_aspect_ratio.removeprefix(_MOST_TILES))
     ratio = sqrt(len(columns) * len(rows) / (tiles * cells**2))
     if ratio > 1.1:
         columns, rows = (_interpolated(part, int(len(part) // ratio)) for part in (columns, rows))
@@ -137,12 +140,20 @@ def _onevision_several(processor: Any, size: tuple[int, int]) -> Boxes:
 
 def _onevision_grid(processor: Any) -> tuple[int, int]:
     """A tile's side in pixels and in cells; pixels beyond the last whole cell are seen by none."""
-    side = _edge(processor.image_processor.size)
-    cells = isqrt(processor.num_image_tokens)
-    if not side or processor.vision_feature_select_strategy != "full":
+    size = processor.image_processor.size
+    side, cells = _edge(size), isqrt(processor.num_image_tokens)
+    tiles = processor.vision_aspect_ratio
+    if (
+        not side
+        or size.get("width", side) not in (side, None)
+        or processor.vision_feature_select_strategy != "full"
+        or not re.fullmatch(_MOST_TILES + r"\d+", tiles)
+    ):
         raise UnknownProcessorError(
-            "token boxes of LLaVA-OneVision are known where image_processor.size is one side and "
-            "vision_feature_select_strategy is 'full'. Register others with fivl_hf.geometry.register_token_boxes."
+            f"token boxes of LLaVA-OneVision are known where image_processor.size is square, "
+            f"vision_feature_select_strategy is 'full' and vision_aspect_ratio is 'anyres_max_N', not {dict(size)}, "
+            f"{processor.vision_feature_select_strategy!r} and {tiles!r}. Register others with "
+            "fivl_hf.geometry.register_token_boxes."
         )
     return side, cells
 

@@ -9,7 +9,6 @@ tokens are then asked in groups, every second, third, ... one, until each elemen
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
 from math import ceil, sqrt
 from typing import Any
 
@@ -17,24 +16,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForImageTextToText
-from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging
 
 from fivl_hf.geometry.axes import Boxes
-from fivl_hf.geometry.registry import UnknownProcessorError
-from fivl_hf.models import image_token_id, looks_across
+from fivl_hf.geometry.twin import SEES_TOO_MUCH, small_twin, unprobed
+from fivl_hf.models import image_token_id, uses_cross_attention
 
-__all__ = ["element_coordinates", "element_tokens", "probed_boxes", "small_twin"]
+__all__ = ["element_coordinates", "element_tokens", "probed_boxes"]
 
 logger = logging.get_logger(__name__)
 
 _DARK, _LIGHT = 64, 192
 _SLOPE = 2  # grey levels a pixel; a ramp is (_LIGHT - _DARK) / _SLOPE pixels wide
 _GROUPS = (1, 2, 3, 5, 7, 11, 13)
-_ITSELF = "fivl_itself"
-_SEES_TOO_MUCH = "each of its visual tokens sees too much of the image to have a box (as in perceivers and Q-Formers)"
-_ALONE, _VOCABULARY = 0, 64
+_OTHER = 0  # in the small model's vocabulary, whatever is no special token
+_told: set[str] = set()
 
 
 def probed_boxes(model_config: Any, processor: Any, image_size: tuple[int, int], *, images: int = 1) -> Boxes:
@@ -52,12 +48,14 @@ def probed_boxes(model_config: Any, processor: Any, image_size: tuple[int, int],
     name = type(processor).__name__
     config_class: Any = type(model_config)
     token_id = image_token_id(model_config)
-    if token_id < 0 and not looks_across(model_config):
-        raise _unknown(name, f"{config_class.__name__} names no visual tokens in the sequence")
+    if token_id < 0 and not uses_cross_attention(model_config):
+        raise unprobed(name, f"{config_class.__name__} names no visual tokens in the sequence")
     model, ids = small_twin(config_class, json.dumps(model_config.to_dict(), sort_keys=True, default=str))
     width, height = image_size
     inputs = _processed(processor, np.full((height, width), _DARK, np.uint8), images)
-    inputs["input_ids"] = inputs["input_ids"].clone().apply_(lambda token: ids.get(token, _ALONE))
+    if "pixel_values" not in inputs:
+        raise unprobed(name, f"it gives no pixel_values, but {', '.join(inputs)}")
+    inputs["input_ids"] = inputs["input_ids"].clone().apply_(lambda token: ids.get(token, _OTHER))
     elements, owners, count = element_tokens(model, inputs, ids.get(token_id, -1))
     count //= images
     boxes = np.full((count, 4), np.nan)
@@ -89,16 +87,18 @@ def element_tokens(
     projected = visual @ torch.randn(visual.shape[1], dtype=visual.dtype, generator=generator)
     name = type(model).__name__
     if not projected.requires_grad:
-        raise _unknown(name, "its visual tokens do not depend on pixel_values")
+        raise unprobed(name, "its visual tokens do not depend on pixel_values")
     for groups in _GROUPS:
-        found = [_of_group(projected, pixels, slice(first, None, groups)) for first in range(groups)]
+        found = [_pairs_of_group(projected, pixels, slice(first, None, groups)) for first in range(groups)]
         if all(pair is not None for pair in found):
             elements, owners = zip(*(pair for pair in found if pair is not None), strict=True)
+            if not sum(map(len, elements)):
+                break
             return np.concatenate(elements), np.concatenate(owners), len(visual)
-    raise _unknown(name, f"{_SEES_TOO_MUCH}, or its attention cannot be replaced")
+    raise unprobed(name, f"{SEES_TOO_MUCH}, or its attention cannot be replaced")
 
 
-def _of_group(
+def _pairs_of_group(
     projected: torch.Tensor, pixels: torch.Tensor, group: slice
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
     """Pairs of a part of the tokens; None where an element feeds more than one of them."""
@@ -201,83 +201,19 @@ def _intervals(
     return mean - half, mean + half
 
 
-@lru_cache(maxsize=4)
-def small_twin(config_class: Any, config_json: str) -> tuple[Any, dict[int, int]]:
-    """A model of the same class with one or two layers, random weights, float64 and attention to itself alone.
-
-    Returns:
-        The model, and its token id for each special id of the config; other tokens are 0.
-
-    Raises:
-        UnknownProcessorError: the class is not known to transformers' auto classes, or cannot be made small.
-    """
-    AttentionInterface.register(_ITSELF, _attend_to_itself)
-    AttentionMaskInterface.register(_ITSELF, sdpa_mask)
-    config = config_class.from_dict(json.loads(config_json))
-    ids = _make_small(config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        try:
-            model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).double().eval()
-        except Exception as error:
-            raise _unknown(config_class.__name__, f"no small model of it could be made: {error}") from error
-        with torch.no_grad():
-            for parameter in model.parameters():
-                # Some begin at zero, which would hide what depends on them.
-                spread = 0.05 if parameter.ndim < 2 else parameter[0].numel() ** -0.5
-                parameter.copy_(torch.randn_like(parameter) * spread + (1.0 if parameter.ndim == 1 else 0.0))
-    model.requires_grad_(False)
-    model.set_attn_implementation(_ITSELF)
-    return model, ids
-
-
-def _make_small(config: Any) -> dict[int, int]:
-    """Shrink what does not matter to where tokens come from; returns new token ids for old ones."""
-    text, vision = config.get_text_config(), config.vision_config
-    ids: dict[int, int] = {}
-    for name, value in config.to_dict().items():
-        if name.endswith(("_token_id", "_token_index")) and isinstance(value, int):
-            ids[value] = ids.get(value, len(ids) + 3)
-            setattr(config, name, ids[value])
-    _set(text, num_hidden_layers=1, intermediate_size=16, vocab_size=_VOCABULARY)
-    _set(text, pad_token_id=0, bos_token_id=1, eos_token_id=2, cross_attention_layers=[0])
-    if getattr(text, "layer_types", None):
-        text.layer_types = text.layer_types[:1]
-    _set(vision, num_hidden_layers=2, depth=2, num_layers=2, intermediate_size=16)
-    _set(vision, deepstack_visual_indexes=[], fullatt_block_indexes=[1])
-    if getattr(vision, "layer_types", None):
-        vision.layer_types = vision.layer_types[:2]
-    _set(config, vision_feature_layer=-1)
-    return ids
-
-
-def _set(config: Any, **values: Any) -> None:
-    for name, value in values.items():
-        if getattr(config, name, None) is not None:
-            setattr(config, name, value)
-
-
-def _attend_to_itself(
-    module: Any, query: torch.Tensor, _key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
-) -> tuple[torch.Tensor, None]:
-    if query.shape[2] != value.shape[2]:
-        raise _unknown(type(module).__name__, _SEES_TOO_MUCH)
-    groups = query.shape[1] // value.shape[1]
-    return value.repeat_interleave(groups, 1).transpose(1, 2).contiguous(), None
-
-
-def _unknown(name: str, reason: str) -> UnknownProcessorError:
-    return UnknownProcessorError(
-        f"token boxes of {name} are not known and could not be probed: {reason}. Where boxes exist, register them with "
-        "fivl_hf.geometry.register_token_boxes."
-    )
-
-
 def _tell(name: str, boxes: Boxes, image_size: tuple[int, int]) -> None:
+    """Warn once per processor, with the first image as an example; of others at level INFO."""
     sees = np.isfinite(boxes[:, 0])
     width, height = np.median(boxes[sees, 2:] - boxes[sees, :2], axis=0) if sees.any() else (0.0, 0.0)
-    logger.warning_once(
-        f"The token boxes of {name} are not known to fivl_hf; they were probed on a small random model of its class. "
+    found = (
         f"An image of {image_size[0]}x{image_size[1]} pixels has {len(boxes)} visual tokens, {int((~sees).sum())} of "
-        f"which see nothing; the others see {width:.0f}x{height:.0f} pixels each. Look at `fivl explain`'s pictures."
+        f"which see nothing; the others see {width:.0f}x{height:.0f} pixels each."
+    )
+    if name in _told:
+        logger.info(f"{name}: {found}")
+        return
+    _told.add(name)
+    logger.warning(
+        f"The token boxes of {name} are not known to fivl_hf; they are probed on a small random model of its class, "
+        f"which takes seconds per image size. {found} Look at the pictures of `fivl explain`."
     )

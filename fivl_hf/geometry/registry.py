@@ -15,7 +15,7 @@ _REGISTRY: dict[str, BoxFunction] = {}
 # For samples with more than one image, where a processor treats those otherwise.
 _SEVERAL: dict[str, BoxFunction] = {}
 
-_KEPT = 2000  # arrays of so many processors and image sizes, 18 KB each for 576 tokens
+_KEPT_BYTES = 64 * 2**20  # 18 KB an image size for 576 tokens
 _cache: OrderedDict[tuple[Any, ...], Boxes] = OrderedDict()
 _cache_lock = Lock()
 
@@ -67,7 +67,8 @@ def token_boxes(
         raise ValueError(f"image_size is (width, height) in pixels, got {image_size}")
     name = type(processor).__name__
     function = (_REGISTRY if images == 1 else _SEVERAL).get(name)
-    key = (name, _settings(processor), int(width), int(height), images == 1 or function is _REGISTRY.get(name))
+    config = model_config.to_json_string() if function is None and model_config is not None else ""
+    key = (name, _settings(processor), config, int(width), int(height), 1 if images == 1 else 2)
     with _cache_lock:
         if key in _cache:
             _cache.move_to_end(key)
@@ -81,13 +82,13 @@ def token_boxes(
     if function is None:
         from fivl_hf.geometry.probe import probed_boxes
 
-        boxes = probed_boxes(model_config, processor, (int(width), int(height)), images=images)
+        boxes = probed_boxes(model_config, processor, (int(width), int(height)), images=min(images, 2))
     else:
         boxes = function(processor, (int(width), int(height)))
     boxes.flags.writeable = False
     with _cache_lock:
         _cache[key] = boxes
-        while len(_cache) > _KEPT:
+        while len(_cache) > 1 and sum(kept.nbytes for kept in _cache.values()) > _KEPT_BYTES:
             _cache.popitem(last=False)
     return boxes
 

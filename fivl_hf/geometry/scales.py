@@ -3,9 +3,12 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["token_scales"]
+from fivl_hf.geometry.axes import Boxes
 
-_ALIKE = 1.3  # cells whose areas differ by less than this factor are of one scale
+__all__ = ["TILES", "WHOLE", "token_scales"]
+
+TILES, WHOLE = "tiles", "whole"
+_ALIKE = 1.3  # views whose cells differ in area by less than this factor are of one scale
 
 
 def token_scales(boxes: ArrayLike) -> NDArray[np.str_]:
@@ -26,10 +29,18 @@ def token_scales(boxes: ArrayLike) -> NDArray[np.str_]:
     seen = values[sees]
     # A view is read from top to bottom: where a token lies higher than the one before, another view begins.
     views = np.concatenate([[0], np.cumsum(seen[1:, 1] < seen[:-1, 1] - 1e-6)])
-    areas = (seen[:, 2] - seen[:, 0]) * (seen[:, 3] - seen[:, 1])
-    # The median, because cells at an edge may be cut.
-    of_view = np.array([np.median(areas[views == view]) for view in range(views[-1] + 1)])
-    if of_view.max() < _ALIKE * of_view.min():
+    areas = np.array([_cell_area(seen[views == view]) for view in range(views[-1] + 1)])
+    if areas.max() < _ALIKE * areas.min():
         return scales
-    scales[sees] = np.where(of_view[views] * _ALIKE > of_view.max(), "whole", "tiles")
+    scales[sees] = np.where(areas[views] * _ALIKE > areas.max(), WHOLE, TILES)
     return scales
+
+
+def _cell_area(boxes: Boxes) -> float:
+    """From one token to the next, across and down: boxes of interpolated features are larger than that."""
+    steps = []
+    for start, end in ((0, 2), (1, 3)):
+        edges = np.unique(boxes[:, start].round(3))
+        # The median, because cells at an edge may be cut.
+        steps.append(np.median(np.diff(edges)) if len(edges) > 1 else np.median(boxes[:, end] - boxes[:, start]))
+    return float(steps[0] * steps[1])

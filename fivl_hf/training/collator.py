@@ -50,7 +50,9 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         vision_modeling: False leaves ``vision_labels`` out.
 
     Raises:
-        ValueError: naming the row, when its images and visual tokens do not match or a mask cannot be used.
+        ValueError: without ``model_config`` or ``image_token_id``; for a background token that the tokenizer does not
+            have; and, naming the row, when ``max_length`` cuts image tokens, when its images and visual tokens do not
+            match, or when a mask cannot be used.
     """
 
     image_token_id: int = -1
@@ -64,7 +66,9 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         if self.image_token_id < 0 and self.model_config is not None:
             self.image_token_id = image_token_id(self.model_config)
         if self.vision_modeling and self.image_token_id < 0:
-            raise ValueError("FiVLCollator needs model_config=model.config, of a model with visual tokens")
+            raise ValueError(
+                "FiVLCollator needs model_config=model.config (or image_token_id), of a model with visual tokens"
+            )
         self._word_ids: dict[str, int | None] = {}
         self._background_id = _single_token(self.processor, self.options.background_token)
 

@@ -11,13 +11,14 @@ __all__ = ["head_gradients_reduced"]
 
 
 @contextmanager
-def head_gradients_reduced(head: torch.nn.Module) -> Iterator[None]:
+def head_gradients_reduced(head: torch.nn.Module | None) -> Iterator[None]:
     """While open, the gradient of a sharded head that is gathered as a whole is averaged over the processes.
 
     TRL's fused head (1.16) gathers the head with ``full_tensor()``, whose gradient is by default taken to be the same
     everywhere: each process would keep its own part of its own gradient. FSDP2 averages that of all other parameters.
+    It changes a method of ``DTensor`` meanwhile, so that threads must not open it side by side.
     """
-    parameters = [parameter for parameter in head.parameters() if isinstance(parameter, DTensor)]
+    parameters = [parameter for parameter in head.parameters() if isinstance(parameter, DTensor)] if head else []
     if not parameters:
         yield
         return

@@ -5,7 +5,7 @@ Shapes: M key expressions, P visual tokens, B batch, T tokens.
 
 from dataclasses import dataclass
 from math import cos, pi
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,17 +69,18 @@ def vision_targets(
     keyword_ids: ArrayLike,
     *,
     visible: ArrayLike | None = None,
+    max_coverage: float = 0.3,
+    min_coverage: float = 0.0,
+    overlap: str = "first",
     background_id: int = IGNORE,
-    **rules: Any,
 ) -> NDArray[np.int64]:
     """The token each visual token is to predict.
 
     Args:
-        coverage, visible: as in :func:`patch_owners`.
+        coverage, visible, max_coverage, min_coverage, overlap: as in :func:`patch_owners`.
         keyword_ids: (M,) token id of each expression's keyword; -100 for an expression without one.
         background_id: what a token predicts that sees an image with expressions and lies under none of their masks,
             also not under one that supervises nothing.
-        rules: the other options of :func:`patch_owners`.
 
     Returns:
         (P,) int64 token ids, -100 where nothing is to be predicted.
@@ -89,8 +90,10 @@ def vision_targets(
     if not len(ids):
         return np.full(cover.shape[-1], IGNORE, dtype=np.int64)
     seen = np.ones(cover.shape, dtype=bool) if visible is None else np.asarray(visible, dtype=bool)
-    owners = patch_owners(cover, ids != IGNORE, visible=seen, **rules)
-    covered = ((cover > rules.get("min_coverage", 0.0)) & seen).any(axis=0)
+    owners = patch_owners(
+        cover, ids != IGNORE, visible=seen, max_coverage=max_coverage, min_coverage=min_coverage, overlap=overlap
+    )
+    covered = ((cover > min_coverage) & seen).any(axis=0)
     elsewhere = np.where(seen.any(axis=0) & ~covered, background_id, IGNORE)
     return np.where(owners >= 0, ids[owners], elsewhere)
 
@@ -108,8 +111,14 @@ def merge_targets(labels: "torch.Tensor", vision_labels: "torch.Tensor") -> "tor
     """
     import torch
 
-    shifted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
-    return torch.where(vision_labels != IGNORE, vision_labels, shifted)
+    return torch.where(vision_labels != IGNORE, vision_labels, _next_token_labels(labels))
+
+
+def _next_token_labels(labels: "torch.Tensor") -> "torch.Tensor":
+    """(B, T) what each position is to predict: the label of the next one."""
+    import torch
+
+    return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,7 @@ def scheduled_weight(weight: float, step: int, steps: int, schedule: str = "cons
         weight: the full λ.
         step: optimizer steps done.
         steps: of the whole training.
+        warmup_steps: optimizer steps of the rise.
         schedule: ``"constant"``, or down to 0 at the end: ``"linear"`` or ``"cosine"``.
     """
     if step < warmup_steps:
@@ -203,7 +213,8 @@ def vision_modeling_loss(
     """
     import torch
 
-    text_labels = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
+    # Where both tasks want a position the keyword has it, as in merge_targets.
+    text_labels = _next_token_labels(labels).masked_fill(vision_labels != IGNORE, IGNORE)
     text, vision = (_target_nll(logits, targets) for targets in (text_labels, vision_labels))
     found = torch.as_tensor(vision.numel(), device=vision.device)
     if vision_weights is not None:

@@ -12,26 +12,21 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from transformers.trainer_utils import SchedulerType
 from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
-from trl.chat_template_utils import (
-    get_training_chat_template,
-    has_generation_markers,
-    is_chat_template_stop_token_trained,
-)
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from fivl_hf.chat import ends_turns
 from fivl_hf.geometry import token_boxes
 from fivl_hf.model_cards import training_card
 from fivl_hf.models import image_token_id
 from fivl_hf.storage import undecoded
+from fivl_hf.training.answers import answer_masking, marks_answers
 from fivl_hf.training.checkpoints import load_renamed_weights
 from fivl_hf.training.collator import EVIDENCE_COLUMNS, FiVLCollator
 from fivl_hf.training.config import FiVLConfig
+from fivl_hf.training.fused import FusedPass
 from fivl_hf.training.sharded import head_gradients_reduced
 from fivl_hf.training.targets import (
     IGNORE,
     TaskCounts,
-    merge_targets,
     scheduled_weight,
     vision_loss_weights,
     weighted_mean,
@@ -96,7 +91,7 @@ class FiVLTrainer(SFTTrainer):
         has_images = "image" in sample or "images" in sample
         answers_only = config.assistant_only_loss and "messages" in sample
         # TRL refuses templates without generation markers; for conversations with images the collator does without.
-        config.assistant_only_loss = answers_only and not has_images and _marks_answers(processing_class)
+        config.assistant_only_loss = answers_only and not has_images and marks_answers(processing_class)
         if answers_only and not has_images and not config.assistant_only_loss:
             logger.warning("Without images and without a chat template that marks answers, the loss is on all tokens.")
         super().__init__(model, config, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
@@ -111,6 +106,7 @@ class FiVLTrainer(SFTTrainer):
         if isinstance(self.data_collator, FiVLCollator):
             self.add_callback(EpochTeller(self.data_collator))
         self._sums: dict[str, torch.Tensor | None] = {"train": None, "eval": None}
+        self._weight_now = config.vision_loss_weight
 
     def create_model_card(  # type: ignore[override] # TRL's signature, not transformers'
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
@@ -136,17 +132,22 @@ class FiVLTrainer(SFTTrainer):
     def _training_settings(self) -> dict[str, Any]:
         args = self.args
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        settings = {
+        warmup = args.get_warmup_steps(self.state.max_steps)
+        settings: dict[str, Any] = {
             "vision loss weight λ": args.vision_loss_weight,
             "largest mask that supervises": f"{args.vision_max_coverage:.0%} of the patches",
             "learning rate": args.learning_rate,
-            "schedule": f"{SchedulerType(args.lr_scheduler_type).value}, {args.warmup_steps} warm-up steps",
+            "schedule": f"{SchedulerType(args.lr_scheduler_type).value}, {warmup} warm-up steps",
             "samples per step": batch,
             "steps": self.state.global_step,
         }
-        changed = {"vision_expression_weight": "equal", "vision_background_token": None, "vision_overlap": "first"}
-        changed |= {"vision_loss_schedule": "constant", "vision_loss_warmup_steps": 0}
-        settings |= {name: getattr(args, name) for name, usual in changed.items() if getattr(args, name) != usual}
+        settings |= {
+            field.name: getattr(args, field.name)
+            for field in dataclasses.fields(args)
+            if field.name.startswith("vision_") and getattr(args, field.name) != field.default
+        }
+        settings.pop("vision_loss_weight", None)
+        settings.pop("vision_max_coverage", None)
         logged = {key: value for entry in self.state.log_history for key, value in entry.items()}
         names = {"language_loss": "last language loss", "vision_loss": "last vision loss"}
         return settings | {label: f"{logged[key]:.4g}" for key, label in names.items() if key in logged}
@@ -164,7 +165,7 @@ class FiVLTrainer(SFTTrainer):
             if self._models_vision:
                 logger.warning_once("The batches hold no vision_labels: the data collator is not a FiVLCollator.")
             return super().compute_loss(model, inputs, return_outputs, text_items)
-        fused = _FusedPass(model, vision_labels, vision_weights)
+        fused = FusedPass(model, vision_labels, vision_weights)
         result = super().compute_loss(fused, inputs, return_outputs, text_items)
         language_loss, outputs = result if return_outputs else (result, None)
         loss = self._add_vision_loss(language_loss, fused, text_items, vision_items)
@@ -172,15 +173,16 @@ class FiVLTrainer(SFTTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _add_vision_loss(
-        self, language_loss: torch.Tensor, fused: "_FusedPass", text_items: Any, vision_items: Any
+        self, language_loss: torch.Tensor, fused: "FusedPass", text_items: Any, vision_items: Any
     ) -> torch.Tensor:
         """(1 − λ) · TRL's loss + λ · vision loss, both already divided by the whole step's counts."""
         counts = TaskCounts(
             fused.text_mask.sum() if text_items is None else text_items,
             fused.vision_weights.sum() if vision_items is None else vision_items,
         )
-        language_weight, vision_weight = vision_loss_weights(counts, self._vision_loss_weight())
-        vision_loss = weighted_mean(fused.vision_nll, torch.as_tensor(counts.vision))
+        self._weight_now = self._vision_loss_weight()
+        language_weight, vision_weight = vision_loss_weights(counts, self._weight_now)
+        vision_loss = weighted_mean(fused.weighted_vision_nll, torch.as_tensor(counts.vision))
         # As in TRL: the counts are those of all processes, and data parallelism averages their gradients.
         if self.args.average_tokens_across_devices and vision_items is not None:
             vision_loss = vision_loss * (self.accelerator.num_processes // self.get_tp_size())
@@ -234,17 +236,17 @@ class FiVLTrainer(SFTTrainer):
                 "constant",
                 0,
             ):
-                logs["vision_loss_weight"] = self._vision_loss_weight()
+                logs["vision_loss_weight"] = self._weight_now
             self._sums[mode] = None
         super().log(logs, start_time)
 
-    def _add_sums(self, fused: "_FusedPass", input_ids: torch.Tensor) -> None:
+    def _add_sums(self, fused: "FusedPass", input_ids: torch.Tensor) -> None:
         mode = "train" if self.model.training else "eval"
         sums = torch.stack(
             [
                 -fused.text_log_probs.detach().sum(),
                 fused.text_mask.sum(),
-                fused.vision_nll.detach().sum(),
+                fused.weighted_vision_nll.detach().sum(),
                 fused.vision_weights.sum(),
                 fused.vision_mask.sum(),
                 fused.vision_correct.sum(),
@@ -315,48 +317,13 @@ class FiVLTrainer(SFTTrainer):
         """TRL's collator, extended; its own fields are kept as TRL set them."""
         fields = {f.name: getattr(trl_collator, f.name) for f in dataclasses.fields(trl_collator)}
         if answers_only:
-            fields |= _answer_masking(self.processing_class)
+            fields |= answer_masking(self.processing_class)
         return FiVLCollator(
             **fields,
             options=self.args.vision_options(),
             model_config=self.model.config,
             vision_modeling=self._models_vision,
         )
-
-
-class _FusedPass:
-    """Stands in for the model in TRL's ``compute_loss``: scores both tasks at once, hands TRL the text's part.
-
-    Attributes (each (B, T)): text_log_probs, text_mask, vision_nll (times its weights), vision_mask, vision_weights,
-        vision_correct.
-    """
-
-    text_log_probs: torch.Tensor
-    text_mask: torch.Tensor
-    vision_nll: torch.Tensor
-    vision_mask: torch.Tensor
-    vision_weights: torch.Tensor
-    vision_correct: torch.Tensor
-
-    def __init__(self, model: Any, vision_labels: torch.Tensor, vision_weights: torch.Tensor | None) -> None:
-        self.model = model
-        self.vision_labels = vision_labels
-        self.vision_mask = vision_labels != IGNORE
-        self.vision_weights = self.vision_mask.float() if vision_weights is None else vision_weights
-
-    def __call__(self, fused_lm_head: bool = False, **inputs: Any) -> Any:
-        if not fused_lm_head:
-            return self.model(**inputs)
-        targets = merge_targets(inputs.pop("labels"), self.vision_labels)
-        outputs = self.model(**inputs, shift_labels=targets, fused_lm_head=True)
-        self.text_mask = outputs.label_mask & ~self.vision_mask
-        self.vision_nll = -outputs.log_probs.masked_fill(~self.vision_mask, 0) * self.vision_weights
-        self.vision_correct = outputs.is_top1.masked_fill(~self.vision_mask, 0)
-        for name, value in list(outputs.items()):
-            if value is not None and value.shape == self.text_mask.shape:
-                outputs[name] = value.masked_fill(self.vision_mask, 0)
-        self.text_log_probs = outputs.log_probs
-        return outputs
 
 
 class EpochTeller(TrainerCallback):
@@ -404,34 +371,6 @@ def _as_fivl_config(args: SFTConfig | TrainingArguments | None, model: Any) -> F
     # to_dict() hides every ..._token, also those that are no secret.
     hidden = {name: getattr(args, name) for name in args.to_dict() if name.endswith("_token")}
     return FiVLConfig(**{**args.to_dict(), **hidden})
-
-
-def _marks_answers(processor: Any) -> bool:
-    """Whether TRL can tell answers from prompts: by the template's markers, or by its own template for the family."""
-    if processor is None or has_generation_markers(processor.chat_template):
-        return processor is not None
-    try:
-        return get_training_chat_template(processor) is not None
-    except ValueError:
-        return False
-
-
-def _answer_masking(processor: Any) -> dict[str, Any]:
-    """Collator fields that put the loss on the answers: TRL's way where it has one, through the text elsewhere."""
-    fields: dict[str, Any] = {"answers_only": True}
-    if _marks_answers(processor):
-        marked = has_generation_markers(processor.chat_template)
-        template = None if marked else get_training_chat_template(processor)
-        fields = {"assistant_only_loss": True, "chat_template": template}
-        stops = is_chat_template_stop_token_trained(processor, chat_template=template)
-    else:
-        stops = ends_turns(processor)
-    if not stops:
-        logger.warning(
-            "The chat template writes no end-of-turn mark that counts as part of an answer, so the model does not "
-            "learn to stop. Add one to the template (the tokenizer's eos_token, say) if it should."
-        )
-    return fields
 
 
 def _vision_metrics(total: dict[str, float]) -> dict[str, float]:

@@ -91,13 +91,13 @@ def test_dropped_masks_take_their_expressions_along(scenes):
 
 
 def test_left_out_pairs_are_not_seen_and_are_asked_for():
-    rows = list(variations.seen_rows(50, 0, held_out=True))
+    rows = list(variations.training_rows(50, 0, held_out=True))
     assert len(rows) == 50
     names = {thing.name for row in rows for thing in scene(row["id"]).objects}
     assert not names & variations.HELD_OUT
     # Each colour and each shape is there, in other pairs.
     assert len({name.split()[0] for name in names}) == len({name.split()[1] for name in names}) == 6
-    assert all(variations.asks_unseen(row) for row in variations.unseen_rows(5, 0))
+    assert all(variations.asks_unseen(row) for row in variations.untraining_rows(5, 0))
 
 
 @pytest.mark.parametrize("kind", variations.PICTURE_CHANGES)

@@ -36,6 +36,7 @@ def test_the_trainer_follows_the_schedule(model, processor, dataset, config):
     for entry, weight in zip(logs, (0.0, 0.2, 0.4, 0.2), strict=True):
         expected = (1 - weight) * entry["language_loss"] + weight * entry["vision_loss"]
         assert entry["loss"] == pytest.approx(expected, rel=1e-3)
+        assert entry["vision_loss_weight"] == pytest.approx(weight)
 
 
 def scored(rows):

@@ -1,4 +1,4 @@
-"""Run by test_processes.py under torchrun: a step's losses, and the weights after it, written by the first process.
+"""Run by test_processes.py under torchrun: the losses and gradients of a step, written by the first process.
 
     two_processes.py OUTPUT PROCESSES HOW [OPTIONS]
 
@@ -8,8 +8,10 @@ HOW is "ddp" or "fsdp2"; OPTIONS are fields of FiVLConfig as JSON.
 import json
 import os
 import sys
+from pathlib import Path
 
 import torch
+import yaml
 from datasets import Dataset
 
 from fivl_hf import FiVLConfig, FiVLTrainer
@@ -17,7 +19,8 @@ from fivl_hf.scene_model import scene_model, scene_processor
 from fivl_hf.scenes import scene_rows
 from fivl_hf.schema import FEATURES
 
-ROWS = 4
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ROWS, LEARNING_RATE = 4, 1.0
 
 
 def uneven_rows():
@@ -37,14 +40,10 @@ def allow_fsdp_on_cpu():
     from accelerate import PartialState
     from accelerate.utils import DistributedType
 
-    os.environ |= {
-        "ACCELERATE_USE_FSDP": "true",
-        "FSDP_VERSION": "2",
-        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-        "FSDP_TRANSFORMER_CLS_TO_WRAP": "LlamaDecoderLayer,CLIPEncoderLayer",
-        "FSDP_RESHARD_AFTER_FORWARD": "true",
-        "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
-    }
+    settings = yaml.safe_load((EXAMPLES / "accelerate" / "fsdp2.yaml").read_text())["fsdp_config"]
+    os.environ |= {name.upper(): str(value) for name, value in settings.items()}
+    os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = settings["fsdp_transformer_layer_cls_to_wrap"]
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
     original = PartialState.__init__
 
     def pretend(self, *args, **kwargs):
@@ -75,7 +74,7 @@ def main(output: str, processes: int, how: str, options: dict) -> None:
         "max_grad_norm": 0.0,
         "dataloader_pin_memory": False,
         "lr_scheduler_type": "constant",
-        "learning_rate": 0.1,
+        "learning_rate": LEARNING_RATE,
         "optim": "sgd",
     }
     trainer = FiVLTrainer(
@@ -84,15 +83,18 @@ def main(output: str, processes: int, how: str, options: dict) -> None:
         train_dataset=Dataset.from_list(uneven_rows(), features=FEATURES),
         processing_class=processor,
     )
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.train()
     assert trainer.is_fsdp_enabled == (how == "fsdp2")
-    weights = {
-        name: (p.full_tensor() if hasattr(p, "full_tensor") else p).detach().clone()
+    # Plain gradient descent: the step is the gradient.
+    after = {
+        name: (p.full_tensor() if hasattr(p, "full_tensor") else p).detach()
         for name, p in trainer.model.named_parameters()
     }
+    gradients = {name: (before[name] - weight) / LEARNING_RATE for name, weight in after.items()}
     if trainer.is_world_process_zero():
         log = next(entry for entry in trainer.state.log_history if "loss" in entry)
-        torch.save({"log": log, "weights": weights}, output)
+        torch.save({"log": log, "gradients": gradients}, output)
 
 
 if __name__ == "__main__":
