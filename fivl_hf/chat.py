@@ -30,6 +30,7 @@ _QUESTION, _ANSWER = "Zquestionz", "Zanswerz"
 Message = Mapping[str, Any]
 
 _NOTING = RLock()
+_NEED_IMAGES = ("PaliGemmaProcessor",)  # these refuse batches of text alone, which their tokenizers take
 
 
 class ChatTemplateError(ValueError):
@@ -116,6 +117,10 @@ def encode(
     if add_special_tokens is None:
         bos = processor.tokenizer.bos_token
         add_special_tokens = bos is None or not texts[0].startswith(bos)
+    if not any(map(len, images)) and type(processor).__name__ in _NEED_IMAGES:
+        tokens = {"return_token_type_ids": True, "add_special_tokens": add_special_tokens, **processor_kwargs}
+        inputs = processor.tokenizer(texts, return_tensors="pt", return_offsets_mapping=True, **tokens)
+        return _encoded(processor, conversations, texts, inputs, template)
     with _noting_texts(processor, texts) as noted:
         inputs = processor(
             text=texts,
@@ -125,10 +130,20 @@ def encode(
             return_offsets_mapping=True,
             **processor_kwargs,
         )
+    return _encoded(processor, conversations, noted.texts, inputs, template)
+
+
+def _encoded(
+    processor: Any,
+    conversations: Sequence[Sequence[Message]],
+    texts: Sequence[str],
+    inputs: Any,
+    template: str | None,
+) -> Encoded:
+    """The answers' places in the texts as they were tokenized."""
     offsets = np.asarray(inputs.pop("offset_mapping"))
     answers = [
-        find_answers(processor, messages, text, template)
-        for messages, text in zip(conversations, noted.texts, strict=True)
+        find_answers(processor, messages, text, template) for messages, text in zip(conversations, texts, strict=True)
     ]
     return Encoded(inputs, offsets, answers)
 

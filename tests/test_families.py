@@ -11,8 +11,8 @@ import transformers as tf
 from families import FAMILIES, make, perceiver
 
 from fivl_hf.geometry import UnknownProcessorError, register_token_boxes, registry, token_boxes, token_scales
-from fivl_hf.geometry.axes import grid_boxes
 from fivl_hf.geometry.probe import probed_boxes
+from fivl_hf.geometry.registry import whole_view
 
 SIZES = [(60, 60), (1400, 300)] + [
     tuple(int(side) for side in np.exp(np.random.default_rng(seed).uniform(np.log(60), np.log(900), 2)))
@@ -161,34 +161,33 @@ def test_onevision_with_another_aspect_ratio_is_refused():
         token_boxes(processor, (100, 100))
 
 
-def test_scales_by_hand():
-    """A view of the whole, then two tiles one above the other; a token that sees nothing; cut cells at the edge."""
-    whole = grid_boxes(np.array([[0, 50], [50, 100.0]]), np.array([[0, 50], [50, 100.0]]))
-    rows = np.array([[0, 25], [25, 50], [50, 75], [75, 76.0]])
-    tiles = grid_boxes(np.array([[0, 25], [25, 50], [50, 75], [75, 100.0]]), rows)
-    found = token_scales(np.concatenate([whole, np.full((1, 4), np.nan), tiles]))
-    assert found.tolist() == ["whole"] * 4 + [""] + ["tiles"] * 16
-    assert set(token_scales(tiles)) == set(token_scales(np.full((3, 4), np.nan))) == {""}
-    assert token_scales(np.empty((0, 4))).tolist() == []
-
-
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("LLaVA-NeXT", (300, 150)), ("LLaVA-OneVision", (300, 110)), ("LLaVA-OneVision", (800, 790)),
+    [("LLaVA-NeXT", (300, 150)), ("LLaVA-NeXT", (1600, 100)), ("LLaVA-OneVision", (300, 110)),
+     ("LLaVA-OneVision", (800, 790)), ("LLaVA-OneVision", (100, 70)),
      ("SmolVLM", (300, 150)), ("InternVL", (300, 150)), ("Gemma 3, pan and scan", (300, 100))],
 )  # fmt: skip
 def test_tiles_and_the_whole_are_told_apart(name, size):
     processor, _ = make(name)
     boxes = token_boxes(processor, size)
-    scales = token_scales(boxes)
+    scales = token_scales(processor, boxes)
     for scale in ("whole", "tiles"):
         seen = boxes[scales == scale]
         # Each scale sees the whole picture.
         assert seen[:, :2].min() == 0
         assert seen[:, 2].max() == pytest.approx(size[0], abs=3 + 0.04 * size[0])
-    # The tokens of the view of the whole stand together.
+    # The view of the whole has a cell for each of its tokens, side by side, at one end.
     places = np.flatnonzero(scales == "whole")
-    assert np.ptp(places) + 1 == len(places)
+    assert np.ptp(places) + 1 == len(places) == abs(whole_view(processor))
+    assert 0 in places or len(boxes) - 1 in places
+    assert np.array_equal(scales == "", np.isnan(boxes[:, 0]))
+
+
+@pytest.mark.parametrize("name", ["LLaVA-1.5, crop", "Qwen2.5-VL", "Mllama", "Gemma 3"])
+def test_one_view_has_no_scales(name):
+    processor, _ = make(name)
+    assert set(token_scales(processor, token_boxes(processor, (60, 110)))) == {""}
+    assert token_scales(processor, np.empty((0, 4))).tolist() == []
 
 
 def test_a_family_nobody_described_is_probed(record_property):

@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import peft
 import pytest
 import torch
 from datasets import Dataset
@@ -19,6 +20,7 @@ from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.runner import explanation_summary
 from fivl_hf.explain.samples import prepare
 from fivl_hf.schema import FEATURES
+from fivl_hf.training.collator import FiVLCollator
 
 TRAINABLE = [name for name in FAMILIES if name != "Mllama"]
 
@@ -51,6 +53,19 @@ def test_lambda_zero_is_sft_exactly(name, big_dataset, config, record_property):
         processing_class=processor,
     )
     assert_same(loss_and_gradients(ours), loss_and_gradients(theirs))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_text_loss_is_on_the_answers(name, big_rows):
+    """Whatever a processor puts before, between and after the words it is given; also in a batch of text alone."""
+    processor, model = make(name)
+    collator = FiVLCollator(processor=processor, model_config=model.config, answers_only=True, vision_modeling=False)
+    alone = {**big_rows[1], "images": [], "key_expressions": [], "masks": []}
+    for rows in ([big_rows[0]], [alone]):
+        labels = collator([dict(row) for row in rows])["labels"][0]
+        answers = [m["content"] for m in rows[0]["messages"] if m["role"] == "assistant"]
+        kept = processor.tokenizer.decode(labels[labels >= 0])
+        assert kept.replace(" ", "") == "".join(f"{answer}</s>" for answer in answers).replace(" ", "")
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
@@ -183,6 +198,34 @@ def test_reliance_is_measured(name, big_rows, record_property):
     ]
     assert [a.answer for a in answers[0]] == [a.answer for a in answers[1]]
     assert [a.masked_answer for a in answers[0]] == [a.masked_answer for a in answers[1]]
+
+
+def test_an_adapter_is_explained(big_rows):
+    processor, model = make("Qwen2-VL")
+    plain = explain(model.eval(), processor, big_rows[:2]).alignment.mean()
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"]))
+    # A fresh adapter changes nothing.
+    assert np.allclose(explain(adapted, processor, big_rows[:2]).alignment.mean(), plain, equal_nan=True)
+
+
+def test_attention_out_of_reach_is_said_so(big_rows):
+    processor, model = make("Qwen2-VL")
+
+    class OwnAttention(torch.nn.Module):
+        def forward(self, hidden_states, **kwargs):
+            return hidden_states, None
+
+    for layer in model.get_decoder().layers:
+        layer.self_attn = OwnAttention()
+    with pytest.raises(ValueError, match="do not go through transformers' attention interface"):
+        explain(model.eval(), processor, big_rows[:1])
+
+
+def test_processor_and_model_that_do_not_belong_together(big_dataset, config):
+    processor, _ = make("LLaVA-1.5, crop")
+    _, model = make("Qwen2-VL")
+    with pytest.raises(ValueError, match="LlavaProcessor writes 0 visual tokens .*Do processor and model belong"):
+        FiVLTrainer(model, config(), train_dataset=big_dataset, processing_class=processor)
 
 
 @pytest.mark.parametrize("name", ["LLaVA-1.5, crop", "Qwen2.5-VL", "Gemma 3"])

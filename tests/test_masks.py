@@ -1,4 +1,5 @@
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -108,3 +109,32 @@ def test_union_and_rasterized_boxes():
     assert masks.union([left, right]).all()
     drawn = masks.rasterize_boxes([[0.5, 0, 1.5, 1]], (4, 2))
     assert drawn.tolist() == [[True, True, False, False], [False] * 4]
+
+
+def test_what_a_mask_does_not_touch_has_no_coverage_at_all():
+    """Sums over large tables cancel inexactly between pixels; a trace would label the patch."""
+    mask = np.zeros((110, 50), dtype=bool)
+    for i, y in enumerate(range(2, 61)):
+        mask[y, 4 : 5 + i % 40] = True
+    columns, rows = np.linspace(0, 50, 9), np.linspace(0.3, 109.7, 18)
+    boxes = np.array([[x0, y0, x1, y1] for y0, y1 in pairwise(rows) for x0, x1 in pairwise(columns)])
+    for box, value in zip(boxes, masks.coverage(mask[None], boxes)[0], strict=True):
+        x0, y0, x1, y1 = (int(edge) for edge in (*np.floor(box[:2]), *np.ceil(box[2:])))
+        assert (value > 0) == mask[y0:y1, x0:x1].any()
+
+
+def test_parts_are_masks_without_their_margins():
+    mask = np.zeros((9, 12), dtype=bool)
+    mask[2:5, 7:11] = True
+    mask[3, 8] = False
+    for pixels in (mask, np.ones_like(mask), np.zeros_like(mask)):
+        grey = Image.fromarray(pixels.astype(np.uint8) * 255)
+        for stored in ({"bytes": masks.encode_mask(pixels), "path": None}, grey):
+            part = masks.decode_part(stored)
+            whole = np.zeros_like(mask)
+            height, width = part.pixels.shape
+            whole[part.top : part.top + height, part.left : part.left + width] = part.pixels
+            assert np.array_equal(whole, pixels)
+            assert part.size == (12, 9)
+    assert masks.decode_part(grey).pixels.size == 0
+    assert masks.decode_part(Image.fromarray(mask)).pixels.shape == (3, 4)

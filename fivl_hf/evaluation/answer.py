@@ -30,6 +30,8 @@ def generate_answers(
     The chat template is the processor's; batches are padded on the left. Questions are answered shortest first
     and put back in order, so that a batch holds little padding.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     order = sorted(range(len(asks)), key=lambda i: sum(len(message["content"]) for message in asks[i][0]))
     answers = [""] * len(asks)
     was_training = model.training

@@ -139,6 +139,7 @@ def _observe(
     model: Any, sample: Sample, spans: Sequence[NDArray[np.intp]]
 ) -> tuple[list[NDArray[np.float32] | None], NDArray[np.int64] | None]:
     """:func:`token_attention` and :func:`vision_predictions` of one pass."""
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter's layers are inside
     rows = np.unique(np.concatenate([np.zeros(1, np.int64), *(span - 1 for span in spans)])).astype(np.int64)
     positions = sample.image_positions.to(model.device)
     with record_attention(model, torch.from_numpy(rows)[None].to(model.device), positions[None]) as recorded:

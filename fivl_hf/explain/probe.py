@@ -35,8 +35,14 @@ class AttentionRows:
     def stacked(self) -> torch.Tensor:
         """All layers up to the last recorded one, (B, L, H, R, C); NaN for one that was not recorded.
 
-        Layers of different head counts cannot be stacked.
+        Raises:
+            ValueError: nothing was recorded, or layers of different head counts.
         """
+        if not self.layers:
+            raise ValueError(
+                "no attention was recorded: the model's attention layers do not go through transformers' attention "
+                "interface (AttentionInterface), so they cannot be explained"
+            )
         nothing = torch.full_like(next(iter(self.layers.values())), torch.nan)
         return torch.stack([self.layers.get(i, nothing) for i in range(max(self.layers) + 1)], dim=1)
 

@@ -105,7 +105,7 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
         image_positions=positions,
         boxes=joined,
         image_of=image_of,
-        scales=np.concatenate([token_scales(b) for b in boxes]) if boxes else np.empty(0, dtype="<U5"),
+        scales=np.concatenate([token_scales(processor, b) for b in boxes]) if boxes else np.empty(0, dtype="<U5"),
         in_sequence=not uses_cross_attention(model.config),
         pictures=pictures,
         evidence=evidence,

@@ -108,6 +108,10 @@ def _llava_next(processor: Any, size: tuple[int, int]) -> Boxes:
     return np.concatenate([base, _with_newlines(columns, rows)])
 
 
+def _next_whole(processor: Any) -> int:
+    return (processor.image_processor.crop_size["height"] // processor.patch_size) ** 2
+
+
 def _with_newlines(columns: Boxes, rows: Boxes) -> Boxes:
     """Cells row by row, with one more token, which sees nothing, at the end of each row."""
     return grid_boxes(np.concatenate([columns, np.full((1, 2), np.nan)]), rows)
@@ -129,6 +133,10 @@ def _onevision(processor: Any, size: tuple[int, int]) -> Boxes:
     if ratio > 1.1:
         columns, rows = (_interpolated(part, int(len(part) // ratio)) for part in (columns, rows))
     return np.concatenate([base, _with_newlines(columns, rows)])
+
+
+def _onevision_whole(processor: Any) -> int:
+    return processor.num_image_tokens
 
 
 def _onevision_several(processor: Any, size: tuple[int, int]) -> Boxes:
@@ -203,5 +211,5 @@ def _without_padding(columns: Boxes, rows: Boxes, size: tuple[int, int]) -> tupl
 
 
 register_token_boxes("LlavaProcessor", _llava)
-register_token_boxes("LlavaNextProcessor", _llava_next)
-register_token_boxes("LlavaOnevisionProcessor", _onevision, several=_onevision_several)
+register_token_boxes("LlavaNextProcessor", _llava_next, whole=_next_whole)
+register_token_boxes("LlavaOnevisionProcessor", _onevision, several=_onevision_several, whole=_onevision_whole)

@@ -7,13 +7,15 @@ from typing import Any
 
 from fivl_hf.geometry.axes import Boxes
 
-__all__ = ["UnknownProcessorError", "register_token_boxes", "token_boxes"]
+__all__ = ["UnknownProcessorError", "register_token_boxes", "token_boxes", "whole_view"]
 
 BoxFunction = Callable[[Any, tuple[int, int]], Boxes]
 
 _REGISTRY: dict[str, BoxFunction] = {}
 # For samples with more than one image, where a processor treats those otherwise.
 _SEVERAL: dict[str, BoxFunction] = {}
+# Where a view of the whole stands beside tiles: so many tokens at the beginning, or, negative, at the end.
+_WHOLE: dict[str, Callable[[Any], int]] = {}
 
 _KEPT_BYTES = 64 * 2**20  # 18 KB an image size for 576 tokens
 _cache: OrderedDict[tuple[Any, ...], Boxes] = OrderedDict()
@@ -24,17 +26,27 @@ class UnknownProcessorError(ValueError):
     """No token boxes are known for a processor."""
 
 
-def register_token_boxes(processor_class: str, function: BoxFunction, *, several: BoxFunction | None = None) -> None:
+def register_token_boxes(
+    processor_class: str,
+    function: BoxFunction,
+    *,
+    several: BoxFunction | None = None,
+    whole: Callable[[Any], int] | None = None,
+) -> None:
     """Teach :func:`token_boxes` a processor class.
 
     Args:
         processor_class: its class name, such as ``"LlavaProcessor"``.
         function: takes (processor, (width, height)) and returns (tokens, 4), as :func:`token_boxes` does.
         several: the same for an image of a sample that has more than one, if the processor treats those otherwise.
+        whole: where images are seen in tiles and as a whole, takes the processor and returns how many tokens the view
+            of the whole has; negative where it comes last.
     """
     with _cache_lock:
         _REGISTRY[processor_class] = function
         _SEVERAL[processor_class] = several or function
+        if whole is not None:
+            _WHOLE[processor_class] = whole
         _cache.clear()
 
 
@@ -91,6 +103,12 @@ def token_boxes(
         while len(_cache) > 1 and sum(kept.nbytes for kept in _cache.values()) > _KEPT_BYTES:
             _cache.popitem(last=False)
     return boxes
+
+
+def whole_view(processor: Any) -> int:
+    """How many tokens see an image as a whole beside its tiles (negative: the last ones); 0 without such a view."""
+    function = _WHOLE.get(type(processor).__name__)
+    return function(processor) if function else 0
 
 
 def _settings(processor: Any) -> str:

@@ -119,7 +119,7 @@ for _name in ("Qwen2VLProcessor", "Qwen2_5_VLProcessor", "Qwen3VLProcessor"):
     register_token_boxes(_name, _qwen)
 register_token_boxes("PixtralProcessor", _pixtral)
 register_token_boxes("PaliGemmaProcessor", _paligemma)
-register_token_boxes("Gemma3Processor", _gemma3)
-register_token_boxes("InternVLProcessor", _internvl)
-register_token_boxes("Idefics3Processor", _idefics3)
-register_token_boxes("SmolVLMProcessor", _idefics3)
+register_token_boxes("Gemma3Processor", _gemma3, whole=lambda processor: processor.image_seq_length)
+register_token_boxes("InternVLProcessor", _internvl, whole=lambda processor: -processor.image_seq_length)
+for _name in ("Idefics3Processor", "SmolVLMProcessor"):
+    register_token_boxes(_name, _idefics3, whole=lambda processor: -processor.image_seq_len)

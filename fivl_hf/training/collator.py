@@ -81,10 +81,10 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         ]
         try:
             batch = super().torch_call(plain)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
             # What processors say of cut image tokens differs, and some fail over their own arithmetic.
             if not self._cuts_images(plain):
-                raise
+                raise self._with_row(error, rows, plain) from error
             raise ValueError(
                 f"max_length ({self.max_length}) cuts off image tokens of a row among {[row['id'] for row in rows]}: "
                 "raise it or set it to None"
@@ -98,12 +98,28 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             batch["labels"][:, 1:][vision_labels[:, :-1] != IGNORE] = IGNORE
         return batch
 
+    def _with_row(
+        self, error: Exception, rows: Sequence[Mapping[str, Any]], examples: list[dict[str, Any]]
+    ) -> Exception:
+        """The error of a batch, naming the row that fails alone, too; the error itself if none does."""
+        for row, example in zip(rows, examples, strict=True):
+            try:
+                super().torch_call([dict(example)])
+            except Exception as again:
+                first = message_text((row["messages"] or [{"content": ""}])[0])
+                name = repr(row["id"]) if row["id"] is not None else f"without id that begins with {first[:60]!r}"
+                return ValueError(f"row {name}: {again}")
+        return error
+
     def _cuts_images(self, examples: list[dict[str, Any]]) -> bool:
         """Whether image tokens of these examples lie beyond ``max_length``."""
         if self.max_length is None:
             return False
         whole = dataclasses.replace(self, max_length=None, vision_modeling=False)
-        tokens = DataCollatorForVisionLanguageModeling.torch_call(whole, [dict(e) for e in examples])["input_ids"]
+        try:
+            tokens = DataCollatorForVisionLanguageModeling.torch_call(whole, [dict(e) for e in examples])["input_ids"]
+        except Exception:
+            return False  # something else is wrong, which the caller reports
         return bool((tokens[:, self.max_length :] == self.image_token_id).any())
 
     def _collate_language_modeling(self, examples: list[dict[str, Any]]) -> dict[str, Any]:

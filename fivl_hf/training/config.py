@@ -1,6 +1,7 @@
 """Options of Vision Modeling, beside all of TRL's."""
 
 from dataclasses import dataclass, field
+from math import ceil
 from numbers import Real
 
 from trl import SFTConfig
@@ -78,8 +79,9 @@ class FiVLConfig(SFTConfig):
         default="constant",
         metadata={"help": "λ after its warm-up: 'constant', or 'linear' or 'cosine' down to 0 at the end."},
     )
-    vision_loss_warmup_steps: int = field(
-        default=0, metadata={"help": "Optimizer steps over which λ rises linearly from 0."}
+    vision_loss_warmup_steps: float = field(
+        default=0,
+        metadata={"help": "Optimizer steps over which λ rises linearly from 0; below 1, their share of all steps."},
     )
     assistant_only_loss: bool = field(
         default=True,
@@ -94,12 +96,20 @@ class FiVLConfig(SFTConfig):
             value = getattr(self, name)
             if not isinstance(value, Real) or not 0 <= float(value) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {value}")
-        if self.vision_loss_warmup_steps < 0:
-            raise ValueError(f"vision_loss_warmup_steps must not be negative, got {self.vision_loss_warmup_steps}")
+        warmup = self.vision_loss_warmup_steps
+        if not isinstance(warmup, Real) or not (0 <= warmup < 1 or warmup == int(warmup) > 0):
+            raise ValueError(
+                f"vision_loss_warmup_steps must be a number of steps, or a share of all steps below 1, got {warmup!r}"
+            )
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
         super().__post_init__()
+
+    def vision_warmup(self, steps: int) -> int:
+        """Steps of λ's warm-up in a training of so many."""
+        warmup = self.vision_loss_warmup_steps
+        return ceil(steps * warmup) if warmup < 1 else int(warmup)
 
     def vision_options(self) -> VisionModelingOptions:
         """The part of these options that the collator needs."""

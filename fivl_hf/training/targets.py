@@ -151,11 +151,14 @@ def scheduled_weight(weight: float, step: int, steps: int, schedule: str = "cons
 def vision_loss_weights(
     counts: TaskCounts, vision_loss_weight: float
 ) -> "tuple[float | torch.Tensor, float | torch.Tensor]":
-    """Weights of the language and the vision loss: 1 − λ and λ, but 1 for a task that has the step to itself."""
+    """Weights of the language and the vision loss: 1 − λ and λ, but 1 for a task that has the step to itself.
+
+    With λ = 0 the vision loss weighs nothing there, either.
+    """
     import torch
 
     text, vision = torch.as_tensor(counts.text), torch.as_tensor(counts.vision)
-    weight = torch.where(vision > 0, torch.where(text > 0, vision_loss_weight, 1.0), 0.0)
+    weight = torch.where(vision > 0, torch.where(text > 0, vision_loss_weight, float(vision_loss_weight > 0)), 0.0)
     return 1.0 - weight, weight
 
 
@@ -210,8 +213,19 @@ def vision_modeling_loss(
 
     Returns:
         A scalar, as :func:`joint_loss`.
+
+    Raises:
+        ValueError: λ outside 0 to 1, or tensors whose (B, T) differ.
     """
     import torch
+
+    if not 0 <= vision_loss_weight <= 1:
+        raise ValueError(f"vision_loss_weight must be between 0 and 1, got {vision_loss_weight}")
+    shapes = [tuple(tensor.shape) for tensor in (logits[..., 0], labels, vision_labels)]
+    if len(set(shapes)) > 1:
+        raise ValueError(
+            f"logits, labels and vision_labels must agree in (B, T), got {shapes}: logits of every position"
+        )
 
     # Where both tasks want a position the keyword has it, as in merge_targets.
     text_labels = _next_token_labels(labels).masked_fill(vision_labels != IGNORE, IGNORE)

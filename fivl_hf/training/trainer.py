@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
+from fivl_hf.chat import as_blocks, encode
 from fivl_hf.geometry import token_boxes
 from fivl_hf.model_cards import training_card
 from fivl_hf.models import image_token_id
@@ -104,6 +106,7 @@ class FiVLTrainer(SFTTrainer):
         if type(self.data_collator) is DataCollatorForVisionLanguageModeling:
             self.data_collator = self._fivl_collator(self.data_collator, answers_only)
         if isinstance(self.data_collator, FiVLCollator):
+            self._check_collator(self.data_collator)
             self.add_callback(EpochTeller(self.data_collator))
         self._sums: dict[str, torch.Tensor | None] = {"train": None, "eval": None}
         self._weight_now = config.vision_loss_weight
@@ -198,7 +201,7 @@ class FiVLTrainer(SFTTrainer):
             self.state.global_step,
             self.state.max_steps,
             args.vision_loss_schedule,
-            args.vision_loss_warmup_steps,
+            warmup_steps=args.vision_warmup(self.state.max_steps),
         )
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
@@ -214,13 +217,13 @@ class FiVLTrainer(SFTTrainer):
             for batch in batch_samples
         ]
         vision = super()._get_num_items_in_batch(vision_samples, device)
-        if vision is not None and self.args.vision_expression_weight != "equal":
+        if vision is not None and any("vision_weights" in batch for batch in batch_samples):
             # The mean weight of the step's targets, over all processes that count together.
             sums = torch.zeros(2, device=device)
             for batch in batch_samples:
-                if "vision_weights" in batch:
-                    weights = batch["vision_weights"].to(device)
-                    sums += torch.stack([weights.sum(), (batch["vision_labels"].to(device) != IGNORE).sum()])
+                labelled = batch["vision_labels"].to(device) != IGNORE
+                weights = batch.get("vision_weights", labelled).to(device)
+                sums += torch.stack([weights.sum(), labelled.sum()])
             if self.args.average_tokens_across_devices:
                 sums = self.accelerator.reduce(sums, reduction="sum")
             vision = vision * sums[0] / sums[1].clamp(min=1)
@@ -311,7 +314,35 @@ class FiVLTrainer(SFTTrainer):
                 "cross-attention, or its config names no image_token_id), so Vision Modeling has no positions to "
                 "train. Set vision_loss_weight=0."
             )
-        token_boxes(self.processing_class, (64, 64), model_config=self.model.config)
+        boxes = token_boxes(self.processing_class, (64, 64), model_config=self.model.config)
+        if getattr(self.processing_class, "chat_template", None):
+            self._check_visual_tokens(len(boxes))
+
+    def _check_visual_tokens(self, expected: int) -> None:
+        """Whether processor and model belong together, as far as a picture's placeholders tell."""
+        question = as_blocks([{"role": "user", "content": "?"}], 1)
+        picture = Image.new("RGB", (64, 64))
+        ids = encode(self.processing_class, [question], [[picture]], prompt=True).inputs["input_ids"]
+        found = int((ids == self._image_token_id).sum())
+        if found != expected:
+            raise ValueError(
+                f"{type(self.processing_class).__name__} writes {found} visual tokens (id {self._image_token_id}, from "
+                f"the config of {type(self.model).__name__}) for a picture of 64x64 pixels; {expected} were expected. "
+                "Do processor and model belong together?"
+            )
+
+    def _check_collator(self, collator: FiVLCollator) -> None:
+        """Warn of options that do not have the effect they seem to have."""
+        if collator.options != self.args.vision_options():
+            logger.warning(
+                f"data_collator.options ({collator.options}) differ from the vision_* options of args "
+                f"({self.args.vision_options()}): those of the collator hold."
+            )
+        if self.args.dataloader_persistent_workers and collator.options.keyword == "random":
+            logger.warning(
+                "With dataloader_persistent_workers the workers do not hear of a new epoch: every epoch trains on the "
+                "random nouns of the first. Set it to False, or vision_keyword='head'."
+            )
 
     def _fivl_collator(self, trl_collator: DataCollatorForVisionLanguageModeling, answers_only: bool) -> FiVLCollator:
         """TRL's collator, extended; its own fields are kept as TRL set them."""
@@ -351,6 +382,9 @@ class EpochTeller(TrainerCallback):
 
 def _first_row(train_dataset: Any) -> dict[str, Any]:
     """The first row, from which TRL too tells what kind of dataset it has."""
+    if isinstance(train_dataset, dict):
+        splits = ", ".join(map(repr, train_dataset))
+        raise ValueError(f"train_dataset has the splits {splits}: pass one of them, such as dataset['train']")
     sample = next(iter(train_dataset), None) if train_dataset is not None else {}
     if sample is None:
         raise ValueError("train_dataset is empty")
@@ -379,6 +413,7 @@ def _vision_metrics(total: dict[str, float]) -> dict[str, float]:
     if total["language_targets"]:
         metrics["language_loss"] = total["language_nll"] / total["language_targets"]
     if total["vision_targets"]:
-        metrics["vision_loss"] = total["vision_nll"] / (total["vision_weight"] or 1.0)
         metrics["vision_token_accuracy"] = total["vision_correct"] / total["vision_targets"]
+    if total["vision_weight"]:
+        metrics["vision_loss"] = total["vision_nll"] / total["vision_weight"]
     return metrics

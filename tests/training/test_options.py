@@ -1,9 +1,11 @@
 """What the paper leaves open: schedules of λ, weighted expressions, background as a token of its own."""
 
 import copy
+import math
 
 import pytest
 import torch
+import transformers
 from datasets import Dataset
 from training_steps import assert_same, first_batch, loss_and_gradients
 
@@ -11,7 +13,7 @@ from fivl_hf import FiVLTrainer, vision_modeling_loss
 from fivl_hf.schema import FEATURES
 from fivl_hf.training.collator import FiVLCollator
 from fivl_hf.training.config import VisionModelingOptions
-from fivl_hf.training.targets import scheduled_weight, vision_targets
+from fivl_hf.training.targets import TaskCounts, scheduled_weight, vision_loss_weights, vision_targets
 
 
 @pytest.mark.parametrize(
@@ -112,5 +114,91 @@ def test_wrong_options_are_named(model, processor, dataset, config):
     for name, value in (("vision_loss_schedule", "step"), ("vision_expression_weight", "area")):
         with pytest.raises(ValueError, match=f"{name} must be one of .*got '{value}'"):
             config(**{name: value})
-    with pytest.raises(ValueError, match="vision_loss_warmup_steps must not be negative"):
-        config(vision_loss_warmup_steps=-1)
+
+
+def test_a_collator_of_ones_own_is_counted_as_it_weighs(model, processor, rows, config, caplog, monkeypatch):
+    """Its options hold, with a warning, and the loss is the weighted mean of what it gives."""
+    monkeypatch.setattr(transformers.utils.logging.get_logger("fivl_hf.training.trainer"), "propagate", True)
+    for own, other in (("score", "equal"), ("equal", "score")):
+        collator = FiVLCollator(
+            processor=processor,
+            model_config=model.config,
+            answers_only=True,
+            options=VisionModelingOptions(expression_weight=own),
+        )
+        trainer = FiVLTrainer(
+            copy.deepcopy(model),
+            config(max_steps=1, vision_loss_weight=0.5, vision_expression_weight=other),
+            data_collator=collator,
+            train_dataset=scored(rows),
+            processing_class=processor,
+        )
+        assert "those of the collator hold" in caplog.text
+        trainer.train()
+        log = trainer.state.log_history[0]
+        assert log["loss"] == pytest.approx(0.5 * log["language_loss"] + 0.5 * log["vision_loss"], rel=1e-3)
+
+
+def test_warm_up_may_be_a_share_of_all_steps(config):
+    assert [config(vision_loss_warmup_steps=w).vision_warmup(50) for w in (0, 0.03, 0.5, 7)] == [0, 2, 25, 7]
+    for wrong in (1.5, "3", -2):
+        with pytest.raises(ValueError, match="vision_loss_warmup_steps must be a number of steps, or a share"):
+            config(vision_loss_warmup_steps=wrong)
+
+
+def test_scores_of_zero_are_no_perfect_loss(model, processor, rows, config):
+    rows = copy.deepcopy(rows[:4])
+    for row in rows:
+        for expression in row["key_expressions"]:
+            expression["score"] = 0.0
+    data = Dataset.from_list(rows, features=FEATURES)
+    args = config(max_steps=1, vision_expression_weight="score")
+    trainer = FiVLTrainer(model, args, train_dataset=data, processing_class=processor)
+    trainer.train()
+    assert "vision_loss" not in trainer.state.log_history[0]
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(
+        trainer.state.log_history[0]["language_loss"], rel=1e-4
+    )
+
+
+def test_the_pure_loss_refuses_what_cannot_be_right():
+    logits, labels = torch.zeros(1, 4, 8), torch.full((1, 4), -100)
+    with pytest.raises(ValueError, match="between 0 and 1, got 2"):
+        vision_modeling_loss(logits, labels, labels, vision_loss_weight=2)
+    with pytest.raises(ValueError, match="logits of every position"):
+        vision_modeling_loss(logits[:, -1:], labels, labels)
+
+
+def test_the_pure_loss_and_its_gradient_by_hand():
+    """B = 1, T = 4, vocabulary 3: text at positions 0 and 2 (labels of 1 and 3), a keyword at 1, nothing at 3."""
+    logits = torch.zeros(1, 4, 3, dtype=torch.float64, requires_grad=True)
+    labels, vision = torch.tensor([[-100, 1, 0, 2]]), torch.tensor([[-100, 2, -100, -100]])
+    # Position 1 would have to predict both the keyword and label 0 of position 2: the keyword has it.
+    loss = vision_modeling_loss(logits, labels, vision, vision_loss_weight=0.25)
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(3))
+    third = 1 / 3
+    expected = [
+        [0.75 / 2 * g for g in (third, third - 1, third)],
+        [0.25 * g for g in (third, third, third - 1)],
+        [0.75 / 2 * g for g in (third, third, third - 1)],
+        [0.0, 0.0, 0.0],
+    ]
+    assert torch.allclose(logits.grad[0], torch.tensor(expected, dtype=torch.float64))
+    nothing = torch.full((1, 4), -100)
+    empty = vision_modeling_loss(logits, nothing, nothing)
+    assert empty.item() == 0
+    empty.backward()
+    halves = TaskCounts(4, 2)
+    assert vision_modeling_loss(logits, labels, vision, vision_loss_weight=0.25, counts=halves).item() == pytest.approx(
+        math.log(3) / 2
+    )
+    assert vision_modeling_loss(logits.bfloat16(), labels, vision).dtype == torch.float32
+
+
+def test_zero_weight_by_schedule_is_zero_without_text():
+    """Every answer is cut off, and λ is still at 0: nothing is learnt in that step."""
+    text, vision = vision_loss_weights(TaskCounts(0, 5), 0.0)
+    assert (float(text), float(vision)) == (1.0, 0.0)
+    text, vision = vision_loss_weights(TaskCounts(0, 5), 0.1)
+    assert (float(text), float(vision)) == (0.0, 1.0)

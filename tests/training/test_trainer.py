@@ -4,7 +4,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from families import perceiver
 from training_steps import assert_same, first_batch, loss_and_gradients
 from transformers import LlavaProcessor
@@ -299,6 +299,7 @@ def test_missing_columns_and_empty_datasets(model, processor, dataset, config):
         (dataset.remove_columns("images"), "no column 'images'"),
         (dataset.remove_columns("messages"), "no column 'messages'"),
         (dataset.select([]), "empty"),
+        (DatasetDict(train=dataset, test=dataset), r"splits 'train', 'test': pass one of them"),
     ):
         with pytest.raises(ValueError, match=message):
             FiVLTrainer(model, config(), train_dataset=data, processing_class=processor)

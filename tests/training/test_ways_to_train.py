@@ -197,6 +197,16 @@ def test_truncation_that_cuts_image_tokens_says_what_to_do(name, rows, config):
         trainer.train()
 
 
+def test_what_a_processor_refuses_names_the_row(processor, model, rows, config):
+    """A question with a literal placeholder has more placeholders than pictures."""
+    rows = copy.deepcopy(rows[:3])
+    rows[1]["messages"][0]["content"] = "What does <image> mean?"
+    data = Dataset.from_list(rows, features=FEATURES)
+    collator = FiVLTrainer(model, config(), train_dataset=data, processing_class=processor).data_collator
+    with pytest.raises(ValueError, match=f"row {rows[1]['id']!r}: .*image"):
+        collator([dict(row) for row in data])
+
+
 def mixed_rows(rows):
     """Text alone, one image, two images with evidence in both, one image without evidence."""
     rows = copy.deepcopy(large_rows(rows[:4]))
