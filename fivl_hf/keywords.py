@@ -22,7 +22,7 @@ _BEFORE_NOUNS = ("AJ", "CR")
 
 
 def nouns(expression: str, tagger: str = "hanta") -> tuple[str, ...]:
-    """The nouns of an expression in order, as written (PAPER.md section 2: the candidates for its keyword).
+    """The nouns of an expression in order, as written (the paper: the candidates for its keyword).
 
     Common nouns are preferred; proper nouns count when there is no common one.
 

@@ -1,4 +1,4 @@
-"""Key-expression extractors: questions and answers in, the words that need the image out (PAPER.md section 1).
+"""Key-expression extractors: questions and answers in, the words that need the image out (arXiv 2412.14672).
 
 What a language model proposes passes the paper's rules: :func:`check_expressions`.
 """
@@ -143,7 +143,7 @@ def is_single_word(answer: str) -> bool:
 
 
 class ExpressionCheck:
-    """Sorts what is proposed for one turn, one by one, by PAPER.md's rules.
+    """Sorts what is proposed for one turn, one by one, by the paper's rules.
 
     Kept is what stands in the answer, word for word; case may differ, the answer's is taken. The second proposal of the
     same words is their second place. For an answer of a single word, words of the question are kept, too.

@@ -92,7 +92,7 @@ class Segmenter(Protocol):
 
 
 class BoxGrounder:
-    """A detector's boxes turned into masks by a segmenter, as in the paper (PAPER.md section 1).
+    """A detector's boxes turned into masks by a segmenter, as in the paper.
 
     Boxes of a picture with IoU > 0.95 are one box shared by their labels. Every box's mask is cleaned; the masks of an
     expression's boxes are united; united masks with IoU > 0.95 become one. Of several pictures, an expression is

@@ -1,4 +1,4 @@
-"""The paper's automatic quality check (PAPER.md section 1): a vision language model judges expressions and masks.
+"""The paper's automatic quality check: a vision language model judges expressions and masks.
 
 For each sampled key expression it is asked how important the expression is (0 to 10), whether the picture shows it
 inside the mask (Seg1), and whether the picture still shows something of it outside (Seg2).

@@ -1,4 +1,4 @@
-"""FiVL-Instruct as its authors released it, joined with the conversations it was made of (PAPER.md section 1).
+"""FiVL-Instruct as its authors released it, joined with the conversations it was made of (arXiv 2412.14672).
 
 ``fivl_instruct.json`` maps a sample id of ``llava_v1_5_mix665k.json`` to segments; ids are not unique there. Of the
 samples of one id, the one in whose answers most of the segments' expressions stand gets them.

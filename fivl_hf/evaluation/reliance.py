@@ -1,4 +1,4 @@
-"""The Visual Reliance Score: how far accuracy falls when the evidence is blacked out (PAPER.md section 3)."""
+"""The Visual Reliance Score: how far accuracy falls when the evidence is blacked out (arXiv 2412.14672)."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Head alignment: does a head look where the evidence is? (PAPER.md section 4)
+"""Head alignment: does a head look where the evidence is? (arXiv 2412.14672)
 
 Shapes: L layers, H heads, N visual tokens.
 """

@@ -31,7 +31,7 @@ class VisionModelingOptions:
 
 @dataclass
 class FiVLConfig(SFTConfig):
-    """:class:`trl.SFTConfig` plus the options of Vision Modeling (PAPER.md section 2).
+    """:class:`trl.SFTConfig` plus the options of Vision Modeling (arXiv 2412.14672).
 
     Raises:
         ValueError: an option out of its range, named with what was expected.

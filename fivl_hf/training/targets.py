@@ -38,7 +38,7 @@ def patch_owners(
     min_coverage: float = 0.0,
     overlap: str = "first",
 ) -> NDArray[np.intp]:
-    """Which expression each visual token learns from (PAPER.md section 2).
+    """Which expression each visual token learns from (arXiv 2412.14672).
 
     Args:
         coverage: (M, P) mean mask value under each visual token, 0 to 1.
@@ -99,7 +99,7 @@ def vision_targets(
 
 
 def merge_targets(labels: "torch.Tensor", vision_labels: "torch.Tensor") -> "torch.Tensor":
-    """Both tasks' targets in one tensor for one fused pass (DESIGN.md, "One forward pass").
+    """Both tasks' targets in one tensor for one fused pass.
 
     Args:
         labels: (B, T) next-token labels, unshifted, -100 where ignored.
@@ -168,7 +168,7 @@ def joint_loss(
     counts: TaskCounts,
     vision_loss_weight: float = 0.1,
 ) -> "torch.Tensor":
-    """(1 − λ) · Σ language nll / N_text + λ · Σ vision nll / N_vision (PAPER.md section 2, DESIGN.md).
+    """(1 − λ) · Σ language nll / N_text + λ · Σ vision nll / N_vision (arXiv 2412.14672).
 
     Args:
         language_nll: negative log-likelihoods of the text targets, any shape, 0 where ignored; summed.

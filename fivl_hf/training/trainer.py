@@ -51,7 +51,7 @@ _SUMS = (
 
 
 class FiVLTrainer(SFTTrainer):
-    """:class:`trl.SFTTrainer` whose image positions also learn their keyword (PAPER.md section 2).
+    """:class:`trl.SFTTrainer` whose image positions also learn their keyword (arXiv 2412.14672).
 
     Takes what SFTTrainer takes; rows with ``key_expressions`` and ``masks`` beside ``images`` and ``messages`` get
     vision targets, all others train on text alone. Logs ``language_loss``, ``vision_loss``,

@@ -179,7 +179,7 @@ def models(tmp_path_factory):
 
 
 def naive(folder, detector, threshold, picture, labels):
-    """PAPER.md's steps for one picture, written plainly: one label, one forward pass, one box, one mask."""
+    """The paper's steps for one picture, written plainly: one label, one forward pass, one box, one mask."""
     processor = AutoProcessor.from_pretrained(folder / detector)
     dino = AutoModelForZeroShotObjectDetection.from_pretrained(folder / detector).eval()
     sam, sam_processor = SamModel.from_pretrained(folder / "sam").eval(), SamProcessor.from_pretrained(folder / "sam")

@@ -9,7 +9,7 @@ from fivl_hf.training.targets import TaskCounts, joint_loss, merge_targets, visi
 
 
 def naive_targets(coverage, ids, visible, max_coverage, min_coverage, overlap):
-    """Patch by patch, as PAPER.md states the rules."""
+    """Patch by patch, as the paper states the rules."""
     masks = []
     for m in range(len(ids)):
         covered = [p for p in range(coverage.shape[1]) if visible[m][p] and coverage[m][p] > min_coverage]

@@ -54,7 +54,7 @@ def test_answer_masks_do_not_need_markers(model, processor, dataset, config):
 
 
 def naive_loss(model, batch, weight):
-    """Two cross-entropies over full logits, as PAPER.md writes them."""
+    """Two cross-entropies over full logits, as the paper writes them."""
     inputs = {k: v for k, v in batch.items() if k not in ("labels", "vision_labels")}
     logits = model(**inputs).logits.float()
     text = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), batch["labels"][:, 1:])
