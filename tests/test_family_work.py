@@ -13,12 +13,14 @@ from transformers.processing_utils import ProcessorMixin
 from trl import SFTConfig, SFTTrainer
 
 from fivl_hf import FiVLTrainer, vision_modeling_loss
+from fivl_hf.chat import as_blocks, encode
 from fivl_hf.evaluation.runner import evaluate_reliance
 from fivl_hf.explain.analysis import explain, token_attention, vision_predictions
 from fivl_hf.explain.pictures import attention_picture, evidence_strip
 from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.runner import explanation_summary
 from fivl_hf.explain.samples import prepare
+from fivl_hf.images import open_image
 from fivl_hf.schema import FEATURES
 from fivl_hf.training.collator import FiVLCollator
 
@@ -128,6 +130,14 @@ def test_mllama_is_refused_with_the_reason(big_dataset, config):
         FiVLTrainer(model, config(), train_dataset=big_dataset, processing_class=processor)
 
 
+def enlarge(model):
+    """Small random weights attend and answer evenly; larger ones differ, and meet a softcap."""
+    with torch.no_grad():
+        for parameter in model.get_decoder().parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(8)
+
+
 def eager_attention(model, inputs, layer):
     """(H, T, S) of one layer, by the model's own eager attention."""
     model.set_attn_implementation("eager")
@@ -139,11 +149,7 @@ def eager_attention(model, inputs, layer):
 def test_the_probe_records_what_eager_attention_computes(name, big_rows, record_property):
     record_property("table", (name, "head probe"))
     processor, model = make(name)
-    # Small random weights attend evenly; larger ones differ, and meet a softcap.
-    with torch.no_grad():
-        for parameter in model.get_decoder().parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(8)
+    enlarge(model)
     model.eval()
     sample = prepare(model, processor, big_rows[0])
     tokens = sample.evidence[0].tokens
@@ -192,12 +198,27 @@ def test_reliance_is_measured(name, big_rows, record_property):
     """Batches padded on the left, evidence blacked out; answers to a batch are those given one at a time."""
     record_property("table", (name, "reliance"))
     processor, model = make(name)
+    enlarge(model)
     answers = [
         evaluate_reliance(model.eval(), processor, big_rows[:3], batch_size=size, max_new_tokens=4)[1]
         for size in (3, 1)
     ]
     assert [a.answer for a in answers[0]] == [a.answer for a in answers[1]]
     assert [a.masked_answer for a in answers[0]] == [a.masked_answer for a in answers[1]]
+    # An untrained model may say the same of everything, but what it would say next differs in its logits.
+    questions = [as_blocks(row["messages"][:1], 1) for row in big_rows[:3]]
+    questions[0][0]["content"][-1]["text"] = "What?"
+    pictures = [[open_image(row["images"][0])] for row in big_rows[:3]]
+
+    def next_logits(rows):
+        inputs = encode(processor, *rows, prompt=True, padding=True, padding_side="left").inputs
+        with torch.inference_mode():
+            return model(**inputs).logits[:, -1]
+
+    together = next_logits((questions, pictures))
+    alone = torch.cat([next_logits(([q], [p])) for q, p in zip(questions, pictures, strict=True)])
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(alone[0], alone[1], atol=1e-2)
 
 
 def test_an_adapter_is_explained(big_rows):
