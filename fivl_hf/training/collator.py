@@ -83,12 +83,13 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             batch = super().torch_call(plain)
         except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
             # What processors say of cut image tokens differs, and some fail over their own arithmetic.
-            if not self._cuts_images(plain):
-                raise self._with_row(error, rows, plain) from error
-            raise ValueError(
-                f"max_length ({self.max_length}) cuts off image tokens of a row among {[row['id'] for row in rows]}: "
-                "raise it or set it to None"
-            ) from error
+            if self._cuts_images(plain):
+                raise ValueError(
+                    f"max_length ({self.max_length}) cuts off image tokens of a row among "
+                    f"{[row['id'] for row in rows]}: raise it or set it to None"
+                ) from error
+            self._raise_with_row(rows, plain)
+            raise
         if self.vision_modeling:
             vision_labels, weights = self._vision_labels(rows, images, batch["input_ids"])
             batch["vision_labels"] = vision_labels
@@ -98,18 +99,15 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             batch["labels"][:, 1:][vision_labels[:, :-1] != IGNORE] = IGNORE
         return batch
 
-    def _with_row(
-        self, error: Exception, rows: Sequence[Mapping[str, Any]], examples: list[dict[str, Any]]
-    ) -> Exception:
-        """The error of a batch, naming the row that fails alone, too; the error itself if none does."""
+    def _raise_with_row(self, rows: Sequence[Mapping[str, Any]], examples: list[dict[str, Any]]) -> None:
+        """Raise ValueError naming the first row that fails alone, too; do nothing if none does."""
         for row, example in zip(rows, examples, strict=True):
             try:
                 super().torch_call([dict(example)])
-            except Exception as again:
+            except Exception as error:
                 first = message_text((row["messages"] or [{"content": ""}])[0])
                 name = repr(row["id"]) if row["id"] is not None else f"without id that begins with {first[:60]!r}"
-                return ValueError(f"row {name}: {again}")
-        return error
+                raise ValueError(f"row {name}: {error}") from error
 
     def _cuts_images(self, examples: list[dict[str, Any]]) -> bool:
         """Whether image tokens of these examples lie beyond ``max_length``."""
