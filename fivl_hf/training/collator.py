@@ -19,7 +19,7 @@ from fivl_hf.masks import MaskPart, decode_part, part_coverage
 from fivl_hf.models import image_token_id
 from fivl_hf.schema import KeyExpression, conversation_turns, validate_key_expressions
 from fivl_hf.training.config import VisionModelingOptions
-from fivl_hf.training.targets import IGNORE, patch_owners, vision_targets
+from fivl_hf.training.targets import IGNORE, patch_owners, taught
 
 __all__ = ["EVIDENCE_COLUMNS", "FiVLCollator"]
 
@@ -150,7 +150,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         images: Sequence[Sequence[Image.Image]],
         input_ids: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, T) int64 and float32: the keyword of every labelled visual token, -100 elsewhere, and its weight."""
+        """(B, T) int64 and float32: the keyword of every labelled visual token, -100 elsewhere, and its score."""
         is_image = input_ids == self.image_token_id
         present = is_image.sum(dim=1).tolist()
         flat = []
@@ -170,7 +170,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         return labels, weights
 
     def _row_targets(self, row: Mapping[str, Any], pictures: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
-        """(P,) keyword ids for the visual tokens of all of one row's images, and (P,) their weights."""
+        """(P,) keyword ids for the visual tokens of all of one row's images, and (P,) their scores."""
         boxes = [
             token_boxes(self.processor, picture.size, images=len(pictures), model_config=self.model_config)
             for picture in pictures
@@ -190,19 +190,17 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
                 part = np.ix_(mine, np.arange(starts[i], starts[i + 1]))
                 cover[part] = part_coverage([_mask(row, int(k), pictures[i]) for k in mine], here)
                 visible[part] = np.isfinite(here[:, 0])
-        rules: dict[str, Any] = {
-            "visible": visible,
-            "max_coverage": self.options.max_coverage,
-            "min_coverage": self.options.min_coverage,
-            "overlap": self.options.overlap,
-        }
-        targets = vision_targets(cover, ids, background_id=self._background_id, **rules)
-        weights = np.where(targets == IGNORE, 0.0, 1.0)
-        if self.options.expression_weight == "score" and expressions:
-            owners = patch_owners(cover, ids != IGNORE, **rules)
-            scores = np.array([1.0 if e.score is None else e.score for e in expressions])
-            weights = np.where(owners >= 0, scores[owners], weights)
-        return targets, weights
+        owners = patch_owners(
+            cover,
+            ids != IGNORE,
+            visible=visible,
+            max_coverage=self.options.max_coverage,
+            min_coverage=self.options.min_coverage,
+            overlap=self.options.overlap,
+        )
+        scores = [1.0 if expression.score is None else expression.score for expression in expressions]
+        has_background = float(self._background_id != IGNORE)
+        return taught(owners, ids, self._background_id, IGNORE), taught(owners, scores, has_background, 0.0)
 
     def _keyword_id(self, expression: KeyExpression, name: str) -> int:
         """The token to predict; a random noun is drawn anew each epoch, alike for any batching and worker count."""

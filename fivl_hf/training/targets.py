@@ -5,7 +5,7 @@ Shapes: M key expressions, P visual tokens, B batch, T tokens.
 
 from dataclasses import dataclass
 from math import cos, pi
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "BACKGROUND",
     "IGNORE",
+    "NOBODY",
     "TaskCounts",
     "joint_loss",
     "merge_targets",
     "patch_owners",
     "scheduled_weight",
+    "taught",
     "vision_loss_weights",
     "vision_modeling_loss",
     "vision_targets",
@@ -27,6 +30,10 @@ __all__ = [
 ]
 
 IGNORE = -100
+NOBODY, BACKGROUND = (
+    -1,
+    -2,
+)  # in place of an expression's number; also places from the end of a table of what they teach
 
 
 def patch_owners(
@@ -51,51 +58,42 @@ def patch_owners(
             the one whose mask covers the fewest tokens (``"smallest"``).
 
     Returns:
-        (P,) the expression's number, -1 for none.
+        (P,) the expression's number; ``BACKGROUND`` for a token that sees an image with expressions and lies under none
+        of their masks, also not under one that supervises nothing; ``NOBODY`` for all others.
     """
     cover = np.asarray(coverage, dtype=np.float64)
     if not len(cover):
-        return np.full(cover.shape[-1], -1, dtype=np.intp)
+        return np.full(cover.shape[-1], NOBODY, dtype=np.intp)
     seen = np.ones(cover.shape, dtype=bool) if visible is None else np.asarray(visible, dtype=bool)
     covered = (cover > min_coverage) & seen
     areas = covered.sum(axis=1)
     claims = covered & ((areas <= max_coverage * seen.sum(axis=1)) & np.asarray(teaches, dtype=bool))[:, None]
     order = np.argsort(areas, kind="stable") if overlap == "smallest" else np.arange(len(cover))
-    return np.where(claims.any(axis=0), order[claims[order].argmax(axis=0)], -1)
+    others = np.where(seen.any(axis=0) & ~covered.any(axis=0), BACKGROUND, NOBODY)
+    return np.where(claims.any(axis=0), order[claims[order].argmax(axis=0)], others)
 
 
 def vision_targets(
-    coverage: ArrayLike,
-    keyword_ids: ArrayLike,
-    *,
-    visible: ArrayLike | None = None,
-    max_coverage: float = 0.3,
-    min_coverage: float = 0.0,
-    overlap: str = "first",
-    background_id: int = IGNORE,
+    coverage: ArrayLike, keyword_ids: ArrayLike, *, background_id: int = IGNORE, **rules: Any
 ) -> NDArray[np.int64]:
     """The token each visual token is to predict.
 
     Args:
-        coverage, visible, max_coverage, min_coverage, overlap: as in :func:`patch_owners`.
+        coverage: as in :func:`patch_owners`.
         keyword_ids: (M,) token id of each expression's keyword; -100 for an expression without one.
-        background_id: what a token predicts that sees an image with expressions and lies under none of their masks,
-            also not under one that supervises nothing.
+        background_id: what tokens of the background predict.
+        rules: the options of :func:`patch_owners`.
 
     Returns:
         (P,) int64 token ids, -100 where nothing is to be predicted.
     """
-    cover = np.asarray(coverage, dtype=np.float64)
     ids = np.asarray(keyword_ids, dtype=np.int64)
-    if not len(ids):
-        return np.full(cover.shape[-1], IGNORE, dtype=np.int64)
-    seen = np.ones(cover.shape, dtype=bool) if visible is None else np.asarray(visible, dtype=bool)
-    owners = patch_owners(
-        cover, ids != IGNORE, visible=seen, max_coverage=max_coverage, min_coverage=min_coverage, overlap=overlap
-    )
-    covered = ((cover > min_coverage) & seen).any(axis=0)
-    elsewhere = np.where(seen.any(axis=0) & ~covered, background_id, IGNORE)
-    return np.where(owners >= 0, ids[owners], elsewhere)
+    return taught(patch_owners(coverage, ids != IGNORE, **rules), ids, background_id, IGNORE)
+
+
+def taught(owners: NDArray[np.intp], by_expression: ArrayLike, background: Any, nothing: Any) -> NDArray[Any]:
+    """What each visual token gets from its owner: (P,) owners and (M,) values -> (P,)."""
+    return np.append(np.asarray(by_expression), [background, nothing])[owners]
 
 
 def merge_targets(labels: "torch.Tensor", vision_labels: "torch.Tensor") -> "torch.Tensor":

@@ -144,13 +144,9 @@ class FiVLTrainer(SFTTrainer):
             "samples per step": batch,
             "steps": self.state.global_step,
         }
-        settings |= {
-            field.name: getattr(args, field.name)
-            for field in dataclasses.fields(args)
-            if field.name.startswith("vision_") and getattr(args, field.name) != field.default
-        }
-        settings.pop("vision_loss_weight", None)
-        settings.pop("vision_max_coverage", None)
+        named = ("vision_loss_weight", "vision_max_coverage")
+        fields = [f for f in dataclasses.fields(args) if f.name.startswith("vision_") and f.name not in named]
+        settings |= {f.name: getattr(args, f.name) for f in fields if getattr(args, f.name) != f.default}
         logged = {key: value for entry in self.state.log_history for key, value in entry.items()}
         names = {"language_loss": "last language loss", "vision_loss": "last vision loss"}
         return settings | {label: f"{logged[key]:.4g}" for key, label in names.items() if key in logged}
@@ -235,10 +231,8 @@ class FiVLTrainer(SFTTrainer):
             prefix = "" if mode == "train" else "eval_"
             total = dict(zip(_SUMS, sums.tolist(), strict=True))
             logs.update({prefix + name: value for name, value in _vision_metrics(total).items()})
-            if mode == "train" and (self.args.vision_loss_schedule, self.args.vision_loss_warmup_steps) != (
-                "constant",
-                0,
-            ):
+            varies = self.args.vision_loss_schedule != "constant" or self.args.vision_loss_warmup_steps > 0
+            if mode == "train" and varies:
                 logs["vision_loss_weight"] = self._weight_now
             self._sums[mode] = None
         super().log(logs, start_time)
