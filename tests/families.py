@@ -324,24 +324,17 @@ def _idefics_processor(name: str) -> Callable[[Any, str, int], Any]:
     return make_processor
 
 
-def _idefics3(text: dict[str, Any], token: Token, side: int) -> Any:
-    config = tf.Idefics3Config(
-        vision_config=_vision(side),
-        text_config={**text, "model_type": "llama"},
-        image_token_id=token("<image>"),
-        scale_factor=2,
-    )
-    return tf.Idefics3ForConditionalGeneration(config)
+def _idefics(name: str) -> Callable[[dict[str, Any], Token, int], Any]:
+    def make_model(text: dict[str, Any], token: Token, side: int) -> Any:
+        config = getattr(tf, f"{name}Config")(
+            vision_config=_vision(side),
+            text_config={**text, "model_type": "llama"},
+            image_token_id=token("<image>"),
+            scale_factor=2,
+        )
+        return getattr(tf, f"{name}ForConditionalGeneration")(config)
 
-
-def _smolvlm(text: dict[str, Any], token: Token, side: int) -> Any:
-    config = tf.SmolVLMConfig(
-        vision_config=_vision(side),
-        text_config={**text, "model_type": "llama"},
-        image_token_id=token("<image>"),
-        scale_factor=2,
-    )
-    return tf.SmolVLMForConditionalGeneration(config)
+    return make_model
 
 
 def _gemma3_processor(crops: bool) -> Callable[[Any, str, int], Any]:
@@ -530,8 +523,8 @@ FAMILIES: dict[str, Family] = {
     "Qwen2-VL": Family(_qwen_processor(tf.Qwen2VLProcessor, 14), _qwen2, **_QWEN),
     "Qwen2.5-VL": Family(_qwen_processor(tf.Qwen2_5_VLProcessor, 14), _qwen2_5, **_QWEN),
     "Qwen3-VL": Family(_qwen_processor(tf.Qwen3VLProcessor, 16), _qwen3, **_QWEN),
-    "Idefics3": Family(_idefics_processor("Idefics3"), _idefics3, **_IDEFICS),
-    "SmolVLM": Family(_idefics_processor("SmolVLM"), _smolvlm, **_IDEFICS),
+    "Idefics3": Family(_idefics_processor("Idefics3"), _idefics("Idefics3"), **_IDEFICS),
+    "SmolVLM": Family(_idefics_processor("SmolVLM"), _idefics("SmolVLM"), **_IDEFICS),
     "InternVL": Family(
         _internvl_processor,
         _internvl,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 from families import FAMILIES, large_rows, make
-from training_steps import assert_same, first_batch, loss_and_gradients
+from training_steps import assert_same, checkpointing, first_batch, loss_and_gradients, trained_losses
 from transformers.processing_utils import ProcessorMixin
 from trl import SFTConfig, SFTTrainer
 
@@ -106,17 +106,9 @@ def test_a_resumed_training_goes_on_as_if_uninterrupted(
 
     def run(folder, steps, resume=None):
         processor, model = make(name)
-        args = config(
-            output_dir=str(tmp_path / folder),
-            max_steps=steps,
-            save_strategy="steps",
-            save_steps=2,
-            lr_scheduler_type="constant",
-            learning_rate=1e-2,
-        )
+        args = config(**checkpointing(tmp_path / folder, steps), learning_rate=1e-2)
         trainer = FiVLTrainer(model, args, train_dataset=big_dataset, processing_class=processor)
-        trainer.train(resume_from_checkpoint=resume)
-        return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        return trained_losses(trainer, resume)
 
     straight = run("straight", 4)
     run("halves", 2)

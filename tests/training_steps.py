@@ -28,3 +28,20 @@ def assert_same(a, b, **tolerance):
     assert a[1].keys() == b[1].keys()
     for name in a[1]:
         torch.testing.assert_close(a[1][name], b[1][name], rtol=tolerance.get("rtol", 0), atol=tolerance.get("atol", 0))
+
+
+def checkpointing(folder, steps):
+    """Options of a short training that can be resumed: a checkpoint every two steps, and a steady learning rate."""
+    return {
+        "output_dir": str(folder),
+        "max_steps": steps,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "lr_scheduler_type": "constant",
+    }
+
+
+def trained_losses(trainer, resume=None):
+    """Train, and return the logged losses."""
+    trainer.train(resume_from_checkpoint=resume)
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

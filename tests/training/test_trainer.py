@@ -6,7 +6,7 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from families import perceiver
-from training_steps import assert_same, first_batch, loss_and_gradients
+from training_steps import assert_same, checkpointing, first_batch, loss_and_gradients, trained_losses
 from transformers import LlavaProcessor
 from trl import SFTConfig, SFTTrainer
 
@@ -224,16 +224,9 @@ def test_resume_equals_no_interruption(processor, dataset, config, tmp_path):
 
     def run(folder, steps, resume=None):
         fresh = scene_model(processor, 0, hidden_size=32, text_layers=2, vision_layers=1)
-        args = config(
-            output_dir=str(tmp_path / folder),
-            max_steps=steps,
-            save_strategy="steps",
-            save_steps=2,
-            lr_scheduler_type="constant",
-        )
+        args = config(**checkpointing(tmp_path / folder, steps))
         trainer = FiVLTrainer(fresh, args, train_dataset=dataset, processing_class=processor)
-        trainer.train(resume_from_checkpoint=resume)
-        return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        return trained_losses(trainer, resume)
 
     straight = run("straight", 8)
     run("halves", 4)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 from families import large_rows, make
-from training_steps import assert_same, first_batch, loss_and_gradients
+from training_steps import assert_same, checkpointing, first_batch, loss_and_gradients, trained_losses
 
 from fivl_hf import FiVLTrainer
 from fivl_hf.schema import FEATURES
@@ -70,19 +70,11 @@ def test_an_adapter_is_saved_and_loaded(model, processor, dataset, config, tmp_p
 
 def test_an_adapter_resumes(model, processor, dataset, config, tmp_path):
     def run(folder, steps, resume=None):
-        args = config(
-            output_dir=str(tmp_path / folder),
-            max_steps=steps,
-            save_strategy="steps",
-            save_steps=2,
-            lr_scheduler_type="constant",
-            learning_rate=1e-2,
-        )
+        args = config(**checkpointing(tmp_path / folder, steps), learning_rate=1e-2)
         trainer = FiVLTrainer(
             copy.deepcopy(model), args, train_dataset=dataset, processing_class=processor, peft_config=ADAPTERS["DoRA"]
         )
-        trainer.train(resume_from_checkpoint=resume)
-        return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        return trained_losses(trainer, resume)
 
     straight = run("straight", 6)
     run("halves", 4)
