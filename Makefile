@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-GRADIO := gradio gradio-client groovy hf-gradio safehttpx semantic-version tomlkit brotli orjson pydub \
-	python-multipart httpx httpcore pytz
 
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -16,10 +14,6 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel --constraint constraints.txt
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable ".[dev]"
-	# Some backends need torchvision, whose binary part does not fit a CPU torch: beside the environment, for their tests.
-	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt --target $(VENV)/torchvision torchvision
-	# Gradio asks for an older Pillow than the rest: beside the environment, for the tests of the metrics' Spaces.
-	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt --target $(VENV)/gradio $(GRADIO)
 	touch $(READY)
 
 demo: $(READY)  ## scenes, two trainings, reliance, heads, report: demo/report.html

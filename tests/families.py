@@ -1,12 +1,8 @@
 """One tiny random model of the real classes per family, with a real processor around the scenes' tokenizer."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import pairwise
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import transformers as tf
@@ -22,7 +18,6 @@ from transformers.models.mllama.image_processing_pil_mllama import MllamaImagePr
 from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil  # noqa: F401
-from transformers.processing_utils import ProcessorMixin
 
 from fivl_hf.images import image_bytes, open_image
 from fivl_hf.masks import decode_mask, encode_mask
@@ -58,8 +53,7 @@ def make(name: str, side: int = 56) -> tuple[Any, Any]:
         tokenizer.init_kwargs[attribute] = token
         setattr(tokenizer, attribute, token)
         setattr(tokenizer, f"{attribute}_id", tokenizer.convert_tokens_to_ids(token))
-    with without_torchvision():
-        processor = family.processor(tokenizer, CHAT_TEMPLATE.replace("<image>", family.image), side)
+    processor = family.processor(tokenizer, CHAT_TEMPLATE.replace("<image>", family.image), side)
     text = {
         **SMALL,
         "num_key_value_heads": 1,
@@ -74,6 +68,14 @@ def make(name: str, side: int = 56) -> tuple[Any, Any]:
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return processor, model
+
+
+def on_torchvision(processor: Any) -> Any:
+    """The processor with its image processor in the version that is used where torchvision is installed."""
+    pil = processor.image_processor
+    settings = {name: value for name, value in pil.to_dict().items() if name not in ("image_processor_type", "backend")}
+    processor.image_processor = getattr(tf, type(pil).__name__.removesuffix("Pil"))(**settings)
+    return processor
 
 
 def perceiver() -> tuple[Any, Any]:
@@ -109,10 +111,8 @@ def perceiver() -> tuple[Any, Any]:
 
 
 def save(name: str, folder: str) -> None:
-    """A family's model and processor as a folder to load by name, with its video processor where it has one."""
+    """A family's model and processor as a folder to load by name."""
     processor, model = make(name)
-    video = {"SmolVLM": "SmolVLMVideoProcessor"}.get(name, "Qwen2VLVideoProcessor")
-    processor.video_processor = getattr(tf, video)()
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 
@@ -136,21 +136,6 @@ def _enlarged(row: dict[str, Any], factor: int) -> dict[str, Any]:
         "masks": [{"bytes": encode_mask(mask), "path": None} for mask in masks],
         "key_expressions": expressions,
     }
-
-
-@contextmanager
-def without_torchvision() -> Iterator[None]:
-    """Video processors need torchvision; pictures do not. Lets a processor be made without its video processor."""
-    check = ProcessorMixin.check_argument_for_proper_class
-
-    def lenient(self: Any, name: str, argument: Any) -> Any:
-        return None if argument is None else check(self, name, argument)
-
-    ProcessorMixin.check_argument_for_proper_class = lenient
-    try:
-        yield
-    finally:
-        ProcessorMixin.check_argument_for_proper_class = check
 
 
 def _vision(side: int) -> dict[str, Any]:
@@ -223,7 +208,7 @@ def _onevision_processor(tokenizer: Any, template: str, side: int) -> Any:
     return tf.LlavaOnevisionProcessor(
         pixels,
         tokenizer,
-        None,
+        tf.LlavaOnevisionVideoProcessor(),
         num_image_tokens=64,
         vision_feature_select_strategy="full",
         chat_template=template,
@@ -253,10 +238,10 @@ def _onevision(text: dict[str, Any], token: Token, side: int) -> Any:
     )
 
 
-def _qwen_processor(kind: Any, patch: int) -> Callable[[Any, str, int], Any]:
+def _qwen_processor(kind: Any, patch: int, video: Any = tf.Qwen2VLVideoProcessor) -> Callable[[Any, str, int], Any]:
     def make_processor(tokenizer: Any, template: str, side: int) -> Any:
         pixels = Qwen2VLImageProcessorPil(min_pixels=28 * 28 * 4, max_pixels=28 * 28 * 60, patch_size=patch)
-        return kind(pixels, tokenizer, None, template)
+        return kind(pixels, tokenizer, video(), template)
 
     return make_processor
 
@@ -297,7 +282,9 @@ def _qwen3(text: dict[str, Any], token: Token, side: int) -> Any:
 
 def _internvl_processor(tokenizer: Any, template: str, side: int) -> Any:
     pixels = GotOcr2ImageProcessorPil(size=_square(side), crop_to_patches=True, min_patches=1, max_patches=6)
-    return tf.InternVLProcessor(pixels, tokenizer, None, image_seq_length=16, chat_template=template)
+    return tf.InternVLProcessor(
+        pixels, tokenizer, tf.InternVLVideoProcessor(), image_seq_length=16, chat_template=template
+    )
 
 
 def _internvl(text: dict[str, Any], token: Token, side: int) -> Any:
@@ -316,10 +303,8 @@ def _idefics_processor(name: str) -> Callable[[Any, str, int], Any]:
     def make_processor(tokenizer: Any, template: str, side: int) -> Any:
         kind, pixels = getattr(tf, f"{name}Processor"), globals()[f"{name}ImageProcessorPil"]
         image_processor = pixels(size={"longest_edge": 3 * side}, max_image_size={"longest_edge": side})
-        more = {"video_processor": None} if name == "SmolVLM" else {}
-        processor = kind(image_processor, tokenizer, image_seq_len=16, chat_template=template, **more)
-        processor.video_processor = SimpleNamespace(num_frames=1, fps=1)  # asked even when there is no video
-        return processor
+        more = {"video_processor": tf.SmolVLMVideoProcessor()} if name == "SmolVLM" else {}
+        return kind(image_processor, tokenizer, image_seq_len=16, chat_template=template, **more)
 
     return make_processor
 
@@ -384,34 +369,13 @@ def _paligemma(text: dict[str, Any], token: Token, side: int) -> Any:
     )
 
 
-def _pixtral_class() -> Any:
-    """Its module imports torchvision for an image processor that is not used here: an empty one will do."""
-    names = (
-        "torchvision",
-        "torchvision.transforms",
-        "torchvision.transforms.v2",
-        "torchvision.transforms.v2.functional",
-    )
-    pretended = [name for name in names if name not in sys.modules]
-    sys.modules.update({name: ModuleType(name) for name in pretended})
-    for parent, child in pairwise(names):
-        if child in pretended:
-            setattr(sys.modules[parent], child.rpartition(".")[2], sys.modules[child])
-    try:
-        from transformers.models.pixtral.processing_pixtral import PixtralProcessor
-    finally:
-        for name in pretended:
-            del sys.modules[name]
-    return PixtralProcessor
-
-
 def _pixtral_processor(merge: int) -> Callable[[Any, str, int], Any]:
     def make_processor(tokenizer: Any, template: str, side: int) -> Any:
         patch = side // CELLS
         pixels = PixtralImageProcessorPil(
             size={"longest_edge": 2 * merge * side - 3}, patch_size=_square(merge * patch)
         )
-        return _pixtral_class()(pixels, tokenizer, patch, merge, template)
+        return tf.PixtralProcessor(pixels, tokenizer, patch, merge, template)
 
     return make_processor
 
@@ -522,7 +486,7 @@ FAMILIES: dict[str, Family] = {
     "LLaVA-OneVision": Family(_onevision_processor, _onevision, others=("<video>",)),
     "Qwen2-VL": Family(_qwen_processor(tf.Qwen2VLProcessor, 14), _qwen2, **_QWEN),
     "Qwen2.5-VL": Family(_qwen_processor(tf.Qwen2_5_VLProcessor, 14), _qwen2_5, **_QWEN),
-    "Qwen3-VL": Family(_qwen_processor(tf.Qwen3VLProcessor, 16), _qwen3, **_QWEN),
+    "Qwen3-VL": Family(_qwen_processor(tf.Qwen3VLProcessor, 16, tf.Qwen3VLVideoProcessor), _qwen3, **_QWEN),
     "Idefics3": Family(_idefics_processor("Idefics3"), _idefics("Idefics3"), **_IDEFICS),
     "SmolVLM": Family(_idefics_processor("SmolVLM"), _idefics("SmolVLM"), **_IDEFICS),
     "InternVL": Family(

@@ -1,22 +1,22 @@
 """Grounders: rules by hand, and the batched GroundedSam against one picture, one label at a time."""
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import segment_anything
 import torch
+import transformers
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
-from random_models import save_grounding_dino, save_sam
+from random_models import save_grounding_dino, save_sam, save_sam2, save_sam3
 from skimage.measure import label as components
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor, SamModel, SamProcessor
 
+from fivl_hf.augment.grounders import segmenters
 from fivl_hf.augment.grounders.annotations import (
     AnnotatedObject,
     AnnotationsGrounder,
@@ -24,6 +24,7 @@ from fivl_hf.augment.grounders.annotations import (
     matching_objects,
 )
 from fivl_hf.augment.grounders.detectors import GroundingDinoDetector
+from fivl_hf.augment.grounders.sam3 import Sam3Grounder
 from fivl_hf.augment.grounders.segmenters import SamSegmenter, load_segmenter
 from fivl_hf.augment.grounding import (
     BoxGrounder,
@@ -276,104 +277,60 @@ def test_models_that_are_none_are_named(models, tmp_path):
         SamSegmenter(models / "dino")
 
 
-def test_segment_anything_without_torchvision_says_so(tmp_path):
+def test_segment_anything_without_torchvision_says_so(tmp_path, monkeypatch):
+    for name in ["torchvision", *(name for name in sys.modules if name.startswith("torchvision."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in [name for name in sys.modules if name.startswith("segment_anything")]:
+        monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImportError, match=r"needs torchvision: `pip install fivl-hf\[segment-anything\]`"):
         load_segmenter(tmp_path / "sam_vit_b.pth")
 
 
-def _with_shim(code, *arguments):
-    """Run code in a process where torchvision can be imported beside a CPU torch (its operators only declared)."""
-    folder = Path(sys.prefix) / "torchvision"
-    if not folder.is_dir():
-        pytest.skip("torchvision is not in .venv/torchvision; `make test` puts it there")
-    command = [sys.executable, "-c", f"import torchvision_shim\n{code}", *map(str, arguments)]
-    paths = os.pathsep.join(
-        [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "benchmarks"), str(folder)]
-    )
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": paths})
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.strip().splitlines()[-1])
+BOXES = np.array([[5, 5, 40, 40], [0, 0, 90, 60], [0, 0, 90, 60], [30, 10, 80, 50]], dtype=float)
 
 
-def test_segment_anything_runs_on_its_own_checkpoint(tmp_path):
+def test_segment_anything_runs_on_its_own_checkpoint(tmp_path, monkeypatch):
     """The package's real vit_b with random weights, saved and read as a checkpoint."""
-    code = """
-import json, sys
-import numpy as np
-import torch
-from PIL import Image
-from segment_anything import sam_model_registry
-from fivl_hf.augment.grounders import segmenters
-torch.manual_seed(0)
-path = sys.argv[1]
-torch.save(sam_model_registry["vit_b"]().state_dict(), path)
-picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8))
-boxes = np.array([[5, 5, 40, 40], [0, 0, 90, 60], [0, 0, 90, 60]], dtype=float)
-segmenters.CHUNK = 2
-masks = np.stack(list(segmenters.load_segmenter(path).segment(picture, boxes)))
-torch.save({"a": torch.zeros(1)}, path)
-complaints = []
-for file in (path, "nothing.pth"):
-    try:
-        segmenters.load_segmenter(file)
-    except (ValueError, FileNotFoundError) as error:
-        complaints.append(str(error))
-print(json.dumps([masks.shape, str(masks.dtype), bool((masks[1] == masks[2]).mean() > 0.99), complaints]))
-"""
-    shape, dtype, same, complaints = _with_shim(code, tmp_path / "sam_vit_b.pth")
-    assert (shape, dtype, same) == ([3, 60, 90], "bool", True)
-    assert "is no checkpoint of segment-anything" in complaints[0]
-    assert complaints[1] == "there is no checkpoint nothing.pth"
+    torch.manual_seed(0)
+    path = tmp_path / "sam_vit_b.pth"
+    torch.save(segment_anything.sam_model_registry["vit_b"]().state_dict(), path)
+    monkeypatch.setattr(segmenters, "CHUNK", 2)
+    masks = np.stack(list(load_segmenter(path).segment(noise(90, 60), BOXES)))
+    assert (masks.shape, masks.dtype) == ((4, 60, 90), bool)
+    assert (masks[1] == masks[2]).mean() > 0.99
+    torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="is no checkpoint of segment-anything"):
+        load_segmenter(path)
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint nothing.pth"):
+        load_segmenter("nothing.pth")
 
 
-def test_sam2_turns_boxes_into_masks(tmp_path):
-    code = """
-import json, sys
-import numpy as np
-from PIL import Image
-from random_models import save_sam2
-from fivl_hf.augment.grounders import segmenters
-picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8))
-boxes = np.array([[5, 5, 40, 40], [0, 0, 90, 60], [30, 10, 80, 50]], dtype=float)
-segmenter = segmenters.load_segmenter(save_sam2(sys.argv[1]))
-whole = np.stack(list(segmenter.segment(picture, boxes)))
-segmenters.CHUNK = 1
-again = np.stack(list(segmenter.segment(picture, boxes)))
-print(json.dumps([whole.shape, str(whole.dtype), float((again == whole).mean())]))
-"""
-    shape, dtype, same = _with_shim(code, tmp_path / "sam2")
-    assert (shape, dtype) == ([3, 60, 90], "bool")
-    assert same > 0.999
+def test_sam2_turns_boxes_into_masks(tmp_path, monkeypatch):
+    segmenter = load_segmenter(save_sam2(tmp_path / "sam2"))
+    whole = np.stack(list(segmenter.segment(noise(90, 60), BOXES)))
+    assert (whole.shape, whole.dtype) == ((4, 60, 90), bool)
+    monkeypatch.setattr(segmenters, "CHUNK", 1)
+    again = np.stack(list(segmenter.segment(noise(90, 60), BOXES)))
+    assert (again == whole).mean() > 0.999
 
 
 def test_sam3_grounds_words(tmp_path):
     """What the grounder unites is what SAM 3's own processor gives for one picture and one text."""
-    code = """
-import json, sys
-import numpy as np
-import torch
-from PIL import Image
-from random_models import save_sam3
-from transformers import Sam3Model, Sam3Processor
-from fivl_hf.augment.grounding import GroundingRequest
-from fivl_hf.augment.grounders.sam3 import Sam3Grounder
-picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8))
-folder = save_sam3(sys.argv[1])
-request = GroundingRequest("1", (picture,), (), ("red car", "dog", "red car"))
-((car, dog, again),) = Sam3Grounder(folder, threshold=0.2).ground([request])
-processor, model = Sam3Processor.from_pretrained(folder), Sam3Model.from_pretrained(folder).eval()
-with torch.no_grad():
-    outputs = model(**processor(images=picture, text="red car", return_tensors="pt"))
-(plain,) = processor.post_process_instance_segmentation(outputs, threshold=0.2, target_sizes=[(60, 90)])
-expected = plain["masks"].numpy().astype(bool).any(axis=0)
-nothing = Sam3Grounder(folder, threshold=0.99).ground([request])[0]
-print(json.dumps([bool((car.mask == expected).all()), car.score - float(plain["scores"].max()), len(car.boxes),
-                  len(plain["boxes"]), again.boxes == car.boxes, nothing]))
-"""
-    same_mask, score, boxes, plain_boxes, same_again, nothing = _with_shim(code, tmp_path / "sam3")
-    assert (same_mask, same_again, nothing) == (True, True, [None, None, None])
-    assert abs(score) < 1e-4
-    assert 0 < boxes <= plain_boxes
+    folder, picture = save_sam3(tmp_path / "sam3"), noise(90, 60)
+    asked = GroundingRequest("1", (picture,), (), ("red car", "dog", "red car"))
+    ((car, _, again),) = Sam3Grounder(folder, threshold=0.2).ground([asked])
+    processor, model = (
+        transformers.Sam3Processor.from_pretrained(folder),
+        transformers.Sam3Model.from_pretrained(folder),
+    )
+    with torch.no_grad():
+        outputs = model.eval()(**processor(images=picture, text="red car", return_tensors="pt"))
+    (plain,) = processor.post_process_instance_segmentation(outputs, threshold=0.2, target_sizes=[(60, 90)])
+    assert np.array_equal(car.mask, plain["masks"].numpy().astype(bool).any(axis=0))
+    assert car.score == pytest.approx(float(plain["scores"].max()), abs=1e-4)
+    assert 0 < len(car.boxes) <= len(plain["boxes"])
+    assert again.boxes == car.boxes
+    assert Sam3Grounder(folder, threshold=0.99).ground([asked]) == [[None, None, None]]
 
 
 # --- annotations ------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import families
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -69,30 +70,15 @@ def test_lora_example_runs(demo, tmp_path):
     assert load_model(tmp_path / "out", device="cpu")[0] is not None
 
 
-# Their processors need torchvision, whose operators do not fit this torch.
-WITH_TORCHVISION = """
-import runpy, sys
-import torchvision_shim
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
 @pytest.mark.parametrize(
     ("script", "family", "saved"),
     [("qwen2_5_vl.py", "Qwen2.5-VL", "adapter_model"), ("smolvlm.py", "SmolVLM", "model")],
 )
 def test_recipes_of_other_families_run(demo, tmp_path, script, family, saved):
     """The tiny model and processor as a checkpoint of its family would be saved, loaded by name as the recipe does."""
-    vision = Path(sys.prefix) / "torchvision"
-    if not vision.exists():
-        pytest.skip("torchvision is not in .venv/torchvision; `make test` puts it there")
-    paths = os.pathsep.join(map(str, (vision, ROOT / "tests")))
-    code = f"import torchvision_shim, sys, families; families.save({family!r}, sys.argv[1])"
-    run([sys.executable, "-c", code, tmp_path / "model"], tmp_path, PYTHONPATH=paths)
+    families.save(family, str(tmp_path / "model"))
     arguments = ["--model", tmp_path / "model", "--dataset", demo / "fivl", "--output", tmp_path / "out"]
-    command = [sys.executable, "-c", WITH_TORCHVISION, ROOT / "examples" / script, *arguments]
-    run([*command, "--max-steps", "1", "--cpu"], tmp_path, PYTHONPATH=paths)
+    run([sys.executable, ROOT / "examples" / script, *arguments, "--max-steps", "1", "--cpu"], tmp_path)
     assert (tmp_path / "out" / f"{saved}.safetensors").exists()
 
 
