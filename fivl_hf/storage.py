@@ -3,8 +3,6 @@
 import hashlib
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ import pyarrow.parquet as pq
 import yaml
 from datasets import Features
 
-from fivl_hf.cards import DEFAULT_CONFIG, TAG, About, WrittenFiles, dataset_card
+from fivl_hf.cards import DEFAULT_CONFIG, About, WrittenFiles, dataset_card
+from fivl_hf.files.owned import replaced_files
 from fivl_hf.images import as_encoded
 from fivl_hf.models import existing_folder
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
@@ -24,7 +23,6 @@ __all__ = [
     "assemble_dataset",
     "load_rows",
     "parquet_rows",
-    "require_own_folder",
     "require_split_name",
     "split_names",
     "undecoded",
@@ -34,7 +32,6 @@ __all__ = [
 
 ROW_GROUP_BYTES = 20_000_000
 SHARD_BYTES = 100_000_000
-_OURS = ("data", "pictures", "README.md", "report.html", "report.json", "problems.jsonl")
 _SPLIT_NAME = re.compile(r"\w+(\.\w+)*")
 
 
@@ -43,8 +40,8 @@ def write_dataset(
 ) -> None:
     """Write checked rows as a dataset folder: Parquet shards and a card.
 
-    Picture bytes are stored as they are. The folder appears only when it is complete; an earlier dataset of ours in its
-    place is replaced.
+    Image bytes are stored as they are. An earlier dataset of ours in the folder is replaced once the new one is
+    complete; other people's files there are left alone (:func:`fivl_hf.files.owned.replaced_files`).
 
     Args:
         splits: rows of each split; one without rows is left out. Conversation and benchmark rows may not be mixed.
@@ -53,13 +50,10 @@ def write_dataset(
     Raises:
         RowError: a row that does not fit the schema; nothing is left behind.
         ValueError: no rows at all.
-        FileExistsError: the folder exists and is no FiVL dataset.
+        FileExistsError: the folder holds something else than a FiVL dataset.
     """
-    folder = Path(folder).resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     tables = {split: {"": _shards(rows)} for split, rows in splits.items()}
-    _build(folder, building, tables, lambda _: About(title, description))
+    _build(Path(folder), tables, lambda _: About(title, description))
 
 
 def write_valid_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -75,8 +69,8 @@ def write_valid_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
         OSError: the disk is full, or may not be written to.
     """
     tables = list(_tables(rows))
-    path.unlink(missing_ok=True)
     if not tables:
+        path.unlink(missing_ok=True)
         return 0
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     try:
@@ -93,7 +87,6 @@ def assemble_dataset(
     folder: str | Path,
     files: Mapping[str, Mapping[str, Iterable[Path]]],
     *,
-    scratch: Path,
     about: Callable[[Path], About],
 ) -> None:
     """Put files that :func:`write_valid_rows` wrote together as a dataset folder, as :func:`write_dataset` writes one.
@@ -101,74 +94,40 @@ def assemble_dataset(
     Args:
         files: of each split, the files of each part, in order. Parts with a name become configurations of their own
             beside the default one, which holds everything. Ids must be unique in a split; they are not checked again.
-        scratch: folder on the same disk to build in; what an earlier call left there, when it was killed, is removed.
         about: called with the folder before it is complete, to put more files in; gives what the card says.
 
     Raises:
         ValueError: no rows at all.
-        FileExistsError: the folder exists and is no FiVL dataset.
+        FileExistsError: the folder holds something else than a FiVL dataset.
     """
     splits = {
         split: {part: _gathered(pq.read_table(path) for path in paths) for part, paths in parts.items()}
         for split, parts in files.items()
     }
-    building = scratch / "dataset"
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    _build(folder, building, splits, about)
+    _build(Path(folder), splits, about)
 
 
 def _build(
-    folder: str | Path,
-    building: Path,
-    splits: Mapping[str, Mapping[str, Iterator[list[pa.Table]]]],
-    about: Callable[[Path], About],
+    folder: Path, splits: Mapping[str, Mapping[str, Iterator[list[pa.Table]]]], about: Callable[[Path], About]
 ) -> None:
-    """Write shards of tables as a dataset folder beside its place, and move it there."""
-    folder = Path(folder).resolve()
-    try:
-        for split in splits:
-            require_split_name(split)
-        require_own_folder(folder)
-        building.chmod(0o755)
+    """Write shards of tables and their card, and make them the folder's dataset."""
+    for split in splits:
+        require_split_name(split)
+    with replaced_files(folder, last="README.md") as building:
         (building / "data").mkdir()
         written = {
             split: {part: _write_split(building / "data", split, part, shards) for part, shards in parts.items()}
             for split, parts in splits.items()
         }
         features = _common_features(folder, written)
-        (building / "README.md").write_text(
-            dataset_card(about(building), _configs(written), features), encoding="utf-8"
-        )
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    # The old dataset goes only when the new one stands in its place.
-    old = building.with_name(f"{building.name}-old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(building, folder)
-    if old.exists():
-        # What people put beside our files stays; of ours, what the new dataset does not have goes.
-        for item in old.iterdir():
-            if item.name not in _OURS and not (folder / item.name).exists():
-                os.replace(item, folder / item.name)
-        shutil.rmtree(old, ignore_errors=True)
+        card = dataset_card(about(building), _configs(written), features)
+        (building / "README.md").write_text(card, encoding="utf-8")
 
 
 def require_split_name(split: str) -> None:
     """Raise ValueError if ``datasets`` could not read a split of this name."""
     if not _SPLIT_NAME.fullmatch(split):
         raise ValueError(f"a split's name is made of letters, digits, '_' and '.', got {split!r}")
-
-
-def require_own_folder(folder: Path) -> None:
-    """Raise FileExistsError if a dataset may not be written to ``folder``: something else is there, or we are."""
-    if Path.cwd().resolve().is_relative_to(folder.resolve()):
-        raise FileExistsError(f"{folder} is the folder you are in: choose another for the dataset")
-    if folder.exists() and not _is_ours(folder):
-        raise FileExistsError(f"{folder} exists and is not a FiVL dataset; choose another folder or move it away")
 
 
 def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datasets.Dataset:
@@ -208,7 +167,7 @@ def parquet_rows(path: Path) -> int:
     try:
         return int(pq.read_metadata(path).num_rows)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is no whole Parquet file: make it again ({error})") from error
+        raise ValueError(f"{path} is truncated or not a Parquet file; build the dataset again ({error})") from error
 
 
 def _broken_file(folder: Path) -> str | None:
@@ -246,15 +205,6 @@ def undecoded(dataset: Any) -> Any:
         elif column == "image" and feature == datasets.Image():
             dataset = dataset.cast_column(column, datasets.Image(decode=False))
     return dataset
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether a folder may be replaced: empty, or with the card that this module writes."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return folder.is_dir() and not any(folder.iterdir())
-    front = card.read_text(encoding="utf-8", errors="replace").split("\n---\n")[0]
-    return f"- {TAG}" in front.splitlines()
 
 
 _Written = Mapping[str, Mapping[str, tuple[WrittenFiles, Features] | None]]

@@ -227,7 +227,7 @@ def test_pil_images_are_treated_as_their_bytes_are(row, tmp_path):
 def test_a_folder_of_somebody_else_is_left_alone(row, tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="not a FiVL dataset"):
+    with pytest.raises(FileExistsError, match="not a dataset of fivl-hf"):
         write_dataset(tmp_path / "set", {"train": [row]}, title="T", description="D")
     assert (tmp_path / "set" / "thesis.txt").exists()
 

@@ -1,16 +1,13 @@
 """The whole run: read, ask, ground in shards, resume, put together. Kept + dropped + failed = read, always."""
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from fivl_hf.augment.ahead import AskedAhead, askable_turns
@@ -23,7 +20,10 @@ from fivl_hf.augment.inputs.conversations import Record
 from fivl_hf.augment.rows import Tally
 from fivl_hf.augment.shards import Job, ShardReport, cut, read_report, rows_file
 from fivl_hf.cards import About
-from fivl_hf.storage import assemble_dataset, require_own_folder, require_split_name
+from fivl_hf.files.atomic import write_json
+from fivl_hf.files.locks import locked
+from fivl_hf.files.owned import require_own_folder
+from fivl_hf.storage import assemble_dataset, require_split_name
 
 __all__ = ["Asking", "RunResult", "RunSettings", "run_augmentation", "work_folder"]
 
@@ -135,7 +135,7 @@ def run_augmentation(
     require_own_folder(settings.output.resolve())
     work = work_folder(settings.output.resolve())
     shards = work / "shards"
-    with _locked(work):
+    with locked(work):
         _begin(work, settings, "+".join(splits))
         settings = replace(settings, about={**settings.about, **prepare()})
         if asking and asking.batches:
@@ -233,24 +233,7 @@ def _begin(work: Path, settings: RunSettings, splits: str) -> None:
                 "anew (answers of language models are kept)"
             )
         return
-    temporary = file.with_suffix(".part")
-    temporary.write_text(json.dumps(identity, indent=2), encoding="utf-8")
-    os.replace(temporary, file)
-
-
-@contextmanager
-def _locked(work: Path) -> Iterator[None]:
-    """Two runs at a time in one folder would undo each other."""
-    work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work / "lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ValueError(f"another run is at work in {work}") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    write_json(file, identity)
 
 
 def _show(bar: Any, total: Tally, report: ShardReport, ahead: AskedAhead | None) -> None:
@@ -331,4 +314,4 @@ def _assemble(work: Path, numbers: list[int], settings: RunSettings, result: Run
         description = " ".join(text for text in (settings.card.description, made, stopped) if text)
         return replace(settings.card, description=description, pictures=pictures)
 
-    assemble_dataset(settings.output, files, scratch=work, about=about)
+    assemble_dataset(settings.output, files, about=about)

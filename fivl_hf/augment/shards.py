@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from fivl_hf.augment.inputs.conversations import Conversation, Failure, Picture, PictureFile, Record, StoredPicture
 from fivl_hf.augment.rows import Outcome, RejectedExpression, RowMaker, Sample, Tally
+from fivl_hf.files.atomic import write_atomically
 from fivl_hf.storage import write_valid_rows
 
 __all__ = ["COVERAGE_BINS", "Job", "Problem", "ShardReport", "cut", "read_report", "rows_file", "run_job"]
@@ -120,12 +120,7 @@ def run_job(job: Job, maker: RowMaker, folder: Path) -> ShardReport:
     for part in report.parts:
         write_valid_rows(rows_file(folder, job.number, part), rows[part])
     report.seconds = time.monotonic() - started
-    temporary = report_file.with_name(f".{report_file.name}-{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(report.to_dict()), encoding="utf-8")
-        os.replace(temporary, report_file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(report_file, json.dumps(report.to_dict()))
     return report
 
 

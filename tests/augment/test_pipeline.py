@@ -27,6 +27,7 @@ from fivl_hf.augment.rows import Tools
 from fivl_hf.augment.shards import read_report
 from fivl_hf.augment.tools import ToolSettings
 from fivl_hf.cli import main
+from fivl_hf.files.locks import FolderInUseError
 from fivl_hf.images import image_bytes
 
 SCENES = ToolSettings(grounder="scenes")
@@ -107,7 +108,7 @@ def test_other_settings_are_not_mixed_in(tmp_path):
 def test_a_folder_of_someone_else_is_left_alone(tmp_path):
     (tmp_path / "fivl").mkdir()
     (tmp_path / "fivl" / "thesis.tex").write_text("!")
-    with pytest.raises(FileExistsError, match="not a FiVL dataset"):
+    with pytest.raises(FileExistsError, match="not a dataset of fivl-hf"):
         run_augmentation(scenes(4), SCENES, RunSettings(tmp_path / "fivl"))
     assert not work_folder(tmp_path / "fivl").exists()
 
@@ -134,7 +135,7 @@ def test_settings_of_a_run_that_came_to_nothing_do_not_bind(tmp_path):
 def test_two_runs_at_a_time_do_not_undo_each_other(tmp_path):
     def second():
         yield from scenes(4)()
-        with pytest.raises(ValueError, match="another run is at work"):
+        with pytest.raises(FolderInUseError, match="in use by"):
             run_augmentation(scenes(4), SCENES, RunSettings(tmp_path / "fivl"))
 
     run_augmentation(second, SCENES, RunSettings(tmp_path / "fivl"))
@@ -423,14 +424,14 @@ def test_killed_ten_times_the_rows_are_the_same_and_nothing_is_paid_twice(tmp_pa
     for moment in moments:
         _kill_when(command, lambda moment=moment: len(server.asked) >= moment, draw.uniform(0, 0.05))
     assert not output.exists()
-    _kill_when(command, (work_folder(output) / "dataset").exists, 0.0)
+    _kill_when(command, (output / ".fivl-writing").exists, 0.0)
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"{count} read = {count} kept + 0 dropped + 0 failed" in finished.stdout
     uninterrupted = tmp_path / "other"
     run_augmentation(scenes(count), SCENES, RunSettings(uninterrupted / "fivl", shard_size=8))
     assert rows(output) == rows(uninterrupted / "fivl")
     assert set(work_folder(output).iterdir()) == {
-        work_folder(output) / name for name in ("answers.sqlite", "lock", "settings", "shards")
+        work_folder(output) / name for name in ("answers.sqlite", "settings", "shards")
     }
     assert len(server.asked) == len(questions)
     paid_twice = sum(server.asked.values()) - len(server.asked)

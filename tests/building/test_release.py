@@ -269,6 +269,6 @@ def test_half_written_parquet_is_named(imported, build, tmp_path):
     shutil.copytree(imported[0], tmp_path / "half")
     file = sorted((tmp_path / "half" / "data").glob("*.parquet"))[0]
     file.write_bytes(file.read_bytes()[:5_000])
-    with pytest.raises(ValueError, match=f"{file.name} is no whole Parquet file"):
+    with pytest.raises(ValueError, match=f"{file.name} is truncated or not a Parquet file"):
         build("fivl_instruct", tmp_path / "out", config_name="augmented", data_dir=str(tmp_path / "half"))
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,136 @@
+"""Folders in which only our own files are replaced: killed at every step, and beside other people's files."""
+
+import os
+
+import pytest
+
+from fivl_hf.files.owned import LISTING, replaced_files, require_own_folder
+
+
+def write(folder, files, last="README.md"):
+    with replaced_files(folder, last=last) as scratch:
+        for name, text in files.items():
+            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+            (scratch / name).write_text(text)
+
+
+def contents(folder):
+    """Every file that anybody would see, and its text."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_text() for name, path in sorted(found.items()) if name != LISTING}
+
+
+OLD = {"README.md": "old", "data/a-1.parquet": "a", "data/b-1.parquet": "b", "pictures/0.jpg": "p"}
+NEW = {"README.md": "new", "data/a-1.parquet": "a", "data/c-2.parquet": "c"}
+THEIRS = {"thesis.txt": "years of work", "data/mine.txt": "m", "pictures/mine.jpg": "m"}
+STEPS = ("replace", "rename", "unlink", "rmdir", "mkdir")
+
+
+def killed_at(step, work):
+    """Run ``work`` in a child that dies at one of its changes to the disk; whether there were so many."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    done = 0
+
+    def counting(original):
+        def call(*args, **kwargs):
+            nonlocal done
+            done += 1
+            if done == step:
+                os._exit(9)
+            return original(*args, **kwargs)
+
+        return call
+
+    for name in STEPS:
+        setattr(os, name, counting(getattr(os, name)))
+    try:
+        work()
+    finally:
+        os._exit(0)
+
+
+@pytest.mark.parametrize("theirs", [{}, THEIRS])
+def test_killed_at_any_step_nothing_is_lost(tmp_path, theirs):
+    step, killed = 0, True
+    while killed:
+        step += 1
+        folder = tmp_path / str(step)
+        write(folder, OLD)
+        for name, text in theirs.items():
+            (folder / name).write_text(text)
+        killed = killed_at(step, lambda folder=folder: write(folder, NEW))
+        found = contents(folder)
+        assert found.items() >= theirs.items()
+        readable = OLD if found["README.md"] == "old" else NEW
+        assert found.items() >= readable.items(), step
+        write(folder, NEW)
+        assert contents(folder) == {**NEW, **theirs}, step
+    assert step > 12
+    assert contents(folder) == {**NEW, **theirs}
+
+
+def test_killed_on_its_first_run_it_goes_on(tmp_path):
+    for step in range(1, 9):
+        folder = tmp_path / str(step)
+        assert killed_at(step, lambda folder=folder: write(folder, OLD))
+        write(folder, NEW)
+        assert contents(folder) == NEW
+
+
+def test_a_file_that_somebody_changed_is_kept(tmp_path):
+    write(tmp_path / "set", OLD)
+    (tmp_path / "set" / "README.md").write_text("old, with my notes")
+    (tmp_path / "set" / "pictures" / "0.jpg").write_text("retouched")
+    write(tmp_path / "set", NEW)
+    write(tmp_path / "set", OLD)
+    kept = {"README.yours-1.md": "old, with my notes", "pictures/0.yours-1.jpg": "retouched"}
+    assert contents(tmp_path / "set") == {**OLD, **kept}
+
+
+def test_an_error_leaves_what_was_there(tmp_path):
+    for existed in (False, True):
+        if existed:
+            write(tmp_path / "set", OLD)
+        with pytest.raises(IsADirectoryError):
+            write(tmp_path / "set", {"README.md": "half", "data/x": "", "data": "a folder is in its place"})
+        assert (tmp_path / "set").exists() == existed
+    assert contents(tmp_path / "set") == OLD
+
+
+def test_other_folders_are_refused(tmp_path, monkeypatch):
+    trained = tmp_path / "model"
+    trained.mkdir()
+    (trained / "README.md").write_text("---\ntags:\n- fivl\n---\n")
+    with pytest.raises(FileExistsError, match=r"model exists and is not a dataset of fivl-hf"):
+        write(trained, OLD)
+    with pytest.raises(FileExistsError, match="is not a folder"):
+        write(trained / "README.md", OLD)
+    write(tmp_path / "set", OLD)
+    with pytest.raises(FileExistsError, match="holds a dataset of fivl-hf.*another folder for the evaluation"):
+        require_own_folder(tmp_path / "set", "evaluation")
+    monkeypatch.chdir(tmp_path / "set" / "data")
+    with pytest.raises(FileExistsError, match="the folder you are in"):
+        write(tmp_path / "set", NEW)
+    assert contents(tmp_path / "set") == OLD
+
+
+def test_an_empty_volume_is_written_inside(tmp_path):
+    """A mount point cannot be renamed: it keeps its inode."""
+    volume = tmp_path / "volume"
+    (volume / "lost+found").mkdir(parents=True)
+    inode = volume.stat().st_ino
+    write(volume, OLD)
+    write(volume, NEW)
+    assert contents(volume) == NEW
+    assert volume.stat().st_ino == inode
+
+
+@pytest.mark.parametrize("entry", ["{", '{"kind": "dataset"}', '{"kind": "dataset", "files": {"../x": ["1 a"]}}'])
+def test_a_damaged_list_is_not_believed(tmp_path, entry):
+    write(tmp_path / "set", OLD)
+    (tmp_path / "set" / LISTING).write_text(entry)
+    with pytest.raises(FileExistsError, match="is damaged .*choose another folder"):
+        write(tmp_path / "set", NEW)
+    assert contents(tmp_path / "set") == OLD
