@@ -11,9 +11,10 @@ from pathlib import Path
 
 from table import publish
 
-from fivl_hf.augment.chat.answers import AnswerCache
-from fivl_hf.augment.chat.client import ChatClient, ChatSettings
 from fivl_hf.augment.chat.extractor import ChatExtractor
+from fivl_hf.llm.answers import AnswerCache
+from fivl_hf.llm.client import ChatClient
+from fivl_hf.llm.settings import ChatSettings
 from fivl_hf.schema import Turn
 
 LATENCY = 0.2

@@ -17,6 +17,13 @@ _PREPOSITION = re.compile(
     re.IGNORECASE,
 )
 
+# The tagger takes some for nouns: "It's", "it", "don't".
+_PRONOUN = re.compile(
+    r"(?:i|you|he|she|it|we|they|me|him|her|us|them|this|that|these|those|there|here|what|who|where|how|let)"
+    r"(?:['’](?:s|m|re|ve|ll|d))?|\w+n['’]t",
+    re.IGNORECASE,
+)
+
 # Adjectives and numbers, in the tagger's names; prepositions are "PRF" and "PRP".
 _BEFORE_NOUNS = ("AJ", "CR")
 
@@ -118,8 +125,13 @@ def _hanta() -> Any:
 def _tag_hanta(expression: str) -> tuple[tuple[str, str], ...]:
     words = _WORD.findall(expression)
     tags = [tag for _, _, tag in _hanta().tag_sent(words)] if words else []
-    kinds = ["PROPN" if tag.startswith("NP") else "NOUN" if tag.startswith("NN") else tag for tag in tags]
-    return tuple(zip(words, kinds, strict=True))
+    return tuple((word, _kind(word, tag)) for word, tag in zip(words, tags, strict=True))
+
+
+def _kind(word: str, tag: str) -> str:
+    if _PRONOUN.fullmatch(word):
+        return "PRONOUN"
+    return "PROPN" if tag.startswith("NP") else "NOUN" if tag.startswith("NN") else tag
 
 
 @cache

@@ -149,7 +149,7 @@ def _read_json(path: Path, key: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no valid JSON: {error}") from error
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(found, dict) or key not in found:
         raise ValueError(f"{path} holds no {key}")
     for name in (*_METRICS, "random_reliance_score", "n"):

@@ -20,6 +20,7 @@ class Answer:
     body: bytes | None = None
     delay: float = 0.0
     cut: bool = False
+    drip: float = 0.0  # seconds before each byte
     finish: str = "stop"
     refusal: str | None = None
 
@@ -65,6 +66,7 @@ class ScriptedServer:
         self.open = self.most_open = 0
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
+        self.lose_batch_replies = 0
         self.batch_status = "completed"
         self._lock = threading.Lock()
         outer = self
@@ -104,7 +106,12 @@ class ScriptedServer:
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(payload)
+                if answer.drip:
+                    for i in range(len(payload)):
+                        time.sleep(answer.drip)
+                        self.wfile.write(payload[i : i + 1])
+                        self.wfile.flush()
+                self.wfile.write(payload if not answer.drip else b"")
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -156,6 +163,9 @@ class ScriptedServer:
             "metadata": body.get("metadata"),
             "status": "in_progress",
         }
+        if self.lose_batch_replies:
+            self.lose_batch_replies -= 1
+            return Answer(cut=True)
         return _json(self.batches[name])
 
     def _get(self, path: str) -> Answer:
@@ -164,6 +174,8 @@ class ScriptedServer:
             return Answer(body=self.files[path.split("/")[-2]])
         if path.endswith("/batches"):
             return _json({"object": "list", "data": list(self.batches.values()), "has_more": False})
+        if path.split("/")[-1] not in self.batches:
+            return Answer(status=404, body=b'{"error": {"message": "no such batch"}}')
         batch = self.batches[path.split("/")[-1]]
         if batch["status"] == "in_progress" and self.batch_status == "completed":
             self._finish(batch)
@@ -188,4 +200,4 @@ def _json(value: Any) -> Answer:
 
 def asked_answer(body: dict[str, Any]) -> str:
     """The answer that a request for key expressions is about."""
-    return body["messages"][-1]["content"].split("\nAnswer: ")[1]
+    return body["messages"][1]["content"].split("\nAnswer: ")[1]

@@ -158,3 +158,16 @@ def test_span_tokens_are_those_that_share_a_character(spans, start, length):
     offsets = [(a, a + n) for a, n in spans]
     expected = [i for i, (a, b) in enumerate(offsets) if set(range(a, b)) & set(range(start, start + length))]
     assert span_tokens(offsets, start, start + length).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "phrases"),
+    [
+        ("It's a red car.", ["red car"]),
+        ("There's a dog and it isn't black.", ["dog"]),
+        ("I’m sure they don’t see the man's hat.", ["man's hat"]),
+    ],
+)
+def test_pronouns_are_not_nouns(text, phrases):
+    assert [text[start:end] for start, end in noun_phrases(text)] == phrases
+    assert not {"it", "It's", "There's", "isn't", "don’t"} & set(nouns(text))

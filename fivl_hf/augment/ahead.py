@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.chat.answers import AnswerCache
-from fivl_hf.augment.chat.client import ChatClient, ChatSettings, RequestError, ServiceError, Spent
 from fivl_hf.augment.chat.extractor import ChatExtractor
 from fivl_hf.augment.expressions import TOO_LONG, Extraction, is_extractable
 from fivl_hf.augment.inputs.conversations import Conversation, Failure, Record
 from fivl_hf.augment.rows import Sample
 from fivl_hf.augment.shards import Job
+from fivl_hf.llm.answers import AnswerCache
+from fivl_hf.llm.client import ChatClient
+from fivl_hf.llm.settings import ChatSettings, RequestError, ServiceError, Spent
 from fivl_hf.schema import RowError, Turn, conversation_turns
 
 __all__ = ["AskedAhead", "askable_turns"]
@@ -141,7 +142,7 @@ class AskedAhead:
         found = await asyncio.gather(*(self._turn(turn, extractor) for turn in turns), return_exceptions=True)
         for error in found:
             if isinstance(error, RequestError):
-                return Sample(Failure(record.id, "the language model did not answer", str(error)))
+                return Sample(Failure(record.id, error.reason, error.detail))
             if isinstance(error, BaseException):
                 raise error
         return replace(sample, extractions=tuple(item for item in found if isinstance(item, Extraction)))

@@ -30,7 +30,10 @@ _REFUSALS = re.compile(
 )
 # What only talks about the task: "visual tokens", "the visual token".
 _ABOUT_THE_TASK = re.compile(r"(?:the |a )?(?:visual )?tokens?|(?:the )?visual(?:s| expressions?)?", re.IGNORECASE)
-_EDGES = " \t\r\n\"'`“”‘’*.,;:!?-–•"
+_EDGES = " \t\r\n*.,;:!?-–•"
+# Pairs of quotes; an apostrophe inside a word is none.
+_QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’"}
+_QUOTE = re.compile("(?<!\\w)[\"'`“”‘’]|[\"'`“”‘’](?!\\w)")
 _WORD = re.compile(r"[^\W_]+(?:['’.,-][^\W_]+)*")
 _MAX_EXPRESSION = 200
 # Models write one kind of apostrophe where people wrote another.
@@ -155,7 +158,7 @@ class ExpressionCheck:
 
     def place(self, raw: str) -> Mention | Rejected:
         """Where a proposed expression stands, or why it is none."""
-        text = raw.strip(_EDGES)
+        text = _trimmed(raw)
         if problem := _problem(text):
             return Rejected(raw[:_MAX_EXPRESSION], problem)
         key, turn = text.casefold(), self._turn
@@ -178,6 +181,25 @@ def check_expressions(proposed: Iterable[str], turn: Turn) -> Extraction:
         tuple(item for item in found if isinstance(item, Mention)),
         tuple(item for item in found if isinstance(item, Rejected)),
     )
+
+
+def _trimmed(raw: str) -> str:
+    """A proposed expression without what surrounds it: white space, punctuation, quotes around the whole of it.
+
+    Quotes that belong to a part of it stay: ``'red' car``.
+    """
+    text = raw.strip(_EDGES)
+    while text and (text[0] in _QUOTES or text[-1] in _QUOTES.values()):
+        outer = (text[0], _QUOTES[text[0]]) if text[0] in _QUOTES else (text[-1],)
+        places = [match.start() for match in _QUOTE.finditer(text) if match.group() in outer]
+        if len(places) == 1:
+            text = text[1:] if places == [0] else text[:-1]
+        elif places == [0, len(text) - 1]:
+            text = text[1:-1]
+        else:
+            break
+        text = text.strip(_EDGES)
+    return text
 
 
 def _problem(text: str) -> str | None:

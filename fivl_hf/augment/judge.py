@@ -11,6 +11,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fivl_hf.augment.chat.answers import AnswerCache, Reply, answer_key
-from fivl_hf.augment.chat.client import ChatClient, ChatRequest, ChatSettings, RequestError, ServiceError, Spent
-from fivl_hf.augment.chat.judge_prompts import JUDGE_VERSION, judge_messages, judge_schema, parse_judgement
+from fivl_hf.augment.chat.judge_prompts import (
+    JUDGE_VERSION,
+    judge_messages,
+    judge_reminder,
+    judge_schema,
+    parse_judgement,
+)
 from fivl_hf.images import image_bytes, open_image, rgb
+from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
+from fivl_hf.llm.client import ChatClient
+from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Spent
 from fivl_hf.masks import BoolArray, decode_mask
 from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
 
@@ -143,11 +151,8 @@ async def _judge(client: ChatClient, row: FiVLRow, number: int) -> Judgement:
     problems = []
     for kind, view in views.items():
         try:
-            reply = await client.ask(_request(kind, view, row, expression, client.settings.model))
-            answers.update(_read(kind, reply))
-        except (RequestError, ValueError) as error:
-            if isinstance(error, ServiceError):
-                raise
+            answers.update(await client.ask(_request(kind, view, row, expression, client.settings.model)))
+        except RequestError as error:
             problems.append(f"{kind}: {error}")
     return Judgement(
         row.id,
@@ -171,6 +176,8 @@ def _request(kind: str, view: Image.Image, row: FiVLRow, expression: KeyExpressi
         prompt=f"{JUDGE_VERSION}/{kind}",
         messages=lambda format: judge_messages(kind, format, turn, expression.text, url),
         schema=judge_schema(kind),
+        read=partial(_read, kind),
+        reminder=partial(judge_reminder, kind),
         asked={"id": row.id, "turn": expression.turn, "text": expression.text},
     )
 

@@ -11,9 +11,6 @@ from typing import Any, Protocol
 from tqdm.auto import tqdm
 
 from fivl_hf.augment.ahead import AskedAhead, askable_turns
-from fivl_hf.augment.chat.answers import AnswerCache
-from fivl_hf.augment.chat.batches import answer_by_batches
-from fivl_hf.augment.chat.client import ChatSettings, ServiceError, Spent
 from fivl_hf.augment.chat.extractor import expression_request
 from fivl_hf.augment.engines import LocalEngine, ToolFactory
 from fivl_hf.augment.inputs.conversations import Record
@@ -23,6 +20,9 @@ from fivl_hf.cards import About
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.locks import locked
 from fivl_hf.files.owned import require_own_folder
+from fivl_hf.llm.answers import AnswerCache
+from fivl_hf.llm.batches import answer_by_batches
+from fivl_hf.llm.settings import ChatSettings, ServiceError, Spent
 from fivl_hf.storage import assemble_dataset, require_split_name
 
 __all__ = ["Asking", "RunResult", "RunSettings", "run_augmentation", "work_folder"]
@@ -91,15 +91,29 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to; ``stopped`` says why it is not complete."""
+    """The outcome of a run.
+
+    Attributes:
+        stopped: why it is not complete.
+        examples: of each reason why samples failed, the detail of one of them.
+    """
 
     tally: Tally
     spent: Spent | None
     stopped: str | None = None
+    examples: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         spent = asdict(self.spent) if self.spent else None
         return {"tally": self.tally.to_dict(), "spent": spent, "stopped": self.stopped}
+
+    def failures(self) -> str:
+        """The most frequent reasons why samples failed, each with an example; empty if none did."""
+        shown = [
+            f"{count:,} × {reason}" + (f" ({self.examples[reason]})" if self.examples.get(reason) else "")
+            for reason, count in self.tally.failed.most_common(3)
+        ]
+        return "; ".join(shown)
 
 
 def work_folder(output: Path) -> Path:
@@ -148,11 +162,12 @@ def run_augmentation(
             for report in engine.run(ahead or jobs, factory, shards):
                 finished.append(report.number)
                 tally.add(report.tally)
+                jobs.note_examples(report)
                 _show(bar, tally, report, ahead)
                 _give_up_if_hopeless(tally, report)
         tally.add(jobs.tally)
         stopped = str(ahead.stopped) if ahead and ahead.stopped else None
-        result = RunResult(tally, ahead.spent if ahead else None, stopped)
+        result = RunResult(tally, ahead.spent if ahead else None, stopped, jobs.examples)
         numbers = sorted([*finished, *jobs.finished])
         if not tally.kept or (settings.every_sample and tally.failed):
             raise _no_dataset(result, work, numbers)
@@ -166,12 +181,19 @@ class _Jobs:
     Attributes:
         finished: shards that an earlier run made of the same samples, as far as they have passed.
         tally: what is in them.
+        examples: see :class:`RunResult`.
     """
 
     def __init__(self, jobs: Iterator[Job], shards: Path, retry_failed: bool, bar: Any) -> None:
         self._jobs, self._shards, self._retry_failed, self._bar = jobs, shards, retry_failed, bar
         self.finished: list[int] = []
         self.tally = Tally()
+        self.examples: dict[str, str] = {}
+
+    def note_examples(self, report: ShardReport) -> None:
+        for problem in report.problems:
+            if problem.kind == "failed":
+                self.examples.setdefault(problem.reason, problem.detail)
 
     def __iter__(self) -> Iterator[Job]:
         return self
@@ -187,6 +209,7 @@ class _Jobs:
                 return job
             self.finished.append(job.number)
             self.tally.add(known.tally)
+            self.note_examples(known)
             if self._bar.total:
                 self._bar.total -= known.tally.read
         raise StopIteration
@@ -268,10 +291,10 @@ def _no_dataset(result: RunResult, work: Path, numbers: list[int]) -> Exception:
     if tally.kept:
         return ValueError(
             f"{tally.failed.total():,} of {tally.read:,} samples failed, and scores without them would be wrong: "
-            f"{_counts(tally.failed)}; each is in {work / 'problems.jsonl'}. Mend them and run it again with "
-            "--retry-failed"
+            f"{result.failures()}; each is in {work / 'problems.jsonl'}. Fix the cause and run it again with "
+            "--retry-failed."
         )
-    shown = _counts(tally.dropped + tally.failed) or "the input is empty"
+    shown = "; ".join(filter(None, (result.failures(), _counts(tally.dropped)))) or "the input is empty"
     expressions = f" (expressions: {_counts(totals.rejected)})" if totals.rejected else ""
     return ValueError(
         f"none of {tally.read} samples became a row: {shown}{expressions}; each is in {work / 'problems.jsonl'}"

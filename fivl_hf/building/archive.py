@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from fivl_hf.augment.inputs.disk_table import open_index
+from fivl_hf.files.disk_table import open_index
 
 __all__ = ["ArchiveReader", "index_archive"]
 

@@ -13,11 +13,11 @@ import datasets
 from datasets.utils import logging
 
 from fivl_hf.augment.inputs.conversations import Failure, Record
-from fivl_hf.augment.inputs.disk_table import files_digest
 from fivl_hf.augment.rows import Sample, Tally
 from fivl_hf.building.limits import Limits
 from fivl_hf.building.plans import BuildError, Plan, Sources
 from fivl_hf.cards import About, read_card
+from fivl_hf.files.disk_table import files_digest
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES
 
 __all__ = ["BenchmarkBuilder", "EvidenceBuilder", "EvidenceConfig"]

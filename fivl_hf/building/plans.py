@@ -8,12 +8,12 @@ from typing import Any
 
 from fivl_hf.augment.expressions import NounPhraseExtractor
 from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, Record
-from fivl_hf.augment.inputs.disk_table import DiskTable, index_file
 from fivl_hf.augment.inputs.readers import InputSettings, input_format, read_conversations, row_picture
 from fivl_hf.augment.rows import RowMaker, Tools
 from fivl_hf.building.known import KnownEvidence, ReleasedEvidence, StoredEvidence, StoredExpression
 from fivl_hf.building.limits import Limits, SortedRows
 from fivl_hf.building.release import Release, index_release, release_records
+from fivl_hf.files.disk_table import DiskTable, index_file
 from fivl_hf.schema import KeyExpression
 from fivl_hf.storage import load_rows, split_names
 

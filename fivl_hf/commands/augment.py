@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.inputs.disk_table import index_file
 from fivl_hf.augment.inputs.readers import FORMATS, InputSettings
 from fivl_hf.augment.tools import GROUNDERS, ToolSettings
 from fivl_hf.cards import About
 from fivl_hf.commands.chat_options import add_chat, chat_settings, spent_line
 from fivl_hf.commands.options import ExamplesHelpFormatter, count, existing_file, existing_folder, folder, positive
+from fivl_hf.files.disk_table import index_file
 
 __all__ = ["add_augment"]
 
@@ -177,7 +177,7 @@ def _run(options: argparse.Namespace) -> None:
         f"{tally.failed.total():,} failed; dataset and report.html are in {options.output}"
     )
     if tally.failed:
-        print("once what failed is mended: --retry-failed tries those shards again")
+        print(f"failed: {result.failures()}; once the cause is fixed, --retry-failed tries them again")
     if asking and result.spent:
         print(spent_line(result.spent, asking.settings))
     if result.stopped:
@@ -262,8 +262,8 @@ def _identity(options: argparse.Namespace, asking: Any) -> dict[str, Any]:
 
 def _estimate(records: Any, asking: Any) -> None:
     from fivl_hf.augment.ahead import askable_turns
-    from fivl_hf.augment.chat.answers import AnswerCache
     from fivl_hf.augment.chat.extractor import estimate
+    from fivl_hf.llm.answers import AnswerCache
 
     turns = (turn for record in records() for turn in askable_turns(record))
     cache = AnswerCache(asking.cache)

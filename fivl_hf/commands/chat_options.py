@@ -3,8 +3,8 @@
 import argparse
 from typing import Any
 
-from fivl_hf.augment.chat.client import ChatSettings, Spent
 from fivl_hf.commands.options import positive
+from fivl_hf.llm.settings import ChatSettings, Spent
 
 __all__ = ["add_chat", "chat_settings", "spent_line"]
 
@@ -45,7 +45,8 @@ def spent_line(spent: Spent, settings: ChatSettings) -> str:
     """What asking cost, in one line."""
     cost = settings.cost(spent.prompt_tokens, spent.completion_tokens)
     price = "" if cost is None else f", {cost:.2f} US dollars"
+    lost = f"; {spent.lost:,} under way when a run was killed, perhaps paid twice" if spent.lost else ""
     return (
         f"{spent.requests:,} requests ({spent.failed:,} failed), {spent.prompt_tokens:,} + "
-        f"{spent.completion_tokens:,} tokens{price}; {spent.cached:,} answers from the cache"
+        f"{spent.completion_tokens:,} tokens{price}; {spent.cached:,} answers from the cache{lost}"
     )

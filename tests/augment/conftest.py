@@ -1,12 +1,14 @@
 import pytest
 from scripted_server import Answer, ScriptedServer, asked_answer
 
-from fivl_hf.augment.chat.client import ChatSettings
+from fivl_hf.llm.settings import ChatSettings
 
 
 @pytest.fixture
 def serve(monkeypatch):
-    """Starts scripted servers; the SDK's back-off is shortened, a server's Retry-After is not."""
+    """Starts scripted servers; the back-off is shortened, a server's Retry-After is not."""
+    monkeypatch.setattr("fivl_hf.llm.client.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("fivl_hf.llm.client.LONGEST_WAIT", 0.05)
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

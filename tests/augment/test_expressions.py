@@ -58,6 +58,24 @@ def test_case_quotes_and_points_do_not_matter_but_the_answers_words_are_kept():
     assert check_expressions(['"Red Car".'], TURN).mentions == (Mention("red car", 2, 9),)
 
 
+@pytest.mark.parametrize(
+    ("proposed", "kept"),
+    [
+        ("'red' car", "'red' car"),
+        ("\"'red' car\"", "'red' car"),
+        ("**'red' car**.", "'red' car"),
+        ("'red'", "'red'"),
+        ("‘dog’s bowl’", "dog’s bowl"),
+        ("the boys' bikes", "the boys' bikes"),
+        ("'Stop", "Stop"),
+    ],
+)
+def test_quotes_around_the_whole_go_those_of_a_part_stay(proposed, kept):
+    turn = Turn("What?", "A 'red' car, a dog’s bowl and the boys' bikes at the sign Stop.")
+    (mention,) = check_expressions([proposed], turn).mentions
+    assert mention.text == (kept if proposed != "'red'" else "red")
+
+
 def test_a_single_word_answer_takes_expressions_from_the_question():
     turn = Turn("Is the white dog asleep?", "Yes.")
     assert check_expressions(["white dog"], turn).mentions == (Mention("white dog", -1, -1),)
@@ -114,7 +132,7 @@ def test_replies_in_text_and_json():
     assert parse_expressions('<think>A car?</think>\n{"expressions": ["a"]}', "json") == ["a"]
     assert parse_expressions("red car ::: dog", "text") == ["red car ", " dog"]
     assert parse_expressions('```json\n{"expressions": ["a"]}\n```', "json") == ["a"]
-    with pytest.raises(ValueError, match="no valid JSON"):
+    with pytest.raises(ValueError, match="not valid JSON"):
         parse_expressions("red car", "json")
     for other in ("[]", '{"expressions": "a"}', '{"expressions": [1]}', "3", "[" * 100_000):
         with pytest.raises(ValueError, match="JSON"):

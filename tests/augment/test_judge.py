@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from scripted_server import Answer
 
-from fivl_hf.augment.chat.client import Spent
 from fivl_hf.augment.chat.judge_prompts import parse_judgement
 from fivl_hf.augment.judge import Judged, Judgement, judge_rows, summarize
 from fivl_hf.cli import main
+from fivl_hf.llm.settings import Spent
 from fivl_hf.scenes import scene_rows
 from fivl_hf.storage import load_rows, write_dataset
 
@@ -64,8 +64,10 @@ def test_a_judge_that_answers_nonsense_is_counted(dataset, serve, settings, tmp_
     assert summary["without_usable_reply"] == 4
     assert summary["all"]["seg1"] == {"mean": None, "confidence_interval": None, "n": 0}
     assert summary["all"]["seg2"]["mean"] == 0.0
-    assert "seg1: the reply is no valid JSON" in judged.judgements[0].problem
-    assert "importance: a degree from 0 to 10" in judged.judgements[0].problem
+    assert (
+        "seg1: the language model's reply cannot be used: the reply is not valid JSON" in judged.judgements[0].problem
+    )
+    assert "cannot be used: a degree from 0 to 10" in judged.judgements[0].problem
 
 
 def test_the_summary_by_hand():

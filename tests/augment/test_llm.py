@@ -2,14 +2,20 @@
 
 import asyncio
 import json
+import sqlite3
+import subprocess
+import sys
+import time
 
 import pytest
-from scripted_server import Answer, asked_answer
+from scripted_server import Answer, asked_answer, completion
 
-from fivl_hf.augment.chat.answers import AnswerCache
-from fivl_hf.augment.chat.batches import answer_by_batches
-from fivl_hf.augment.chat.client import ChatClient, ChatSettings, RequestError, ServiceError
 from fivl_hf.augment.chat.extractor import ChatExtractor, estimate, expression_request
+from fivl_hf.llm.answers import AnswerCache, BatchJob
+from fivl_hf.llm.batches import answer_by_batches
+from fivl_hf.llm.client import ChatClient
+from fivl_hf.llm.server import clean_text
+from fivl_hf.llm.settings import ChatSettings, RequestError, ServiceError
 from fivl_hf.schema import Turn
 
 
@@ -90,16 +96,19 @@ def test_retry_after_is_honoured(serve, extract):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (Answer(status=500, body=b"{}"), "no usable reply"),
-        (Answer(cut=True), "no connection"),
-        (Answer(body=b'{"choices": [{"mess'), "no usable reply"),
-        (Answer(body=b'{"object": "chat.completion", "choices": []}'), "no chat completion"),
-        (Answer(body=b'"just a string"'), "no chat completion"),
+        (Answer(status=500, body=b"{}"), "the server failed: .*500"),
+        (Answer(cut=True), "no connection to the server"),
+        (Answer(body=b'{"choices": [{"mess'), "is not a chat completion"),
+        (Answer(body=b'{"object": "chat.completion", "choices": []}'), "not a chat completion"),
+        (Answer(body=b'"just a string"'), "not a chat completion"),
+        (Answer(body=b"[" * 30_000), "nested too deeply"),
         (
             Answer(body=json.dumps({"choices": [{"message": {"content": ["a", "list"]}}]}).encode()),
-            "no chat completion",
+            "not a chat completion",
         ),
         (Answer(status=400, body=b'{"error": {"message": "too long"}}'), "rejects the request: .*too long"),
+        (Answer("x" * 3_000_000), "a reply of more than 2,000,000 bytes"),
+        (Answer("x", headers={"Content-Encoding": "gzip"}), "a reply compressed by 'gzip'"),
     ],
 )
 def test_a_request_that_stays_unanswered_fails_alone(serve, extract, answer, message):
@@ -125,21 +134,101 @@ def test_troubles_that_stay_stop_everything(serve, extract, answer, message):
     assert len(server.asked) == 1
 
 
-def test_a_server_that_is_gone_stops_everything(serve, settings, cache):
-    server = serve()
-    server.close()
+def gather(client, asked):
+    """What each of many turns asked at the same time gives, or raises."""
 
     async def all_of_them():
-        client = ChatClient(settings(server, retries=0, concurrency=2), cache)
         extractor = ChatExtractor(client)
-        found = await asyncio.gather(*(extractor.extract_turn(turn) for turn in turns(60)), return_exceptions=True)
+        found = await asyncio.gather(*(extractor.extract_turn(turn) for turn in asked), return_exceptions=True)
         await client.close()
         return found
 
-    errors = asyncio.run(all_of_them())
+    return asyncio.run(all_of_them())
+
+
+def test_a_server_that_goes_stops_everything(serve, settings, cache):
+    server = serve()
+    client = ChatClient(settings(server, retries=0, concurrency=2), cache)
+    client._replied = True
+    server.close()
+    errors = gather(client, turns(60))
     assert [type(error) for error in errors[:19]] == [RequestError] * 19
     assert all(isinstance(error, ServiceError) for error in errors[20:])
     assert "20 requests in a row failed" in str(errors[-1])
+
+
+def test_a_server_that_is_not_there_is_said_at_once(serve, extract):
+    server = serve()
+    server.close()
+    with pytest.raises(ServiceError, match=r"no connection to the server at http://127.*is it running\?"):
+        extract(server, turns(60))
+
+
+def test_every_attempt_counts(serve, extract):
+    """A time-out may be paid: it counts as a request, and by its estimated tokens."""
+    server = serve(lambda body, number: Answer("late", delay=0.5))
+    with pytest.raises(ServiceError, match="budget of 4 requests is spent"):
+        extract(server, turns(2), timeout=0.1, retries=6, concurrency=1, max_requests=4)
+    assert sum(server.asked.values()) == 4
+    with pytest.raises(ServiceError, match="budget of 500 tokens is spent"):
+        extract(server, turns(2), timeout=0.1, retries=6, concurrency=1, max_tokens=500)
+
+
+def test_a_slow_server_does_not_hold_a_request_for_ever(serve, extract):
+    """The limit is on the whole attempt: a byte now and then does not extend it."""
+    server = serve(lambda body, number: Answer("x" * 1000, drip=0.05))
+    started = time.monotonic()
+    with pytest.raises(RequestError, match="did not reply in time: within 0.3 s"):
+        extract(server, turns(1), timeout=0.3, retries=0)
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": -5}, {"prompt_tokens": 1e400}, {"prompt_tokens": 10**12}, "lots"])
+def test_usage_that_cannot_be_true_is_estimated(serve, extract, usage):
+    body = {**completion('{"expressions": ["number0"]}'), "usage": usage}
+    _, spent = extract(serve(lambda *_: Answer(body=json.dumps(body).encode())), turns(1))
+    assert 100 < spent.prompt_tokens < 1000
+
+
+def test_two_processes_with_one_cache_do_not_ask_twice(serve, settings, tmp_path):
+    server = serve(lambda body, number: Answer('{"expressions": []}', delay=0.3))
+    command = [sys.executable, "-c", ASK, str(tmp_path / "a.sqlite"), server.url]
+    both = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert set(server.asked.values()) == {1}
+    assert len(server.asked) == 6
+
+
+ASK = """
+import sys
+from pathlib import Path
+from fivl_hf.augment.chat.extractor import ChatExtractor
+from fivl_hf.llm.answers import AnswerCache, BatchJob
+from fivl_hf.llm.client import ChatClient
+from fivl_hf.llm.settings import ChatSettings
+from fivl_hf.schema import Turn
+client = ChatClient(ChatSettings("m", sys.argv[2], concurrency=2), AnswerCache(Path(sys.argv[1])))
+with ChatExtractor(client) as extractor:
+    extractor.extract([Turn("What?", f"This is number{i}.") for i in range(6)])
+"""
+
+
+def test_requests_lost_in_a_kill_are_counted(serve, extract, tmp_path):
+    slow = serve(lambda body, number: Answer('{"expressions": []}', delay=30))
+    process = subprocess.Popen([sys.executable, "-c", ASK, str(tmp_path / "answers.sqlite"), slow.url])
+    while len(slow.asked) < 2:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    _, spent = extract(serve(), turns(1))
+    assert spent.lost == 2
+    _, spent = extract(serve(), turns(1))
+    assert spent.lost == 2
+
+
+def test_what_a_server_says_is_cleaned():
+    said = "<html>\x1b[31mbad\x1b[0m key\n sk-proj-abcdef123 </html> `x` \x07 Bearer abc.def"
+    assert clean_text(said) == "bad key [key] 'x' Bearer [key]"
 
 
 def test_no_key_and_no_server_is_said_at_once(cache, monkeypatch):
@@ -149,26 +238,49 @@ def test_no_key_and_no_server_is_said_at_once(cache, monkeypatch):
         ChatClient(ChatSettings("gpt-4o"), cache)
 
 
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        (Answer("red car, dog"), "the reply is no valid JSON"),
-        (Answer('{"expressions": ["number0"', finish="length"), "the reply is cut off"),
-        (Answer(""), "the reply is empty"),
-        (Answer(None), "the reply is empty"),
-        (Answer(None, refusal="I cannot"), "the model refused"),
-        (Answer("x", finish="content_filter"), "the model refused"),
-        (Answer('{"expressions": ["a zebra"]}'), "not in the answer"),
-        (Answer('{"words": []}'), "the reply is JSON, but no list of expressions"),
-    ],
-)
-def test_unusable_replies_are_kept_with_their_reason_and_not_asked_again(serve, extract, answer, reason):
+UNUSABLE = [
+    (Answer("red car, dog"), "the reply is not valid JSON"),
+    (Answer('{"expressions": ["number0"', finish="length"), "the reply is cut off"),
+    (Answer(""), "the reply is empty"),
+    (Answer(None), "the reply is empty"),
+    (Answer(None, refusal="I cannot"), "the model refused"),
+    (Answer("x", finish="content_filter"), "the model refused"),
+    (Answer('{"words": []}'), "the reply is JSON, but not a list of expressions"),
+]
+
+
+@pytest.mark.parametrize(("answer", "reason"), UNUSABLE)
+def test_an_unusable_reply_is_asked_again_once_and_kept_for_inspection(serve, extract, cache, answer, reason):
     server = serve(lambda body, number: answer)
-    for _ in range(2):
-        found, _ = extract(server, turns(1))
-        assert not found[0].mentions
-        assert reasons(found[0]) == [reason]
-    assert set(server.asked.values()) == {1}
+    with pytest.raises(RequestError, match=f"reply cannot be used: {reason}"):
+        extract(server, turns(1))
+    first, second = server.bodies
+    assert second["messages"][:2] == first["messages"]
+    assert second["messages"][2] == {"role": "assistant", "content": answer.text or ""}
+    assert reason in second["messages"][3]["content"]
+    assert "Reply with JSON only" in second["messages"][3]["content"]
+    kept = sqlite3.connect(cache.path).execute("SELECT problem, reply FROM unusable").fetchall()
+    assert [problem for problem, _ in kept] == [reason, reason]
+    assert json.loads(kept[0][1])["text"] == (answer.text or "")
+    # The next run asks again.
+    server.answer = lambda body, number: Answer('{"expressions": ["number0"]}')
+    found, spent = extract(server, turns(1))
+    assert (words(found[0]), spent.requests, spent.cached) == (["number0"], 1, 0)
+
+
+def test_a_model_that_understands_the_reminder_is_believed(serve, extract):
+    good = Answer('{"expressions": ["number0"]}')
+    server = serve(lambda body, number: good if len(body["messages"]) > 2 else Answer("number0, I think"))
+    found, spent = extract(server, turns(1))
+    assert (words(found[0]), spent.requests, spent.failed) == (["number0"], 2, 0)
+    assert extract(server, turns(1))[1].cached == 1
+
+
+def test_an_expression_that_is_not_in_the_answer_makes_no_reply_unusable(serve, extract):
+    server = serve(lambda body, number: Answer('{"expressions": ["a zebra"]}'))
+    found, spent = extract(server, turns(1))
+    assert reasons(found[0]) == ["not in the answer"]
+    assert spent.requests == 1
 
 
 def test_a_server_without_structured_output_gets_the_text_format(serve, extract):
@@ -276,6 +388,40 @@ def test_a_batch_submitted_just_before_a_kill_is_found_again(serve, settings, ca
     answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=str)
     assert len(server.batches) == 1
     assert len(cache) == 3
+
+
+def test_a_lost_reply_to_a_submission_submits_no_second_batch(serve, settings, cache):
+    server = serve()
+    server.lose_batch_replies = 1
+    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=str)
+    assert len(server.batches) == 1
+    assert len(cache) == 3
+
+
+def test_a_batch_that_the_server_has_forgotten_is_asked_again(serve, settings, cache):
+    server = serve()
+    cache.note_batch(BatchJob("gone", "batch-9", 2))
+    (cache.path.with_suffix(".batches")).mkdir()
+    line = json.dumps({"custom_id": requests(1)[0].key, "body": {}})
+    (cache.path.with_suffix(".batches") / "gone.jsonl").write_text(line + "\n")
+    told = []
+    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=told.append)
+    assert "batch batch-9: the server does not know it any more" in " ".join(told)
+    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=str)
+    assert len(cache) == 3
+
+
+def test_an_unusable_reply_of_a_batch_is_asked_again(serve, settings, cache, extract):
+    good = Answer('{"expressions": []}')
+    server = serve(lambda body, number: Answer("prose") if "number2" in asked_answer(body) else good)
+    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=str)
+    assert len(cache) == 3
+    with pytest.raises(RequestError, match="not valid JSON"):
+        extract(server, turns(3), cached_only=True)
+    assert len(cache) == 2
+    server.answer = lambda body, number: good
+    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=str)
+    assert extract(server, turns(3), cached_only=True)[1].cached == 3
 
 
 def test_batch_results_that_are_no_answers_are_told_and_left_out(serve, settings, cache):

@@ -268,7 +268,7 @@ def test_waiting_requests_are_not_sent_after_an_end_and_hanging_ones_not_waited_
     photos, serve, settings, monkeypatch
 ):
     folder, read = photos
-    monkeypatch.setattr("fivl_hf.augment.chat.client._LAST_SECONDS", 0.2)
+    monkeypatch.setattr("fivl_hf.llm.client._LAST_SECONDS", 0.2)
     server = serve(lambda body, number: Answer("late", delay=3 if len(server.asked) > 60 else 0.0))
 
     class Failing:
@@ -336,11 +336,41 @@ def test_a_model_that_fails_for_some_samples_can_be_asked_again(tmp_path, serve,
         asking=Asking(settings(serve(sometimes), retries=0, concurrency=100), tmp_path / "a.sqlite"),
     )
     first = run(RunSettings(tmp_path / "fivl", shard_size=8))
-    assert 0 < first.tally.failed["the language model did not answer"] < 70
+    assert 0 < first.tally.failed["the server failed"] < 70
     broken = False
     second = run(RunSettings(tmp_path / "fivl", shard_size=8, retry_failed=True))
     assert second.tally.kept == 70
     assert rows(tmp_path / "fivl") == whole
+
+
+def test_unusable_replies_fail_their_samples_and_are_asked_again(tmp_path, serve, settings, whole):
+    """A server that answers in prose, and later as it should: every sample is had after all, none is paid twice."""
+    prose = True
+
+    def talkative(body, number):
+        if prose and "circle" in asked_answer(body):
+            return Answer("Surely! The key expression is the circle.")
+        return names_the_thing(body, number)
+
+    server = serve(talkative)
+    asking = Asking(settings(server, reply_format="json"), tmp_path / "a.sqlite")
+    run = partial(run_augmentation, scenes(70), SCENES, asking=asking)
+    first = run(RunSettings(tmp_path / "fivl", shard_size=8))
+    failed = first.tally.failed["the language model's reply cannot be used"]
+    assert 0 < failed < 70
+    assert first.tally.kept == 70 - failed
+    problems = [json.loads(line) for line in (tmp_path / "fivl" / "problems.jsonl").read_text().splitlines()]
+    assert {problem["detail"] for problem in problems} == {"the reply is not valid JSON"}
+    before = sum(server.asked.values())
+    again = run(RunSettings(tmp_path / "fivl", shard_size=8))
+    assert (again.tally.to_dict(), sum(server.asked.values())) == (first.tally.to_dict(), before)
+    prose = False
+    second = run(RunSettings(tmp_path / "fivl", shard_size=8, retry_failed=True))
+    assert second.tally.kept == 70
+    assert rows(tmp_path / "fivl") == whole
+    # The good replies of the first run were kept.
+    usable = [key for key, times in server.asked.items() if "circle" not in json.loads(key)[1]["content"]]
+    assert {server.asked[key] for key in usable} == {1}
 
 
 def test_a_spent_budget_leaves_a_dataset_of_what_was_paid(tmp_path, serve, settings, whole):

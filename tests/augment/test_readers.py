@@ -77,13 +77,13 @@ def test_json_lines_name_a_broken_line(tmp_path, images):
     lines = [json.dumps(entry("1")), "{broken", "", json.dumps(entry("2"))]
     records = read(write(tmp_path / "mix.jsonl", "\ufeff" + "\n".join(lines)), images=images)
     assert [record.id for record in records] == ["1", "line 2", "2"]
-    assert records[1].reason == "the entry is no valid JSON"
+    assert records[1].reason == "the entry is not valid JSON"
 
 
 def test_a_file_cut_off_says_where(tmp_path, images):
     whole = json.dumps([entry(str(i)) for i in range(50)])
     path = write(tmp_path / "mix.json", whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"mix\.json is no valid JSON after 2\d items"):
+    with pytest.raises(ValueError, match=r"mix\.json is not valid JSON after 2\d items"):
         read(path, images=images)
 
 

@@ -249,7 +249,7 @@ def test_a_full_disk_while_indexing_is_said(build, tmp_path, monkeypatch):
     ("segmentation", "message"),
     [
         ([[1e9, 1, 1e9, 9, 3, 3]], "a polygon that leaves the 96x64 image"),
-        ([[float("inf"), 1, 5, 9, 3, 3]], "no valid JSON|a polygon that leaves"),
+        ([[float("inf"), 1, 5, 9, 3, 3]], "not valid JSON|a polygon that leaves"),
         ({"counts": [1, 2], "size": [1_000_000, 1_000_000]}, "run lengths of size"),
         ({"counts": [1, 2], "size": [64, 96]}, "do not add up"),
         ({"counts": "~~~~~~~~0", "size": [64, 96]}, "do not add up"),
@@ -261,7 +261,7 @@ def test_hostile_segmentations_are_refused_before_they_take_memory(build, tmp_pa
     content = json.loads(path.read_text())
     content["annotations"][0]["segmentation"] = segmentation
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="samples failed|no valid JSON"):
+    with pytest.raises(ValueError, match="samples failed|not valid JSON"):
         build("fivl_pope", tmp_path / "out", **options, splits=("random",))
     problems = tmp_path / "out.work" / "problems.jsonl"
     if problems.exists():

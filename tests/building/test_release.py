@@ -154,7 +154,7 @@ def test_replaced_archive_is_indexed_anew(release, build, tmp_path):
     sample = tmp_path / "few" / "llava_v1_5_mix665k.json"
     content = sample.read_text()
     sample.write_text('[{"id": "000000000000", "image": "x.jpg", "conversations": [}]')
-    with pytest.raises(ValueError, match="no valid JSON"):
+    with pytest.raises(ValueError, match="not valid JSON"):
         build("fivl_instruct", tmp_path / "out", data_dir=str(few.folder))
     sample.write_text(content)
     build("fivl_instruct", tmp_path / "out", data_dir=str(few.folder))
@@ -207,10 +207,10 @@ def test_release_of_other_conversations_is_refused(release, build, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("fivl_instruct.json", b"[1, 2]", "maps no sample id|no valid JSON"),
-        ("fivl_instruct.json", b'{"a": [', "no valid JSON"),
+        ("fivl_instruct.json", b"[1, 2]", "maps no sample id|not valid JSON"),
+        ("fivl_instruct.json", b'{"a": [', "not valid JSON"),
         ("dataset_grounded.tar", b"\x1f\x8b" + b"\0" * 600, "compressed"),
-        ("llava_v1_5_mix665k.json", b'[{"id": "0000', "no valid JSON"),
+        ("llava_v1_5_mix665k.json", b'[{"id": "0000', "not valid JSON"),
     ],
 )
 def test_broken_files_are_named(release, build, tmp_path, name, content, message):

@@ -311,7 +311,7 @@ def test_results_of_another_kind_are_refused(tmp_path, capsys, demo):
     assert "visual_reliance_score must be a number or null" in capsys.readouterr().err
     for content, message in (
         ('{"visual_reliance_score": 0.5, "confidence_interval": [0.1]}', "confidence_interval must be two numbers"),
-        ('{"visual_reliance_score": 0.5, "accu', "reliance.json is no valid JSON"),
+        ('{"visual_reliance_score": 0.5, "accu', "reliance.json is not valid JSON"),
     ):
         Path(tmp_path / "reliance.json").write_text(content)
         assert main(["push", "model", str(model), "me/x", "--dry-run", "--evaluation", str(tmp_path)]) == 1

@@ -3,15 +3,23 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from fivl_hf.augment.chat.answers import AnswerCache, Reply, answer_key
-from fivl_hf.augment.chat.client import ChatClient, ChatRequest, ChatSettings, estimated_tokens
-from fivl_hf.augment.chat.prompts import EXPRESSIONS_SCHEMA, EXPRESSIONS_VERSION, expression_messages, parse_expressions
-from fivl_hf.augment.expressions import Extraction, Rejected, check_expressions
-from fivl_hf.augment.inputs.disk_table import DiskTable
+from fivl_hf.augment.chat.prompts import (
+    EXPRESSIONS_SCHEMA,
+    EXPRESSIONS_VERSION,
+    expression_messages,
+    format_reminder,
+    parse_expressions,
+)
+from fivl_hf.augment.expressions import Extraction, check_expressions
+from fivl_hf.files.disk_table import DiskTable
+from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
+from fivl_hf.llm.client import ChatClient
+from fivl_hf.llm.settings import ChatRequest, ChatSettings, estimated_tokens
 from fivl_hf.schema import Turn
 
-__all__ = ["ChatExtractor", "Estimate", "estimate", "expression_request", "read_reply"]
+__all__ = ["ChatExtractor", "Estimate", "estimate", "expression_request"]
 
 
 class ChatExtractor:
@@ -37,7 +45,7 @@ class ChatExtractor:
         """Extractions of many turns, asked for at the same time.
 
         Raises:
-            RequestError, ServiceError: see :meth:`fivl_hf.augment.chat.client.ChatClient.ask`.
+            RequestError, ServiceError: see :meth:`fivl_hf.llm.client.ChatClient.ask`.
         """
 
         async def all_turns() -> list[Extraction]:
@@ -48,7 +56,8 @@ class ChatExtractor:
 
     async def extract_turn(self, turn: Turn) -> Extraction:
         """One turn's extraction, from the event loop that the client belongs to. Raises as :meth:`extract`."""
-        return read_reply(await self.client.ask(expression_request(turn, self.client.settings.model)), turn)
+        found: Extraction = await self.client.ask(expression_request(turn, self.client.settings.model))
+        return found
 
 
 def expression_request(turn: Turn, model: str) -> ChatRequest:
@@ -58,22 +67,17 @@ def expression_request(turn: Turn, model: str) -> ChatRequest:
         prompt=EXPRESSIONS_VERSION,
         messages=lambda format: expression_messages(turn, format),
         schema=EXPRESSIONS_SCHEMA,
+        read=partial(_read, turn),
+        reminder=format_reminder,
         asked={"question": turn.question, "answer": turn.answer},
     )
 
 
-def read_reply(reply: Reply, turn: Turn) -> Extraction:
-    """The expressions in a reply; one that is refused, cut off, empty or malformed gives none, with the reason."""
+def _read(turn: Turn, reply: Reply) -> Extraction:
+    """The expressions in a reply; raises ValueError for one that is refused, cut off, empty or malformed."""
     if reply.problem:
-        return _unusable(reply.problem)
-    try:
-        return check_expressions(parse_expressions(reply.text, reply.format), turn)
-    except ValueError as error:
-        return _unusable(str(error))
-
-
-def _unusable(reason: str) -> Extraction:
-    return Extraction(rejected=(Rejected("", reason),))
+        raise ValueError(reply.problem)
+    return check_expressions(parse_expressions(reply.text, reply.format), turn)
 
 
 @dataclass

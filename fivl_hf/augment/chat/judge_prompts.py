@@ -4,10 +4,10 @@ import re
 from typing import Any
 
 from fivl_hf.augment.chat.prompts import SEPARATOR, without_fence
-from fivl_hf.augment.inputs.json_stream import parse_json
+from fivl_hf.files.json_stream import parse_json
 from fivl_hf.schema import Turn
 
-__all__ = ["JUDGE_VERSION", "judge_messages", "judge_schema", "parse_judgement"]
+__all__ = ["JUDGE_VERSION", "judge_messages", "judge_reminder", "judge_schema", "parse_judgement"]
 
 JUDGE_VERSION = "judge-1"
 _TASKS = {
@@ -36,12 +36,17 @@ _YES_NO = re.compile(r"\W*(yes|no|true|false)\b", re.IGNORECASE)
 
 def judge_messages(kind: str, format: str, turn: Turn, text: str, image_url: str) -> list[dict[str, Any]]:
     """The request of one kind ("importance", "seg1", "seg2") about an expression."""
-    shape = _FORMATS["importance" if kind == "importance" else "seg", format]
+    shape = judge_reminder(kind, format)
     asked = f"Expression: {text}"
     if kind == "importance":
         asked = f"Question: {turn.question}\nAnswer: {turn.answer}\n{asked}"
     content = [{"type": "image_url", "image_url": {"url": image_url}}, {"type": "text", "text": asked}]
     return [{"role": "system", "content": f"{_TASKS[kind]}\n\n{shape}"}, {"role": "user", "content": content}]
+
+
+def judge_reminder(kind: str, format: str) -> str:
+    """Return the sentence that asks for the reply format of a kind of request."""
+    return _FORMATS["importance" if kind == "importance" else "seg", format]
 
 
 def judge_schema(kind: str) -> dict[str, Any]:
@@ -65,9 +70,9 @@ def parse_judgement(kind: str, text: str, format: str) -> dict[str, Any]:
         try:
             answer = parse_json(without_fence(text))
         except ValueError as error:
-            raise ValueError("the reply is no valid JSON") from error
+            raise ValueError("the reply is not valid JSON") from error
     if not isinstance(answer, dict):
-        raise ValueError("the reply is JSON, but no object")
+        raise ValueError("the reply is JSON, but not an object")
     if kind != "importance":
         return {kind: _boolean(answer, "visible")}
     degree = answer.get("degree")

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from fivl_hf.augment.inputs.json_stream import parse_json
+from fivl_hf.files.json_stream import parse_json
 from fivl_hf.schema import Turn
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "EXPRESSIONS_VERSION",
     "SEPARATOR",
     "expression_messages",
+    "format_reminder",
     "parse_expressions",
     "without_fence",
 ]
@@ -48,21 +49,26 @@ def expression_messages(turn: Turn, format: str) -> list[dict[str, Any]]:
     return [{"role": "system", "content": _TASK + _FORMATS[format]}, {"role": "user", "content": asked}]
 
 
+def format_reminder(format: str) -> str:
+    """Return the sentence that asks for a reply format again; ``format`` is "json" or "text"."""
+    return _FORMATS[format].strip()
+
+
 def parse_expressions(text: str, format: str) -> list[str]:
     """The expressions that a reply lists.
 
     Raises:
-        ValueError: no valid JSON, or JSON of another shape.
+        ValueError: not valid JSON, or JSON of another shape.
     """
     if format == "text":
         return _THOUGHTS.sub("", text).split(SEPARATOR)
     try:
         reply = parse_json(without_fence(text))
     except ValueError as error:
-        raise ValueError("the reply is no valid JSON") from error
+        raise ValueError("the reply is not valid JSON") from error
     listed = reply.get("expressions") if isinstance(reply, dict) else None
     if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
-        raise ValueError("the reply is JSON, but no list of expressions")
+        raise ValueError("the reply is JSON, but not a list of expressions")
     return listed
 
 

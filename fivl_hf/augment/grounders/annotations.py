@@ -15,8 +15,8 @@ import numpy as np
 from fivl_hf.augment.grounders.coco_names import SYNONYMS
 from fivl_hf.augment.grounding import Grounding, GroundingRequest
 from fivl_hf.augment.inputs.conversations import Picture
-from fivl_hf.augment.inputs.disk_table import open_index, written_index
-from fivl_hf.augment.inputs.json_stream import json_items, json_members, leading_events
+from fivl_hf.files.disk_table import open_index, written_index
+from fivl_hf.files.json_stream import json_items, json_members, leading_events
 from fivl_hf.images import StoredSize, stored_size
 from fivl_hf.keywords import head_noun, lemmas, nouns
 from fivl_hf.masks import BoolArray, mask_boxes, rasterize_boxes, union
@@ -158,7 +158,7 @@ def index_annotations(files: Sequence[Path], index: Path) -> None:
     """Read COCO instance files or GQA scene-graph files into an index; it appears when it is complete.
 
     Raises:
-        ValueError: a file that is neither, or no valid JSON.
+        ValueError: a file that is neither, or not valid JSON.
     """
     with written_index(index) as db:
         db.execute("CREATE TABLE objects (picture TEXT, name TEXT, attributes TEXT, shape TEXT, width INT, height INT)")

@@ -20,10 +20,10 @@ from fivl_hf.augment.inputs.conversations import (
     StoredPicture,
     picture_file,
 )
-from fivl_hf.augment.inputs.disk_table import DiskTable
-from fivl_hf.augment.inputs.json_stream import json_items, json_lines, leading_events
 from fivl_hf.augment.inputs.question_files import gqa_questions, pope_questions, vqa_questions
 from fivl_hf.chat import message_text
+from fivl_hf.files.disk_table import DiskTable
+from fivl_hf.files.json_stream import json_items, json_lines, leading_events
 from fivl_hf.images import ImageError, encoded_bytes
 from fivl_hf.models import existing_folder
 
@@ -168,7 +168,7 @@ def llava_records(path: Path, images: Sequence[Path]) -> Iterator[Record]:
 def llava_record(item: Any, place: str, roots: Sequence[Path], source: str) -> Record:
     """One entry of a LLaVA file: ``{"id", "image", "conversations": [{"from", "value"}, ...]}``."""
     if isinstance(item, ValueError):
-        return Failure(place, "the entry is no valid JSON", str(item))
+        return Failure(place, "the entry is not valid JSON", str(item))
     if not isinstance(item, Mapping):
         return Failure(place, "the entry is no conversation", f"{type(item).__name__} in place of an object")
     id = _id(item, place)

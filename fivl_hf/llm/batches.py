@@ -10,19 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.chat.answers import AnswerCache, BatchJob
-from fivl_hf.augment.chat.client import (
-    ChatClient,
-    ChatRequest,
-    ChatSettings,
-    RequestError,
-    ServiceError,
-    Spent,
-    estimated_tokens,
-    read_completion,
-)
-from fivl_hf.augment.inputs.disk_table import DiskTable
-from fivl_hf.augment.inputs.json_stream import json_lines, parse_json
+from fivl_hf.files.disk_table import DiskTable
+from fivl_hf.files.json_stream import json_lines, parse_json
+from fivl_hf.llm.answers import AnswerCache, BatchJob
+from fivl_hf.llm.client import UNUSABLE, ChatClient
+from fivl_hf.llm.server import clean_text, read_completion
+from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Spent, estimated_tokens
 
 __all__ = ["answer_by_batches"]
 
@@ -69,6 +62,8 @@ class _Batches:
         self._folder = cache.path.with_suffix(".batches")
         self._folder.mkdir(parents=True, exist_ok=True)
         self._client = ChatClient(settings, cache)
+        # Looking and uploading may be repeated; submitting a batch twice would be paid twice.
+        self._sdk = self._client.sdk.with_options(max_retries=settings.retries)
         self._submitted = Spent()
 
     async def answer(self, requests: Iterable[ChatRequest]) -> None:
@@ -77,27 +72,32 @@ class _Batches:
         try:
             waiting = self._waiting(requests, await self._under_way())
             if first := next(waiting, None):
-                await self._client.ask(first)
+                await self._show_that_it_works(first)
                 self._submitted = self._client.spent
                 for lines in self._files(waiting):
                     await self._submit(lines)
             await self._collect_all()
-        except RequestError as error:
-            raise ServiceError(f"the first request, sent directly, failed: {error}") from error
         except openai.OpenAIError as error:
-            raise ServiceError(f"Batch API: {' '.join(str(error).split())[:300]}; run it again to go on") from error
+            raise ServiceError(f"Batch API: {clean_text(error)}; run it again to go on") from error
         finally:
             await self._client.close()
+
+    async def _show_that_it_works(self, first: ChatRequest) -> None:
+        """Ask the first request directly, which shows whether the server takes such requests."""
+        try:
+            await self._client.ask(first)
+        except RequestError as error:
+            # It took the request, whatever it made of it.
+            if error.reason != UNUSABLE:
+                raise ServiceError(f"the first request, sent directly, failed: {error}") from error
 
     async def _under_way(self) -> DiskTable:
         """The keys of requests submitted earlier and not collected yet."""
         keys = DiskTable()
         pending = self._cache.batches()
         if any(job.id is None for job in pending):
-            # Killed between submitting a batch and noting its id: the batch carries its name.
-            known = {
-                (batch.metadata or {}).get(_LABEL): batch.id async for batch in self._client.sdk.batches.list(limit=100)
-            }
+            # Killed between submitting a batch and noting its id, or the reply was lost.
+            known = await self._names_at_server()
             for job in (job for job in pending if job.id is None):
                 found = BatchJob(job.name, known.get(job.name), job.requests)
                 self._cache.note_batch(found, collected=found.id is None)
@@ -105,6 +105,10 @@ class _Batches:
             for _, line in json_lines(self._path(job.name)):
                 keys.put(line["custom_id"])
         return keys
+
+    async def _names_at_server(self) -> dict[str, str]:
+        """The ids of our batches that the server knows, by the name that each carries."""
+        return {str((batch.metadata or {}).get(_LABEL)): batch.id async for batch in self._sdk.batches.list(limit=100)}
 
     def _waiting(self, requests: Iterable[ChatRequest], under_way: DiskTable) -> Iterator[ChatRequest]:
         for request in requests:
@@ -156,12 +160,24 @@ class _Batches:
         temporary.write_bytes(b"".join(lines))
         os.replace(temporary, path)
         self._cache.note_batch(BatchJob(name, None, len(lines)))
-        uploaded = await self._client.sdk.files.create(file=path, purpose="batch")
-        batch = await self._client.sdk.batches.create(
-            input_file_id=uploaded.id, endpoint=_ENDPOINT, completion_window="24h", metadata={_LABEL: name}
-        )
-        self._cache.note_batch(BatchJob(name, batch.id, len(lines)))
-        self._tell(f"batch {batch.id}: {len(lines):,} requests submitted")
+        uploaded = await self._sdk.files.create(file=path, purpose="batch")
+        id = await self._create(uploaded.id, name)
+        self._cache.note_batch(BatchJob(name, id, len(lines)))
+        self._tell(f"batch {id}: {len(lines):,} requests submitted")
+
+    async def _create(self, file: str, name: str) -> str:
+        """Create a batch; where the reply is lost, it is looked for by its name before anything else is done."""
+        import openai
+
+        try:
+            batch = await self._client.sdk.batches.create(
+                input_file_id=file, endpoint=_ENDPOINT, completion_window="24h", metadata={_LABEL: name}
+            )
+            return str(batch.id)
+        except (openai.APIConnectionError, openai.InternalServerError):
+            if id := (await self._names_at_server()).get(name):
+                return id
+            raise
 
     async def _collect_all(self) -> None:
         while pending := self._cache.batches():
@@ -175,7 +191,14 @@ class _Batches:
 
     async def _collect(self, job: BatchJob) -> bool:
         """Take the results of a batch into the cache; False while it has not ended."""
-        batch = await self._client.sdk.batches.retrieve(job.id)
+        import openai
+
+        try:
+            batch = await self._sdk.batches.retrieve(job.id)
+        except openai.NotFoundError:
+            self._cache.note_batch(job, collected=True)
+            self._tell(f"batch {job.id}: the server does not know it any more; its requests count as unanswered")
+            return True
         if batch.status not in _ENDED:
             return False
         if batch.status == "failed" and not batch.output_file_id:
@@ -186,7 +209,7 @@ class _Batches:
         answered, problems = 0, Counter[str]()
         for file in (batch.output_file_id, batch.error_file_id):
             # Bytes, because text has more line ends than JSON Lines.
-            content = (await self._client.sdk.files.content(file)).content if file else b""
+            content = (await self._sdk.files.content(file)).content if file else b""
             for line in content.split(b"\n"):
                 if line.strip():
                     problem = self._keep(line, asked)

@@ -1,13 +1,26 @@
-"""Reading large JSON files piece by piece, so that memory does not grow with the file."""
+"""Reading large JSON files piece by piece, so that memory does not grow with the file.
 
+Files are UTF-8, or what their byte-order mark says.
+"""
+
+import codecs
+import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 __all__ = ["json_items", "json_lines", "json_members", "leading_events", "parse_json"]
 
-_BOM = b"\xef\xbb\xbf"
+# UTF-32's marks begin with UTF-16's.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 MAX_LINE_BYTES = 50_000_000
 
 
@@ -15,7 +28,7 @@ def json_items(path: Path, prefix: str) -> Iterator[Any]:
     """The items of a list inside a JSON file; ``prefix`` as ijson writes it: ``"item"`` for the top level's.
 
     Raises:
-        ValueError: no valid JSON, naming the file and how far it was read.
+        ValueError: not valid JSON, naming the file and how far it was read.
     """
     ijson = _ijson()
     return _checked(path, lambda file: ijson.items(file, prefix, use_float=True))
@@ -48,9 +61,8 @@ def leading_events(path: Path, count: int) -> list[tuple[str, str, Any]]:
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line numbers (from 1) and values of a JSON Lines file; a line that is no valid JSON gives its ValueError."""
-    with path.open("rb") as file:
-        _skip_bom(file)
+    """Line numbers (from 1) and values of a JSON Lines file; a line that is not valid JSON gives its ValueError."""
+    with _opened(path) as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES):
             number += 1
@@ -58,15 +70,17 @@ def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
                 continue
             try:
                 yield number, parse_json(line)
+            except UnicodeDecodeError as error:
+                yield number, ValueError(f"not UTF-8: {error}; save the file as UTF-8")
             except ValueError as error:
-                yield number, ValueError(f"no valid JSON: {error}")
+                yield number, ValueError(f"not valid JSON: {error}")
 
 
 def parse_json(text: str | bytes) -> Any:
     """A JSON value whose texts can be written anywhere: halves of surrogate pairs, which JSON can spell, are replaced.
 
     Raises:
-        ValueError: no valid JSON, or nested too deeply.
+        ValueError: not valid JSON, or nested too deeply.
     """
     try:
         value = json.loads(text)
@@ -90,8 +104,7 @@ def _checked(path: Path, parse: Any) -> Iterator[Any]:
     """What a streaming parser yields, its errors naming the file and the place."""
     from ijson.common import JSONError
 
-    with path.open("rb") as file:
-        _skip_bom(file)
+    with _opened(path) as file:
         items, count = parse(file), 0
         while True:
             try:
@@ -99,17 +112,49 @@ def _checked(path: Path, parse: Any) -> Iterator[Any]:
             except StopIteration:
                 return
             except (JSONError, UnicodeDecodeError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise ValueError(
-                    f"{path} is no valid JSON after {count} items, before byte {file.tell():,}: {reason}"
-                ) from error
+                said = error.args[0] if error.args else ""
+                reason = " ".join((said.decode(errors="replace") if isinstance(said, bytes) else str(error)).split())
+                place = f"after {count} items, before byte {file.tell():,}"
+                if isinstance(error, UnicodeDecodeError) or "UTF8" in reason:
+                    raise ValueError(f"{path} is not UTF-8 {place}; save it as UTF-8") from error
+                raise ValueError(f"{path} is not valid JSON {place}: {reason[:200]}") from error
             count += 1
             yield item
 
 
-def _skip_bom(file: IO[bytes]) -> None:
-    if file.read(len(_BOM)) != _BOM:
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file to be read as UTF-8 without a byte-order mark, whatever mark it has.
+
+    Raises:
+        ValueError: it has none and looks like UTF-16 or UTF-32.
+    """
+    with path.open("rb") as file:
+        start = file.read(4)
         file.seek(0)
+        encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+        if encoding is None and b"\0" in start:
+            raise ValueError(f"{path} is not UTF-8: it holds zero bytes; save it as UTF-8")
+        yield file if encoding is None else _Decoded(file, encoding)  # type: ignore[misc]
+
+
+class _Decoded:
+    """A file in another encoding, read as UTF-8.
+
+    With these methods alone: parsers use ``readinto`` where there is one.
+    """
+
+    def __init__(self, file: IO[bytes], encoding: str) -> None:
+        self._file, self._text = file, io.TextIOWrapper(file, encoding, newline="\n")
+
+    def read(self, count: int = -1) -> bytes:
+        return self._text.read(count).encode()
+
+    def readline(self, count: int = -1) -> bytes:
+        return self._text.readline(count).encode()
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def _ijson() -> Any:
