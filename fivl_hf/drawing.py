@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
+from fivl_hf.images import rgb
+
 __all__ = ["PALETTE", "draw_boxes", "enlarge", "overlay_mask", "tint_masks"]
 
 # Okabe and Ito's colours, told apart with any colour vision.
@@ -24,7 +26,7 @@ def overlay_mask(
     image: Image.Image, mask: ArrayLike, color: tuple[int, int, int] = PALETTE[1], side: int = 288
 ) -> Image.Image:
     """The image with everything outside the mask dimmed and the mask tinted."""
-    pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
+    pixels = np.asarray(rgb(image), dtype=np.float64)
     inside = np.asarray(mask, dtype=bool)[..., None]
     mixed = np.where(inside, 0.55 * pixels + 0.45 * np.array(color), 0.35 * pixels)
     return enlarge(Image.fromarray(mixed.astype(np.uint8)), side)
@@ -32,7 +34,7 @@ def overlay_mask(
 
 def tint_masks(image: Image.Image, masks: Sequence[ArrayLike], side: int = 288) -> Image.Image:
     """The image with every mask tinted and outlined in its palette colour."""
-    picture = enlarge(image.convert("RGB"), side)
+    picture = enlarge(rgb(image), side)
     pixels = np.asarray(picture, dtype=np.float64)
     for i, mask in enumerate(masks):
         color = np.array(PALETTE[i % len(PALETTE)])
@@ -54,7 +56,7 @@ def draw_boxes(
     side: int = 288,
 ) -> Image.Image:
     """The image with box outlines."""
-    picture = enlarge(image.convert("RGB"), side)
+    picture = enlarge(rgb(image), side)
     scale = picture.width / image.width, picture.height / image.height
     draw = ImageDraw.Draw(picture)
     for x0, y0, x1, y1 in boxes:

@@ -2,9 +2,9 @@
 
 import io
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-__all__ = ["ImageError", "StoredSize", "as_encoded", "encoded_bytes", "image_bytes", "open_image", "rgb", "stored_size"]
+__all__ = [
+    "ImageError",
+    "StoredSize",
+    "as_encoded",
+    "encoded_bytes",
+    "image_bytes",
+    "open_image",
+    "open_rgb",
+    "rgb",
+    "stored_size",
+]
 
 
-# Everything that Pillow's decoders are known to raise on bytes that are no picture.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, Image.DecompressionBombError)
+# What photographs and drawings come in, each with a decoder inside Pillow: EPS, for one, would start Ghostscript.
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 # JPEG's largest side, and a little more than Pillow warns of.
 _MAX_SIDE, _MAX_PIXELS = 65_535, 100_000_000
 _TURNS = {
@@ -30,6 +40,8 @@ _TURNS = {
 }
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 _BUFFER = re.compile(r"<_io\.BytesIO[^>]*>")
+# Greys of modes that do not say how many of their bits are used.
+_TOPS = (1.0, 255.0, 65535.0)
 
 
 class ImageError(ValueError):
@@ -43,19 +55,30 @@ def open_image(value: Any) -> Image.Image:
     is applied, as ``datasets`` does when it decodes: sizes and boxes are those of the upright picture.
 
     Raises:
-        ImageError: missing, not a picture, truncated, or over Pillow's decompression-bomb limit.
+        ImageError: missing, not an image of a common format, truncated, or of more than 100 million pixels.
     """
+    # Decoders raise all sorts of things on bytes that are not an image.
     try:
         if isinstance(value, Image.Image):
             value.load()
             return _upright(value)
-        with Image.open(_file(value)) as picture:
+        with Image.open(_file(value), formats=_formats()) as picture:
+            _check_size(picture)
             picture.load()
             return _upright(picture)
     except ImageError:
         raise
-    except _UNREADABLE as error:
+    except Exception as error:
         raise _unreadable(error) from error
+
+
+def open_rgb(value: Any) -> Image.Image:
+    """Open an image, given as for :func:`open_image`, as every model, mask and person is shown it: :func:`rgb`.
+
+    Raises:
+        ImageError: as :func:`open_image` and :func:`rgb`.
+    """
+    return rgb(open_image(value))
 
 
 @dataclass(frozen=True)
@@ -100,15 +123,27 @@ def stored_size(data: bytes) -> StoredSize:
         ImageError: not a picture, or a larger one than is opened.
     """
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            if max(picture.size) > _MAX_SIDE or picture.width * picture.height > _MAX_PIXELS:
-                raise ImageError(f"an image of {picture.width}x{picture.height} pixels is too large")
+        with Image.open(io.BytesIO(data), formats=_formats()) as picture:
+            _check_size(picture)
             orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
             return StoredSize(picture.size, orientation if orientation in _TURNS else 1)
     except ImageError:
         raise
-    except _UNREADABLE as error:
+    except Exception as error:
         raise _unreadable(error) from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _check_size(picture: Image.Image) -> None:
+    """Refuse an image that would take too much memory, before it is decoded."""
+    if max(picture.size) > _MAX_SIDE or picture.width * picture.height > _MAX_PIXELS:
+        raise ImageError(f"an image of {picture.width}x{picture.height} pixels is too large")
 
 
 def _unreadable(error: Exception) -> ImageError:
@@ -121,16 +156,31 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def rgb(picture: Image.Image) -> Image.Image:
-    """The picture in RGB as a viewer shows it: 16-bit greys scaled to 8 bits, transparent parts over white."""
+    """A copy of an image in RGB as a viewer shows it: 16-bit greys scaled to 8 bits, transparent parts over white.
+
+    Greys of floats or of 32 bits count as from 0 to 1, 255 or 65535, whichever is the smallest that none exceeds.
+
+    Raises:
+        ImageError: greys that are not finite, or outside 0 to 65535.
+    """
     if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture).astype(np.float64)
-        # "I" and "F" do not say how many bits are used.
-        top = 65535.0 if picture.mode.startswith("I;16") or values.max(initial=0) > 255 else 255.0
-        return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8)).convert("RGB")
+        return _scaled(picture)
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return picture.convert("RGB")
+
+
+def _scaled(picture: Image.Image) -> Image.Image:
+    values = np.asarray(picture).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ImageError("an image with greys that are not finite (NaN or infinity)")
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    tops = (65535.0,) if picture.mode.startswith("I;16") else _TOPS[1:] if picture.mode == "I" else _TOPS
+    top = next((top for top in tops if high <= top), None)
+    if low < 0 or top is None:
+        raise ImageError(f"an image with greys from {low:g} to {high:g}; 0 to 65535 can be shown")
+    return Image.fromarray((values * np.float32(255 / top)).astype(np.uint8)).convert("RGB")
 
 
 def image_bytes(picture: Image.Image, format: str = "PNG", **options: Any) -> bytes:
@@ -167,8 +217,10 @@ def as_encoded(value: Any) -> dict[str, Any]:
 
 def _file(value: Any) -> Any:
     if isinstance(value, Mapping):
-        value = value.get("bytes") or value.get("path")
+        value = value.get("path") if value.get("bytes") is None else value["bytes"]
     if isinstance(value, bytes | bytearray):
+        if not value:
+            raise ImageError("an empty file (0 bytes)")
         return io.BytesIO(value)
     if isinstance(value, str | Path):
         return value

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fivl_hf.drawing import PALETTE, draw_boxes, enlarge, tint_masks
-from fivl_hf.images import open_image, rgb
+from fivl_hf.images import open_rgb
 from fivl_hf.masks import decode_mask
 from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
 
@@ -79,7 +79,7 @@ def view_row(raw: Mapping[str, Any], *, side: int = 420, turns: int = 3, boxes: 
     arrays = {i: decode_mask(mask) for i, mask in enumerate(row.masks)}
     colors = _colors(row, here)
     distinct = {colors[i]: arrays[i] for i in here}
-    original = rgb(open_image(row.images[image])) if row.images else Image.new("RGB", (side, side // 2), "white")
+    original = open_rgb(row.images[image]) if row.images else Image.new("RGB", (side, side // 2), "white")
     picture = tint_masks(original, list(distinct.values()), side=side) if here else enlarge(original, side)
     for i in here if boxes else ():
         scaled = np.array(row.key_expressions[i].boxes).reshape(-1, 4) * (picture.width / original.width)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from fivl_hf.images import image_bytes, open_image
+from fivl_hf.images import image_bytes, open_rgb
 from fivl_hf.masks import BoolArray, decode_mask, encode_mask, mask_boxes
 from fivl_hf.scenes import COLORS, SHAPES, Scene, scene, scene_rows
 
@@ -140,7 +140,7 @@ def changed(rows: Iterable[Row], kind: str) -> list[Row]:
     rng = np.random.default_rng(0)
     result = []
     for row in rows:
-        picture = open_image(row["images"][0]).convert("RGB")
+        picture = open_rgb(row["images"][0])
         new = PICTURE_CHANGES[kind](picture, scene(row["id"]), rng)
         result.append(row | {"images": [{"bytes": image_bytes(new), "path": None}]})
     return result

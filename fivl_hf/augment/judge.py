@@ -26,7 +26,7 @@ from fivl_hf.augment.chat.judge_prompts import (
     judge_schema,
     parse_judgement,
 )
-from fivl_hf.images import image_bytes, open_image, rgb
+from fivl_hf.images import image_bytes, open_rgb
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Spent
@@ -141,7 +141,7 @@ async def _judge_all(
 async def _judge(client: ChatClient, row: FiVLRow, number: int) -> Judgement:
     """Ask the three questions about one key expression."""
     expression, mask = row.key_expressions[number], decode_mask(row.masks[number])
-    picture = rgb(open_image(row.images[expression.image]))
+    picture = open_rgb(row.images[expression.image])
     views = {
         "importance": picture,
         "seg1": _blacked_out(picture, ~mask),

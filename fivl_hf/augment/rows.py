@@ -11,7 +11,7 @@ from PIL import Image
 from fivl_hf.augment.expressions import TOO_LONG, Extraction, Extractor, Mention, is_extractable
 from fivl_hf.augment.grounding import Grounder, Grounding, GroundingRequest
 from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, Record
-from fivl_hf.images import ImageError, as_encoded, open_image, rgb
+from fivl_hf.images import ImageError, as_encoded, open_rgb
 from fivl_hf.keywords import nouns
 from fivl_hf.masks import encode_mask
 from fivl_hf.schema import KeyExpression, RowError, Turn, conversation_turns, validate_row
@@ -195,7 +195,7 @@ def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
     if isinstance(data, Failure):
         return Outcome(record.id, data, rejected)
     try:
-        pictures = tuple(rgb(open_image(picture)) for picture in data)
+        pictures = tuple(open_rgb(picture) for picture in data)
     except ImageError as error:
         names = ", ".join(picture.name for picture in record.images)
         return Outcome(record.id, Failure(record.id, "the image cannot be read", f"{names}: {error}"), rejected)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
+from fivl_hf.images import rgb
 from fivl_hf.masks import BoolArray, coverage, rasterize_boxes
 
 __all__ = ["RandomBoxes", "black_out", "random_boxes"]
@@ -29,7 +30,7 @@ class RandomBoxes:
 
 def black_out(image: Image.Image, boxes: ArrayLike) -> Image.Image:
     """A copy of the image in which every pixel that a box touches is black."""
-    masked = image.convert("RGB")
+    masked = rgb(image)
     draw = ImageDraw.Draw(masked)
     for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
         draw.rectangle((int(np.floor(x0)), int(np.floor(y0)), int(np.ceil(x1)) - 1, int(np.ceil(y1)) - 1), fill=0)

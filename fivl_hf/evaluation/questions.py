@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from fivl_hf.images import open_image
+from fivl_hf.images import open_rgb
 from fivl_hf.schema import FiVLRow, validate_row
 
 __all__ = ["Question", "questions"]
@@ -43,7 +43,7 @@ class Question:
         return any(self.evidence)
 
     def pictures(self) -> list[Image.Image]:
-        return [open_image(image).convert("RGB") for image in self.load_images()]
+        return [open_rgb(image) for image in self.load_images()]
 
 
 def questions(rows: Iterable[Mapping[str, Any]], turns: str = "first") -> Iterator[Question]:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from fivl_hf.drawing import PALETTE, enlarge
+from fivl_hf.images import rgb
 
 __all__ = [
     "head_map",
@@ -92,7 +93,7 @@ def overlay_tokens(image: Image.Image, values: ArrayLike, boxes: ArrayLike, side
     top = np.nanmax(canvas) if np.isfinite(canvas).any() else 0.0
     strength = np.nan_to_num(canvas / top if top > 0 else canvas)
     heat = (colormaps["inferno"](strength)[..., :3] * 255).astype(np.uint8)
-    picture = enlarge(image.convert("RGB"), side)
+    picture = enlarge(rgb(image), side)
     return Image.blend(picture, Image.fromarray(heat).resize(picture.size, Image.Resampling.NEAREST), 0.62)
 
 
@@ -103,7 +104,7 @@ def paint_segments(image: Image.Image, segments: Sequence[ArrayLike], boxes: Arr
         segments: boolean (N,) arrays, one per group; a token in several takes the last one's colour.
         boxes: (N, 4) what each token sees.
     """
-    pixels = 0.45 * np.asarray(image.convert("RGB"), dtype=np.float64)
+    pixels = 0.45 * np.asarray(rgb(image), dtype=np.float64)
     for i, segment in enumerate(segments):
         chosen = paint_tokens(np.asarray(segment, dtype=np.float64), boxes, image.size) == 1
         pixels[chosen] += 0.55 * np.array(PALETTE[i % len(PALETTE)])

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fivl_hf.chat import Encoded, as_blocks, encode
 from fivl_hf.geometry import token_boxes, token_scales
-from fivl_hf.images import open_image
+from fivl_hf.images import open_rgb
 from fivl_hf.keywords import head_noun, span_tokens, word_token_id
 from fivl_hf.masks import coverage, decode_mask
 from fivl_hf.models import image_token_id, uses_cross_attention
@@ -85,7 +85,7 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
         ValueError: visual tokens and boxes do not agree in number.
     """
     row = validate_row(raw)
-    pictures = tuple(open_image(image).convert("RGB") for image in row.images)
+    pictures = tuple(open_rgb(image) for image in row.images)
     encoded = encode(processor, [as_blocks(row.messages(), len(pictures))], [pictures])
     boxes = [
         token_boxes(processor, picture.size, images=len(pictures), model_config=model.config) for picture in pictures

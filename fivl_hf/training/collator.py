@@ -13,7 +13,7 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from fivl_hf.chat import as_blocks, encode, message_text
 from fivl_hf.geometry import token_boxes
-from fivl_hf.images import ImageError, open_image
+from fivl_hf.images import ImageError, open_rgb
 from fivl_hf.keywords import head_noun, span_tokens, word_token_id
 from fivl_hf.masks import MaskPart, decode_part, part_coverage
 from fivl_hf.models import image_token_id
@@ -253,6 +253,6 @@ def _images(example: Mapping[str, Any]) -> list[Image.Image]:
     """The row's pictures, opened; an error names the row."""
     values = [example["image"]] if "image" in example else example.get("images") or []
     try:
-        return [open_image(value) for value in values]
+        return [open_rgb(value) for value in values]
     except ImageError as error:
         raise ImageError(f"row {example.get('id')!r}: {error}") from error

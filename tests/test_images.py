@@ -1,0 +1,90 @@
+"""Images as every model, mask and person is shown them."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fivl_hf.evaluation.perturb import black_out
+from fivl_hf.evaluation.questions import questions
+from fivl_hf.explain.samples import prepare
+from fivl_hf.images import ImageError, image_bytes, open_image, open_rgb, rgb, stored_size
+
+
+def grey(values, dtype):
+    return Image.fromarray(np.full((4, 6), values, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    ("picture", "shown"),
+    [
+        (grey(32_768, np.uint16), 127),
+        (grey(255, np.int32), 255),
+        (grey(65_535, np.int32), 255),
+        (grey(0.5, np.float32), 127),
+        (grey(200.0, np.float32), 200),
+        (grey(32_768.0, np.float32), 127),
+        (Image.new("LA", (6, 4), (0, 0)), 255),
+        (Image.new("RGBA", (6, 4), (0, 0, 0, 51)), 204),
+    ],
+)
+def test_greys_and_transparency(picture, shown):
+    assert rgb(picture).getpixel((0, 0)) == (shown,) * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [(np.nan, "not finite"), (np.inf, "not finite"), (-1.0, "greys from -1 to 0"), (70_000.0, "greys from 0 to 70000")],
+)
+def test_greys_that_cannot_be_shown(values, message):
+    with pytest.raises(ImageError, match=message):
+        rgb(grey(values, np.float32))
+    buffer = io.BytesIO()
+    grey(values, np.float32).save(buffer, "TIFF")
+    with pytest.raises(ImageError, match=message):
+        open_rgb(buffer.getvalue())
+
+
+def test_everybody_sees_the_same_picture(rows, model, processor):
+    """Transparent and upright: the model that answers, the one that is explained, and the evidence that is removed."""
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    drawing = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    drawing.paste((255, 0, 0, 255), (0, 0, 40, 10))
+    row = {**rows[0], "images": [{"bytes": image_bytes(drawing, exif=exif), "path": None}]}
+    expected = np.full((40, 40, 3), 255, np.uint8)
+    expected[30:] = (255, 0, 0)
+    (question,) = questions([row])
+    assert np.array_equal(question.pictures()[0], expected)
+    assert np.array_equal(prepare(model, processor, row).pictures[0], expected)
+    assert np.array_equal(black_out(drawing.rotate(180), []), expected)
+
+
+def test_other_formats_are_not_decoded(tmp_path):
+    """Pillow would hand an EPS to Ghostscript, whatever its name."""
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
+    with pytest.raises(ImageError, match="unreadable image"):
+        open_image(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match=r"an empty file \(0 bytes\)"):
+        open_image({"bytes": b"", "path": None})
+
+
+def test_a_large_image_is_refused_before_it_is_decoded():
+    header = image_bytes(Image.new("L", (1, 1)))
+    large = header[:16] + struct.pack(">II", 12_000, 12_000) + header[24:]
+    large = large[:29] + struct.pack(">I", zlib.crc32(large[12:29])) + large[33:]
+    for opened in (open_image, stored_size):
+        with pytest.raises(ImageError, match="12000x12000 pixels is too large"):
+            opened(large)
+
+
+def test_whatever_a_decoder_raises_is_an_image_error(monkeypatch):
+    def broken(self):
+        raise KeyError("tile")
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", broken)
+    with pytest.raises(ImageError, match="tile"):
+        open_image(image_bytes(Image.new("L", (1, 1))))
