@@ -68,17 +68,18 @@ class Encoded:
 def as_blocks(messages: Sequence[Message], images: int) -> list[dict[str, Any]]:
     """Messages with plain-text content as content blocks, ``images`` placeholders before the first user text.
 
-    Messages that have blocks already are kept.
+    Messages that have blocks already are kept, and so are those without content (of tool calls).
     """
     blocks: list[dict[str, Any]] = []
     for message in messages:
-        content = message["content"]
+        content = message.get("content")
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
             if images and message["role"] == "user":
                 content = [{"type": "image"}] * images + content
                 images = 0
-        blocks.append({**message, "content": content})
+            message = {**message, "content": content}
+        blocks.append(dict(message))
     return blocks
 
 
@@ -200,8 +201,12 @@ def find_answers(processor: Any, messages: Sequence[Message], text: str, templat
     """
     form = _turn_format(processor, template)
     spans, cursor = [], 0
-    for message in messages:
+    for number, message in enumerate(messages):
         content = message_text(message)
+        if message.get("tool_calls"):
+            spans.append(_calling_turn(processor, messages[: number + 1], text, template, cursor))
+            cursor = spans[-1].end
+            continue
         if message["role"] != "assistant":
             found = text.find(content, cursor)
             cursor = found + len(content) if found >= 0 else cursor
@@ -222,6 +227,27 @@ def find_answers(processor: Any, messages: Sequence[Message], text: str, templat
     return spans
 
 
+def _calling_turn(
+    processor: Any, messages: Sequence[Message], text: str, template: str | None, cursor: int
+) -> AnswerSpan:
+    """The span of the last message, which calls tools: all that the template writes after the prompt for it.
+
+    Raises:
+        ChatTemplateError: the template writes the turns before it otherwise once it is there.
+    """
+    before = render(processor, messages[:-1], prompt=True, template=template)
+    through = render(processor, messages, template=template)
+    written = through[len(before) :].rstrip()
+    start = text.find(written, cursor) if through.startswith(before) and written else -1
+    if start < 0:
+        raise ChatTemplateError(
+            f"with the tool call of {message_text(messages[-1])!r}, the chat template renders the turns before it "
+            "otherwise, so its tokens cannot be told from the prompt's. Use a template with {% generation %} markers, "
+            "or set assistant_only_loss=False."
+        )
+    return AnswerSpan(start, start, start + len(written))
+
+
 def _find_written(text: str, opening: str, content: str, cursor: int) -> tuple[int, str]:
     """Where an answer is written after its opening, as it stands or stripped of outer white space, as some do."""
     for written in (content, content.strip()):
@@ -232,8 +258,8 @@ def _find_written(text: str, opening: str, content: str, cursor: int) -> tuple[i
 
 
 def message_text(message: Message) -> str:
-    """The text of a message given as a string or as content blocks."""
-    content = message["content"]
+    """The text of a message given as a string or as content blocks; empty for one without content (of tool calls)."""
+    content = message.get("content") or ""
     if isinstance(content, str):
         return content
     return "".join(block["text"] for block in content if block["type"] == "text")

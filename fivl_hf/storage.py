@@ -192,12 +192,20 @@ def split_names(dataset: str | Path, name: str | None = None) -> list[str]:
 
 
 def undecoded(dataset: Any) -> Any:
-    """The same dataset (or dictionary of datasets, or None) with its picture columns left encoded.
+    """The same dataset (or dictionary of datasets, or None) with its image columns left encoded, in Python types.
 
-    Pictures are then opened where they are used, once, and one that cannot be read is named with its row.
+    Images are then opened where they are used, once, and one that cannot be read is named with its row. A dataset with
+    a transform of the user's own is left as it is: the transform counts on decoded images.
     """
     if isinstance(dataset, dict):
         return type(dataset)({name: undecoded(split) for name, split in dataset.items()})
+    shown = getattr(dataset, "format", None) or {}
+    if shown.get("type") == "custom":
+        return dataset
+    if shown.get("type") is not None:
+        dataset = dataset.with_format(None, columns=shown["columns"])
+    elif getattr(getattr(dataset, "_formatting", None), "format_type", None) is not None:
+        dataset = dataset.with_format(None)  # a stream
     features = getattr(dataset, "features", None) or {}
     for column, feature in features.items():
         if column in ("images", "masks") and getattr(feature, "feature", None) == datasets.Image():

@@ -280,6 +280,14 @@ def _qwen3(text: dict[str, Any], token: Token, side: int) -> Any:
     return tf.Qwen3VLForConditionalGeneration(config)
 
 
+def _qwen3_moe(text: dict[str, Any], token: Token, side: int) -> Any:
+    vision = {"depth": 2, "hidden_size": 16, "num_heads": 2, "intermediate_size": 16, "out_hidden_size": 16}
+    vision |= {"deepstack_visual_indexes": [0], "num_position_embeddings": 16}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "router_aux_loss_coef": 0.1}
+    config = tf.Qwen3VLMoeConfig(text_config={**text, **QWEN_ROPE, **experts}, vision_config=vision, **_qwen_ids(token))
+    return tf.Qwen3VLMoeForConditionalGeneration(config)
+
+
 def _internvl_processor(tokenizer: Any, template: str, side: int) -> Any:
     pixels = GotOcr2ImageProcessorPil(size=_square(side), crop_to_patches=True, min_patches=1, max_patches=6)
     return tf.InternVLProcessor(
@@ -487,6 +495,9 @@ FAMILIES: dict[str, Family] = {
     "Qwen2-VL": Family(_qwen_processor(tf.Qwen2VLProcessor, 14), _qwen2, **_QWEN),
     "Qwen2.5-VL": Family(_qwen_processor(tf.Qwen2_5_VLProcessor, 14), _qwen2_5, **_QWEN),
     "Qwen3-VL": Family(_qwen_processor(tf.Qwen3VLProcessor, 16, tf.Qwen3VLVideoProcessor), _qwen3, **_QWEN),
+    "Qwen3-VL, mixture of experts": Family(
+        _qwen_processor(tf.Qwen3VLProcessor, 16, tf.Qwen3VLVideoProcessor), _qwen3_moe, **_QWEN
+    ),
     "Idefics3": Family(_idefics_processor("Idefics3"), _idefics("Idefics3"), **_IDEFICS),
     "SmolVLM": Family(_idefics_processor("SmolVLM"), _idefics("SmolVLM"), **_IDEFICS),
     "InternVL": Family(

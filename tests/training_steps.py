@@ -3,6 +3,22 @@
 import pytest
 import torch
 from transformers import set_seed
+from trl import SFTConfig
+
+from fivl_hf.scene_model import CHAT_TEMPLATE
+
+# The scenes' template with generation markers.
+MARKED = CHAT_TEMPLATE.replace(
+    " {{ block['text'] }}{% endif %}",
+    "{% if message['role'] == 'assistant' %}{% generation %} {{ block['text'] }}</s>{% endgeneration %}"
+    "{% else %} {{ block['text'] }}{% endif %}{% endif %}",
+).replace("{% if message['role'] == 'assistant' %}</s>{% endif %}", "")
+
+
+def sft_config(config):
+    """The same options as an SFTConfig."""
+    options = {k: v for k, v in config.to_dict().items() if not k.startswith("vision_") and not k.endswith("_token")}
+    return SFTConfig(**options)
 
 
 def first_batch(trainer):

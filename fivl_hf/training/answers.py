@@ -1,8 +1,11 @@
 """Putting the text loss on the answers: TRL's way where it has one, through the rendered text elsewhere."""
 
+from pathlib import Path
 from typing import Any
 
+from transformers import AutoProcessor
 from transformers.utils import logging
+from trl import SFTConfig
 from trl.chat_template_utils import (
     get_training_chat_template,
     has_generation_markers,
@@ -11,15 +14,31 @@ from trl.chat_template_utils import (
 
 from fivl_hf.chat import ends_turns
 
-__all__ = ["answer_masking", "marks_answers"]
+__all__ = ["answer_masking", "marks_answers", "processor_of"]
 
 logger = logging.get_logger(__name__)
 
 
-def marks_answers(processor: Any) -> bool:
-    """Whether TRL can tell answers from prompts: by the template's markers, or by its own template for the family."""
-    if processor is None or has_generation_markers(processor.chat_template):
-        return processor is not None
+def processor_of(model: Any, config: SFTConfig) -> Any:
+    """Load the processor or tokenizer that TRL takes when it is given none."""
+    name = model if isinstance(model, str) else model.config._name_or_path
+    options = config.model_init_kwargs if isinstance(config.model_init_kwargs, dict) else {}
+    revision = options.get("revision") if isinstance(model, str) else None
+    return AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=config.trust_remote_code)
+
+
+def marks_answers(processor: Any, config: SFTConfig | None = None) -> bool:
+    """Whether TRL can tell answers from prompts: by the template's markers, or by its own template for the family.
+
+    Args:
+        config: may name another template, which TRL then takes.
+    """
+    path = config.chat_template_path if config else None
+    if path:
+        own = Path(path).read_text(encoding="utf-8") if Path(path).is_file() else None
+        return has_generation_markers(own if own is not None else AutoProcessor.from_pretrained(path).chat_template)
+    if has_generation_markers(processor.chat_template):
+        return True
     try:
         return get_training_chat_template(processor) is not None
     except ValueError:
@@ -27,7 +46,7 @@ def marks_answers(processor: Any) -> bool:
 
 
 def answer_masking(processor: Any) -> dict[str, Any]:
-    """Collator fields that put the loss on the answers: TRL's way where it has one, through the text elsewhere."""
+    """Return the collator's fields that put the loss on the answers: TRL's way where it has one."""
     fields: dict[str, Any] = {"answers_only": True}
     if marks_answers(processor):
         marked = has_generation_markers(processor.chat_template)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from transformers.utils import logging
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from fivl_hf.chat import as_blocks, encode, message_text
@@ -19,19 +20,35 @@ from fivl_hf.masks import MaskPart, decode_part, part_coverage
 from fivl_hf.models import image_token_id
 from fivl_hf.schema import KeyExpression, conversation_turns, validate_key_expressions
 from fivl_hf.training.config import VisionModelingOptions
-from fivl_hf.training.targets import IGNORE, patch_owners, taught
+from fivl_hf.training.targets import (
+    IGNORE,
+    NO_NOUN,
+    OUTSIDE,
+    OVERLAPPED,
+    TOO_LARGE,
+    patch_owners,
+    unlabelled_reasons,
+    values_of_owners,
+)
 
-__all__ = ["EVIDENCE_COLUMNS", "FiVLCollator"]
+__all__ = ["EVIDENCE_COLUMNS", "UNLABELLED_REASONS", "FiVLCollator"]
+
+logger = logging.get_logger(__name__)
 
 # Rows may come without evidence at all: plain TRL rows train as they would with SFTTrainer.
 EVIDENCE_COLUMNS = ("id", "key_expressions", "masks")
+# The columns of ``vision_unlabelled``.
+UNLABELLED_REASONS = ("rows without key expressions", NO_NOUN, OUTSIDE, TOO_LARGE, OVERLAPPED)
+# More warnings than these would bury the others.
+_BLANK_ROWS_NAMED = 5
 
 
 @dataclass
 class FiVLCollator(DataCollatorForVisionLanguageModeling):
     """Collates FiVL rows: TRL's batch and ``vision_labels`` (B, T), -100 except at labelled image tokens.
 
-    With ``options.expression_weight="score"`` also ``vision_weights`` (B, T), 0 except there.
+    With ``options.expression_weight="score"`` also ``vision_weights`` (B, T), 0 except there; with
+    ``count_unlabelled`` also ``vision_unlabelled`` (B, 5).
 
     An expression labels its patches also when ``max_length`` cut off the answer it stands in: what a patch shows
     does not depend on the text after it.
@@ -48,6 +65,9 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         answers_only: put the text loss on the answers (and their end-of-turn marks) of every turn, for chat
             templates without ``{% generation %}`` markers; with markers TRL's ``assistant_only_loss`` does it.
         vision_modeling: False leaves ``vision_labels`` out.
+        measure_only: the vision labels are for metrics alone, so that the text keeps all its targets.
+        count_unlabelled: whether batches say why rows and expressions label nothing: per row the numbers of
+            ``UNLABELLED_REASONS``.
 
     Raises:
         ValueError: without ``model_config`` or ``image_token_id``; for a background token that the tokenizer does not
@@ -60,6 +80,8 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
     model_config: Any = None
     answers_only: bool = False
     vision_modeling: bool = True
+    measure_only: bool = False
+    count_unlabelled: bool = False
     epoch: int = 0
 
     def __post_init__(self) -> None:
@@ -70,10 +92,12 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
                 "FiVLCollator needs model_config=model.config (or image_token_id), of a model with visual tokens"
             )
         self._word_ids: dict[str, int | None] = {}
+        self._blank_rows: set[str] = set()
         self._background_id = _single_token(self.processor, self.options.background_token)
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [{key: example.get(key) for key in (*EVIDENCE_COLUMNS, "messages")} for example in examples]
+        self._warn_of_blank_answers(rows)
         images = [_images(example) for example in examples]
         plain = [
             {k: v for k, v in example.items() if k not in (*EVIDENCE_COLUMNS, "image")} | {"images": pictures}
@@ -91,13 +115,18 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             self._raise_with_row(rows, plain)
             raise
         if self.vision_modeling:
-            vision_labels, weights = self._vision_labels(rows, images, batch["input_ids"])
-            batch["vision_labels"] = vision_labels
-            if self.options.expression_weight == "score":
-                batch["vision_weights"] = weights
-            # With the loss on every token, a labelled patch would also have to predict what follows it.
-            batch["labels"][:, 1:][vision_labels[:, :-1] != IGNORE] = IGNORE
+            self._add_vision_labels(batch, rows, images)
         return batch
+
+    def _warn_of_blank_answers(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            answers = [message for message in row["messages"] or [] if message["role"] == "assistant"]
+            if not answers or any(message_text(m).strip() or m.get("tool_calls") for m in answers):
+                continue
+            name = _row_name(row)
+            if name not in self._blank_rows and len(self._blank_rows) < _BLANK_ROWS_NAMED:
+                self._blank_rows.add(name)
+                logger.warning(f"row {name}: all its answers are blank, so it teaches nothing but to stop")
 
     def _raise_with_row(self, rows: Sequence[Mapping[str, Any]], examples: list[dict[str, Any]]) -> None:
         """Raise ValueError naming the first row that fails alone, too; do nothing if none does."""
@@ -105,9 +134,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             try:
                 super().torch_call([dict(example)])
             except Exception as error:
-                first = message_text((row["messages"] or [{"content": ""}])[0])
-                name = repr(row["id"]) if row["id"] is not None else f"without id that begins with {first[:60]!r}"
-                raise ValueError(f"row {name}: {error}") from error
+                raise ValueError(f"row {_row_name(row)}: {error}") from error
 
     def _cuts_images(self, examples: list[dict[str, Any]]) -> bool:
         """Whether image tokens of these examples lie beyond ``max_length``."""
@@ -144,33 +171,36 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         encoded.inputs["labels"] = labels
         return encoded.inputs
 
-    def _vision_labels(
-        self,
-        rows: Sequence[Mapping[str, Any]],
-        images: Sequence[Sequence[Image.Image]],
-        input_ids: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, T) int64 and float32: the keyword of every labelled visual token, -100 elsewhere, and its score."""
+    def _add_vision_labels(
+        self, batch: dict[str, Any], rows: Sequence[Mapping[str, Any]], images: Sequence[Sequence[Image.Image]]
+    ) -> None:
+        """Add the keyword of every labelled visual token, and what goes with it, to a batch."""
+        input_ids = batch["input_ids"]
         is_image = input_ids == self.image_token_id
-        present = is_image.sum(dim=1).tolist()
-        flat = []
-        for row, pictures, found in zip(rows, images, present, strict=True):
-            targets = self._row_targets(row, pictures)
-            if len(targets[0]) != found:
+        targets = []
+        for row, pictures, written in zip(rows, images, is_image.sum(dim=1).tolist(), strict=True):
+            targets.append(self._row_targets(row, pictures))
+            if len(targets[-1].keyword_ids) != written:
                 raise ValueError(
-                    f"row {row['id']!r}: {len(targets[0])} visual tokens expected for its {len(pictures)} images, "
-                    f"{found} found in input_ids. If max_length ({self.max_length}) cut them off, raise it or set "
-                    "it to None."
+                    f"row {row['id']!r}: {len(targets[-1].keyword_ids)} visual tokens expected for its "
+                    f"{len(pictures)} images, {written} found in input_ids. If max_length ({self.max_length}) cut them "
+                    "off, raise it or set it to None."
                 )
-            flat.append(targets)
         labels = torch.full_like(input_ids, IGNORE)
-        weights = torch.zeros(input_ids.shape)
-        for tensor, parts in zip((labels, weights), zip(*flat, strict=True), strict=True):
-            tensor[is_image] = torch.from_numpy(np.concatenate(parts)).to(tensor.dtype)
-        return labels, weights
+        labels[is_image] = torch.from_numpy(np.concatenate([each.keyword_ids for each in targets]))
+        batch["vision_labels"] = labels
+        if self.options.expression_weight == "score":
+            weights = torch.zeros(input_ids.shape)
+            weights[is_image] = torch.from_numpy(np.concatenate([each.scores for each in targets])).float()
+            batch["vision_weights"] = weights
+        if self.count_unlabelled:
+            counts = [[each.unlabelled.count(reason) for reason in UNLABELLED_REASONS] for each in targets]
+            batch["vision_unlabelled"] = torch.tensor(counts)
+        if not self.measure_only:
+            # With the loss on every token, a labelled patch would also have to predict what follows it.
+            batch["labels"][:, 1:][labels[:, :-1] != IGNORE] = IGNORE
 
-    def _row_targets(self, row: Mapping[str, Any], pictures: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
-        """(P,) keyword ids for the visual tokens of all of one row's images, and (P,) their scores."""
+    def _row_targets(self, row: Mapping[str, Any], pictures: Sequence[Image.Image]) -> "_RowTargets":
         boxes = [
             token_boxes(self.processor, picture.size, images=len(pictures), model_config=self.model_config)
             for picture in pictures
@@ -190,17 +220,16 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
                 part = np.ix_(mine, np.arange(starts[i], starts[i + 1]))
                 cover[part] = part_coverage([_mask(row, int(k), pictures[i]) for k in mine], here)
                 visible[part] = np.isfinite(here[:, 0])
-        owners = patch_owners(
-            cover,
-            ids != IGNORE,
-            visible=visible,
-            max_coverage=self.options.max_coverage,
-            min_coverage=self.options.min_coverage,
-            overlap=self.options.overlap,
-        )
+        limits = {"max_coverage": self.options.max_coverage, "min_coverage": self.options.min_coverage}
+        owners = patch_owners(cover, ids != IGNORE, visible=visible, overlap=self.options.overlap, **limits)
+        unlabelled = unlabelled_reasons(cover, ids != IGNORE, owners, visible=visible, **limits)
         scores = [1.0 if expression.score is None else expression.score for expression in expressions]
         has_background = float(self._background_id != IGNORE)
-        return taught(owners, ids, self._background_id, IGNORE), taught(owners, scores, has_background, 0.0)
+        return _RowTargets(
+            values_of_owners(owners, ids, self._background_id, IGNORE),
+            values_of_owners(owners, scores, has_background, 0.0),
+            unlabelled if expressions else [UNLABELLED_REASONS[0]],
+        )
 
     def _keyword_id(self, expression: KeyExpression, name: str) -> int:
         """The token to predict; a random noun is drawn anew each epoch, alike for any batching and worker count."""
@@ -217,13 +246,36 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         return IGNORE if token is None else token
 
 
+@dataclass(frozen=True)
+class _RowTargets:
+    """The targets of one row's P visual tokens.
+
+    Attributes:
+        keyword_ids: (P,) int64, -100 for tokens without a target.
+        scores: (P,) of their expressions, 0 for tokens without a target.
+        unlabelled: of each expression that labels nothing, why.
+    """
+
+    keyword_ids: np.ndarray
+    scores: np.ndarray
+    unlabelled: list[str]
+
+
+def _row_name(row: Mapping[str, Any]) -> str:
+    """What to call a row in a message: its id, or how it begins."""
+    if row["id"] is not None:
+        return repr(row["id"])
+    first = message_text((row["messages"] or [{"content": ""}])[0])
+    return f"without id that begins with {first[:60]!r}"
+
+
 def _single_token(processor: Any, token: str | None) -> int:
     """The id of a token; -100 for none."""
     if token is None:
         return IGNORE
     vocabulary = processor.tokenizer.get_vocab()
     if token not in vocabulary:
-        raise ValueError(f"vision_background_token {token!r} is no token of the tokenizer")
+        raise ValueError(f"vision_background_token {token!r} is not a token of the tokenizer")
     return vocabulary[token]
 
 

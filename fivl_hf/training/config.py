@@ -83,11 +83,19 @@ class FiVLConfig(SFTConfig):
         default=0,
         metadata={"help": "Optimizer steps over which λ rises linearly from 0; below 1, their share of all steps."},
     )
+    vision_eval_metrics: bool = field(
+        default=False,
+        metadata={
+            "help": "Measure vision_loss, vision_token_accuracy and labelled_patches in evaluations also with "
+            "vision_loss_weight=0, to compare a baseline. It takes a second forward pass."
+        },
+    )
     assistant_only_loss: bool = field(
         default=True,
         metadata={
-            "help": "Whether the text loss of rows with `images` and `messages` is on the answers only, whatever their "
-            "chat template. Prompt-completion rows follow `completion_only_loss`. TRL's own default is False."
+            "help": "Whether the text loss of conversations is on the answers only; with images, whatever their chat "
+            "template, without images where the template marks answers. Prompt-completion rows with images follow "
+            "`completion_only_loss`. TRL's own default is False."
         },
     )
 
@@ -107,12 +115,12 @@ class FiVLConfig(SFTConfig):
         super().__post_init__()
 
     def vision_warmup(self, steps: int) -> int:
-        """Steps of λ's warm-up in a training of so many."""
+        """Return the steps of λ's warm-up in a training of ``steps`` steps."""
         warmup = self.vision_loss_warmup_steps
         return ceil(steps * warmup) if warmup < 1 else int(warmup)
 
     def vision_options(self) -> VisionModelingOptions:
-        """The part of these options that the collator needs."""
+        """Return the part of these options that the collator needs."""
         return VisionModelingOptions(
             max_coverage=self.vision_max_coverage,
             min_coverage=self.vision_min_coverage,

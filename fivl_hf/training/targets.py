@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 __all__ = [
     "BACKGROUND",
     "IGNORE",
-    "NOBODY",
+    "NO_NOUN",
+    "OUTSIDE",
+    "OVERLAPPED",
+    "TOO_LARGE",
+    "UNASSIGNED",
     "TaskCounts",
     "joint_loss",
     "merge_targets",
     "patch_owners",
     "scheduled_weight",
-    "taught",
+    "unlabelled_reasons",
+    "values_of_owners",
     "vision_loss_weights",
     "vision_modeling_loss",
     "vision_targets",
@@ -30,15 +35,20 @@ __all__ = [
 ]
 
 IGNORE = -100
-NOBODY, BACKGROUND = (
-    -1,
-    -2,
-)  # in place of an expression's number; also places from the end of a table of what they teach
+# In place of an expression's number: negative, so that they are places from the end of a table of values.
+UNASSIGNED, BACKGROUND = -1, -2
+# Why an expression labels no patch, in the order in which it is looked at.
+NO_NOUN, OUTSIDE, TOO_LARGE, OVERLAPPED = (
+    "expressions without a noun that the tokenizer knows",
+    "masks outside what the model sees",
+    "masks over the limit",
+    "masks under those of other expressions",
+)
 
 
 def patch_owners(
     coverage: ArrayLike,
-    teaches: ArrayLike,
+    has_keyword: ArrayLike,
     *,
     visible: ArrayLike | None = None,
     max_coverage: float = 0.3,
@@ -49,7 +59,7 @@ def patch_owners(
 
     Args:
         coverage: (M, P) mean mask value under each visual token, 0 to 1.
-        teaches: (M,) bool, the expressions that have a keyword.
+        has_keyword: (M,) bool, the expressions that have a keyword.
         visible: (M, P) bool, the tokens that see the expression's image; all of them if not given. The share that a
             mask covers is taken over these.
         max_coverage: masks covering more than this share of their visible tokens supervise nothing.
@@ -59,18 +69,49 @@ def patch_owners(
 
     Returns:
         (P,) the expression's number; ``BACKGROUND`` for a token that sees an image with expressions and lies under none
-        of their masks, also not under one that supervises nothing; ``NOBODY`` for all others.
+        of their masks, also not under one that supervises nothing; ``UNASSIGNED`` for all others.
     """
     cover = np.asarray(coverage, dtype=np.float64)
     if not len(cover):
-        return np.full(cover.shape[-1], NOBODY, dtype=np.intp)
+        return np.full(cover.shape[-1], UNASSIGNED, dtype=np.intp)
     seen = np.ones(cover.shape, dtype=bool) if visible is None else np.asarray(visible, dtype=bool)
     covered = (cover > min_coverage) & seen
     areas = covered.sum(axis=1)
-    claims = covered & ((areas <= max_coverage * seen.sum(axis=1)) & np.asarray(teaches, dtype=bool))[:, None]
+    claims = covered & ((areas <= max_coverage * seen.sum(axis=1)) & np.asarray(has_keyword, dtype=bool))[:, None]
     order = np.argsort(areas, kind="stable") if overlap == "smallest" else np.arange(len(cover))
-    others = np.where(seen.any(axis=0) & ~covered.any(axis=0), BACKGROUND, NOBODY)
+    others = np.where(seen.any(axis=0) & ~covered.any(axis=0), BACKGROUND, UNASSIGNED)
     return np.where(claims.any(axis=0), order[claims[order].argmax(axis=0)], others)
+
+
+def unlabelled_reasons(
+    coverage: ArrayLike,
+    has_keyword: ArrayLike,
+    owners: NDArray[np.intp],
+    *,
+    visible: ArrayLike,
+    max_coverage: float,
+    min_coverage: float,
+) -> list[str]:
+    """Say of each expression that labels no visual token why it does not.
+
+    Args:
+        owners: (P,) as :func:`patch_owners` gives them for the same arguments.
+    """
+    reasons = []
+    covered = (np.asarray(coverage) > min_coverage) & np.asarray(visible, dtype=bool)
+    limits = max_coverage * np.asarray(visible, dtype=bool).sum(axis=1)
+    for number, (area, limit, named) in enumerate(
+        zip(covered.sum(axis=1), limits, np.asarray(has_keyword, dtype=bool), strict=True)
+    ):
+        if not named:
+            reasons.append(NO_NOUN)
+        elif not area:
+            reasons.append(OUTSIDE)
+        elif area > limit:
+            reasons.append(TOO_LARGE)
+        elif not (owners == number).any():
+            reasons.append(OVERLAPPED)
+    return reasons
 
 
 def vision_targets(
@@ -88,11 +129,11 @@ def vision_targets(
         (P,) int64 token ids, -100 where nothing is to be predicted.
     """
     ids = np.asarray(keyword_ids, dtype=np.int64)
-    return taught(patch_owners(coverage, ids != IGNORE, **rules), ids, background_id, IGNORE)
+    return values_of_owners(patch_owners(coverage, ids != IGNORE, **rules), ids, background_id, IGNORE)
 
 
-def taught(owners: NDArray[np.intp], by_expression: ArrayLike, background: Any, nothing: Any) -> NDArray[Any]:
-    """What each visual token gets from its owner: (P,) owners and (M,) values -> (P,)."""
+def values_of_owners(owners: NDArray[np.intp], by_expression: ArrayLike, background: Any, nothing: Any) -> NDArray[Any]:
+    """Look up each visual token's owner: (P,) owners and (M,) values -> (P,), two values for tokens without one."""
     return np.append(np.asarray(by_expression), [background, nothing])[owners]
 
 

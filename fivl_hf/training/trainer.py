@@ -8,56 +8,56 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import SchedulerType
+from transformers.trainer_utils import SchedulerType, get_last_checkpoint
 from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
+from trl.data_utils import is_conversational
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from fivl_hf.chat import as_blocks, encode
-from fivl_hf.geometry import token_boxes
 from fivl_hf.model_cards import training_card
 from fivl_hf.models import image_token_id
 from fivl_hf.storage import undecoded
-from fivl_hf.training.answers import answer_masking, marks_answers
-from fivl_hf.training.checkpoints import load_renamed_weights
-from fivl_hf.training.collator import EVIDENCE_COLUMNS, FiVLCollator
-from fivl_hf.training.config import FiVLConfig
-from fivl_hf.training.fused import FusedPass
-from fivl_hf.training.sharded import head_gradients_reduced
-from fivl_hf.training.targets import (
-    IGNORE,
-    TaskCounts,
-    scheduled_weight,
-    vision_loss_weights,
-    weighted_mean,
+from fivl_hf.training.answers import answer_masking, marks_answers, processor_of
+from fivl_hf.training.checks import (
+    check_collator,
+    check_launcher,
+    check_model,
+    check_visual_tokens,
+    evidence_problem,
+    first_row,
 )
+from fivl_hf.training.collator import EVIDENCE_COLUMNS, UNLABELLED_REASONS, FiVLCollator
+from fivl_hf.training.config import FiVLConfig
+from fivl_hf.training.fused import FusedPass, vision_sums
+from fivl_hf.training.metrics import RunningSums, vision_metrics
+from fivl_hf.training.resuming import (
+    changes_since,
+    data_digest,
+    load_renamed_weights,
+    resumed_folder,
+    write_settings,
+)
+from fivl_hf.training.sharded import head_gradients_reduced
+from fivl_hf.training.targets import IGNORE, TaskCounts, scheduled_weight, vision_loss_weights, weighted_mean
 
 __all__ = ["EpochTeller", "FiVLTrainer"]
 
 logger = logging.get_logger(__name__)
 
-# What is added up between two logs, in the order of the tensor that holds the sums.
-_SUMS = (
-    "language_nll",
-    "language_targets",
-    "vision_nll",
-    "vision_weight",
-    "vision_targets",
-    "vision_correct",
-    "image_tokens",
-)
+# Steps without a vision target after which a warning says so.
+_PATIENCE = 50
 
 
 class FiVLTrainer(SFTTrainer):
     """:class:`trl.SFTTrainer` whose image positions also learn their keyword (arXiv 2412.14672).
 
     Takes what SFTTrainer takes; rows with ``key_expressions`` and ``masks`` beside ``images`` and ``messages`` get
-    vision targets, all others train on text alone. Logs ``language_loss``, ``vision_loss``,
-    ``vision_token_accuracy`` and ``labelled_patches`` (the share of visual tokens with a target) beside TRL's
-    metrics. With ``vision_loss_weight=0`` (and the same ``assistant_only_loss``, whose default differs) it is
-    SFTTrainer, number for number; but for FSDP2, where TRL 1.16 leaves the head's gradient of each process to itself.
+    vision targets, all others train on text alone. Rows with images log ``language_loss`` beside TRL's metrics, and
+    with λ > 0 ``vision_loss``, ``vision_token_accuracy`` and ``labelled_patches`` (the share of visual tokens with a
+    target). With ``vision_loss_weight=0`` (and the same ``assistant_only_loss``, whose default differs) it is
+    SFTTrainer, number for number; but for FSDP2, where TRL 1.16 leaves the head's gradient of each process to itself,
+    and for images with transparency or 16 bits, which are shown as :func:`fivl_hf.images.rgb` says.
 
     Raises:
         UnknownProcessorError: the processor's token boxes are neither known nor can they be probed.
@@ -87,29 +87,44 @@ class FiVLTrainer(SFTTrainer):
         **kwargs: Any,
     ) -> None:
         config = _as_fivl_config(args, model)
-        if data_collator is None or isinstance(data_collator, FiVLCollator):
-            train_dataset, eval_dataset = undecoded(train_dataset), undecoded(eval_dataset)
-        sample = _first_row(train_dataset)
+        sample = first_row(undecoded(train_dataset), config.dataset_text_field)
         has_images = "image" in sample or "images" in sample
-        answers_only = config.assistant_only_loss and "messages" in sample
-        # TRL refuses templates without generation markers; for conversations with images the collator does without.
-        config.assistant_only_loss = answers_only and not has_images and marks_answers(processing_class)
-        if answers_only and not has_images and not config.assistant_only_loss:
-            logger.warning("Without images and without a chat template that marks answers, the loss is on all tokens.")
+        answers_only = config.assistant_only_loss
+        if has_images:
+            if data_collator is None or isinstance(data_collator, FiVLCollator):
+                train_dataset, eval_dataset = undecoded(train_dataset), undecoded(eval_dataset)
+            answers_only = answers_only and "messages" in sample
+            # TRL refuses templates without generation markers, which our collator does without. It reads this option
+            # only here for rows with images, so that it can be given back to the caller afterwards.
+            config.assistant_only_loss = False
+        elif answers_only:
+            processing_class = processing_class or processor_of(model, config)
+            config.assistant_only_loss = is_conversational(sample) and marks_answers(processing_class, config)
+            if is_conversational(sample) and not config.assistant_only_loss:
+                logger.warning("Without images and a chat template that marks answers, the loss is on all tokens.")
         super().__init__(model, config, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
-        config.assistant_only_loss = answers_only
+        if has_images:
+            config.assistant_only_loss = answers_only
 
         self._image_token_id = image_token_id(self.model.config)
+        self._has_images = has_images
         self._models_vision = has_images and config.vision_loss_weight > 0
+        self._measures_vision = has_images and (self._models_vision or config.vision_eval_metrics)
         if self._models_vision:
-            self._check_vision_modeling()
+            check_model(self)
+        if self._measures_vision:
+            check_visual_tokens(self.model, self.processing_class, self._image_token_id)
         if type(self.data_collator) is DataCollatorForVisionLanguageModeling:
             self.data_collator = self._fivl_collator(self.data_collator, answers_only)
         if isinstance(self.data_collator, FiVLCollator):
-            self._check_collator(self.data_collator)
+            check_collator(self.data_collator, self.args)
             self.add_callback(EpochTeller(self.data_collator))
-        self._sums: dict[str, torch.Tensor | None] = {"train": None, "eval": None}
+        check_launcher(self)
+        self._warn_without_evidence(train_dataset)
+        self._sums = RunningSums(lambda tensor: self.accelerator.reduce(tensor, reduction="sum"))
+        self._vision_items: torch.Tensor | None = None
         self._weight_now = config.vision_loss_weight
+        self._met_target = False
 
     def create_model_card(  # type: ignore[override] # TRL's signature, not transformers'
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
@@ -159,24 +174,49 @@ class FiVLTrainer(SFTTrainer):
 
     def _loss_of_both(self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any) -> Any:
         vision_labels, vision_weights = inputs.pop("vision_labels", None), inputs.pop("vision_weights", None)
-        text_items, vision_items = (None, None) if num_items_in_batch is None else num_items_in_batch
-        if vision_labels is None:
-            if self._models_vision:
-                logger.warning_once("The batches hold no vision_labels: the data collator is not a FiVLCollator.")
-            return super().compute_loss(model, inputs, return_outputs, text_items)
+        unlabelled = inputs.pop("vision_unlabelled", None)
+        if vision_labels is None or not self._models_vision:
+            return self._text_loss(model, inputs, return_outputs, num_items_in_batch, vision_labels)
         fused = FusedPass(model, vision_labels, vision_weights)
-        result = super().compute_loss(fused, inputs, return_outputs, text_items)
+        result = super().compute_loss(fused, inputs, return_outputs, num_items_in_batch)
         language_loss, outputs = result if return_outputs else (result, None)
-        loss = self._add_vision_loss(language_loss, fused, text_items, vision_items)
-        self._add_sums(fused, inputs["input_ids"])
+        loss = self._add_vision_loss(language_loss, fused, num_items_in_batch)
+        sums = {**fused.language_sums(), **fused.vision_sums(), **self._image_tokens(inputs)}
+        if unlabelled is not None:
+            sums |= dict(zip(UNLABELLED_REASONS, unlabelled.sum(dim=0), strict=True))
+        self._sums.add(self._mode, sums)
+        self._warn_without_targets()
         return (loss, outputs) if return_outputs else loss
 
-    def _add_vision_loss(
-        self, language_loss: torch.Tensor, fused: "FusedPass", text_items: Any, vision_items: Any
-    ) -> torch.Tensor:
+    def _text_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any, vision_labels: Any
+    ) -> Any:
+        """TRL's loss; beside it the sums by which it can be compared with a training on both tasks."""
+        if self._models_vision:
+            logger.warning_once("The batches hold no vision_labels: the data collator is not a FiVLCollator.")
+        if not self._has_images or self.accelerator.parallelism_config is not None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        fused = FusedPass(model)
+        result = super().compute_loss(fused, inputs, return_outputs, num_items_in_batch)
+        sums = fused.language_sums()
+        if vision_labels is not None:
+            sums |= {**vision_sums(model, inputs, vision_labels), **self._image_tokens(inputs)}
+        if sums:
+            self._sums.add(self._mode, sums)
+        return result
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
+
+    def _image_tokens(self, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return {"image_tokens": (inputs["input_ids"] == self._image_token_id).sum()}
+
+    def _add_vision_loss(self, language_loss: torch.Tensor, fused: FusedPass, num_items_in_batch: Any) -> torch.Tensor:
         """(1 − λ) · TRL's loss + λ · vision loss, both already divided by the whole step's counts."""
+        vision_items = None if num_items_in_batch is None else self._vision_items
         counts = TaskCounts(
-            fused.text_mask.sum() if text_items is None else text_items,
+            fused.text_mask.sum() if num_items_in_batch is None else num_items_in_batch,
             fused.vision_weights.sum() if vision_items is None else vision_items,
         )
         self._weight_now = self._vision_loss_weight()
@@ -185,7 +225,12 @@ class FiVLTrainer(SFTTrainer):
         # As in TRL: the counts are those of all processes, and data parallelism averages their gradients.
         if self.args.average_tokens_across_devices and vision_items is not None:
             vision_loss = vision_loss * (self.accelerator.num_processes // self.get_tp_size())
-        return language_weight * language_loss + vision_weight * vision_loss
+        loss = language_weight * language_loss + vision_weight * vision_loss
+        if self.aux_loss_enabled and fused.aux_loss is not None:
+            # TRL's loss has the router's loss in it, which λ does not scale: what its weight took is added again.
+            steps = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
+            loss = loss + (1 - language_weight) * self.router_aux_loss_coef * fused.aux_loss / steps
+        return loss
 
     def _vision_loss_weight(self) -> float:
         """λ now; evaluations take the full one, so that they can be compared."""
@@ -200,20 +245,23 @@ class FiVLTrainer(SFTTrainer):
             warmup_steps=args.vision_warmup(self.state.max_steps),
         )
 
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
-        """[text, vision] targets of the whole step, each counted as transformers counts ``labels``.
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int | None:
+        """Text targets of the whole step, as Trainer counts them; the vision targets are kept beside.
 
-        Where keywords are weighted, the second is the sum of their weights.
+        Subclasses that compute a loss of their own divide by what is returned here, so that it has to stay a scalar.
         """
         text = super()._get_num_items_in_batch(batch_samples, device)
-        if text is None:
-            return None
+        self._vision_items = None if text is None else self._count_vision_targets(batch_samples, device)
+        return text
+
+    def _count_vision_targets(self, batch_samples: list, device: torch.device) -> torch.Tensor:
+        """Vision targets of the whole step, counted as transformers counts ``labels``, or the sum of their weights."""
         vision_samples = [
             {"labels": None, "shift_labels": batch.get("vision_labels", torch.tensor([IGNORE]))}
             for batch in batch_samples
         ]
-        vision = super()._get_num_items_in_batch(vision_samples, device)
-        if vision is not None and any("vision_weights" in batch for batch in batch_samples):
+        vision = torch.as_tensor(super()._get_num_items_in_batch(vision_samples, device))
+        if any("vision_weights" in batch for batch in batch_samples):
             # The mean weight of the step's targets, over all processes that count together.
             sums = torch.zeros(2, device=device)
             for batch in batch_samples:
@@ -223,55 +271,84 @@ class FiVLTrainer(SFTTrainer):
             if self.args.average_tokens_across_devices:
                 sums = self.accelerator.reduce(sums, reduction="sum")
             vision = vision * sums[0] / sums[1].clamp(min=1)
-        return torch.stack([torch.as_tensor(text), torch.as_tensor(vision)])
+        return vision
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        mode = "train" if self.model.training else "eval"
-        if (sums := self._sums[mode]) is not None:
-            prefix = "" if mode == "train" else "eval_"
-            total = dict(zip(_SUMS, sums.tolist(), strict=True))
-            logs.update({prefix + name: value for name, value in _vision_metrics(total).items()})
-            varies = self.args.vision_loss_schedule != "constant" or self.args.vision_loss_warmup_steps > 0
-            if mode == "train" and varies:
-                logs["vision_loss_weight"] = self._weight_now
-            self._sums[mode] = None
+        mode = self._mode
+        total = self._sums.pop(mode)
+        self._met_target = self._met_target or bool(total.get("vision_targets"))
+        prefix = "" if mode == "train" else "eval_"
+        logs.update({prefix + name: value for name, value in vision_metrics(total).items()})
+        varies = self.args.vision_loss_schedule != "constant" or self.args.vision_loss_warmup_steps > 0
+        if mode == "train" and "vision_targets" in total and varies:
+            logs["vision_loss_weight"] = self._weight_now
         super().log(logs, start_time)
 
-    def _add_sums(self, fused: "FusedPass", input_ids: torch.Tensor) -> None:
-        mode = "train" if self.model.training else "eval"
-        sums = torch.stack(
-            [
-                -fused.text_log_probs.detach().sum(),
-                fused.text_mask.sum(),
-                fused.weighted_vision_nll.detach().sum(),
-                fused.vision_weights.sum(),
-                fused.vision_mask.sum(),
-                fused.vision_correct.sum(),
-                (input_ids == self._image_token_id).sum(),
-            ]
-        ).float()
-        # Summed here, as TRL's metrics are, because `log` may be called by one process alone.
-        sums = self.accelerator.reduce(sums, reduction="sum")
-        earlier = self._sums[mode]
-        self._sums[mode] = sums if earlier is None else earlier + sums
+    def _warn_without_evidence(self, train_dataset: Any) -> None:
+        if not self._models_vision or not isinstance(self.data_collator, FiVLCollator):
+            return
+        if self.is_world_process_zero():
+            problem = evidence_problem(train_dataset, self.args.vision_max_coverage)
+            if problem:
+                logger.warning(
+                    f"vision_loss_weight is {self.args.vision_loss_weight}, but {problem}: without vision targets this "
+                    "trains on the text alone."
+                )
+
+    def _warn_without_targets(self) -> None:
+        """Say once, after some steps, that there was no vision target so far, and why."""
+        if self._met_target or self._mode != "train" or self.state.global_step < _PATIENCE:
+            return
+        total = self._sums.peek("train")
+        self._met_target = True  # or said so
+        if not total["vision_targets"]:
+            reasons = sorted(UNLABELLED_REASONS, key=lambda reason: -total.get(reason, 0))
+            told = "; ".join(f"{total[reason]:,.0f} {reason}" for reason in reasons if total.get(reason))
+            logger.warning(
+                f"No patch had a vision target in the first {self.state.global_step} steps, so that only the text was "
+                f"trained. Since the last log: {told or 'no image tokens'}."
+            )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As SFTTrainer's; the random nouns are those of epoch 0, so that evaluations can be compared."""
         # `predict` adds to the sums and never logs them.
-        self._sums["eval"] = None
+        self._sums.pop("eval")
         collator = self.data_collator
         if not isinstance(collator, FiVLCollator):
             return super().evaluate(*args, **kwargs)
-        epoch, collator.epoch = collator.epoch, 0
+        before = collator.epoch, collator.vision_modeling
+        collator.epoch, collator.vision_modeling = 0, collator.vision_modeling or self._measures_vision
         try:
             return super().evaluate(*args, **kwargs)
         finally:
-            collator.epoch = epoch
+            collator.epoch, collator.vision_modeling = before
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As SFTTrainer's; says if it resumes with other vision options, or other data, than it began with."""
+        resumed = resumed_folder(resume_from_checkpoint, self.args.output_dir)
+        if resumed and self.is_world_process_zero():
+            folder = get_last_checkpoint(str(self.args.output_dir)) if resumed is True else str(resumed)
+            if changes := changes_since(str(folder), self._resumed_settings()):
+                logger.warning(f"Resuming from {folder} with other settings: {'; '.join(changes)}.")
+        return super().train(resumed, *args, **kwargs)
+
+    def _resumed_settings(self) -> dict[str, Any]:
+        """What should stay the same when a training goes on."""
+        fields = [f.name for f in dataclasses.fields(self.args) if f.name.startswith("vision_")]
+        settings = {name: getattr(self.args, name) for name in fields}
+        return {**settings, "train_dataset": data_digest(self.train_dataset)}
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.is_world_process_zero():
+            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+            write_settings(folder, self._resumed_settings())
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         columns: list[str] = self._signature_columns or []
-        self._signature_columns = columns + [name for name in EVIDENCE_COLUMNS if name not in columns]  # type: ignore[assignment]
+        more = [*EVIDENCE_COLUMNS, self.args.dataset_text_field] if self._is_vision_dataset else []
+        self._signature_columns = columns + [name for name in more if name not in columns]  # type: ignore[assignment]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -285,59 +362,6 @@ class FiVLTrainer(SFTTrainer):
         if folder and not (self.is_fsdp_enabled or self.is_deepspeed_enabled or hasattr(self.model, "peft_config")):
             load_renamed_weights(model or self.model, folder)
 
-    def _check_vision_modeling(self) -> None:
-        if self.args.label_smoothing_factor > 0 or self.compute_loss_func is not None:
-            raise ValueError(
-                "Vision Modeling scores text and image positions in one fused pass, which label smoothing and "
-                "compute_loss_func do not go through. Leave them out, or set vision_loss_weight=0."
-            )
-        if self.aux_loss_enabled:
-            raise ValueError(
-                "The router's auxiliary loss cannot be weighed apart from the language loss: set "
-                "router_aux_loss_coef=0, or vision_loss_weight=0."
-            )
-        parallelism = self.accelerator.parallelism_config
-        if parallelism is not None and (parallelism.cp_enabled or parallelism.sp_enabled):
-            raise ValueError("Context and sequence parallelism split the sequence; set vision_loss_weight=0 for them.")
-        peft_config = getattr(self.model, "active_peft_config", None)
-        if getattr(peft_config, "is_prompt_learning", False):
-            raise ValueError("Prompt-learning adapters shift every position; use LoRA, or set vision_loss_weight=0.")
-        if self._image_token_id < 0:
-            raise ValueError(
-                f"{type(self.model).__name__} has no visual tokens in its sequence (it looks at the image through "
-                "cross-attention, or its config names no image_token_id), so Vision Modeling has no positions to "
-                "train. Set vision_loss_weight=0."
-            )
-        boxes = token_boxes(self.processing_class, (64, 64), model_config=self.model.config)
-        if getattr(self.processing_class, "chat_template", None):
-            self._check_visual_tokens(len(boxes))
-
-    def _check_visual_tokens(self, expected: int) -> None:
-        """Whether processor and model belong together, as far as a picture's placeholders tell."""
-        question = as_blocks([{"role": "user", "content": "?"}], 1)
-        picture = Image.new("RGB", (64, 64))
-        ids = encode(self.processing_class, [question], [[picture]], prompt=True).inputs["input_ids"]
-        found = int((ids == self._image_token_id).sum())
-        if found != expected:
-            raise ValueError(
-                f"{type(self.processing_class).__name__} writes {found} visual tokens (id {self._image_token_id}, from "
-                f"the config of {type(self.model).__name__}) for a picture of 64x64 pixels; {expected} were expected. "
-                "Do processor and model belong together?"
-            )
-
-    def _check_collator(self, collator: FiVLCollator) -> None:
-        """Warn of options that do not have the effect they seem to have."""
-        if collator.options != self.args.vision_options():
-            logger.warning(
-                f"data_collator.options ({collator.options}) differ from the vision_* options of args "
-                f"({self.args.vision_options()}): those of the collator hold."
-            )
-        if self.args.dataloader_persistent_workers and collator.options.keyword == "random":
-            logger.warning(
-                "With dataloader_persistent_workers the workers do not hear of a new epoch: every epoch trains on the "
-                "random nouns of the first. Set it to False, or vision_keyword='head'."
-            )
-
     def _fivl_collator(self, trl_collator: DataCollatorForVisionLanguageModeling, answers_only: bool) -> FiVLCollator:
         """TRL's collator, extended; its own fields are kept as TRL set them."""
         fields = {f.name: getattr(trl_collator, f.name) for f in dataclasses.fields(trl_collator)}
@@ -348,6 +372,8 @@ class FiVLTrainer(SFTTrainer):
             options=self.args.vision_options(),
             model_config=self.model.config,
             vision_modeling=self._models_vision,
+            measure_only=not self._models_vision,
+            count_unlabelled=self._models_vision,
         )
 
 
@@ -374,21 +400,6 @@ class EpochTeller(TrainerCallback):
         self.next_epoch += 1
 
 
-def _first_row(train_dataset: Any) -> dict[str, Any]:
-    """The first row, from which TRL too tells what kind of dataset it has."""
-    if isinstance(train_dataset, dict):
-        splits = ", ".join(map(repr, train_dataset))
-        raise ValueError(f"train_dataset has the splits {splits}: pass one of them, such as dataset['train']")
-    sample = next(iter(train_dataset), None) if train_dataset is not None else {}
-    if sample is None:
-        raise ValueError("train_dataset is empty")
-    if sample.get("key_expressions") is not None and not {"image", "images"} & sample.keys():
-        raise ValueError("train_dataset has key_expressions but no column 'images': there is nothing to ground them in")
-    if "key_expressions" in sample and not {"messages", "prompt", "text"} & sample.keys():
-        raise ValueError("train_dataset has key_expressions but no column 'messages'")
-    return sample
-
-
 def _as_fivl_config(args: SFTConfig | TrainingArguments | None, model: Any) -> FiVLConfig:
     """A FiVLConfig of the trainer's own: the caller's may serve another trainer."""
     if isinstance(args, FiVLConfig):
@@ -399,15 +410,3 @@ def _as_fivl_config(args: SFTConfig | TrainingArguments | None, model: Any) -> F
     # to_dict() hides every ..._token, also those that are no secret.
     hidden = {name: getattr(args, name) for name in args.to_dict() if name.endswith("_token")}
     return FiVLConfig(**{**args.to_dict(), **hidden})
-
-
-def _vision_metrics(total: dict[str, float]) -> dict[str, float]:
-    """Means over all targets since the last log; a mean without targets is left out."""
-    metrics = {"labelled_patches": total["vision_targets"] / max(total["image_tokens"], 1)}
-    if total["language_targets"]:
-        metrics["language_loss"] = total["language_nll"] / total["language_targets"]
-    if total["vision_targets"]:
-        metrics["vision_token_accuracy"] = total["vision_correct"] / total["vision_targets"]
-    if total["vision_weight"]:
-        metrics["vision_loss"] = total["vision_nll"] / total["vision_weight"]
-    return metrics

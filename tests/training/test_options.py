@@ -107,7 +107,7 @@ def test_background_is_a_token_where_there_is_evidence(processor, dataset):
 
 
 def test_wrong_options_are_named(model, processor, dataset, config):
-    with pytest.raises(ValueError, match=r"'<nothing>' is no token of the tokenizer"):
+    with pytest.raises(ValueError, match=r"'<nothing>' is not a token of the tokenizer"):
         FiVLTrainer(
             model, config(vision_background_token="<nothing>"), train_dataset=dataset, processing_class=processor
         )

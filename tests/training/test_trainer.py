@@ -6,26 +6,21 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from families import perceiver
-from training_steps import assert_same, checkpointing, first_batch, loss_and_gradients, trained_losses
+from training_steps import (
+    MARKED,
+    assert_same,
+    checkpointing,
+    first_batch,
+    loss_and_gradients,
+    sft_config,
+    trained_losses,
+)
 from transformers import LlavaProcessor
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
 from fivl_hf import FiVLConfig, FiVLTrainer
 from fivl_hf.geometry import UnknownProcessorError
-from fivl_hf.scene_model import CHAT_TEMPLATE
 from fivl_hf.training.collator import FiVLCollator
-
-MARKED = CHAT_TEMPLATE.replace(
-    " {{ block['text'] }}{% endif %}",
-    "{% if message['role'] == 'assistant' %}{% generation %} {{ block['text'] }}</s>{% endgeneration %}"
-    "{% else %} {{ block['text'] }}{% endif %}{% endif %}",
-).replace("{% if message['role'] == 'assistant' %}</s>{% endif %}", "")
-
-
-def sft_config(config):
-    """The same options as an SFTConfig."""
-    options = {k: v for k, v in config.to_dict().items() if not k.startswith("vision_") and not k.endswith("_token")}
-    return SFTConfig(**options)
 
 
 @pytest.mark.parametrize("answers", [True, False])
@@ -158,6 +153,105 @@ def test_vision_token_accuracy_counts_what_is_right(model, processor, dataset, c
     wanted = batch["vision_labels"] != -100
     expected = (predicted == batch["vision_labels"])[wanted].float().mean().item()
     assert metrics["eval_vision_token_accuracy"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_baseline_can_be_compared(model, processor, dataset, config, measured):
+    """λ = 0 logs the same language loss as λ > 0, and the vision metrics where they are asked for; its own stay."""
+
+    def run(weight, **options):
+        args = config(vision_loss_weight=weight, assistant_only_loss=False, **options)
+        trainer = FiVLTrainer(
+            copy.deepcopy(model), args, train_dataset=dataset, eval_dataset=dataset, processing_class=processor
+        )
+        metrics = trainer.evaluate()
+        trainer.train()
+        return metrics, trainer.state.log_history
+
+    baseline, log = run(0.0, vision_eval_metrics=measured)
+    fivl, _ = run(0.5)
+    assert baseline["eval_language_loss"] == pytest.approx(baseline["eval_loss"], rel=1e-5)
+    assert fivl["eval_language_loss"] == pytest.approx(baseline["eval_language_loss"], rel=0.02)
+    for name in ("eval_vision_loss", "eval_vision_token_accuracy", "eval_labelled_patches"):
+        assert (name in baseline) == measured
+        if measured:
+            assert baseline[name] == pytest.approx(fivl[name], rel=1e-5)
+    trained = [entry for entry in log if "loss" in entry]
+    assert all(entry["language_loss"] == pytest.approx(entry["loss"], rel=1e-3) for entry in trained)
+    assert not any("vision_loss" in entry for entry in trained)
+    theirs = SFTTrainer(
+        copy.deepcopy(model),
+        sft_config(config(assistant_only_loss=False)),
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        processing_class=processor,
+    )
+    assert theirs.evaluate()["eval_loss"] == baseline["eval_loss"]
+    theirs.train()
+    for entry, expected in zip(trained, [e for e in theirs.state.log_history if "loss" in e], strict=True):
+        names = expected.keys() - {"eval_runtime"}
+        assert {name: entry[name] for name in names} == {name: expected[name] for name in names}
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1])
+def test_a_subclass_with_a_loss_of_its_own(model, processor, dataset, config, weight):
+    """What TRL tells people to write instead of compute_loss_func."""
+
+    class Own(FiVLTrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            labels = inputs.pop("labels")
+            inputs = {k: v for k, v in inputs.items() if not k.startswith("vision_")}
+            logits = model(**inputs).logits[:, :-1].transpose(1, 2)
+            total = torch.nn.functional.cross_entropy(logits, labels[:, 1:], reduction="sum")
+            return total / num_items_in_batch
+
+    trainer = Own(model, config(vision_loss_weight=weight), train_dataset=dataset, processing_class=processor)
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] > 0
+
+
+def test_datasets_in_any_format(model, processor, dataset, config):
+    """A transform on the fly, arrays and tensors: all give the batch of the plain dataset."""
+    expected = first_batch(FiVLTrainer(model, config(), train_dataset=dataset, processing_class=processor))
+    seen = []
+
+    def augmented(batch):
+        seen.extend(type(image).__name__ for images in batch["images"] for image in images)
+        return batch
+
+    for data in (
+        dataset.with_transform(augmented),
+        dataset.with_format("torch"),
+        dataset.with_format("numpy"),
+        dataset.with_format(None, columns=["images", "messages", "key_expressions", "masks"]),
+    ):
+        batch = first_batch(FiVLTrainer(model, config(), train_dataset=data, processing_class=processor))
+        assert all(torch.equal(batch[key], expected[key]) for key in expected)
+    assert set(seen) == {"PngImageFile"}
+    stream = dataset.to_iterable_dataset().with_format("torch")
+    FiVLTrainer(model, config(), train_dataset=stream, processing_class=processor).train()
+
+
+def test_plain_rows_with_a_transform_are_sft(model, processor, dataset, config):
+    plain = dataset.select_columns(["images", "messages"]).with_transform(lambda batch: batch)
+    args = config(vision_loss_weight=0.0, assistant_only_loss=False)
+    ours = FiVLTrainer(copy.deepcopy(model), args, train_dataset=plain, processing_class=processor)
+    theirs = SFTTrainer(copy.deepcopy(model), sft_config(args), train_dataset=plain, processing_class=processor)
+    assert_same(loss_and_gradients(ours), loss_and_gradients(theirs))
+
+
+def test_rows_of_plain_text_under_another_name(model, processor, rows, config):
+    from fivl_hf.schema import FEATURES
+
+    columns = {key: FEATURES[key] for key in ("id", "images", "key_expressions", "masks")}
+    captions = [{**{key: row[key] for key in columns}, "caption": "<image> It is a ring."} for row in rows]
+    from datasets import Features, Value
+
+    data = Dataset.from_list(captions, features=Features({**columns, "caption": Value("string")}))
+    args = config(dataset_text_field="caption")
+    trainer = FiVLTrainer(model, args, train_dataset=data, processing_class=processor)
+    assert (first_batch(trainer)["vision_labels"] != -100).any()
+    trainer.train()
 
 
 def test_two_names_swapped_in_an_sft_script(model, processor, dataset, tmp_path):
