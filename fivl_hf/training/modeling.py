@@ -1,17 +1,12 @@
 """LLaVA whose own ``forward`` computes the Vision Modeling loss, for ``transformers.Trainer`` and own loops."""
 
-import json
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Cache, LlavaConfig, LlavaForConditionalGeneration
-from transformers.conversion_mapping import (
-    get_checkpoint_conversion_mapping,
-    register_checkpoint_conversion_mapping,
-)
 from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast
+from transformers.utils import can_return_tuple
 
 from fivl_hf.training.targets import IGNORE, vision_modeling_loss
 
@@ -22,7 +17,7 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
     """:class:`~transformers.LlavaForConditionalGeneration` that also takes ``vision_labels``.
 
     Checkpoints are plain LLaVA checkpoints: the same weights, ``model_type`` and ``architectures``, so they load
-    without this package, and plain ones load here.
+    without this package, and plain ones load here. By its ``__name__`` it is LLaVA, too: see below the class.
 
     Args:
         config: LLaVA's.
@@ -41,6 +36,7 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         super().__init__(config)
 
     # LLaVA's own parameters come first and by name: ``generate`` reads them, and positional callers count on them.
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -54,11 +50,12 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         image_sizes: torch.Tensor | None = None,
+        mm_encoder_outputs: dict[str, Any] | None = None,
         vision_labels: torch.Tensor | None = None,
         vision_weights: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Any,
-    ) -> LlavaCausalLMOutputWithPast:
+    ) -> tuple | LlavaCausalLMOutputWithPast:
         """LLaVA's forward, and with ``vision_labels`` the loss of both tasks.
 
         Args:
@@ -83,18 +80,20 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
             "vision_feature_select_strategy": vision_feature_select_strategy,
             "logits_to_keep": logits_to_keep,
             "image_sizes": image_sizes,
+            "mm_encoder_outputs": mm_encoder_outputs,
         }
         if vision_labels is None:
             if labels is not None:
                 kwargs |= {"labels": labels, "num_items_in_batch": num_items_in_batch}
-            return super().forward(**kwargs)
+            return super().forward(**kwargs, return_dict=True)
         if not isinstance(logits_to_keep, int) or logits_to_keep:
             raise ValueError("vision_labels need the logits of every position: leave logits_to_keep at 0")
-        outputs = super().forward(**{**kwargs, "return_dict": True})
+        outputs = super().forward(**kwargs, return_dict=True)
         if labels is None:
             labels = torch.full_like(vision_labels, IGNORE)
-        outputs.loss = self._joint_loss(outputs.logits, labels, vision_labels, vision_weights, num_items_in_batch)
-        return outputs
+        loss = self._joint_loss(outputs.logits, labels, vision_labels, vision_weights, num_items_in_batch)
+        # Made again, so that the loss comes first in a tuple.
+        return LlavaCausalLMOutputWithPast(**{**outputs, "loss": loss})
 
     def _joint_loss(
         self,
@@ -118,26 +117,12 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
             loss = loss * torch.where(items > 0, text / items.clamp(min=1), 1.0)
         return loss
 
-    def save_pretrained(  # type: ignore[override]
-        self, save_directory: str | Path, *args: Any, **kwargs: Any
-    ) -> Any:
-        """As in transformers, but the config names plain LLaVA as its architecture.
-
-        Raises:
-            ValueError: with ``push_to_hub=True``, which would upload before that; call ``model.push_to_hub``.
-        """
-        if kwargs.get("push_to_hub"):
-            raise ValueError("save_pretrained(push_to_hub=True) is not supported; call model.push_to_hub(name) instead")
-        result = super().save_pretrained(save_directory, *args, **kwargs)
-        path = Path(save_directory) / "config.json"
-        if path.exists() and kwargs.get("is_main_process", True):
-            config = json.loads(path.read_text(encoding="utf-8"))
-            config["architectures"] = [LlavaForConditionalGeneration.__name__]
-            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        return result
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Whether weights that a checkpoint lacks are initialised as for code from elsewhere: they are LLaVA's own."""
+        return False
 
 
-# transformers maps the weight names of LLaVA's checkpoints for its own classes only; ours are the same.
-register_checkpoint_conversion_mapping(
-    FiVLLlavaForConditionalGeneration.__name__, get_checkpoint_conversion_mapping("llava"), overwrite=True
-)
+# transformers goes by the name of a class for a checkpoint's architecture, the mapping of its weights' names and the
+# pipelines that take it. In all of that this one is LLaVA; pickle goes by the qualified name, which stays.
+FiVLLlavaForConditionalGeneration.__name__ = LlavaForConditionalGeneration.__name__

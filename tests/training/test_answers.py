@@ -9,6 +9,7 @@ from training_steps import MARKED, first_batch, sft_config
 from trl import SFTTrainer
 
 from fivl_hf import FiVLTrainer
+from fivl_hf.images import open_image
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_tool_calls_are_answers(model, processor, config, rows, content):
     calling.chat_template = CALLING
     call = {"role": "assistant", "content": content, "tool_calls": [CALL]}
     messages = [rows[0]["messages"][0], call, {"role": "tool", "content": "ring"}, rows[0]["messages"][1]]
-    data = Dataset.from_list([{"images": rows[0]["images"], "messages": messages}] * 4)
+    data = Dataset.from_list([{"images": [open_image(rows[0]["images"][0])], "messages": messages}] * 4)
     trainer = FiVLTrainer(model, config(vision_loss_weight=0.0), train_dataset=data, processing_class=calling)
     labels = first_batch(trainer)["labels"][0]
     kept = calling.tokenizer.decode(labels[labels >= 0])

@@ -1,12 +1,23 @@
 import copy
+import inspect
 import json
+import pickle
 
 import pytest
 import torch
+import transformers
 from safetensors import safe_open
-from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForImageTextToText,
+    LlavaForConditionalGeneration,
+    Trainer,
+    TrainingArguments,
+    pipeline,
+    set_seed,
+)
 
 from fivl_hf import FiVLLlavaForConditionalGeneration, FiVLTrainer
+from fivl_hf.chat import as_blocks, encode
 
 
 @pytest.fixture
@@ -105,18 +116,129 @@ def test_plain_trainer_trains_it(fivl_model, trainer, dataset, tmp_path):
     assert losses[-1] < losses[0]
 
 
-def test_it_generates_and_takes_positions_as_llava_does(fivl_model, model, trainer):
+def test_positions_are_llavas(fivl_model, model, trainer):
     batch = next(iter(trainer.get_train_dataloader()))
     ids, pixels = batch["input_ids"][:1, :40], batch["pixel_values"][:1]
-    options = {"max_new_tokens": 4, "do_sample": False}
-    generated = fivl_model.generate(input_ids=ids, pixel_values=pixels, **options)
-    assert torch.equal(generated, model.generate(input_ids=ids, pixel_values=pixels, **options))
     assert torch.equal(fivl_model(ids, pixels).logits, model(ids, pixels).logits)
 
 
-def test_pushing_while_saving_is_refused(fivl_model, tmp_path):
-    with pytest.raises(ValueError, match="model.push_to_hub"):
-        fivl_model.save_pretrained(tmp_path, push_to_hub=True)
+def prompts(processor, dataset, count, **padding):
+    """Questions of scenes, of different lengths, padded on the left."""
+    conversations = [as_blocks(dataset[i]["messages"][: 1 + 2 * (i % 2)], 1) for i in range(count)]
+    images = [dataset[i]["images"] for i in range(count)]
+    return encode(processor, conversations, images, prompt=True, padding=True, padding_side="left").inputs
+
+
+def encoded_images(model):
+    """How many images go through a model's vision tower from now on."""
+    counted = []
+    model.model.vision_tower.register_forward_pre_hook(
+        lambda _module, args, kwargs: counted.append(len((args or tuple(kwargs.values()))[0])), with_kwargs=True
+    )
+    return counted
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 4}, {"use_cache": False}, {"prefill_chunk_size": 7}], ids=str)
+def test_it_generates_as_llava_does(fivl_model, model, processor, dataset, options):
+    """Images are encoded once, whatever the number of beams and tokens."""
+    inputs = prompts(processor, dataset, 2)
+    counts = [encoded_images(each) for each in (fivl_model, model)]
+    answers = [
+        each.generate(**inputs, max_new_tokens=5, do_sample=False, output_scores=True, return_dict_in_generate=True,
+                      **options)
+        for each in (fivl_model, model)
+    ]  # fmt: skip
+    assert torch.equal(answers[0].sequences, answers[1].sequences)
+    assert all(torch.equal(*scores) for scores in zip(answers[0].scores, answers[1].scores, strict=True))
+    assert counts[0] == counts[1]
+    assert sum(counts[0]) == 2
+
+
+def test_missing_weights_are_initialised_as_llavas(processor, model, tmp_path):
+    """A fresh model, and a checkpoint that lacks its vision tower."""
+    config = copy.deepcopy(model.config)
+    config.vision_config.initializer_factor = 3.0
+    classes = (FiVLLlavaForConditionalGeneration, LlavaForConditionalGeneration)
+    fresh = []
+    for kind in classes:
+        set_seed(0)
+        fresh.append(kind(copy.deepcopy(config)).state_dict())
+    kept = {name: weight for name, weight in model.state_dict().items() if "vision_tower" not in name}
+    model.config = config
+    model.save_pretrained(tmp_path, state_dict=kept)
+    loaded = []
+    for kind in classes:
+        set_seed(1)
+        loaded.append(kind.from_pretrained(tmp_path).state_dict())
+    for ours, theirs in (fresh, loaded):
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_its_forward_is_llavas_and_more(fivl_model, model):
+    ours, theirs = (list(inspect.signature(each.forward).parameters) for each in (fivl_model, model))
+    more = ["vision_labels", "vision_weights", "num_items_in_batch"]
+    assert ours == [*theirs[:-1], *more, "kwargs"]
+
+
+def test_a_tuple_where_it_is_asked_for(fivl_model, trainer):
+    batch = next(iter(trainer.get_train_dataloader()))
+    outputs = fivl_model(**batch)
+    plain = fivl_model(**batch, return_dict=False)
+    assert isinstance(plain, tuple)
+    assert torch.equal(plain[0], outputs.loss)
+    assert torch.equal(plain[1], outputs.logits)
+
+
+def test_embeddings_in_place_of_ids(fivl_model, trainer):
+    batch = next(iter(trainer.get_train_dataloader()))
+    expected = fivl_model(**batch)
+    ids = batch.pop("input_ids")
+    embedded = fivl_model(**batch, inputs_embeds=fivl_model.get_input_embeddings()(ids))
+    assert torch.allclose(embedded.loss, expected.loss)
+
+
+def test_resized_embeddings(fivl_model, trainer, tmp_path):
+    batch = next(iter(trainer.get_train_dataloader()))
+    size = fivl_model.get_input_embeddings().num_embeddings
+    fivl_model.resize_token_embeddings(size + 3)
+    assert fivl_model(**batch).logits.shape[-1] == size + 3
+    fivl_model.save_pretrained(tmp_path)
+    back = FiVLLlavaForConditionalGeneration.from_pretrained(tmp_path)
+    assert back.get_output_embeddings().weight.shape[0] == size + 3
+    assert torch.allclose(back(**batch).loss, fivl_model(**batch).loss, atol=1e-6)
+
+
+def test_sdpa_equals_eager(fivl_model, trainer):
+    batch = next(iter(trainer.get_train_dataloader()))
+    losses = []
+    for implementation in ("sdpa", "eager"):
+        fivl_model.set_attn_implementation(implementation)
+        losses.append(fivl_model(**batch).loss)
+    assert torch.allclose(*losses, rtol=1e-5)
+
+
+def test_compiled(fivl_model, trainer):
+    batch = next(iter(trainer.get_train_dataloader()))
+    expected = fivl_model(**batch).loss
+    compiled = torch.compile(fivl_model, backend="aot_eager")
+    assert torch.allclose(compiled(**batch).loss, expected, rtol=1e-5)
+    torch._dynamo.reset()
+
+
+def test_pickled_and_copied(fivl_model):
+    for again in (pickle.loads(pickle.dumps(fivl_model)), copy.deepcopy(fivl_model)):
+        assert type(again) is FiVLLlavaForConditionalGeneration
+
+
+def test_a_pipeline_takes_it_without_a_word(fivl_model, processor, dataset, caplog, monkeypatch):
+    monkeypatch.setattr(transformers.utils.logging.get_logger("transformers"), "propagate", True)
+    asks = pipeline("image-text-to-text", model=fivl_model, processor=processor)
+    messages = [{"role": "user", "content": [{"type": "image", "image": dataset[0]["images"][0]},
+                {"type": "text", "text": "What color is the ring?"}]}]  # fmt: skip
+    answer = asks(text=messages, max_new_tokens=3, return_full_text=False)
+    assert isinstance(answer[0]["generated_text"], str)
+    assert "is not supported" not in caplog.text
 
 
 def weight_names(folder):
