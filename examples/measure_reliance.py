@@ -6,7 +6,7 @@ python examples/measure_reliance.py --model demo/models/fivl --dataset demo/fivl
 import argparse
 
 from fivl_hf.evaluation.runner import evaluate_reliance
-from fivl_hf.explain.alignment import top_heads
+from fivl_hf.evaluation.table import ORIGINAL, REMOVED, by_question
 from fivl_hf.explain.analysis import explain
 from fivl_hf.models import load_model
 from fivl_hf.storage import load_rows
@@ -21,14 +21,17 @@ def main() -> None:
 
     model, processor = load_model(options.model)
     rows = load_rows(options.dataset, f"test[:{options.limit}]")
-    summary, answers = evaluate_reliance(model, processor, rows)
+    summary, table = evaluate_reliance(model, processor, rows)
     print(
         {key: summary[key] for key in ("accuracy", "masked_accuracy", "visual_reliance_score", "confidence_interval")}
     )
-    wrong = next((answer for answer in answers if answer.score and not answer.masked_score), None)
-    if wrong:
-        print(f"{wrong.question} {wrong.answer!r}; without the evidence {wrong.masked_answer!r}")
-    print(top_heads(explain(model, processor, rows).alignment.mean(), 3))
+    for answers in by_question(table).values():
+        if REMOVED in answers and answers[ORIGINAL].score > answers[REMOVED].score:
+            original, removed = answers[ORIGINAL], answers[REMOVED]
+            print(f"{original.question} {original.answer!r}; without the evidence {removed.answer!r}")
+            break
+    for head in explain(model, processor, rows).best_heads(3):
+        print(head)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from tqdm.auto import tqdm
 
 from fivl_hf import __version__
 from fivl_hf.demo_settings import MODELS, DemoSettings
+from fivl_hf.files.atomic import write_json
+from fivl_hf.files.locks import locked
 
 __all__ = ["run_demo"]
 
@@ -36,9 +38,15 @@ def run_demo(output: Path, settings: DemoSettings) -> dict[str, Any]:
 
     Raises:
         FileExistsError: ``output`` holds something that is not a demo's.
+        FolderInUseError: another demo is running there.
         ChildProcessError: a training process failed.
     """
     _claim(output)
+    with locked(output):
+        return _run(output, settings)
+
+
+def _run(output: Path, settings: DemoSettings) -> dict[str, Any]:
     everything = asdict(settings)
     dataset = output / "fivl"
     _stage(dataset, settings.of_dataset(), "dataset", partial(_make_dataset, dataset, settings))
@@ -49,7 +57,7 @@ def run_demo(output: Path, settings: DemoSettings) -> dict[str, Any]:
         folder = output / "measurements" / name
         _stage(folder, everything, f"measurements of {name}", partial(_measure, folder, settings))
     results = _results(output, settings)
-    (output / "results.json").write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(output / "results.json", results)
 
     from fivl_hf.report import write_report
 
@@ -199,12 +207,12 @@ def _train_process(output: Path, settings: DemoSettings, name: str, threads: int
 
 
 def _measure(folder: Path, settings: DemoSettings) -> None:
-    """Reliance, heads and segmentation of one model; the best head is chosen on the validation scenes."""
+    """Reliance, heads and segmentation of one model on the test scenes; its head is chosen on the validation scenes."""
     import torch
 
-    from fivl_hf.evaluation.runner import evaluate_reliance, write_answers
+    from fivl_hf.evaluation.results import measured_with, write_evaluation
     from fivl_hf.explain.analysis import explain
-    from fivl_hf.explain.runner import explanation_summary
+    from fivl_hf.explain.runner import write_explanation
     from fivl_hf.models import load_model
     from fivl_hf.storage import load_rows
 
@@ -212,32 +220,24 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     output, name = folder.parents[1], folder.name
-    model, processor = load_model(output / "models" / name, device="cpu")
-    test = load_rows(output / "fivl", "test")
-    reliance, answered = evaluate_reliance(
-        model, processor, test, batch_size=100, max_new_tokens=16, seed=settings.seed
+    dataset, weights = output / "fivl", output / "models" / name
+    model, processor = load_model(weights, device="cpu")
+    test, validation = load_rows(dataset, "test"), load_rows(dataset, "validation")
+    write_evaluation(
+        lambda: (model, processor),
+        test,
+        folder,
+        model_name=weights,
+        dataset=dataset,
+        split="test",
+        batch_size=100,
+        max_new_tokens=16,
+        seed=settings.seed,
     )
-    chosen = explain(model, processor, load_rows(output / "fivl", "validation"), description=f"Choosing {name}'s head")
-    best = explanation_summary(chosen)["best_head"]
-    found = explain(model, processor, test, description=f"Explaining {name}")
-    explanation = explanation_summary(found)
-    explanation["best_head"] = _on_test(best, explanation)
-    folder.mkdir(parents=True)
-    write_answers(folder / "answers.jsonl", answered)
-    (folder / "reliance.json").write_text(json.dumps(reliance, indent=2), encoding="utf-8")
-    (folder / "explanation.json").write_text(json.dumps(explanation, indent=2, allow_nan=False), encoding="utf-8")
+    chosen_on = explain(model, processor, validation, description=f"Choosing {name}'s head")
+    about = measured_with(weights, test, dataset=dataset, split="test")
+    write_explanation(model, processor, test, folder, pictures=0, chosen_on=chosen_on, about=about)
     torch.set_num_threads(threads)
-
-
-def _on_test(head: dict[str, Any], explanation: dict[str, Any]) -> dict[str, Any]:
-    """The head chosen on validation scenes, with its score and control on the test scenes."""
-    layer, index = head["layer"], head["head"]
-    return {
-        "layer": layer,
-        "head": index,
-        "score": explanation["alignment"][layer][index],
-        "control": explanation["control_alignment"][layer][index],
-    }
 
 
 def _results(output: Path, settings: DemoSettings) -> dict[str, Any]:

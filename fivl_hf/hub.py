@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 
 from fivl_hf.cards import as_list, config_rows, read_card
 from fivl_hf.evaluation.metrics import metric_folders
-from fivl_hf.model_cards import Measured, measured_card
+from fivl_hf.measured_cards import Measured, measured_card, mismatches
+from fivl_hf.model_cards import on_the_hub
 from fivl_hf.storage import parquet_rows
 
 __all__ = ["PushError", "Upload", "dataset_upload", "metric_upload", "model_upload", "push"]
@@ -57,6 +58,12 @@ class Upload:
     def url(self) -> str:
         prefix = {"dataset": "datasets/", "space": "spaces/"}.get(self.repo_type, "")
         return f"{prefix}{self.repo_id}"
+
+    @property
+    def card(self) -> str:
+        """The text of its README.md."""
+        card = dict(self.files)["README.md"]
+        return (card if isinstance(card, bytes) else card.read_bytes()).decode()
 
     def sizes(self) -> list[tuple[str, int]]:
         """Path and bytes of every file."""
@@ -106,11 +113,21 @@ def metric_upload(name: str, repo_id: str, requirement: str = "fivl-hf") -> Uplo
     return Upload(repo_id, "space", tuple(files))
 
 
-def model_upload(folder: Path, repo_id: str, measured: Measured = Measured()) -> Upload:  # noqa: B008 (frozen)
+def model_upload(
+    folder: Path,
+    repo_id: str,
+    measured: Measured = Measured(),  # noqa: B008 (frozen)
+    *,
+    force: bool = False,
+) -> Upload:
     """A model folder, its card completed by what was measured.
 
+    Args:
+        force: push results that may be another model's; the card says so.
+
     Raises:
-        ValueError: no model folder, or results of another kind.
+        ValueError: no model folder, results that were measured with other weights or another version, or an adapter
+            whose base model is a folder of this machine.
     """
     _require_id(repo_id)
     if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
@@ -122,10 +139,14 @@ def model_upload(folder: Path, repo_id: str, measured: Measured = Measured()) ->
         _require_whole(path)
     for index in folder.glob("*.safetensors.index.json"):
         _require_shards(index)
+    doubts = mismatches(folder, measured)
+    if doubts and not force:
+        raise ValueError(f"{folder}: {'; '.join(doubts)}; measure it again, or --force, which the card will tell")
+    _require_public_base(folder / "adapter_config.json")
     found = {path for pattern in _MODEL_FILES for path in folder.glob(pattern)}
     files: list[tuple[str, Path | bytes]] = [(path.name, path) for path in sorted(found) if path.name != "README.md"]
     card = folder / "README.md"
-    text = measured_card(card.read_text(encoding="utf-8") if card.is_file() else None, repo_id, measured)
+    text = measured_card(card.read_text(encoding="utf-8") if card.is_file() else None, repo_id, measured, doubts)
     files.append(("README.md", text.encode()))
     if measured.head_map:
         files.append(("head_map.png", measured.head_map))
@@ -186,6 +207,20 @@ def _require_shards(index: Path) -> None:
         raise ValueError(f"{index} is no index of weights: save the model again ({error!r})") from error
     if missing := sorted(name for name in named if not (index.parent / str(name)).is_file()):
         raise ValueError(f"{index} names {missing[0]}, which is not there: save the model again")
+
+
+def _require_public_base(adapter: Path) -> None:
+    if not adapter.is_file():
+        return
+    try:
+        base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{adapter} names no base model: save the adapter again ({error!r})") from error
+    if not on_the_hub(str(base)):
+        raise ValueError(
+            f"{adapter}: the base model is the folder {base}, which nobody else has: push it, too, and write its name "
+            "on the Hub there as base_model_name_or_path, or merge the adapter into it"
+        )
 
 
 def _require_id(repo_id: str) -> None:

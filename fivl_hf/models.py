@@ -1,9 +1,21 @@
-"""Loading a vision-language model and its processor together."""
+"""Loading a vision-language model and its processor together, and knowing its weights again."""
 
 from pathlib import Path
 from typing import Any
 
-__all__ = ["existing_folder", "image_token_id", "load_model", "torch_dtype", "usable_device", "uses_cross_attention"]
+from fivl_hf.files.fingerprints import content_fingerprint
+
+__all__ = [
+    "existing_folder",
+    "image_token_id",
+    "load_model",
+    "torch_dtype",
+    "usable_device",
+    "uses_cross_attention",
+    "weights_fingerprint",
+]
+
+_WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def load_model(name: str | Path, *, device: str | None = None, dtype: str = "auto") -> tuple[Any, Any]:
@@ -34,6 +46,29 @@ def load_model(name: str | Path, *, device: str | None = None, dtype: str = "aut
     except OSError as error:
         raise FileNotFoundError(f"model {str(name)!r} cannot be loaded: {str(error).splitlines()[0]}") from error
     return model.to(device).eval(), processor
+
+
+def weights_fingerprint(name: str | Path) -> str | None:
+    """Return a digest of a model's weights, the same for a folder and for its copy on the Hub.
+
+    Args:
+        name: folder, or Hub id of a model that was loaded here before.
+
+    Returns:
+        None if no weights are at hand.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            paths = [try_to_load_from_cache(str(name), file) for file in ("config.json", "adapter_config.json")]
+        except HFValidationError:
+            return None
+        folder = next((Path(path).parent for path in paths if isinstance(path, str)), folder)
+    files = {path for pattern in _WEIGHTS for path in folder.glob(pattern) if path.name != "training_args.bin"}
+    return content_fingerprint(files) if files else None
 
 
 def usable_device(device: str) -> str:

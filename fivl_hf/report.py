@@ -12,6 +12,7 @@ from fivl_hf.demo_settings import MODELS, DemoSettings
 from fivl_hf.drawing import PALETTE, draw_boxes, enlarge, overlay_mask
 from fivl_hf.evaluation.perturb import black_out
 from fivl_hf.evaluation.questions import questions
+from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, by_question, read_answers
 from fivl_hf.explain.pictures import attention_picture, segments_picture
 from fivl_hf.explain.plots import head_map
 from fivl_hf.explain.samples import Sample, prepare
@@ -49,8 +50,7 @@ def write_report(output: Path, settings: DemoSettings, results: dict[str, Any]) 
 def _measured(output: Path, name: str) -> dict[str, Any]:
     folder = output / "measurements" / name
     explanation = json.loads((folder / "explanation.json").read_text(encoding="utf-8"))
-    lines = (folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()
-    return {"explanation": explanation, "answers": {a["id"]: a for a in map(json.loads, lines)}}
+    return {"explanation": explanation, "answers": by_question(read_answers(folder / "answers.jsonl"))}
 
 
 def _accuracy_bars(results: dict[str, Any]) -> Figure:
@@ -110,23 +110,18 @@ def _answer_cards(test: Any, measured: dict[str, Any]) -> list[dict[str, Any]]:
     cards = []
     for question in questions(test.select(range(min(_SHOWN, len(test))))):
         picture, boxes = question.pictures()[0], question.evidence[0]
-        elsewhere = next(iter(measured.values()))["answers"][question.id]["random_boxes"][0]
+        elsewhere = next(iter(measured.values()))["answers"][question.id][RANDOM].boxes[0]
         views = {
-            "original": draw_boxes(picture, boxes),
-            "random": enlarge(black_out(picture, elsewhere), 288),
-            "masked": enlarge(black_out(picture, boxes), 288),
+            ORIGINAL: draw_boxes(picture, boxes),
+            RANDOM: enlarge(black_out(picture, elsewhere), 288),
+            REMOVED: enlarge(black_out(picture, boxes), 288),
         }
         answers = {
             name: {
-                view: {"text": answer[key], "right": answer[score] == 1}
-                for view, key, score in (
-                    ("original", "answer", "score"),
-                    ("random", "random_masked_answer", "random_masked_score"),
-                    ("masked", "masked_answer", "masked_score"),
-                )
+                condition: {"text": answer.answer, "right": answer.score == 1}
+                for condition, answer in measured[name]["answers"][question.id].items()
             }
             for name in MODELS
-            for answer in [measured[name]["answers"][question.id]]
         }
         pictures = {view: picture_url(image) for view, image in views.items()}
         cards.append(

@@ -1,6 +1,7 @@
 """Rows on disk: Parquet folders that ``load_dataset(folder)`` reads, and reading them back."""
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ __all__ = [
     "load_rows",
     "parquet_rows",
     "require_split_name",
+    "rows_fingerprint",
     "split_names",
     "undecoded",
     "write_dataset",
@@ -213,6 +215,28 @@ def undecoded(dataset: Any) -> Any:
         elif column == "image" and feature == datasets.Image():
             dataset = dataset.cast_column(column, datasets.Image(decode=False))
     return dataset
+
+
+def rows_fingerprint(rows: Any, sample: int | None = None) -> str | None:
+    """Return a digest of a dataset's length and of the texts of its rows (questions, answers, evidence).
+
+    Args:
+        rows: a dataset; its images and masks are not read.
+        sample: only so many rows, evenly spaced.
+
+    Returns:
+        16 hexadecimal digits; None for a stream.
+    """
+    if not hasattr(rows, "__len__") or not hasattr(rows, "remove_columns"):
+        return None
+    texts = rows.remove_columns([name for name in rows.column_names if name in ("image", "images", "masks")])
+    count = len(rows)
+    if sample is not None and count > sample:
+        texts = texts.select([i * (count - 1) // max(sample - 1, 1) for i in range(sample)])
+    content = hashlib.sha256(str(count).encode())
+    for row in texts:
+        content.update(json.dumps(row, default=str, sort_keys=True).encode())
+    return content.hexdigest()[:16]
 
 
 _Written = Mapping[str, Mapping[str, tuple[WrittenFiles, Features] | None]]

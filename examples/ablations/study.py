@@ -120,8 +120,8 @@ def _train_and_measure(setting: Setting, runs: Path) -> None:
 def _measure(model: Any, processor: Any, setting: Setting) -> dict[str, Any]:
     """Test scenes are the same for every setting; answers are greedy, right when they match word for word."""
     from fivl_hf.evaluation.runner import evaluate_reliance
+    from fivl_hf.explain.alignment import top_heads
     from fivl_hf.explain.analysis import explain
-    from fivl_hf.explain.runner import explanation_summary
     from fivl_hf.scenes import scene_rows
 
     def accuracy(rows: list[dict[str, Any]]) -> float:
@@ -132,14 +132,14 @@ def _measure(model: Any, processor: Any, setting: Setting) -> dict[str, Any]:
 
     test = list(scene_rows("test", setting.test_rows, seed=1000))
     reliance = ask(test)
-    explanation = explanation_summary(explain(model, processor, test[:200]))
-    best = explanation["best_head"]
+    explanation = explain(model, processor, test[:200])
+    best = top_heads(explanation.alignment.mean(), 1)
     return {
         "accuracy": reliance["accuracy"],
         "reliance": reliance["visual_reliance_score"],
         "random reliance": reliance["random_reliance_score"],
-        "IoU": explanation["segmentation"]["iou"],
-        "best head": best["score"] if best else None,
+        "IoU": explanation.segmentation["iou"],
+        "best head": best[0]["score"] if best else None,
         "accuracy, unseen pairs": accuracy(untraining_rows(setting.test_rows, seed=1000)),
         **{f"accuracy, {kind}": accuracy(changed(test, kind)) for kind in PICTURE_CHANGES},
     }

@@ -17,7 +17,7 @@ from fivl_hf.augment.rows import Sample, Tally
 from fivl_hf.building.limits import Limits
 from fivl_hf.building.plans import BuildError, Plan, Sources
 from fivl_hf.cards import About, read_card
-from fivl_hf.files.disk_table import files_digest
+from fivl_hf.files.fingerprints import files_digest
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES
 
 __all__ = ["BenchmarkBuilder", "EvidenceBuilder", "EvidenceConfig"]

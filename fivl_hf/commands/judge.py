@@ -37,11 +37,12 @@ def _run(options: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
     from fivl_hf.augment.judge import judge_rows, write_judgements
+    from fivl_hf.files.locks import locked
     from fivl_hf.storage import load_rows
 
     settings = chat_settings(options)
     rows = load_rows(options.dataset, options.split, options.dataset_config)
-    with tqdm(total=options.samples, unit="expression", desc="judge") as bar:
+    with locked(options.output), tqdm(total=options.samples, unit="expression", desc="judge") as bar:
         judged = judge_rows(
             rows,
             settings,
@@ -50,7 +51,7 @@ def _run(options: argparse.Namespace) -> None:
             seed=options.seed,
             progress=bar.update,
         )
-    summary = write_judgements(options.output, judged)
+        summary = write_judgements(options.output, judged)
     for name, figures in {"all": summary["all"], **summary["by_mask_coverage"]}.items():
         print(f"{name:>12}  n {figures['n']:>4}  " + "  ".join(_cell(figures, key) for key in _SHOWN))
     print(f"without a usable reply: {summary['without_usable_reply']:,} of {len(judged.judgements):,}")

@@ -37,6 +37,7 @@ def add_model_and_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=folder, required=True, help="folder for the results")
     parser.add_argument("--device", default=None, help="such as cuda or cpu; an accelerator if there is one")
     parser.add_argument("--dtype", default="auto", help="such as bfloat16; the checkpoint's own by default")
+    parser.add_argument("--restart", action="store_true", help="replace what another run left in OUTPUT")
 
 
 def positive(text: str) -> int:

@@ -35,6 +35,11 @@ def add_push(commands: Any) -> None:
     model.add_argument("folder", metavar="FOLDER", type=existing_folder, help="the model's folder")
     model.add_argument("--evaluation", type=existing_folder, default=None, help="output folder of fivl evaluate")
     model.add_argument("--explanation", type=existing_folder, default=None, help="output folder of fivl explain")
+    model.add_argument(
+        "--force",
+        action="store_true",
+        help="push results of other weights or of another version of this package; the card says so",
+    )
     _add_common(model, _model)
     metric = kinds.add_parser(
         "metric",
@@ -57,7 +62,7 @@ def _add_common(parser: argparse.ArgumentParser, upload: Any) -> None:
     parser.add_argument(
         "--revision", default=None, help="branch to push to, created if there is none; main if not given"
     )
-    parser.add_argument("--dry-run", action="store_true", help="only list what would go")
+    parser.add_argument("--dry-run", action="store_true", help="only list what would go, and print the card")
     parser.set_defaults(run=_run, upload=upload)
 
 
@@ -70,7 +75,8 @@ def _run(options: argparse.Namespace) -> None:
     if options.dry_run:
         for name, size in sizes:
             print(f"{size:>14,}  {name}")
-        print(f"{len(sizes)} files, {total:,} bytes would go to {upload.url}")
+        print(f"{len(sizes)} files, {total:,} bytes would go to {upload.url} with this card (README.md):\n")
+        print(upload.card)
         return
     print(f"pushing {len(sizes)} files, {total:,} bytes, to {upload.url} ...", flush=True)
     print(push(upload, private=options.private or None, revision=options.revision))
@@ -84,9 +90,10 @@ def _dataset(options: argparse.Namespace) -> Any:
 
 def _model(options: argparse.Namespace) -> Any:
     from fivl_hf.hub import model_upload
-    from fivl_hf.model_cards import read_measured
+    from fivl_hf.measured_cards import read_measured
 
-    return model_upload(Path(options.folder), options.repo_id, read_measured(options.evaluation, options.explanation))
+    measured = read_measured(options.evaluation, options.explanation)
+    return model_upload(Path(options.folder), options.repo_id, measured, force=options.force)
 
 
 def _metric(options: argparse.Namespace) -> Any:

@@ -1,6 +1,6 @@
 """Asking a transformers model many questions in batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,11 +11,10 @@ from fivl_hf.chat import as_blocks, encode
 
 __all__ = ["Ask", "generate_answers"]
 
-# The conversation up to the question, and how to get its pictures: they are opened batch by batch.
+# The conversation up to the question, and how to get its images: they are opened batch by batch.
 Ask = tuple[Sequence[dict[str, str]], Callable[[], Sequence[Image.Image]]]
 
 
-@torch.inference_mode()
 def generate_answers(
     model: Any,
     processor: Any,
@@ -24,31 +23,35 @@ def generate_answers(
     batch_size: int = 16,
     max_new_tokens: int = 32,
     description: str = "Answering",
-) -> list[str]:
-    """Greedy answers to (messages, pictures) pairs, in their order.
+) -> Iterator[tuple[int, str]]:
+    """Answer (messages, images) pairs greedily.
 
-    The chat template is the processor's; batches are padded on the left. Questions are answered shortest first
-    and put back in order, so that a batch holds little padding.
+    The chat template is the processor's; batches are padded on the left. Questions are answered shortest first, so that
+    a batch holds little padding.
+
+    Yields:
+        Number and answer of each pair, batch by batch.
+
+    Raises:
+        ValueError: a batch size below 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     order = sorted(range(len(asks)), key=lambda i: sum(len(message["content"]) for message in asks[i][0]))
-    answers = [""] * len(asks)
     was_training = model.training
     model.eval()
     try:
         with tqdm(total=len(asks), desc=description, unit="question") as progress:
             for start in range(0, len(order), batch_size):
                 chosen = order[start : start + batch_size]
-                given = _answer(model, processor, [asks[i] for i in chosen], max_new_tokens)
-                for i, answer in zip(chosen, given, strict=True):
-                    answers[i] = answer
+                answers = _answer(model, processor, [asks[i] for i in chosen], max_new_tokens)
+                yield from zip(chosen, answers, strict=True)
                 progress.update(len(chosen))
     finally:
         model.train(was_training)
-    return answers
 
 
+@torch.inference_mode()
 def _answer(model: Any, processor: Any, asks: Sequence[Ask], max_new_tokens: int) -> list[str]:
     images = [open_pictures() for _, open_pictures in asks]
     inputs = encode(

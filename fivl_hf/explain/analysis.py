@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,35 +11,84 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from fivl_hf.explain.alignment import AlignmentMap, spearman
+from fivl_hf.explain.alignment import AlignmentMap, spearman, top_heads
 from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.samples import Evidence, Sample, prepare
-from fivl_hf.explain.segmentation import segmentation_scores
+from fivl_hf.explain.scores import ExpressionScores, RowScores
+from fivl_hf.explain.segmentation import SegmentScore, mean_segmentation, segment_score
 from fivl_hf.geometry import TILES, WHOLE
-from fivl_hf.masks import coverage
+from fivl_hf.images import ImageError, encoded_bytes
+from fivl_hf.masks import BoolArray, coverage, decode_mask
+from fivl_hf.schema import RowError
 
-__all__ = ["Explanation", "explain", "token_attention", "vision_predictions"]
+__all__ = ["Explanation", "explain", "explain_rows", "gather", "token_attention", "vision_predictions"]
+
+# Rows that a search for another image looks at: a dataset's questions about one image are neighbours.
+_NEIGHBOURS = 1000
 
 
-@dataclass(frozen=True)
+@dataclass
 class Explanation:
-    """What :func:`explain` measures over a set of rows.
+    """What explaining a set of rows gives.
 
     Attributes:
         alignment: mean correlation of each head with the expressions' own masks.
-        control: the same with masks of other pictures; near 0 unless heads simply like the places masks tend to be.
+        control: the same with masks of other images; near 0 unless heads simply like the places masks tend to be.
         by_scale: the alignment with the tokens of one scale alone, "whole" and "tiles", over the samples whose images
             are seen at both; empty without such.
-        segmentation: see :func:`fivl_hf.explain.segmentation.segmentation_scores`; without samples for models whose
-            visual tokens do not stand in the sequence.
+        choosing, held_out, held_out_control: alignment on one half of the images, alignment and control on the other:
+            the best of many heads is overrated on the rows it was chosen on.
+        segments: see :func:`fivl_hf.explain.segmentation.mean_segmentation`; none of models whose visual tokens do not
+            stand in the sequence.
         skipped: key expressions left out, by reason.
+        problems: of rows that could not be explained, why.
     """
 
-    alignment: AlignmentMap
-    control: AlignmentMap
-    by_scale: dict[str, AlignmentMap]
-    segmentation: dict[str, Any]
-    skipped: dict[str, int]
+    alignment: AlignmentMap = field(default_factory=AlignmentMap)
+    control: AlignmentMap = field(default_factory=AlignmentMap)
+    by_scale: dict[str, AlignmentMap] = field(default_factory=dict)
+    choosing: AlignmentMap = field(default_factory=AlignmentMap)
+    held_out: AlignmentMap = field(default_factory=AlignmentMap)
+    held_out_control: AlignmentMap = field(default_factory=AlignmentMap)
+    segments: list[SegmentScore | None] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def segmentation(self) -> dict[str, Any]:
+        """The segmentation's means."""
+        return mean_segmentation(self.segments)
+
+    def best_heads(self, count: int = 5, chosen_on: "Explanation | None" = None) -> list[dict[str, Any]]:
+        """The heads that are best on one half of the images, with their score and control on the other.
+
+        Args:
+            chosen_on: what other rows gave, such as a validation split's: the heads are chosen on all of it and
+                measured on all of this.
+
+        Returns:
+            ``{"layer", "head", "score", "control", "chosen_by"}``, best by ``chosen_by`` (the score they were chosen
+            by) first; empty where one half is without scores, as with a single image.
+        """
+        choosing = chosen_on.alignment if chosen_on else self.choosing
+        held_out = (self.alignment if chosen_on else self.held_out).mean()
+        control = (self.control if chosen_on else self.held_out_control).mean()
+        if not held_out.size:
+            return []
+        heads = []
+        for head in top_heads(choosing.mean(), count):
+            place = head["layer"], head["head"]
+            score, against = held_out[place], control[place] if control.size else np.nan
+            heads.append(
+                {
+                    "layer": head["layer"],
+                    "head": head["head"],
+                    "score": None if np.isnan(score) else float(score),
+                    "control": None if np.isnan(against) else float(against),
+                    "chosen_by": head["score"],
+                }
+            )
+        return heads
 
 
 def explain(
@@ -49,68 +98,150 @@ def explain(
 
     Args:
         rows: raw rows with evidence; each is encoded with its own answers (teacher forcing).
+
+    Raises:
+        RowError: a row that does not fit the schema.
     """
-    found = _Collected()
+    return gather(explain_rows(model, processor, rows, description=description))
+
+
+def explain_rows(
+    model: Any,
+    processor: Any,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    known: Collection[str] = (),
+    keep_going: bool = False,
+    description: str = "Explaining",
+) -> Iterator[RowScores]:
+    """Explain row by row; what a row gives depends on it and on the next row about another image alone.
+
+    Args:
+        rows: as for :func:`explain`.
+        known: ids of rows that are passed over.
+        keep_going: a row that does not fit the schema gives its problem instead of an error.
+    """
+    indexed: Sequence[Mapping[str, Any]] = rows if hasattr(rows, "__getitem__") else list(rows)  # type: ignore[assignment]
     was_training = model.training
     model.eval()
     try:
-        for raw in tqdm(rows, desc=description, unit="row"):
-            sample = prepare(model, processor, raw)
-            attention, predicted = _observe(model, sample, [evidence.tokens for evidence in sample.evidence])
-            found.add(sample, attention, predicted)
+        for number, raw in enumerate(tqdm(indexed, desc=description, unit="row")):
+            if raw.get("id") in known:
+                continue
+            try:
+                scores = _row_scores(model, processor, raw, indexed, number)
+            except (RowError, ImageError) as error:
+                if not keep_going:
+                    raise
+                scores = RowScores(str(raw.get("id")), problem=str(error))
+            yield scores
     finally:
         model.train(was_training)
-    return found.explanation()
 
 
-class _Collected:
-    """What :func:`explain` gathers, row by row."""
+def gather(rows: Iterable[RowScores]) -> Explanation:
+    """Put the scores of rows together.
 
-    def __init__(self) -> None:
-        self.alignment, self.control = AlignmentMap(), AlignmentMap()
-        self.by_scale: dict[str, AlignmentMap] = {}
-        self.skipped: Counter[str] = Counter()
-        self.predicted: list[NDArray[np.int64]] = []
-        self.references: list[NDArray[np.bool_]] = []
-        self.keywords: list[int] = []
-        # First evidence of the last two different pictures, for the control: neighbouring rows may share a picture.
-        self.foreign: dict[bytes, Evidence] = {}
+    Args:
+        rows: may come from a file; only sums are kept, but for the segmentation's three numbers per expression.
+    """
+    explanation = Explanation()
+    for row in rows:
+        if row.problem:
+            explanation.problems[row.id] = row.problem
+        for scores in row.expressions:
+            _add(explanation, scores, chooses=int(row.picture[:8] or "0", 16) % 2 == 0)
+    return explanation
 
-    def add(
-        self, sample: Sample, attention: Sequence[NDArray[np.float32] | None], predicted: NDArray[np.int64] | None
-    ) -> None:
-        pictures = b"".join(picture.tobytes() for picture in sample.pictures)
-        key = hashlib.sha256(pictures).digest()
-        other = next((evidence for k, evidence in reversed(self.foreign.items()) if k != key), None)
-        for evidence, heads in zip(sample.evidence, attention, strict=True):
-            sees = np.isfinite(evidence.coverage)
-            if heads is None:
-                self.skipped["tokens not found"] += 1
-            else:
-                self.alignment.add(spearman(heads[..., sees], evidence.coverage[sees]))
-                for scale in {TILES, WHOLE} & set(sample.scales[sees]):
-                    chosen = sees & (sample.scales == scale)
-                    found = self.by_scale.setdefault(scale, AlignmentMap())
-                    found.add(spearman(heads[..., chosen], evidence.coverage[chosen]))
-                if other is None:
-                    self.skipped["no other picture for the control"] += 1
-                else:
-                    cover = _foreign_coverage(other, sample, evidence)
-                    self.control.add(spearman(heads[..., sees], cover[sees]))
-            if predicted is None:
-                self.skipped["no visual tokens in the sequence to segment by"] += 1
-            elif evidence.keyword_id is None:
-                self.skipped["no keyword"] += 1
-            else:
-                self.predicted.append(predicted[sees])
-                self.references.append(evidence.coverage[sees] > 0)
-                self.keywords.append(evidence.keyword_id)
-        if sample.evidence and key not in self.foreign:
-            self.foreign = dict([*self.foreign.items(), (key, sample.evidence[0])][-2:])
 
-    def explanation(self) -> Explanation:
-        segmentation = segmentation_scores(self.predicted, self.references, self.keywords)
-        return Explanation(self.alignment, self.control, self.by_scale, segmentation, dict(self.skipped))
+def _add(explanation: Explanation, scores: ExpressionScores, chooses: bool) -> None:
+    explanation.skipped.update(scores.skipped)
+    if scores.alignment is not None:
+        explanation.alignment.add(scores.alignment)
+        (explanation.choosing if chooses else explanation.held_out).add(scores.alignment)
+    if scores.control is not None:
+        explanation.control.add(scores.control)
+        if not chooses:
+            explanation.held_out_control.add(scores.control)
+    for scale, found in scores.by_scale.items():
+        explanation.by_scale.setdefault(scale, AlignmentMap()).add(found)
+    if scores.iou is not None and scores.detected is not None and scores.different_tokens is not None:
+        explanation.segments.append(SegmentScore(scores.iou, scores.detected, scores.different_tokens))
+    elif "its mask covers no token" in scores.skipped:
+        explanation.segments.append(None)
+
+
+def _row_scores(
+    model: Any, processor: Any, raw: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], number: int
+) -> RowScores:
+    sample = prepare(model, processor, raw)
+    picture = _picture_key(raw)
+    foreign = _foreign_mask(rows, number, picture) if sample.evidence else None
+    attention, predicted = _observe(model, sample, [evidence.tokens for evidence in sample.evidence])
+    scores = tuple(
+        _expression_scores(sample, evidence, heads, predicted, foreign)
+        for evidence, heads in zip(sample.evidence, attention, strict=True)
+    )
+    return RowScores(sample.id, picture, scores)
+
+
+def _expression_scores(
+    sample: Sample,
+    evidence: Evidence,
+    heads: NDArray[np.float32] | None,
+    predicted: NDArray[np.int64] | None,
+    foreign: BoolArray | None,
+) -> ExpressionScores:
+    sees = np.isfinite(evidence.coverage)
+    skipped = []
+    alignment, control, by_scale = None, None, {}
+    if heads is None:
+        skipped.append("tokens not found")
+    else:
+        alignment = spearman(heads[..., sees], evidence.coverage[sees])
+        for scale in {TILES, WHOLE} & set(sample.scales[sees]):
+            chosen = sees & (sample.scales == scale)
+            by_scale[scale] = spearman(heads[..., chosen], evidence.coverage[chosen])
+        if foreign is None:
+            skipped.append("no other image for the control")
+        else:
+            control = spearman(heads[..., sees], _foreign_coverage(foreign, sample, evidence)[sees])
+    segment = None
+    if predicted is None:
+        skipped.append("no visual tokens in the sequence to segment by")
+    elif evidence.keyword_id is None:
+        skipped.append("no keyword")
+    else:
+        segment = segment_score(predicted[sees], evidence.coverage[sees], evidence.keyword_id)
+        if segment is None:
+            skipped.append("its mask covers no token")
+    return ExpressionScores(
+        alignment,
+        control,
+        by_scale,
+        iou=segment.iou if segment else None,
+        detected=segment.detected if segment else None,
+        different_tokens=segment.different_tokens if segment else None,
+        skipped=tuple(skipped),
+    )
+
+
+def _picture_key(raw: Mapping[str, Any]) -> str:
+    """A digest of a row's images."""
+    return hashlib.sha256(b"".join(encoded_bytes(image) for image in raw["images"])).hexdigest()[:16]
+
+
+def _foreign_mask(rows: Sequence[Mapping[str, Any]], number: int, picture: str) -> BoolArray | None:
+    """The first mask of the next row (after the last one comes the first) about another image; None without one."""
+    count = len(rows)
+    for step in range(1, min(count, _NEIGHBOURS)):
+        other = rows[(number + step) % count]
+        try:
+            if other.get("masks") and _picture_key(other) != picture:
+                return decode_mask(other["masks"][0])
+        except ImageError:
+            continue  # told when it is that row's turn
+    return None
 
 
 def token_attention(model: Any, sample: Sample, spans: Sequence[NDArray[np.intp]]) -> list[NDArray[np.float32] | None]:
@@ -153,8 +284,8 @@ def _observe(
     return chosen, predicted
 
 
-def _foreign_coverage(other: Evidence, sample: Sample, evidence: Evidence) -> NDArray[np.float64]:
-    """Another picture's mask, stretched over this one: its coverage of this sample's visual tokens."""
+def _foreign_coverage(mask: BoolArray, sample: Sample, evidence: Evidence) -> NDArray[np.float64]:
+    """Another image's mask, stretched over this one: its coverage of this sample's visual tokens."""
     width, height = sample.pictures[evidence.expression.image].size
-    scale = np.array([other.mask.shape[1] / width, other.mask.shape[0] / height] * 2)
-    return coverage(other.mask[None], sample.boxes * scale)[0]
+    scale = np.array([mask.shape[1] / width, mask.shape[0] / height] * 2)
+    return coverage(mask[None], sample.boxes * scale)[0]

@@ -1,34 +1,50 @@
-"""``fivl explain``: head map, best heads, segmentation and sample pictures of one model, written to a folder."""
+"""``fivl explain``: head map, best heads, segmentation and sample images of one model, written to a folder."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.explain.alignment import as_lists, summary
-from fivl_hf.explain.analysis import Explanation, explain
+from fivl_hf.explain.alignment import as_lists, summary, top_heads
+from fivl_hf.explain.analysis import Explanation, explain_rows, gather
 from fivl_hf.explain.pictures import evidence_strip, last_place
 from fivl_hf.explain.plots import head_map
 from fivl_hf.explain.samples import prepare
-from fivl_hf.schema import validate_row
+from fivl_hf.explain.scores import ScoreFile
+from fivl_hf.files.atomic import write_json
+from fivl_hf.files.results import result_folder
+from fivl_hf.schema import RowError, validate_row
 
 __all__ = ["explanation_summary", "write_explanation"]
 
+# What is written, the file that makes it complete first.
+_FILES = ("explanation.json", "head_map.png", "scores.jsonl")
 
-def explanation_summary(found: Explanation) -> dict[str, Any]:
-    """An explanation as plain numbers, its best head's control beside it; ``n`` counts key expressions."""
-    result = summary(found.alignment)
-    best = result["top_heads"][0] if result["top_heads"] else None
-    control = as_lists(found.control.mean())
-    return {
-        **result,
-        "best_head": best,
-        "control_alignment": control,
-        "best_head_control": control[best["layer"]][best["head"]] if best and control else None,
+
+def explanation_summary(found: Explanation, chosen_on: Explanation | None = None) -> dict[str, Any]:
+    """An explanation as plain numbers; ``n`` counts key expressions.
+
+    ``best_head`` and ``top_heads`` were chosen on one half of the images (or on other rows, ``chosen_on``); their
+    ``score`` and ``control`` are those on the other half. ``best_head`` is None, with a ``reason``, where there is no
+    other half.
+    """
+    heads = found.best_heads(chosen_on=chosen_on)
+    result = {
+        "alignment": as_lists(found.alignment.mean()),
+        "n": found.alignment.n,
+        "top_heads": heads,
+        "best_head": heads[0] if heads else None,
+        "best_head_control": heads[0]["control"] if heads else None,
+        "chosen_on": (chosen_on.alignment if chosen_on else found.choosing).n,
+        "measured_on": (found.alignment if chosen_on else found.held_out).n,
+        "control_alignment": as_lists(found.control.mean()),
         "by_scale": {scale: summary(found.by_scale[scale]) for scale in sorted(found.by_scale)},
         "segmentation": found.segmentation,
-        "skipped": found.skipped,
+        "skipped": dict(found.skipped),
+        "problems": found.problems,
     }
+    if not heads:
+        result["reason"] = "the rows are about too few images to choose a head on some and measure it on others"
+    return result
 
 
 def write_explanation(
@@ -40,54 +56,93 @@ def write_explanation(
     pictures: int = 8,
     head: tuple[int, int] | None = None,
     word: str | None = None,
+    chosen_on: Explanation | None = None,
+    about: Mapping[str, Any] | None = None,
+    restart: bool = False,
 ) -> dict[str, Any]:
     """Explain the rows and write ``explanation.json``, ``head_map.png`` and ``pictures/000.png``, ...
+
+    The scores of every row are appended to ``scores.jsonl`` as they come, and a run of the same ``about`` goes on
+    where it was interrupted. Rows that cannot be read are listed under ``problems``.
 
     Args:
         pictures: how many rows to draw, each as image, mask, one head's attention, predicted segment.
         head: (layer, head) to draw; the best-aligned one if not given.
         word: draw the attention while this word is written, in the rows that hold it, instead of the expression.
+        chosen_on: what other rows gave; the best head is chosen on them.
+        about: what the results were measured with (:func:`fivl_hf.evaluation.results.measured_with`); without it
+            nothing of an earlier run is used.
+        restart: replace the results of another run.
 
     Raises:
-        ValueError: a head the model does not have, a word that no answer says, or rows without any key expression
-            whose tokens can be found.
+        ValueError: a head the model does not have, a word that no answer says, rows without any key expression
+            whose tokens can be found, or a folder that holds results of another run.
+        OSError: the folder is in use or cannot be written to.
     """
     if head is not None:
         _check_head(model, head)
-    drawn: list[Mapping[str, Any]] = []
-    found = explain(model, processor, _keeping(rows, drawn, pictures, word))
-    result = explanation_summary(found)
-    if not result["top_heads"]:
-        raise ValueError("no row has a key expression whose tokens and mask can be compared")
-    if word is not None and pictures and not drawn:
-        raise ValueError(f"no answer says {word!r}")
-    layer, index = head or (result["best_head"]["layer"], result["best_head"]["head"])
-    (output / "pictures").mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=2, allow_nan=False)
-    (output / "explanation.json").write_text(text + "\n", encoding="utf-8")
-    head_map(found.alignment.mean(), framed=(layer, index)).savefig(output / "head_map.png", dpi=150)
-    for earlier in (output / "pictures").glob("[0-9][0-9][0-9].png"):
-        earlier.unlink()
-    for number, row in enumerate(drawn):
-        sample = prepare(model, processor, row)
-        if word is not None or len(sample.evidence[0].tokens):
-            strip = evidence_strip(model, sample, 0, layer, index, word=word)
-            strip.save(output / "pictures" / f"{number:03d}.png")
+    indexed: Sequence[Mapping[str, Any]] = rows if hasattr(rows, "__getitem__") else list(rows)  # type: ignore[assignment]
+    run = {**(about or {}), "dtype": str(model.dtype)}
+    restart = restart or about is None
+    with result_folder(output, run, kind="explanation", files=_FILES, restart=restart):
+        file = ScoreFile(output / "scores.jsonl")
+        for scores in explain_rows(model, processor, indexed, known=file.known, keep_going=True):
+            file.add(scores)
+        found = gather(file)
+        best = top_heads(found.alignment.mean(), 1)
+        if not best:
+            problem = next(iter(found.problems.values()), None)
+            raise ValueError(
+                "no row has a key expression whose tokens and mask can be compared"
+                + (f": {problem}" if problem else "")
+            )
+        drawn = _drawable(indexed, pictures, word)
+        if word is not None and pictures and not drawn:
+            raise ValueError(f"no answer says {word!r}")
+        result = {**run, **explanation_summary(found, chosen_on)}
+        named = result["best_head"] or best[0]
+        layer, index = head or (named["layer"], named["head"])
+        _draw(model, processor, drawn, output, layer, index, word)
+        title = "\n".join(str(run[key]) for key in ("model", "dataset") if run.get(key))
+        head_map(found.alignment.mean(), title, framed=(layer, index)).savefig(output / "head_map.png", dpi=150)
+        write_json(output / "explanation.json", result)
     return result
 
 
-def _keeping(
-    rows: Iterable[Mapping[str, Any]], kept: list[Mapping[str, Any]], count: int, word: str | None
-) -> Iterator[Mapping[str, Any]]:
-    """Pass rows on, keeping the first that can be drawn."""
+def _draw(
+    model: Any,
+    processor: Any,
+    drawn: Sequence[Mapping[str, Any]],
+    output: Path,
+    layer: int,
+    head: int,
+    word: str | None,
+) -> None:
+    folder = output / "pictures"
+    for earlier in folder.glob("[0-9][0-9][0-9].png"):
+        earlier.unlink()
+    if drawn:
+        folder.mkdir(exist_ok=True)
+    for number, row in enumerate(drawn):
+        sample = prepare(model, processor, row)
+        if word is not None or len(sample.evidence[0].tokens):
+            strip = evidence_strip(model, sample, 0, layer, head, word=word)
+            strip.save(folder / f"{number:03d}.png")
+
+
+def _drawable(rows: Iterable[Mapping[str, Any]], count: int, word: str | None) -> list[Mapping[str, Any]]:
+    """The first rows that can be drawn."""
+    found: list[Mapping[str, Any]] = []
     for row in rows:
-        if len(kept) < count and row.get("key_expressions") and (word is None or _says(row, word)):
-            kept.append(row)
-        yield row
-
-
-def _says(row: Mapping[str, Any], word: str) -> bool:
-    return last_place([turn.answer for turn in validate_row(row).turns], word) is not None
+        if len(found) == count:
+            break
+        try:
+            answers = [turn.answer for turn in validate_row(row).turns] if row.get("key_expressions") else []
+        except RowError:
+            continue  # listed among the problems
+        if answers and (word is None or last_place(answers, word) is not None):
+            found.append(row)
+    return found
 
 
 def _check_head(model: Any, head: tuple[int, int]) -> None:

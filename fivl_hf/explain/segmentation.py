@@ -1,12 +1,13 @@
 """Segmentation from the vision logits: the argmax at each image position, patches grouped by predicted token."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["segmentation_scores", "token_iou"]
+__all__ = ["SegmentScore", "mean_segmentation", "segment_score", "segmentation_scores", "token_iou"]
 
 
 def token_iou(predicted: ArrayLike, reference: ArrayLike, keyword_id: int) -> float:
@@ -43,20 +44,40 @@ def segmentation_scores(
             f"one entry per sample in each: got {len(predicted)} predictions, {len(references)} references, "
             f"{len(keyword_ids)} keyword_ids"
         )
-    ious, detected, different, skipped = [], [], [], 0
+    scores = []
     for i, (tokens, reference, keyword) in enumerate(zip(predicted, references, keyword_ids, strict=True)):
         if len(np.asarray(tokens)) != len(np.asarray(reference)):
             raise ValueError(f"sample {i}: one prediction and one reference per visual token are needed")
-        if not np.any(np.asarray(reference) > 0):
-            skipped += 1
-            continue
-        ious.append(token_iou(tokens, reference, keyword))
-        detected.append(keyword in np.asarray(tokens))
-        different.append(len(np.unique(tokens)))
+        scores.append(segment_score(tokens, reference, keyword))
+    return mean_segmentation(scores)
+
+
+@dataclass(frozen=True)
+class SegmentScore:
+    """Segmentation of one sample: IoU, whether its keyword is predicted anywhere, how many different tokens are."""
+
+    iou: float
+    detected: bool
+    different_tokens: int
+
+
+def segment_score(predicted: ArrayLike, reference: ArrayLike, keyword_id: int) -> SegmentScore | None:
+    """Score one sample, with arguments as those of :func:`token_iou`; None if its mask covers no token."""
+    if not np.any(np.asarray(reference) > 0):
+        return None
+    tokens = np.asarray(predicted)
+    return SegmentScore(
+        token_iou(tokens, reference, keyword_id), bool((tokens == keyword_id).any()), len(np.unique(tokens))
+    )
+
+
+def mean_segmentation(scores: Sequence[SegmentScore | None]) -> dict[str, Any]:
+    """Return the means that :func:`segmentation_scores` describes."""
+    found = [score for score in scores if score]
     return {
-        "iou": float(np.mean(ious)) if ious else None,
-        "n": len(ious),
-        "detected": float(np.mean(detected)) if ious else None,
-        "tokens_per_sample": float(np.mean(different)) if ious else None,
-        "skipped": skipped,
+        "iou": float(np.mean([score.iou for score in found])) if found else None,
+        "n": len(found),
+        "detected": float(np.mean([score.detected for score in found])) if found else None,
+        "tokens_per_sample": float(np.mean([score.different_tokens for score in found])) if found else None,
+        "skipped": len(scores) - len(found),
     }

@@ -1,6 +1,5 @@
 """Tables on disk, for joins and sets that may be larger than memory."""
 
-import hashlib
 import json
 import os
 import sqlite3
@@ -9,13 +8,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DiskTable", "files_digest", "index_file", "open_index", "written_index"]
+from fivl_hf.files.fingerprints import files_digest
 
-
-def files_digest(files: Iterable[Path]) -> str:
-    """16 hexadecimal digits that change when one of the files is replaced or written to."""
-    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
+__all__ = ["DiskTable", "index_file", "open_index", "written_index"]
 
 
 def index_file(folder: Path, name: str, files: Iterable[Path]) -> Path:

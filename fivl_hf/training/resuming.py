@@ -1,6 +1,5 @@
 """Resuming: weights under other names, and whether the training goes on with the same settings and data."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from fivl_hf.files.atomic import write_json
 
-__all__ = ["changes_since", "data_digest", "load_renamed_weights", "resumed_folder", "write_settings"]
+__all__ = ["changes_since", "load_renamed_weights", "resumed_folder", "write_settings"]
 
 _SETTINGS = "fivl_settings.json"
-_ROWS = 32
 
 
 def resumed_folder(resume_from_checkpoint: str | bool | None, output_dir: str | None) -> str | bool | None:
@@ -55,17 +53,6 @@ def changes_since(folder: str | Path, settings: dict[str, Any]) -> list[str]:
         for name in {**before, **now}
         if before.get(name) != now.get(name)
     ]
-
-
-def data_digest(dataset: Any) -> str | None:
-    """Return a digest of a dataset's length and of the texts of some of its rows; None for a stream."""
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "remove_columns"):
-        return None
-    texts = dataset.remove_columns([name for name in dataset.column_names if name in ("image", "images", "masks")])
-    count = len(dataset)
-    places = sorted({i * (count - 1) // max(_ROWS - 1, 1) for i in range(_ROWS)}) if count else []
-    content = json.dumps([count, [texts[place] for place in places]], default=str, sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def load_renamed_weights(model: Any, folder: str | Path) -> None:

@@ -1,9 +1,12 @@
 """``fivl train``: TRL's command line with Vision Modeling."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
 from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
 
+from fivl_hf.files.locks import locked
 from fivl_hf.models import existing_folder
 from fivl_hf.storage import load_rows
 from fivl_hf.training.config import FiVLConfig
@@ -28,6 +31,12 @@ def train_from_arguments(arguments: Sequence[str]) -> None:
     script, config, model = parser.parse_args_and_config(args=list(arguments))
     if script.dataset_streaming:
         parser.error("--dataset_streaming is for Python: pass FiVLTrainer a streaming dataset")
+    # Of several processes, the first holds the folder for all.
+    with locked(Path(str(config.output_dir))) if config.process_index == 0 else nullcontext():
+        _train(script, config, model)
+
+
+def _train(script: ScriptArguments, config: FiVLConfig, model: ModelConfig) -> None:
     config.model_init_kwargs = {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,

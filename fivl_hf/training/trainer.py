@@ -15,9 +15,9 @@ from trl import SFTConfig, SFTTrainer
 from trl.data_utils import is_conversational
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from fivl_hf.model_cards import training_card
+from fivl_hf.model_cards import remove_local_names, training_card
 from fivl_hf.models import image_token_id
-from fivl_hf.storage import undecoded
+from fivl_hf.storage import rows_fingerprint, undecoded
 from fivl_hf.training.answers import answer_masking, marks_answers, processor_of
 from fivl_hf.training.checks import (
     check_collator,
@@ -33,7 +33,6 @@ from fivl_hf.training.fused import FusedPass, vision_sums
 from fivl_hf.training.metrics import RunningSums, vision_metrics
 from fivl_hf.training.resuming import (
     changes_since,
-    data_digest,
     load_renamed_weights,
     resumed_folder,
     write_settings,
@@ -47,6 +46,8 @@ logger = logging.get_logger(__name__)
 
 # Steps without a vision target after which a warning says so.
 _PATIENCE = 50
+# Rows by which a resumed training knows its data again.
+_COMPARED_ROWS = 32
 
 
 class FiVLTrainer(SFTTrainer):
@@ -144,6 +145,7 @@ class FiVLTrainer(SFTTrainer):
             tags=[*self._tag_names, *given],
             settings=self._training_settings(),
             versions={name: version(name) for name in ("trl", "transformers", "torch", "datasets")},
+            adapter=hasattr(self.model, "peft_config"),
         )
         card.save(output / "README.md")
 
@@ -336,7 +338,12 @@ class FiVLTrainer(SFTTrainer):
         """What should stay the same when a training goes on."""
         fields = [f.name for f in dataclasses.fields(self.args) if f.name.startswith("vision_")]
         settings = {name: getattr(self.args, name) for name in fields}
-        return {**settings, "train_dataset": data_digest(self.train_dataset)}
+        return {**settings, "train_dataset": rows_fingerprint(self.train_dataset, sample=_COMPARED_ROWS)}
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if hasattr(self.model, "peft_config"):
+            remove_local_names(Path(output_dir or self.args.output_dir or ".") / "README.md")
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)

@@ -9,6 +9,7 @@ from transformers import AutoModelForImageTextToText
 
 from fivl_hf.cli import main
 from fivl_hf.demo import run_demo
+from fivl_hf.files.locks import locked
 from fivl_hf.scenes import scene_rows
 from fivl_hf.storage import write_dataset
 
@@ -114,6 +115,31 @@ def test_mistakes_are_one_clear_message(demo, scenes, tmp_path, capsys, argument
     error = capsys.readouterr().err
     assert any(line.startswith("fivl: ") and message in line for line in error.splitlines())
     assert "Traceback" not in error
+
+
+LONG = {
+    "demo": ["--steps", "3"],
+    "evaluate": ["--model", "MODEL", "--dataset", "DATA"],
+    "explain": ["--model", "MODEL", "--dataset", "DATA"],
+    "judge": ["--dataset", "DATA", "--base-url", "http://127.0.0.1:9/v1", "--model", "m"],
+    "train": ["--model_name_or_path", "MODEL", "--dataset_name", "DATA", "--bf16", "false", "--use_cpu"],
+}
+
+
+@pytest.mark.parametrize("command", LONG)
+def test_a_second_process_in_one_folder_is_told_at_once_who_is_there(command, demo, scenes, tmp_path, capsys):
+    places = {"MODEL": str(demo / "models" / "fivl"), "DATA": str(scenes)}
+    output = "--output_dir" if command == "train" else "--output"
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".fivl-demo").touch()
+    with locked(out):
+        before = sorted(out.rglob("*"))
+        arguments = [places.get(each, each) for each in LONG[command]]
+        assert main([command, *arguments, output, str(out)]) == 1
+        assert sorted(out.rglob("*")) == before
+    error = capsys.readouterr().err
+    assert re.search(rf"fivl: {out} is in use by `.*` \(process \d+ on .*, since ", error)
 
 
 @pytest.mark.parametrize("command", ["demo", "evaluate", "explain", "train"])

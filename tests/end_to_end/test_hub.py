@@ -14,7 +14,8 @@ from hub_server import HubServer
 import fivl_hf
 from fivl_hf.cli import main
 from fivl_hf.hub import dataset_upload, metric_upload, model_upload
-from fivl_hf.model_cards import Measured, measured_card
+from fivl_hf.measured_cards import Measured, measured_card, mismatches
+from fivl_hf.model_cards import training_card
 from fivl_hf.scenes import scene_rows
 from fivl_hf.storage import write_dataset
 
@@ -104,30 +105,27 @@ print(json.dumps({{"ids": ids, "whole": {{s: list(whole[s]["id"]) for s in whole
     assert len(found["losses"]) == 2
     assert all(loss > 0 for loss in found["losses"])
 
-    (tmp_path / "measured").mkdir()
-    reliance = {
-        **{"dataset": "me/fivl-scenes", "split": "test", "n": 24, "visual_reliance_score": 0.5, "accuracy": 0.8},
-        **{"masked_accuracy": 0.4, "random_masked_accuracy": 0.7, "random_reliance_score": 0.125},
-        "confidence_interval": [0.4, 0.6],
-    }
-    (tmp_path / "measured" / "reliance.json").write_text(json.dumps(reliance))
-    best = {"layer": 1, "head": 2, "score": 0.31}
-    (tmp_path / "measured" / "explanation.json").write_text(json.dumps({"top_heads": [best], "best_head": best}))
-    (tmp_path / "measured" / "head_map.png").write_bytes(b"\x89PNG picture")
+    for command in ("evaluate", "explain"):
+        common = ("--model", trained, "--dataset", scenes, "--output", tmp_path / "measured", "--dtype", "float32")
+        assert main([command, *map(str, common)]) == 0
+    reliance = json.loads((tmp_path / "measured" / "reliance.json").read_text())
+    explanation = json.loads((tmp_path / "measured" / "explanation.json").read_text())
     measured = ("--evaluation", tmp_path / "measured", "--explanation", tmp_path / "measured")
     done = fivl("push", "model", trained, "me/fivl-llava", *measured)
     assert done.returncode == 0, done.stderr
     files = hub.repos["models", "me/fivl-llava"].branches["main"]
     assert not {"training_args.bin", "optimizer.pt"} & set(files)
-    assert files["head_map.png"] == b"\x89PNG picture"
+    assert files["head_map.png"] == (tmp_path / "measured" / "head_map.png").read_bytes()
     card = files["README.md"].decode()
     front = yaml.safe_load(card.split("---\n")[1])
     (model,) = front["model-index"]
     metrics = {metric["type"]: metric["value"] for result in model["results"] for metric in result["metrics"]}
-    assert metrics["visual_reliance_score"] == 0.5
+    assert metrics["accuracy"] == reliance["accuracy"]
     assert front["datasets"] == ["me/fivl-scenes"]
     assert "| vision loss weight λ | 0.1 |" in card
-    assert "layer 1, head 2" in card
+    best = explanation["best_head"]
+    assert f"layer {best['layer']}, head {best['head']}. " in card
+    assert "> Pushed with" not in card
     assert str(demo) not in card
     assert card.count('.from_pretrained("me/fivl-llava")') == 2
     same = python(
@@ -248,7 +246,7 @@ def test_what_is_not_whole_is_not_pushed(scenes, tmp_path):
     shutil.copytree(scenes, tmp_path / "half")
     file = sorted((tmp_path / "half" / "data").glob("train*"))[0]
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=f"{file.name} is no whole Parquet file"):
+    with pytest.raises(ValueError, match=f"{file.name} is truncated or not a Parquet file"):
         dataset_upload(tmp_path / "half", "me/x")
     file.unlink()
     with pytest.raises(ValueError, match="split train has 0 rows, but its card says 12"):
@@ -319,6 +317,58 @@ def test_results_of_another_kind_are_refused(tmp_path, capsys, demo):
     Path(tmp_path / "explanation.json").write_text('{"top_heads": [], "best_head": {"layer": 1}}')
     assert main(["push", "model", str(model), "me/x", "--dry-run", "--explanation", str(tmp_path)]) == 1
     assert "best_head must have layer, head and score" in capsys.readouterr().err
+
+
+def test_results_of_another_model_are_refused(demo, capsys):
+    """Each model's own results are accepted, those of the other only with --force, which the card tells."""
+    push = ["push", "model", str(demo / "models" / "baseline"), "me/x", "--dry-run"]
+    own, other = (str(demo / "measurements" / name) for name in ("baseline", "fivl"))
+    assert main([*push, "--evaluation", own, "--explanation", own]) == 0
+    card = capsys.readouterr().out
+    assert "# me/x" in card
+    assert "Visual Reliance Score" in card
+    assert "Pushed with" not in card
+    for options in (["--evaluation", other], ["--explanation", other], ["--evaluation", own, "--explanation", other]):
+        assert main([*push, *options]) == 1
+        assert "was measured with other weights (fivl)" in capsys.readouterr().err
+    assert main([*push, "--evaluation", other, "--force"]) == 0
+    assert "> Pushed with `--force`: the evaluation was measured with other weights (fivl)." in capsys.readouterr().out
+
+
+def test_results_without_a_fingerprint_of_another_version_or_of_other_rows_are_refused(demo):
+    folder = demo / "models" / "baseline"
+    found = json.loads((demo / "measurements" / "baseline" / "reliance.json").read_text())
+    assert mismatches(folder, Measured(found, found)) == []
+    bare = {key: value for key, value in found.items() if key != "weights_fingerprint"}
+    assert mismatches(folder, Measured(bare)) == ["the evaluation does not say which weights it was measured with"]
+    assert "with fivl-hf 0.0.1, this is" in mismatches(folder, Measured({**found, "fivl_hf_version": "0.0.1"}))[0]
+    assert "different rows" in mismatches(folder, Measured(found, {**found, "rows_fingerprint": "0"}))[0]
+
+
+def test_an_adapter_of_a_base_model_that_nobody_has_is_refused(tmp_path, demo):
+    (tmp_path / "adapter_model.safetensors").write_bytes(
+        (demo / "models" / "baseline" / "model.safetensors").read_bytes()
+    )
+    adapter = tmp_path / "adapter_config.json"
+    for base, message in ((str(demo), "which nobody else has"), (None, "names no base model")):
+        adapter.write_text(json.dumps({"base_model_name_or_path": base} if base else {}))
+        with pytest.raises(ValueError, match=message):
+            model_upload(tmp_path, "me/x")
+    adapter.write_text(json.dumps({"base_model_name_or_path": "llava-hf/llava-1.5-7b-hf"}))
+    assert model_upload(tmp_path, "me/x").card.startswith("---")
+
+
+def test_an_adapters_card(tmp_path):
+    """A base model's folder is named nowhere, and PEFT's part has a heading of its own."""
+    (tmp_path / "base").mkdir()
+    options = {"load_name": "x", "dataset": None, "tags": ["a"], "settings": {}, "versions": {"trl": "1"}}
+    card = training_card("x", base_model=str(tmp_path / "base"), adapter=True, **options)
+    assert card.data.base_model is None
+    assert card.data.library_name == "peft"
+    assert "where `peft` is installed" in card.text
+    assert "needs no further package" not in card.text
+    assert "\n\n### Framework versions\n\n- trl: 1" in card.text
+    assert training_card("x", base_model="me/base", **options).data.base_model == "me/base"
 
 
 def test_a_trainer_pushes_itself(hub, python, tmp_path):

@@ -19,6 +19,7 @@ from transformers import (
 
 from fivl_hf import FiVLTrainer
 from fivl_hf.cli import main
+from fivl_hf.evaluation.table import by_question, read_answers
 from fivl_hf.images import image_bytes
 from fivl_hf.keywords import nouns
 from fivl_hf.masks import encode_mask, mask_boxes
@@ -184,8 +185,8 @@ def test_rows_to_heads(photo_processor, config, tmp_path, capsys):
     reliance = json.loads((tmp_path / "reliance" / "reliance.json").read_text())
     assert reliance["n"] == 6
     assert reliance["random_overlap"] < 0.2
-    answers = [json.loads(line) for line in (tmp_path / "reliance" / "answers.jsonl").read_text().splitlines()]
-    assert [a["id"] for a in answers] == list(PICTURES)
+    answers = by_question(read_answers(tmp_path / "reliance" / "answers.jsonl"))
+    assert answers.keys() == PICTURES.keys()
     assert main(["explain", *common, "--output", str(tmp_path / "heads"), "--pictures", "6"]) == 0
     explanation = json.loads((tmp_path / "heads" / "explanation.json").read_text())
     assert explanation["n"] >= 5

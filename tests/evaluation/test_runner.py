@@ -1,4 +1,4 @@
-import json
+import dataclasses
 
 import pytest
 import torch
@@ -7,7 +7,8 @@ from PIL import Image
 from fivl_hf.chat import as_blocks, encode
 from fivl_hf.evaluation.answer import generate_answers
 from fivl_hf.evaluation.questions import questions
-from fivl_hf.evaluation.runner import Answered, evaluate_reliance, summarize, write_answers
+from fivl_hf.evaluation.runner import evaluate_reliance, summarize
+from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer
 from fivl_hf.schema import RowError
 
 
@@ -42,8 +43,9 @@ def test_benchmark_rows_keep_all_answers(rows):
 def test_batched_answers_equal_answers_one_by_one(model, processor, rows):
     asked = list(questions(rows[:7]))
     asks = [(q.messages, q.pictures) for q in asked]
-    batched = generate_answers(model, processor, asks, batch_size=3, max_new_tokens=5)
-    assert batched == [generate_answers(model, processor, [ask], batch_size=1, max_new_tokens=5)[0] for ask in asks]
+    batched = dict(generate_answers(model, processor, asks, batch_size=3, max_new_tokens=5))
+    alone = [list(generate_answers(model, processor, [ask], batch_size=1, max_new_tokens=5)) for ask in asks]
+    assert batched == {number: answer for number, [(_, answer)] in enumerate(alone)}
 
 
 def test_answers_are_the_greedy_continuation(model, processor, rows):
@@ -52,7 +54,8 @@ def test_answers_are_the_greedy_continuation(model, processor, rows):
     ids = encode(processor, [messages], [question.pictures()], prompt=True).inputs
     with torch.no_grad():
         best = model(**ids).logits[0, -1].argmax()
-    answer = generate_answers(model, processor, [(question.messages, question.pictures)], max_new_tokens=1)[0]
+    asks = [(question.messages, question.pictures)]
+    ((_, answer),) = generate_answers(model, processor, asks, max_new_tokens=1)
     assert answer == processor.tokenizer.decode([best], skip_special_tokens=True).strip()
 
 
@@ -60,14 +63,12 @@ def test_a_model_that_looks_relies_on_the_evidence(monkeypatch, rows):
     """A perfect seer loses every answer with the evidence, none with random boxes elsewhere."""
 
     def seer(model, processor, asks, **options):
-        answers = []
-        for messages, pictures in asks:
+        for number, (messages, pictures) in enumerate(asks):
             picture = pictures()[0]
             question = next(q for q in questions(rows) if q.messages == messages and close(q, picture))
             x0, y0, x1, y1 = map(int, question.evidence[0][0])
             hidden = picture.crop((x0, y0, x1, y1)).getbbox() is None
-            answers.append("nothing" if hidden else question.answers[0])
-        return answers
+            yield number, "nothing" if hidden else question.answers[0]
 
     def close(question, picture):
         """The same scene, up to blacked-out pixels."""
@@ -75,48 +76,74 @@ def test_a_model_that_looks_relies_on_the_evidence(monkeypatch, rows):
         return all(a == b or b == (0, 0, 0) for a, b in pairs)
 
     monkeypatch.setattr("fivl_hf.evaluation.runner.generate_answers", seer)
-    summary, answered = evaluate_reliance(None, None, rows[:8])
+    summary, table = evaluate_reliance(None, None, rows[:8])
     assert summary["accuracy"] == 1.0
     assert summary["visual_reliance_score"] == 1.0
     assert summary["random_reliance_score"] == 0.0
     assert summary["random_overlap"] == 0.0
-    assert len(answered) == 8
+    assert "random_note" not in summary
+    assert len(table) == 3 * 8
 
 
-def test_questions_without_evidence_count_for_accuracy_only(monkeypatch, rows):
+@pytest.fixture
+def same_answer(monkeypatch):
+    """Every question is answered with x."""
+
+    def answers(model, processor, asks, **options):
+        return ((number, "x") for number in range(len(asks)))
+
+    monkeypatch.setattr("fivl_hf.evaluation.runner.generate_answers", answers)
+
+
+def test_questions_without_evidence_count_for_accuracy_only(same_answer, rows):
     bare = {**rows[1], "key_expressions": [], "masks": []}
-    monkeypatch.setattr(
-        "fivl_hf.evaluation.runner.generate_answers", lambda model, processor, asks, **_: ["x"] * len(asks)
-    )
-    summary, answered = evaluate_reliance(None, None, [rows[0], bare])
+    summary, table = evaluate_reliance(None, None, [rows[0], bare])
     assert summary["questions"] == 2
-    assert summary["n"] == len(answered) == 1
+    assert summary["n"] == 1
+    assert len(table) == 4
     assert summary["visual_reliance_score"] is None
 
 
-def test_rows_without_any_evidence_have_their_own_reason(monkeypatch, rows):
-    monkeypatch.setattr("fivl_hf.evaluation.runner.generate_answers", lambda m, p, asks, **_: ["x"] * len(asks))
+def test_rows_without_any_evidence_have_their_own_reason(same_answer, rows):
     summary, _ = evaluate_reliance(None, None, [{**rows[0], "key_expressions": [], "masks": []}])
     assert summary["reason"] == "no question has evidence to black out"
 
 
-def test_summary_by_category_from_saved_answers(tmp_path):
-    def answer(category, score, masked):
-        return Answered(
-            "i", "q", ("a",), "a", "b", "a", score, masked, score, 0.0, (((0.0, 0.0, 1.0, 1.0),),), category
-        )
+def test_two_questions_of_one_id_are_refused(same_answer, rows):
+    with pytest.raises(ValueError, match=f"1 ids belong to several questions, such as '{rows[0]['id']}'"):
+        evaluate_reliance(None, None, [rows[0], rows[0]])
 
-    answered = [answer("x", 1, 0), answer("x", 1, 1), answer("y", 1, 0)]
-    summary = summarize(answered)
+
+def scored(id, category, original, removed, overlap=0.0):
+    answer = Answer(id, ORIGINAL, "q", ("a",), "a", original, category)
+    return [
+        answer,
+        dataclasses.replace(answer, condition=REMOVED, score=removed),
+        dataclasses.replace(answer, condition=RANDOM, overlap=overlap),
+    ]
+
+
+def test_summary_by_category():
+    answers = scored("1", "x", 1, 0) + scored("2", "x", 1, 1) + scored("3", "y", 1, 0)
+    summary = summarize(answers)
     assert summary["visual_reliance_score"] == pytest.approx(2 / 3)
     assert summary["by_category"]["x"]["visual_reliance_score"] == pytest.approx(0.5)
     assert summary["random_reliance_score"] == 0.0
-    write_answers(tmp_path / "a.jsonl", answered)
-    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
-    assert [line["id"] for line in lines] == ["i"] * 3
-    assert lines[0]["random_boxes"] == [[[0.0, 0.0, 1.0, 1.0]]]
-    write_answers(tmp_path / "none.jsonl", [])
-    assert (tmp_path / "none.jsonl").read_text() == ""
+
+
+def test_many_categories_are_summed_up():
+    """The largest have a line of their own, the others share one."""
+    answers = [a for i in range(60) for a in scored(str(i), str(i), 1, 0)] + scored("again", "7", 1, 0)
+    found = summarize(answers, resamples=10)["by_category"]
+    assert len(found) == 50
+    assert found["7"]["n"] == 2
+    assert found["other"]["n"] == 11
+    assert "other" not in summarize(answers[: 3 * 50], resamples=10)["by_category"]
+
+
+def test_a_control_that_takes_evidence_away_is_told():
+    assert "random_note" not in summarize(scored("1", "", 1, 0, overlap=0.1))
+    assert summarize(scored("1", "", 1, 0, overlap=0.44))["random_note"].startswith("44% of the random boxes' area")
 
 
 def test_pictures_are_opened_as_rgb(rows):

@@ -1,13 +1,15 @@
+import hashlib
 import json
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.stats import spearmanr
+from scipy import stats
 
 from fivl_hf.drawing import overlay_mask
-from fivl_hf.explain.analysis import explain, token_attention, vision_predictions
+from fivl_hf.explain.alignment import AlignmentMap, spearman
+from fivl_hf.explain.analysis import explain, gather, token_attention, vision_predictions
 from fivl_hf.explain.pictures import (
     attention_picture,
     evidence_strip,
@@ -18,6 +20,7 @@ from fivl_hf.explain.pictures import (
 from fivl_hf.explain.plots import head_map, overlay_tokens, paint_tokens
 from fivl_hf.explain.runner import explanation_summary, write_explanation
 from fivl_hf.explain.samples import prepare
+from fivl_hf.explain.scores import ExpressionScores, RowScores
 from fivl_hf.explain.segmentation import segmentation_scores, token_iou
 
 
@@ -73,25 +76,67 @@ def test_whole_analysis_equals_the_naive_loops(model, processor, rows):
             scores = np.zeros((len(outputs.attentions), outputs.attentions[0].shape[1]))
             for (layer, head), _ in np.ndenumerate(scores):
                 row = outputs.attentions[layer][0, head, evidence.tokens - 1][:, sample.image_positions].mean(0)
-                scores[layer, head] = spearmanr(row, evidence.coverage).statistic
+                scores[layer, head] = stats.spearmanr(row, evidence.coverage).statistic
             totals.append(scores)
             ious.append(token_iou(predicted, evidence.coverage > 0, evidence.keyword_id))
     assert np.allclose(found.alignment.mean(), np.mean(totals, axis=0), atol=1e-6)
     assert found.segmentation["iou"] == pytest.approx(np.mean(ious))
     assert found.segmentation["n"] == len(ious)
     assert found.alignment.n == len(totals)
-    assert found.control.n == len(totals) - len(rows[0]["key_expressions"])
+    assert found.control.n == len(totals)
 
 
-def test_the_control_takes_another_picture(model, processor, rows):
-    """Rows about one picture are no control for each other."""
+def test_the_control_takes_another_image(model, processor, rows):
+    """Rows about one image are no control for each other."""
     same = [{**rows[0], "id": str(i)} for i in range(3)]
     found = explain(model, processor, same)
     assert found.control.n == 0
-    assert found.skipped["no other picture for the control"] == 3 * len(rows[0]["key_expressions"])
+    assert found.skipped["no other image for the control"] == 3 * len(rows[0]["key_expressions"])
     mixed = explain(model, processor, [rows[1], *same])
-    assert mixed.control.n == 3 * len(rows[0]["key_expressions"])
+    assert mixed.control.n == 3 * len(rows[0]["key_expressions"]) + len(rows[1]["key_expressions"])
+    assert "too few images" in explanation_summary(found)["reason"]
     json.dumps(explanation_summary(found), allow_nan=False)
+
+
+def test_the_best_head_is_measured_on_other_images(model, processor, rows):
+    """Chosen on one half of the images, scored on the other: no image is in both."""
+    found = explain(model, processor, rows[:8])
+    halves = {0: AlignmentMap(), 1: AlignmentMap()}
+    for raw in rows[:8]:
+        sample = prepare(model, processor, raw)
+        half = int(hashlib.sha256(raw["images"][0]["bytes"]).hexdigest()[:8], 16) % 2
+        attention = token_attention(model, sample, [evidence.tokens for evidence in sample.evidence])
+        for evidence, heads in zip(sample.evidence, attention, strict=True):
+            halves[half].add(spearman(heads, evidence.coverage))
+    best, *_ = found.best_heads()
+    chosen, held_out = halves[0].mean(), halves[1].mean()
+    assert (best["layer"], best["head"]) == np.unravel_index(np.argmax(chosen), chosen.shape)
+    assert best["chosen_by"] == pytest.approx(chosen.max())
+    assert best["score"] == pytest.approx(held_out[best["layer"], best["head"]])
+    assert best["control"] == pytest.approx(found.held_out_control.mean()[best["layer"], best["head"]])
+
+
+def test_the_best_head_is_chosen_on_another_split(model, processor, rows):
+    found, others = explain(model, processor, rows[:4]), explain(model, processor, rows[4:8])
+    best = found.best_heads(1, chosen_on=others)[0]
+    place = np.unravel_index(np.argmax(others.alignment.mean()), others.alignment.mean().shape)
+    assert (best["layer"], best["head"]) == place
+    assert best["score"] == found.alignment.mean()[place]
+    assert best["control"] == found.control.mean()[place]
+
+
+def test_the_best_of_many_random_heads_is_not_overrated():
+    """Heads without any alignment: chosen and scored on the same images, one of 1,024 looks aligned."""
+    generator = np.random.default_rng(0)
+    rows = [
+        RowScores(str(i), f"{i:08x}", (ExpressionScores(generator.normal(0, 0.3, (32, 32)), np.zeros((32, 32))),))
+        for i in range(40)
+    ]
+    found = gather(rows)
+    best, *_ = found.best_heads()
+    assert found.alignment.mean().max() > 0.12
+    assert best["chosen_by"] > 0.15
+    assert abs(best["score"]) < 0.1
 
 
 def test_a_chosen_word_is_followed(model, processor, rows, tmp_path):

@@ -7,7 +7,7 @@ import transformers
 from training_steps import checkpointing
 
 from fivl_hf import FiVLTrainer
-from fivl_hf.training.resuming import changes_since, data_digest, resumed_folder, write_settings
+from fivl_hf.training.resuming import changes_since, resumed_folder, write_settings
 
 
 def test_true_is_the_last_checkpoint_and_not_a_folder(tmp_path, monkeypatch):
@@ -46,10 +46,3 @@ def test_settings_are_compared_as_they_come_back_from_a_file(tmp_path):
     assert changes_since(tmp_path, {"a": [1], "c": 3}) == ["a was [1, 2], now [1]", "b was None, now None"][:1] + [
         "c was None, now 3"
     ]
-
-
-def test_the_digest_follows_the_texts(dataset):
-    assert data_digest(dataset) == data_digest(dataset.select(range(len(dataset))))
-    other = dataset.select(range(len(dataset) - 1))
-    assert data_digest(other) != data_digest(dataset)
-    assert data_digest(dataset.to_iterable_dataset()) is None

@@ -7,6 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 from families import large_rows, make
+from huggingface_hub import ModelCard
 from training_steps import assert_same, checkpointing, first_batch, loss_and_gradients, trained_losses
 
 from fivl_hf import FiVLTrainer
@@ -62,6 +63,12 @@ def test_an_adapter_is_saved_and_loaded(model, processor, dataset, config, tmp_p
     )
     trainer.train()
     trainer.save_model(str(tmp_path / "adapter"))
+    trainer.args.output_dir = str(tmp_path / "adapter")
+    trainer.create_model_card()
+    trainer.save_model(str(tmp_path / "adapter"))  # PEFT writes into a card that is there
+    card = ModelCard.load(tmp_path / "adapter" / "README.md")
+    assert str(tmp_path) not in str(card)
+    assert "\n\n### Framework versions\n\n- PEFT " in card.text
     loaded, _ = load_model(tmp_path / "adapter", device="cpu")
     batch = {k: v for k, v in first_batch(trainer).items() if "labels" not in k}
     with torch.no_grad():

@@ -181,7 +181,8 @@ def llava_record(item: Any, place: str, roots: Sequence[Path], source: str) -> R
     except ImageError as error:
         return Failure(id, "the image path is not allowed", str(error))
     messages = item.get("conversations", item.get("messages"))
-    return _conversation(id, pictures, messages, f"{source}/{Path(pictures[0].name).parts[0]}")
+    folder = Path(pictures[0].name).parts[:-1]
+    return _conversation(id, pictures, messages, "/".join((source, *folder[:1])))
 
 
 def _id(item: Mapping[str, Any], otherwise: str) -> str:

@@ -1,0 +1,127 @@
+"""Evaluations on disk: interrupted, continued, and never mixed with another run's."""
+
+import json
+
+import pytest
+
+from fivl_hf.evaluation.results import write_evaluation
+from fivl_hf.evaluation.table import Answer, AnswerTable, read_answers
+from fivl_hf.files.locks import FolderInUseError, locked
+from fivl_hf.scene_model import scene_model
+from fivl_hf.storage import load_rows, write_dataset
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory, rows, processor):
+    """A model and a dataset on disk."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    write_dataset(folder / "rows", {"test": rows[:6]}, title="S", description="D")
+    scene_model(processor, seed=0, hidden_size=32, text_layers=2, vision_layers=1).save_pretrained(folder / "model")
+    return folder
+
+
+@pytest.fixture
+def evaluate(places, model, processor, tmp_path):
+    def run(load=lambda: (model, processor), **options):
+        rows = load_rows(places / "rows", "test")
+        given = {"model_name": places / "model", "dataset": places / "rows", "split": "test", "max_new_tokens": 4}
+        return write_evaluation(load, rows, tmp_path / "out", batch_size=2, **{**given, **options})
+
+    return run
+
+
+class KilledError(BaseException):
+    pass
+
+
+def test_an_interrupted_evaluation_goes_on(evaluate, model, processor, tmp_path, monkeypatch):
+    """At every moment: what was answered is kept, nothing is asked twice, and the result is the same."""
+    whole = evaluate()
+    answers = (tmp_path / "out" / "answers.jsonl").read_bytes()
+    generate, asked = model.generate, []
+    for stop in range(9):
+        for path in (tmp_path / "out").iterdir():
+            path.unlink()
+        left = stop
+
+        def counted(*args, **options):
+            nonlocal left
+            if not left:
+                raise KilledError
+            left -= 1
+            asked.append(len(options["input_ids"]))
+            return generate(*args, **options)
+
+        monkeypatch.setattr(model, "generate", counted)
+        asked.clear()
+        with pytest.raises(KilledError):
+            evaluate()
+        assert len(list(read_answers(tmp_path / "out" / "answers.jsonl"))) == 2 * stop if stop else True
+        left = 100
+        assert evaluate() == whole
+        assert sum(asked) == 3 * 6
+        assert sorted((tmp_path / "out" / "answers.jsonl").read_bytes().splitlines()) == sorted(answers.splitlines())
+
+
+def test_a_line_that_a_kill_cut_off_is_asked_again(evaluate, tmp_path):
+    whole = evaluate()
+    file = tmp_path / "out" / "answers.jsonl"
+    lines = file.read_bytes()
+    for cut in (1, 40, len(lines.splitlines()[-1])):
+        file.write_bytes(lines[:-cut])
+        assert evaluate() == whole
+        assert sorted(file.read_bytes().splitlines()) == sorted(lines.splitlines())
+
+
+def test_results_of_another_run_are_refused_unless_replaced(evaluate, tmp_path):
+    evaluate()
+    with pytest.raises(ValueError, match=r"evaluation of another run \(seed: 0, now 1\)"):
+        evaluate(seed=1)
+    assert evaluate(seed=1, restart=True)["n"] == 6
+    with pytest.raises(ValueError, match="another run"):
+        evaluate()
+    (tmp_path / "out" / "evaluation.run.json").write_text("{")
+    with pytest.raises(ValueError, match="is damaged"):
+        evaluate(seed=1)
+    (tmp_path / "out" / "evaluation.run.json").unlink()
+    with pytest.raises(ValueError, match=r"holds reliance.json of an unknown run"):
+        evaluate(seed=1)
+
+
+def test_weights_and_rows_identify_a_run(evaluate, places, model, rows, tmp_path):
+    """The same names, but other weights or other rows: another run."""
+    first = evaluate()
+    model.lm_head.weight.data += 1
+    model.save_pretrained(places / "changed")
+    changed = evaluate(model_name=places / "changed", restart=True)
+    assert changed["weights_fingerprint"] != first["weights_fingerprint"]
+    write_dataset(places / "other", {"test": rows[1:7]}, title="S", description="D")
+    other = load_rows(places / "other", "test")
+    with pytest.raises(ValueError, match="rows_fingerprint"):
+        write_evaluation(
+            lambda: (model, None),
+            other,
+            tmp_path / "out",
+            model_name=places / "changed",
+            dataset=places / "rows",
+            split="test",
+            max_new_tokens=4,
+        )
+
+
+def test_one_evaluation_at_a_time(evaluate, tmp_path):
+    with locked(tmp_path / "out"), pytest.raises(FolderInUseError, match="is in use by"):
+        evaluate()
+
+
+def test_answers_of_another_format_are_named(tmp_path):
+    file = tmp_path / "answers.jsonl"
+    for content in ('{"id": "1"}\n', "[]\n", "no JSON\n"):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=r"answers.jsonl, line 1, is not an answer of fivl evaluate"):
+            AnswerTable(file)
+    answer = Answer("1", "original", "q", ("a", "b"), "a", 1.0, boxes=(((0.0, 1.0, 2.0, 3.0),), ()))
+    file.unlink()
+    AnswerTable(file).add([answer])
+    assert list(AnswerTable(file)) == [answer]
+    assert json.loads(file.read_text())["references"] == ["a", "b"]
