@@ -1,14 +1,16 @@
-"""Evidence drawn over pictures: masks, boxes, colours that everyone can tell apart."""
+"""Evidence drawn over images without changing their colours: outlines, frames, dimmed surroundings."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from fivl_hf.images import rgb
 
-__all__ = ["PALETTE", "draw_boxes", "enlarge", "overlay_mask", "tint_masks"]
+__all__ = ["PALETTE", "Color", "enlarge", "evidence_layer", "frame_boxes", "ink_on", "outline_masks", "text_font"]
+
+Color = tuple[int, int, int]
 
 # Okabe and Ito's colours, told apart with any colour vision.
 PALETTE = (
@@ -20,50 +22,97 @@ PALETTE = (
     (0, 114, 178),
     (240, 228, 66),
 )
+_DARK, _LIGHT = (16, 18, 24), (255, 255, 255)
 
 
-def overlay_mask(
-    image: Image.Image, mask: ArrayLike, color: tuple[int, int, int] = PALETTE[1], side: int = 288
-) -> Image.Image:
-    """The image with everything outside the mask dimmed and the mask tinted."""
-    pixels = np.asarray(rgb(image), dtype=np.float64)
-    inside = np.asarray(mask, dtype=bool)[..., None]
-    mixed = np.where(inside, 0.55 * pixels + 0.45 * np.array(color), 0.35 * pixels)
-    return enlarge(Image.fromarray(mixed.astype(np.uint8)), side)
-
-
-def tint_masks(image: Image.Image, masks: Sequence[ArrayLike], side: int = 288) -> Image.Image:
-    """The image with every mask tinted and outlined in its palette colour."""
-    picture = enlarge(rgb(image), side)
-    pixels = np.asarray(picture, dtype=np.float64)
-    for i, mask in enumerate(masks):
-        color = np.array(PALETTE[i % len(PALETTE)])
-        inside = np.asarray(
-            Image.fromarray(np.asarray(mask, dtype=bool)).resize(picture.size, Image.Resampling.NEAREST)
-        )
-        padded = np.pad(inside, 3)
-        core = np.logical_and.reduce([np.roll(padded, (dy, dx), (0, 1)) for dy in (-3, 0, 3) for dx in (-3, 0, 3)])
-        edge = inside & ~core[3:-3, 3:-3]
-        pixels = np.where(inside[..., None], 0.75 * pixels + 0.25 * color, pixels)
-        pixels = np.where(edge[..., None], color, pixels)
-    return Image.fromarray(pixels.astype(np.uint8))
-
-
-def draw_boxes(
+def outline_masks(
     image: Image.Image,
-    boxes: Sequence[Sequence[float]],
-    color: tuple[int, int, int] = PALETTE[3],
+    masks: Sequence[ArrayLike],
+    boxes: Sequence[Sequence[Sequence[float]]] = (),
+    colors: Sequence[Color] = PALETTE,
     side: int = 288,
 ) -> Image.Image:
-    """The image with box outlines."""
+    """The image with masks outlined and everything outside them dimmed; colours stay as they are.
+
+    Args:
+        masks: (H, W) each, of the image's shape.
+        boxes: for each mask its boxes in source pixels.
+        side: length of the longer edge of the picture that comes back.
+    """
     picture = enlarge(rgb(image), side)
-    scale = picture.width / image.width, picture.height / image.height
-    draw = ImageDraw.Draw(picture)
-    for x0, y0, x1, y1 in boxes:
-        left, top = x0 * scale[0], y0 * scale[1]
-        corners = (left, top, max(left, x1 * scale[0] - 1), max(top, y1 * scale[1] - 1))
-        draw.rectangle(corners, outline=color, width=3)
+    scaled = [np.asarray(each).reshape(-1, 4) * (picture.width / image.width) for each in boxes]
+    layer = evidence_layer(picture.size, masks, scaled, colors)
+    return Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB")
+
+
+def evidence_layer(
+    size: tuple[int, int],
+    masks: Sequence[ArrayLike],
+    boxes: Sequence[ArrayLike] = (),
+    colors: Sequence[Color] = PALETTE,
+) -> Image.Image:
+    """A transparent picture to lay over an image: outlines of masks, frames of boxes, dark where no mask is.
+
+    Args:
+        size: (width, height) of the picture.
+        masks: scaled to that size.
+        boxes: for each mask its boxes, in pixels of the picture.
+    """
+    width, height = size
+    layer = np.zeros((height, width, 4), dtype=np.uint8)
+    shapes = [
+        Image.fromarray(np.asarray(mask, dtype=bool)).convert("L").resize(size, Image.Resampling.BILINEAR)
+        for mask in masks
+    ]
+    if shapes:
+        layer[~np.any([np.asarray(shape) >= 128 for shape in shapes], axis=0)] = (*_DARK, 120)
+    for i, shape in enumerate(shapes):
+        # From outside in: dark, the mask's colour, light. One of them stands out on any ground.
+        padded = ImageOps.expand(shape.point(lambda value: 255 * (value >= 128)), 4)
+        filters = ImageFilter.MaxFilter(5), ImageFilter.MaxFilter(1), ImageFilter.MinFilter(7), ImageFilter.MinFilter(9)
+        outer, inside, inner, core = (np.asarray(padded.filter(each))[4:-4, 4:-4] > 0 for each in filters)
+        layer[outer & ~inside] = (*_DARK, 255)
+        layer[inside & ~inner] = (*colors[i % len(colors)], 255)
+        layer[inner & ~core] = (*_LIGHT, 255)
+    picture = Image.fromarray(layer)
+    for i, each in enumerate(boxes):
+        _frame(picture, each, colors[i % len(colors)])
     return picture
+
+
+def ink_on(color: Color) -> Color:
+    """Dark or light, whichever has the higher contrast on a colour (WCAG's relative luminance)."""
+    linear = [((c / 255 + 0.055) / 1.055) ** 2.4 if c > 10 else c / 255 / 12.92 for c in color]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return _DARK if luminance > 0.18 else _LIGHT
+
+
+def text_font(size: int) -> ImageFont.FreeTypeFont:
+    """A font with more letters than Pillow's own, which every Matplotlib brings along."""
+    from matplotlib import font_manager
+
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+
+
+def frame_boxes(
+    image: Image.Image, boxes: Sequence[Sequence[float]], color: Color = PALETTE[3], side: int = 288
+) -> Image.Image:
+    """The image with boxes, in source pixels, framed."""
+    picture = enlarge(rgb(image), side)
+    scaled = np.asarray(boxes, dtype=float).reshape(-1, 4) * (picture.width / image.width)
+    _frame(picture, scaled, color, width=max(3, side // 48))
+    return picture
+
+
+def _frame(picture: Image.Image, boxes: ArrayLike, color: Color, width: int = 3) -> None:
+    draw = ImageDraw.Draw(picture)
+    for x0, y0, x1, y1 in np.asarray(boxes, dtype=float).reshape(-1, 4):
+        for inset, thickness, line in ((-2, 2, _DARK), (0, width, color), (width, 1, _LIGHT)):
+            left, top = max(x0 + inset, 0), max(y0 + inset, 0)
+            right = min(x1 - 1 - inset, picture.width - 1)
+            bottom = min(y1 - 1 - inset, picture.height - 1)
+            if left <= right and top <= bottom:
+                draw.rectangle((left, top, right, bottom), outline=line, width=thickness)
 
 
 def enlarge(image: Image.Image, side: int) -> Image.Image:

@@ -24,7 +24,7 @@ def render_page(template: str, **values: Any) -> str:
 def figure_url(figure: Figure) -> str:
     """A figure as a data URL."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160)
+    figure.savefig(buffer, format="png", dpi=200)
     return _data_url(buffer.getvalue(), "png")
 
 

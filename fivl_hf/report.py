@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fivl_hf.demo_settings import MODELS, DemoSettings
-from fivl_hf.drawing import PALETTE, draw_boxes, enlarge, overlay_mask
+from fivl_hf.drawing import PALETTE, enlarge, frame_boxes, outline_masks
 from fivl_hf.evaluation.perturb import black_out
 from fivl_hf.evaluation.questions import questions
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, by_question, read_answers
@@ -18,12 +18,14 @@ from fivl_hf.explain.plots import head_map
 from fivl_hf.explain.samples import Sample, prepare
 from fivl_hf.models import load_model
 from fivl_hf.pages import figure_url, picture_url, render_page
+from fivl_hf.row_views import Part
 from fivl_hf.storage import load_rows
 
 __all__ = ["write_report"]
 
 _COLORS = {"baseline": "#8a8f98", "fivl": "#0072b2"}
 _LABELS = {name: f"{title} (λ = {MODELS[name]:g})" for name, title in (("baseline", "Baseline"), ("fivl", "FiVL"))}
+_VIEWS = {ORIGINAL: "original image", RANDOM: "random boxes blacked out", REMOVED: "evidence blacked out"}
 _SHOWN = 6
 
 
@@ -36,9 +38,10 @@ def write_report(output: Path, settings: DemoSettings, results: dict[str, Any]) 
         results=results,
         settings=settings,
         labels=_LABELS,
-        colors=_COLORS,
         names=list(MODELS),
-        curves=figure_url(_curves(output)),
+        views=_VIEWS,
+        weights=MODELS,
+        curves={title: figure_url(figure) for title, figure in _curves(output).items()},
         bars=figure_url(_accuracy_bars(results)),
         maps={name: figure_url(_map(measured, name)) for name in MODELS},
         answers=_answer_cards(test, measured),
@@ -54,55 +57,53 @@ def _measured(output: Path, name: str) -> dict[str, Any]:
 
 
 def _accuracy_bars(results: dict[str, Any]) -> Figure:
-    """Accuracy on original, randomly masked and evidence-masked pictures, a group per model."""
-    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    """Accuracy under each condition, a group per model."""
+    figure = Figure(figsize=(4.4, 3.0), layout="constrained")
     axes = figure.subplots()
     groups = ("accuracy", "random_masked_accuracy", "masked_accuracy")
     for i, name in enumerate(MODELS):
         heights = [results[name][key] for key in groups]
         bars = axes.bar(np.arange(3) + (i - 0.5) * 0.38, heights, 0.36, color=_COLORS[name], label=_LABELS[name])
         axes.bar_label(bars, fmt="%.2f", fontsize=9)
-    axes.set(ylim=(0, 1.08), ylabel="accuracy")
-    axes.set_xticks(range(3), ["original", "random boxes\nblacked out", "evidence\nblacked out"])
+    axes.set(ylim=(0, 1.2), ylabel="accuracy")
+    axes.set_xticks(range(3), ["original\nimage", "random boxes\nblacked out", "evidence\nblacked out"])
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper center")
     return figure
 
 
-def _curves(output: Path) -> Figure:
+def _curves(output: Path) -> dict[str, Figure]:
     """Language loss, answer-token and patch accuracy over the training steps."""
-    figure = Figure(figsize=(9.6, 2.9), layout="constrained")
-    axes = figure.subplots(1, 3)
-    shown = (("language_loss", "language loss"), ("mean_token_accuracy", "answer-token accuracy"))
+    logs = {}
     for name in MODELS:
         log = json.loads((output / "models" / name / "log.json").read_text(encoding="utf-8"))
-        log = [entry for entry in log if "loss" in entry]
-        steps = [entry["step"] for entry in log]
-        for axis, (key, title) in zip(axes, shown, strict=False):
-            axis.plot(
-                steps,
-                [entry.get(key, entry["loss"]) for entry in log],
-                color=_COLORS[name],
-                label=_LABELS[name],
-            )
-            axis.set(title=title, xlabel="step")
-        if "vision_token_accuracy" in log[-1]:
-            patches = [entry.get("vision_token_accuracy", np.nan) for entry in log]
-            axes[2].plot(steps, patches, color=_COLORS[name])
-    axes[0].set_yscale("log")
-    axes[2].set(title="patches right", xlabel="step", ylim=(0, 1))
-    axes[0].legend(frameon=False, fontsize=8)
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure
+        logs[name] = [entry for entry in log if "loss" in entry]
+    shown = {
+        "language_loss": "language loss",
+        "mean_token_accuracy": "answer tokens right",
+        "vision_token_accuracy": "patches right",
+    }
+    figures = {}
+    for key, title in shown.items():
+        figure = Figure(figsize=(4.0, 2.6), layout="constrained")
+        axes = figure.subplots()
+        for name, log in logs.items():
+            if any(key in entry for entry in log):
+                steps, values = zip(*((entry["step"], entry[key]) for entry in log if key in entry), strict=True)
+                axes.plot(steps, values, color=_COLORS[name], label=_LABELS[name])
+        axes.set(title=title, xlabel="step")
+        axes.set(yscale="log") if key == "language_loss" else axes.set(ylim=(0, 1))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+        figures[title] = figure
+    return figures
 
 
 def _map(measured: dict[str, Any], name: str) -> Figure:
-    """One model's head map, on the scale both share."""
-    scores = {n: np.array(m["explanation"]["alignment"], dtype=float) for n, m in measured.items()}
-    limit = max(float(np.nanmax(np.abs(s))) for s in scores.values())
-    best = measured[name]["explanation"]["best_head"]
-    return head_map(scores[name], _LABELS[name], limit=limit, framed=(best["layer"], best["head"]))
+    explanation = measured[name]["explanation"]
+    best = explanation["best_head"]
+    scores = np.array(explanation["alignment"], dtype=float)
+    return head_map(scores, f"{_LABELS[name]}, test scenes", framed=(best["layer"], best["head"]))
 
 
 def _answer_cards(test: Any, measured: dict[str, Any]) -> list[dict[str, Any]]:
@@ -112,7 +113,7 @@ def _answer_cards(test: Any, measured: dict[str, Any]) -> list[dict[str, Any]]:
         picture, boxes = question.pictures()[0], question.evidence[0]
         elsewhere = next(iter(measured.values()))["answers"][question.id][RANDOM].boxes[0]
         views = {
-            ORIGINAL: draw_boxes(picture, boxes),
+            ORIGINAL: frame_boxes(picture, boxes),
             RANDOM: enlarge(black_out(picture, elsewhere), 288),
             REMOVED: enlarge(black_out(picture, boxes), 288),
         }
@@ -147,10 +148,9 @@ def _segment_cards(output: Path, test: Any, results: dict[str, Any]) -> list[dic
             {
                 "text": first.expression.text,
                 "scene": picture_url(enlarge(sample.pictures[0], 288)),
-                "mask": picture_url(overlay_mask(sample.pictures[0], first.mask)),
+                "mask": picture_url(outline_masks(sample.pictures[0], [first.mask])),
                 "keywords": [
-                    {"word": e.expression.text, "color": f"rgb{PALETTE[i % len(PALETTE)]}"}
-                    for i, e in enumerate(_different(sample))
+                    Part(e.expression.text, PALETTE[i % len(PALETTE)]) for i, e in enumerate(_different(sample))
                 ],
                 "models": {
                     name: {

@@ -8,9 +8,9 @@ from typing import Any
 from PIL import Image
 
 from fivl_hf.pages import picture_url, render_page
-from fivl_hf.row_views import draw_row, view_row
+from fivl_hf.row_views import RowView, draw_row, view_row
 
-__all__ = ["choose_rows", "write_rows"]
+__all__ = ["choose_rows", "row_card", "write_rows"]
 
 _PICTURES = (".png", ".jpg", ".jpeg")
 
@@ -50,9 +50,14 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
     if path.suffix.lower() in _PICTURES:
         _stacked([draw_row(view_row(row, turns=6, boxes=True)) for row in rows]).save(path)
         return
-    views = [view_row(row, turns=6, boxes=True) for row in rows]
-    cards = [{"view": view, "url": picture_url(view.picture, "JPEG")} for view in views]
+    cards = [row_card(view_row(row, turns=6, boxes=True)) for row in rows]
     path.write_text(render_page("rows.html.jinja", title=title, cards=cards), encoding="utf-8")
+
+
+def row_card(view: RowView) -> dict[str, Any]:
+    """What the template of a row's card needs: the evidence lies over the image, and can be taken away."""
+    layer = picture_url(view.layer) if view.layer else None
+    return {"view": view, "url": picture_url(view.image, "JPEG"), "layer": layer}
 
 
 def _stacked(pictures: Sequence[Image.Image]) -> Image.Image:

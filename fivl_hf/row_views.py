@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from fivl_hf.drawing import PALETTE, draw_boxes, enlarge, tint_masks
+from fivl_hf.drawing import PALETTE, Color, enlarge, evidence_layer, ink_on, text_font
 from fivl_hf.images import open_rgb
-from fivl_hf.masks import decode_mask
+from fivl_hf.masks import BoolArray, decode_mask
 from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
+from fivl_hf.supervision import unusable_because
 
 __all__ = ["Part", "RowView", "TurnView", "draw_row", "view_row"]
 
-Color = tuple[int, int, int]
 # Of expressions whose mask is in another picture than the one drawn.
 _ELSEWHERE = (221, 221, 221)
 _INK, _SOFT = (29, 36, 48), (92, 102, 117)
@@ -24,15 +24,26 @@ _LINE = 1.35
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of text, in the colour of its mask if it is a key expression."""
+    """A piece of text, in the colour of its mask if it is a key expression.
+
+    Attributes:
+        coverage: share of the image that the mask covers.
+        unusable: why training leaves the expression out.
+    """
 
     text: str
     color: Color | None = None
     coverage: float | None = None
+    unusable: str = ""
 
     @property
     def css(self) -> str:
         return f"rgb{self.color}"
+
+    @property
+    def ink(self) -> str:
+        """The colour of letters on it."""
+        return f"rgb{ink_on(self.color)}" if self.color else "inherit"
 
 
 @dataclass(frozen=True)
@@ -48,22 +59,31 @@ class RowView:
     """What is shown of a row.
 
     Attributes:
-        picture: with tinted masks, and boxes if they were asked for.
+        image: the one of the row's images that most of its expressions are about.
+        layer: what lies over it: outlines of masks, frames of boxes if they were asked for; None without evidence.
         turns: those with key expressions, or the first ones of a row that has none.
+        more: the other turns.
         asked: expressions grounded through the question.
-        legend: every key expression with the share of the picture that its mask covers.
-        share: of the picture that all masks together cover; None without masks.
-        hidden: how many turns are not shown.
+        legend: every key expression with the share of the image that its mask covers.
+        share: of the image that all masks together cover; None without masks.
     """
 
     id: str
     source: str
-    picture: Image.Image
+    image: Image.Image
+    layer: Image.Image | None
     turns: tuple[TurnView, ...]
+    more: tuple[TurnView, ...]
     asked: tuple[Part, ...]
     legend: tuple[Part, ...]
     share: float | None
-    hidden: int
+
+    @property
+    def picture(self) -> Image.Image:
+        """The image under its layer."""
+        if self.layer is None:
+            return self.image
+        return Image.alpha_composite(self.image.convert("RGBA"), self.layer).convert("RGB")
 
 
 def view_row(raw: Mapping[str, Any], *, side: int = 420, turns: int = 3, boxes: bool = False) -> RowView:
@@ -78,27 +98,50 @@ def view_row(raw: Mapping[str, Any], *, side: int = 420, turns: int = 3, boxes: 
     here = [i for i, expression in enumerate(row.key_expressions) if expression.image == image]
     arrays = {i: decode_mask(mask) for i, mask in enumerate(row.masks)}
     colors = _colors(row, here)
-    distinct = {colors[i]: arrays[i] for i in here}
     original = open_rgb(row.images[image]) if row.images else Image.new("RGB", (side, side // 2), "white")
-    picture = tint_masks(original, list(distinct.values()), side=side) if here else enlarge(original, side)
-    for i in here if boxes else ():
-        scaled = np.array(row.key_expressions[i].boxes).reshape(-1, 4) * (picture.width / original.width)
-        picture = draw_boxes(picture, scaled.tolist(), colors[i], side=side)
-    chosen = sorted({expression.turn for expression in row.key_expressions}) or list(range(len(row.turns)))
+    picture = enlarge(original, side)
+    layer = _layer(row, here, arrays, colors, picture.size, picture.width / original.width if boxes else None)
+    marked = sorted({expression.turn for expression in row.key_expressions})
+    shown_turns = (marked or list(range(len(row.turns))))[:turns]
+    others = [number for number in range(len(row.turns)) if number not in shown_turns]
     legend = tuple(
-        Part(expression.text, colors.get(i, _ELSEWHERE), float(arrays[i].mean()))
+        _legend(expression, colors.get(i, _ELSEWHERE), float(arrays[i].mean()), bool(row.answers))
         for i, expression in enumerate(row.key_expressions)
     )
     return RowView(
         id=row.id,
         source=row.source,
-        picture=picture,
-        turns=tuple(_turn(row, number, colors) for number in chosen[:turns]),
+        image=picture,
+        layer=layer,
+        turns=tuple(_turn(row, number, colors) for number in shown_turns),
+        more=tuple(_turn(row, number, colors) for number in others),
         asked=tuple(part for part, e in zip(legend, row.key_expressions, strict=True) if e.start < 0),
         legend=legend,
-        share=float(np.mean(np.any(list(distinct.values()), axis=0))) if here else None,
-        hidden=len(row.turns) - len(chosen[:turns]),
+        share=float(np.mean(np.any([arrays[i] for i in here], axis=0))) if here else None,
     )
+
+
+def _layer(
+    row: FiVLRow,
+    here: Sequence[int],
+    arrays: Mapping[int, BoolArray],
+    colors: Mapping[int, Color],
+    size: tuple[int, int],
+    scale: float | None,
+) -> Image.Image | None:
+    """Masks of one image, and, scaled, their boxes."""
+    if not here:
+        return None
+    masks = {colors[i]: arrays[i] for i in here}
+    boxes: dict[Color, list[list[float]]] = {color: [] for color in masks}
+    for i in here if scale else ():
+        boxes[colors[i]] += (np.asarray(row.key_expressions[i].boxes, dtype=float).reshape(-1, 4) * scale).tolist()
+    return evidence_layer(size, list(masks.values()), list(boxes.values()), list(masks))
+
+
+def _legend(expression: KeyExpression, color: Color, coverage: float, asked_only: bool) -> Part:
+    unusable = "" if asked_only else unusable_because(expression.keywords, coverage)
+    return Part(expression.text, color, coverage, unusable)
 
 
 def _colors(row: FiVLRow, here: Sequence[int]) -> dict[int, Color]:
@@ -153,11 +196,11 @@ def _write(page: Image.Image, view: RowView) -> int:
     if view.asked:
         pen.write([Part("found through the question:")], _SOFT)
         pen.write(view.asked, _INK, gap=10)
-    if view.hidden:
-        more = "turn" if view.hidden == 1 else "turns"
-        pen.write([Part(f"and {view.hidden} more {more}")], _SOFT, gap=10)
+    if view.more:
+        pen.write([Part(f"and {len(view.more)} more {'turn' if len(view.more) == 1 else 'turns'}")], _SOFT, gap=10)
     for part in view.legend:
-        pen.write([part, Part(f" {part.coverage:.1%} of the picture")], _SOFT)
+        unusable = f" ({part.unusable})" if part.unusable else ""
+        pen.write([part, Part(f" {part.coverage:.1%} of the image{unusable}")], _SOFT)
     if not view.legend:
         pen.write([Part("no evidence")], _SOFT)
     pen.write([Part(view.id)], _SOFT)
@@ -168,9 +211,7 @@ class _Pen:
     """Writes words from left to right and top to bottom, with coloured grounds."""
 
     def __init__(self, page: Image.Image, size: int = 16) -> None:
-        from matplotlib import font_manager
-
-        self._font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+        self._font = text_font(size)
         self._draw, self._width, self._height = ImageDraw.Draw(page), page.width, round(size * _LINE)
         self._limit = page.height - self._height
         self.y = 0
@@ -189,7 +230,7 @@ class _Pen:
                     return
                 if part.color:
                     self._draw.rectangle((x, self.y, x + length, self.y + self._height - 2), fill=part.color)
-                self._draw.text((x, self.y), word, fill=_INK if part.color else ink, font=self._font)
+                self._draw.text((x, self.y), word, fill=ink_on(part.color) if part.color else ink, font=self._font)
                 x += length
         self.y += self._height + gap
 

@@ -15,7 +15,7 @@ from fivl_hf import FiVLTrainer, vision_modeling_loss
 from fivl_hf.chat import as_blocks, encode
 from fivl_hf.evaluation.runner import evaluate_reliance
 from fivl_hf.explain.analysis import explain, token_attention, vision_predictions
-from fivl_hf.explain.pictures import attention_picture, evidence_strip
+from fivl_hf.explain.pictures import attention_picture, evidence_sheet
 from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.runner import explanation_summary
 from fivl_hf.explain.samples import prepare
@@ -169,8 +169,8 @@ def test_heads_and_segments_are_measured_and_drawn(name, big_rows, tmp_path, rec
     if two_scales:
         assert result["by_scale"]["tiles"]["n"] == result["by_scale"]["whole"]["n"] == result["n"]
     sample = prepare(model, processor, big_rows[0])
-    strip = evidence_strip(model, sample, 0, best["layer"], best["head"])
-    assert strip.height > 200
+    drawing = evidence_sheet(model, sample, 0, best["layer"], best["head"])
+    assert drawing.height > 200
     if name == "Mllama":
         assert result["segmentation"]["iou"] is None
         assert vision_predictions(model, sample) is None

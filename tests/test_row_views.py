@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fivl_hf.cli import main
-from fivl_hf.drawing import PALETTE
+from fivl_hf.drawing import PALETTE, frame_boxes, ink_on, outline_masks
 from fivl_hf.images import as_encoded, image_bytes
 from fivl_hf.masks import encode_mask
 from fivl_hf.row_pages import choose_rows, write_rows
@@ -62,7 +62,8 @@ def test_expressions_take_the_colours_of_their_masks_and_share_them():
     assert found.asked == (Part("Sure", PALETTE[0], 0.25),)
     assert [part.coverage for part in found.legend] == [0.25, 0.5, 0.25]
     assert found.share == 0.5
-    assert found.hidden == 0
+    assert [part.unusable for part in found.legend] == ["", "mask over 30% of the image", ""]
+    assert found.more == ()
 
 
 def test_the_picture_with_most_expressions_is_shown():
@@ -110,6 +111,51 @@ def test_pages_escape_what_rows_say(tmp_path):
     page = (tmp_path / "rows.html").read_text()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_the_other_turns_can_be_opened_and_the_evidence_taken_away(tmp_path):
+    write_rows(tmp_path / "rows.html", [row([expression("car", 2)], [part_mask(4)])], "T")
+    page = (tmp_path / "rows.html").read_text()
+    more = page.split('<details class="turn">')[1].split("</details>")[0]
+    assert "and 1 more turn<" in more
+    assert "Sure?" in more
+    assert page.count('<img class="evidence"') == 1
+    assert 'id="evidence" checked' in page
+    assert "not used in training: mask over 30% of the image" in page
+
+
+def test_evidence_leaves_colours_as_they_are():
+    """Inside a mask, away from its outline, every pixel is the image's own."""
+    image = Image.effect_mandelbrot((64, 64), (-2, -1, 1, 1), 30).convert("RGB")
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[8:56, 8:56] = True
+    drawn = np.asarray(outline_masks(image, [mask], side=64))
+    assert np.array_equal(drawn[16:48, 16:48], np.asarray(image)[16:48, 16:48])
+    assert drawn[:4].mean() < 0.8 * np.asarray(image)[:4].mean()
+
+
+@pytest.mark.parametrize("ground", [(255, 255, 255), (0, 0, 0), (213, 94, 0), (230, 40, 40), *PALETTE])
+def test_frames_stand_out_on_any_ground(ground):
+    """Of a frame's lines, one at least has a contrast of 3 : 1 with the ground."""
+    image = Image.new("RGB", (64, 64), ground)
+    framed = frame_boxes(image, [[8, 8, 56, 56]], side=64)
+    colors = {color for _, color in framed.getcolors(1 << 16)}
+    assert max(contrast(color, ground) for color in colors) > 3
+
+
+def test_letters_are_legible_on_every_colour():
+    assert all(contrast(color, ink_on(color)) >= 4.5 for color in PALETTE)
+
+
+def contrast(first, second):
+    """WCAG's contrast ratio."""
+
+    def luminance(color):
+        linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
 
 
 def test_command_draws_pages_and_pictures(tmp_path, capsys):

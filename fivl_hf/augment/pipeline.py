@@ -15,7 +15,7 @@ from fivl_hf.augment.chat.extractor import expression_request
 from fivl_hf.augment.engines import LocalEngine, ToolFactory
 from fivl_hf.augment.inputs.conversations import Record
 from fivl_hf.augment.rows import Tally
-from fivl_hf.augment.shards import Job, ShardReport, cut, read_report, rows_file
+from fivl_hf.augment.shards import NO_TARGET, USABLE, Job, ShardReport, cut, read_report, rows_file
 from fivl_hf.cards import About
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.locks import locked
@@ -96,16 +96,30 @@ class RunResult:
     Attributes:
         stopped: why it is not complete.
         examples: of each reason why samples failed, the detail of one of them.
+        targets: see :class:`fivl_hf.augment.shards.ShardReport`.
     """
 
     tally: Tally
     spent: Spent | None
     stopped: str | None = None
     examples: dict[str, str] = field(default_factory=dict)
+    targets: Counter[str] = field(default_factory=Counter)
 
     def to_dict(self) -> dict[str, Any]:
         spent = asdict(self.spent) if self.spent else None
-        return {"tally": self.tally.to_dict(), "spent": spent, "stopped": self.stopped}
+        targets = dict(self.targets)
+        return {"tally": self.tally.to_dict(), "targets": targets, "spent": spent, "stopped": self.stopped}
+
+    def usable(self) -> str:
+        """How many key expressions can supervise patches, in a sentence; empty for benchmarks, which train nothing."""
+        counts = Counter(self.targets)
+        rows, usable = counts.pop(NO_TARGET, 0), counts.pop(USABLE, 0)
+        total = usable + counts.total()
+        if not total:
+            return ""
+        left_out = ", ".join(f"{count:,} × {reason}" for reason, count in counts.most_common() if count)
+        told = f" (left out: {left_out}); {_count(rows, 'row has', 'rows have')} none that can" if left_out else ""
+        return f"{usable:,} of {total:,} key expressions can supervise patches{told}"
 
     def failures(self) -> str:
         """The most frequent reasons why samples failed, each with an example; empty if none did."""
@@ -162,12 +176,12 @@ def run_augmentation(
             for report in engine.run(ahead or jobs, factory, shards):
                 finished.append(report.number)
                 tally.add(report.tally)
-                jobs.note_examples(report)
+                jobs.note(report)
                 _show(bar, tally, report, ahead)
                 _give_up_if_hopeless(tally, report)
         tally.add(jobs.tally)
         stopped = str(ahead.stopped) if ahead and ahead.stopped else None
-        result = RunResult(tally, ahead.spent if ahead else None, stopped, jobs.examples)
+        result = RunResult(tally, ahead.spent if ahead else None, stopped, jobs.examples, jobs.targets)
         numbers = sorted([*finished, *jobs.finished])
         if not tally.kept or (settings.every_sample and tally.failed):
             raise _no_dataset(result, work, numbers)
@@ -181,7 +195,7 @@ class _Jobs:
     Attributes:
         finished: shards that an earlier run made of the same samples, as far as they have passed.
         tally: what is in them.
-        examples: see :class:`RunResult`.
+        examples, targets: see :class:`RunResult`.
     """
 
     def __init__(self, jobs: Iterator[Job], shards: Path, retry_failed: bool, bar: Any) -> None:
@@ -189,8 +203,10 @@ class _Jobs:
         self.finished: list[int] = []
         self.tally = Tally()
         self.examples: dict[str, str] = {}
+        self.targets: Counter[str] = Counter()
 
-    def note_examples(self, report: ShardReport) -> None:
+    def note(self, report: ShardReport) -> None:
+        self.targets += report.targets
         for problem in report.problems:
             if problem.kind == "failed":
                 self.examples.setdefault(problem.reason, problem.detail)
@@ -209,7 +225,7 @@ class _Jobs:
                 return job
             self.finished.append(job.number)
             self.tally.add(known.tally)
-            self.note_examples(known)
+            self.note(known)
             if self._bar.total:
                 self._bar.total -= known.tally.read
         raise StopIteration
@@ -305,6 +321,10 @@ def _reports(shards: Path, numbers: list[int]) -> Iterator[ShardReport]:
     return (report for number in numbers if (report := read_report(shards, number)))
 
 
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
 def _counts(reasons: Counter[str]) -> str:
     return "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(3))
 
@@ -327,14 +347,15 @@ def _assemble(work: Path, numbers: list[int], settings: RunSettings, result: Run
 
     def about(folder: Path) -> About:
         summary = {**result.to_dict(), "settings": {**settings.about, **settings.identity}}
-        write_report(folder, _reports(shards, numbers), flat, summary)
+        write_report(folder, _reports(shards, numbers), flat, summary, result.usable())
         pictures = draw_rows(folder, flat, settings.pictures)
         made = (
-            f"Made by fivl-hf: of {tally.read:,} samples, {tally.kept:,} became rows, {tally.dropped.total():,} were "
-            f"left out and {tally.failed.total():,} failed."
+            f"Made by fivl-hf: of {_count(tally.read, 'sample', 'samples')}, {_count(tally.kept, 'was', 'were')} kept, "
+            f"{tally.dropped.total():,} dropped, and {tally.failed.total():,} failed."
         )
+        usable = f"{result.usable()}." if result.usable() else ""
         stopped = f"Not complete: {result.stopped}." if result.stopped else ""
-        description = " ".join(text for text in (settings.card.description, made, stopped) if text)
+        description = " ".join(text for text in (settings.card.description, made, usable, stopped) if text)
         return replace(settings.card, description=description, pictures=pictures)
 
     assemble_dataset(settings.output, files, about=about)

@@ -3,8 +3,9 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fivl_hf.augment.shards import COVERAGE_BINS, ShardReport
-from fivl_hf.pages import figure_url, picture_url, render_page
+from fivl_hf.pages import figure_url, render_page
+from fivl_hf.row_pages import row_card
 from fivl_hf.row_views import draw_row, view_row
 
 __all__ = ["draw_rows", "write_problems", "write_report"]
 
 _SHOWN = 24
+_NAMED = 12
 _BLUE = "#0072b2"
 
 
@@ -31,20 +34,34 @@ class _Totals:
     turn_counts: Counter[int] = field(default_factory=Counter)
     coverage: list[int] = field(default_factory=lambda: [0] * COVERAGE_BINS)
     seconds: float = 0.0
+    examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, report: ShardReport) -> None:
-        self.rejected.update(reason if text else f"whole answer: {reason}" for _, _, text, reason in report.rejected)
+        for id, _, text, reason in report.rejected:
+            reason = reason if text else f"whole answer: {reason}"
+            self.rejected[reason] += 1
+            self._note(reason, f"{text} ({id})" if text else id)
+        for problem in report.problems:
+            self._note(problem.reason, problem.id)
         self.turn_counts += report.turn_counts
         self.coverage = [a + b for a, b in zip(self.coverage, report.coverage, strict=True)]
         self.seconds += report.seconds
 
+    def _note(self, reason: str, example: str) -> None:
+        named = self.examples.setdefault(reason, [])
+        if len(named) < _NAMED:
+            named.append(example)
 
-def write_report(folder: Path, reports: Iterable[ShardReport], files: Sequence[Path], result: dict[str, Any]) -> None:
+
+def write_report(
+    folder: Path, reports: Iterable[ShardReport], files: Sequence[Path], result: dict[str, Any], usable: str
+) -> None:
     """Write ``report.json``, ``report.html`` and ``problems.jsonl`` (every sample and expression left out, and why).
 
     Args:
         files: the shards' rows, of which some are drawn.
         result: the run's counts and settings, as they stand in ``report.json``.
+        usable: how many expressions can supervise patches, in a sentence.
     """
     totals = write_problems(folder / "problems.jsonl", reports)
     summary = {
@@ -59,13 +76,54 @@ def write_report(folder: Path, reports: Iterable[ShardReport], files: Sequence[P
     html = render_page(
         "augment_report.html.jinja",
         result=result,
-        rejected=totals.rejected.most_common(),
+        usable=usable,
+        targets=result["targets"],
+        dropped=[
+            (reason, count, prefix)
+            for prefix, counts in (("failed: ", result["tally"]["failed"]), ("", result["tally"]["dropped"]))
+            for reason, count in counts.items()
+        ],
+        rejected=[(reason, count, "") for reason, count in totals.rejected.most_common()],
         turns=figure_url(_turns(totals.turn_counts)),
         coverage=figure_url(_coverage(totals.coverage)),
-        cards=[{"view": view, "url": picture_url(view.picture, "JPEG")} for view in views],
-        settings=json.dumps(result["settings"], indent=2, ensure_ascii=False),
+        cards=[row_card(view) for view in views],
+        examples=totals.examples,
+        settings=_facts(result["settings"]),
+        spent=_spent(result["spent"]),
     )
     (folder / "report.html").write_text(html, encoding="utf-8")
+
+
+def _facts(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Settings as lines of a table."""
+    lines: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, Mapping):
+            lines += _facts(value, f"{name}: ")
+        elif key == "files":
+            lines += [(name if number == 0 else "", _file(*each)) for number, each in enumerate(value)]
+        elif value not in (None, "", [], ()):
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            lines.append((name, "yes" if value is True else "no" if value is False else shown))
+    return lines
+
+
+def _file(name: str, size: int, written: int) -> str:
+    """A file's name, size and nanoseconds of its last change, in words."""
+    day = datetime.fromtimestamp(written / 1e9, tz=UTC).date()
+    amount = f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size:,} bytes"
+    return f"{name} ({amount}, of {day})"
+
+
+def _spent(spent: Mapping[str, Any] | None) -> str:
+    if spent is None:
+        return ""
+    told = f"in this run; {spent['cached']:,} answers came from the cache; "
+    told += f"{spent['prompt_tokens'] + spent['completion_tokens']:,} tokens"
+    if spent["lost"]:
+        told += f"; {spent['lost']:,} requests were under way when a run was killed and may have been paid twice"
+    return told
 
 
 def write_problems(path: Path, reports: Iterable[ShardReport]) -> _Totals:
@@ -117,12 +175,13 @@ def _turns(counts: Counter[int]) -> Figure:
 
 def _coverage(counts: Sequence[int]) -> Figure:
     figure, axes = _bars([f"{100 * i // COVERAGE_BINS}" for i in range(COVERAGE_BINS)], counts)
-    axes.set(xlabel=f"share of the picture that a mask covers, % (bins of {100 // COVERAGE_BINS})", ylabel="masks")
+    axes.set_xticks(range(0, COVERAGE_BINS, 2))
+    axes.set(xlabel=f"share of the image that a mask covers, % (bins of {100 // COVERAGE_BINS})", ylabel="masks")
     return figure
 
 
 def _bars(labels: Sequence[str], heights: Sequence[int]) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(6.0, 2.9), layout="constrained")
+    figure = Figure(figsize=(4.4, 2.8), layout="constrained")
     axes = figure.subplots()
     axes.bar(labels, heights, color=_BLUE)
     axes.spines[["top", "right"]].set_visible(False)

@@ -14,10 +14,23 @@ from fivl_hf.augment.inputs.conversations import Conversation, Failure, Picture,
 from fivl_hf.augment.rows import Outcome, RejectedExpression, RowMaker, Sample, Tally
 from fivl_hf.files.atomic import write_atomically
 from fivl_hf.storage import write_valid_rows
+from fivl_hf.supervision import unusable_because
 
-__all__ = ["COVERAGE_BINS", "Job", "Problem", "ShardReport", "cut", "read_report", "rows_file", "run_job"]
+__all__ = [
+    "COVERAGE_BINS",
+    "NO_TARGET",
+    "USABLE",
+    "Job",
+    "Problem",
+    "ShardReport",
+    "cut",
+    "read_report",
+    "rows_file",
+    "run_job",
+]
 
 COVERAGE_BINS = 20
+USABLE, NO_TARGET = "usable", "rows without a usable expression"
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,8 @@ class ShardReport:
         rejected: (id, turn, text, reason) of every expression left out.
         turn_counts: how many turns have so many key expressions (of the rows kept).
         coverage: how many masks cover so much of their picture, in ``COVERAGE_BINS`` equal bins from 0 to 1.
+        targets: how many key expressions of conversations can supervise patches ("usable"), and how many cannot, by
+            reason; how many rows have none that can (``NO_TARGET``).
         parts: the parts of the dataset that its rows belong to.
         seconds: spent on it, without asking a language model.
     """
@@ -61,6 +76,7 @@ class ShardReport:
     rejected: list[tuple[str, int, str, str]] = field(default_factory=list)
     turn_counts: Counter[int] = field(default_factory=Counter)
     coverage: list[int] = field(default_factory=lambda: [0] * COVERAGE_BINS)
+    targets: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,6 +85,7 @@ class ShardReport:
             "tally": self.tally.to_dict(),
             "problems": [asdict(problem) for problem in self.problems],
             "turn_counts": dict(self.turn_counts),
+            "targets": dict(self.targets),
         }
 
 
@@ -143,6 +160,7 @@ def read_report(folder: Path, number: int) -> ShardReport | None:
     raw["problems"] = [Problem(**problem) for problem in raw["problems"]]
     raw["rejected"] = [tuple(item) for item in raw["rejected"]]
     raw["turn_counts"] = Counter({int(count): turns for count, turns in raw["turn_counts"].items()})
+    raw["targets"] = Counter(raw.get("targets", {}))
     return ShardReport(**raw)
 
 
@@ -164,6 +182,11 @@ def _note(report: ShardReport, outcome: Outcome) -> None:
     report.turn_counts.update(per_turn[turn] for turn in range(turns))
     for share in outcome.coverage:
         report.coverage[min(int(share * COVERAGE_BINS), COVERAGE_BINS - 1)] += 1
+    if "messages" in row:
+        expressions = zip(row["key_expressions"], outcome.coverage, strict=True)
+        found = Counter(unusable_because(each["keywords"], share) or USABLE for each, share in expressions)
+        report.targets.update(found)
+        report.targets[NO_TARGET] += not found[USABLE]
 
 
 def _entry(id: str, item: RejectedExpression) -> tuple[str, int, str, str]:

@@ -176,6 +176,8 @@ def _run(options: argparse.Namespace) -> None:
         f"{tally.read:,} read = {tally.kept:,} kept + {tally.dropped.total():,} dropped + "
         f"{tally.failed.total():,} failed; dataset and report.html are in {options.output}"
     )
+    if usable := result.usable():
+        print(usable)
     if tally.failed:
         print(f"failed: {result.failures()}; once the cause is fixed, --retry-failed tries them again")
     if asking and result.spent:

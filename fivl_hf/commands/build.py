@@ -89,11 +89,14 @@ def _run(options: argparse.Namespace) -> None:
             restart=options.restart,
             retry_failed=options.retry_failed,
         )
-        tally = build_dataset(builder, settings).tally
+        result = build_dataset(builder, settings)
+    tally = result.tally
     print(
         f"{tally.read:,} read = {tally.kept:,} kept + {tally.dropped.total():,} dropped + "
         f"{tally.failed.total():,} failed; the dataset is in {options.output}"
     )
+    if usable := result.usable():
+        print(usable)
     for line in _contents(options.output):
         print(line)
     name = options.output.resolve().name

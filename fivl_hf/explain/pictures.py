@@ -6,46 +6,56 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from fivl_hf.drawing import enlarge, overlay_mask
+from fivl_hf.drawing import Color, enlarge, outline_masks, text_font
 from fivl_hf.explain.analysis import token_attention, vision_predictions
 from fivl_hf.explain.plots import overlay_tokens, paint_segments
 from fivl_hf.explain.samples import Evidence, Sample
 from fivl_hf.keywords import span_tokens
 
-__all__ = ["attention_picture", "evidence_strip", "last_place", "segments_picture", "side_by_side", "word_tokens"]
+__all__ = ["attention_picture", "evidence_sheet", "last_place", "segments_picture", "sheet", "word_tokens"]
 
-_CAPTION = 24  # pixels above each picture
+_TEXT = 20  # pixels
+_INK, _SOFT = (29, 36, 48), (87, 97, 111)
 
 
-def evidence_strip(
+def evidence_sheet(
     model: Any, sample: Sample, k: int, layer: int, head: int, *, word: str | None = None, side: int = 288
 ) -> Image.Image:
     """One key expression in pictures: the image, its mask, one head's attention, the predicted segment.
 
-    Where the image is seen at two scales, the attention to each has a picture of its own; models without visual tokens
-    in the sequence predict no segment.
+    Above them stand the question and the answer. Where the image is seen at two scales, the attention to each has a
+    picture of its own; models without visual tokens in the sequence predict no segment.
 
     Args:
         k: which of the sample's key expressions.
         word: follow the attention of this word, where an answer says it last, instead of the expression's.
     """
     evidence = sample.evidence[k]
-    picture = sample.pictures[evidence.expression.image]
-    tokens = evidence.tokens if word is None else word_tokens(sample, word)
-    said = evidence.expression.text if word is None else word
-    image = evidence.expression.image
-    strip = {
-        sample.id: enlarge(picture, side),
-        f"mask: {evidence.expression.text}": overlay_mask(picture, evidence.mask, side=side),
+    expression = evidence.expression
+    image, picture = expression.image, sample.pictures[expression.image]
+    turn, tokens, said = expression.turn, evidence.tokens, expression.text
+    if word is not None:
+        turn, tokens, said = _said_in(sample, word), word_tokens(sample, word), word
+    panels = {
+        f"image of {sample.id}": enlarge(picture, side),
+        f"mask of “{expression.text}”": outline_masks(picture, [evidence.mask], side=side),
     }
     for scale in sorted(set(sample.scales[sample.image_of == image]) - {""}) or [None]:
-        title = (f"{scale}, " if scale else "") + f"layer {layer}, head {head}: “{said}”"
-        strip[title] = attention_picture(model, sample, tokens, layer, head, image, side, scale=scale)
+        title = f"layer {layer}, head {head} on “{said}”" + (f", {scale}" if scale else "")
+        panels[title] = attention_picture(model, sample, tokens, layer, head, image, side, scale=scale)
     if sample.in_sequence:
-        strip["patches that say the noun"] = segments_picture(model, sample, [evidence], side)
-    return side_by_side(strip)
+        noun = expression.keywords[-1] if expression.keywords else ""
+        title = f"patches that predict “{noun}”" if noun else "no noun to predict"
+        panels[title] = segments_picture(model, sample, [evidence], side)
+    question, answer = sample.text[turn]
+    return sheet(panels, [question, answer], "Attention: from black (none) to yellow (most).")
+
+
+def _said_in(sample: Sample, word: str) -> int:
+    place = last_place([answer for _, answer in sample.text], word)
+    return place[0] if place else 0
 
 
 def attention_picture(
@@ -80,7 +90,7 @@ def attention_picture(
 
 
 def segments_picture(model: Any, sample: Sample, shown: Sequence[Evidence], side: int = 288) -> Image.Image:
-    """The visual tokens that predict each expression's keyword, tinted, one colour an expression."""
+    """The visual tokens that predict each expression's keyword, outlined, one colour an expression."""
     image = shown[0].expression.image if shown else 0
     here = sample.image_of == image
     everything = vision_predictions(model, sample)
@@ -114,17 +124,46 @@ def last_place(answers: Sequence[str], word: str) -> tuple[int, int] | None:
     return None
 
 
-def side_by_side(pictures: Mapping[str, Image.Image], gap: int = 8) -> Image.Image:
-    """Pictures in a row on white, each under its caption."""
-    font = ImageFont.load_default(14)
-    column = max(150, *(picture.width for picture in pictures.values()))
-    height = max(picture.height for picture in pictures.values())
-    strip = Image.new("RGB", (len(pictures) * (column + gap) - gap, _CAPTION + height), "white")
-    draw = ImageDraw.Draw(strip)
-    for i, (caption, picture) in enumerate(pictures.items()):
-        x = i * (column + gap)
-        while len(caption) > 1 and draw.textlength(caption, font) > column:
-            caption = caption[:-2] + "…"
-        draw.text((x, 3), caption, fill="black", font=font)
-        strip.paste(picture, (x, _CAPTION))
-    return strip
+def sheet(panels: Mapping[str, Image.Image], heading: Sequence[str], footing: str, gap: int = 12) -> Image.Image:
+    """Pictures on white, two in a row, each under its title; lines of text above and below them.
+
+    Titles and text are wrapped and large enough to be read where the sheet is as wide as a phone.
+    """
+    font = text_font(_TEXT)
+    column = max(150, *(picture.width for picture in panels.values()))
+    width = 2 * column + 3 * gap
+    page = Image.new("RGB", (width, 8000), "white")
+    y = gap
+    for number, text in enumerate(heading):
+        y = _write(page, text, (gap, y), width - 2 * gap, font, _SOFT if number == 0 else _INK)
+    titles = list(panels)
+    for start in range(0, len(titles), 2):
+        pair = titles[start : start + 2]
+        top = y + gap
+        places = [(gap + i * (column + gap), title) for i, title in enumerate(pair)]
+        bottom = max(_write(page, title, (x, top), column, font, _INK) for x, title in places)
+        for x, title in places:
+            page.paste(panels[title], (x, bottom + 2))
+        y = bottom + 2 + max(panels[title].height for title in pair)
+    y = _write(page, footing, (gap, y + gap), width - 2 * gap, font, _SOFT)
+    return page.crop((0, 0, width, y + gap))
+
+
+def _write(page: Image.Image, text: str, place: tuple[int, int], width: int, font: Any, ink: Color) -> int:
+    """Write a wrapped paragraph; returns where it ends."""
+    draw = ImageDraw.Draw(page)
+    x, y = place
+    line = ""
+    lines = []
+    for word in text.split():
+        longer = f"{line} {word}".strip()
+        if line and draw.textlength(longer, font) > width:
+            lines.append(line)
+            longer = word
+        line = longer
+    for each in [*lines, line]:
+        while len(each) > 1 and draw.textlength(each, font) > width:
+            each = each[:-2] + "…"
+        draw.text((x, y), each, fill=ink, font=font)
+        y += round(1.3 * _TEXT)
+    return y

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from fivl_hf.drawing import PALETTE, enlarge
+from fivl_hf.drawing import enlarge, outline_masks
 from fivl_hf.images import rgb
 
 __all__ = [
@@ -19,47 +19,36 @@ __all__ = [
     "paint_tokens",
 ]
 
+_LABELLED = 64  # maps of so many heads have room for numbers
 
-def head_map(
-    alignment: ArrayLike, title: str = "", *, limit: float | None = None, framed: tuple[int, int] | None = None
-) -> Figure:
-    """A layers × heads map of correlations, one head framed.
+
+def head_map(alignment: ArrayLike, title: str = "", *, framed: tuple[int, int] | None = None) -> Figure:
+    """A layers × heads map of correlations, one head framed; all maps have one scale, from -1 to 1.
 
     Args:
         alignment: (L, H) scores; NaN is left blank.
-        limit: colour range ±limit; the largest absolute score if not given.
         framed: (layer, head); the best one if not given.
     """
     scores = np.asarray(alignment, dtype=np.float64)
     layers, heads = scores.shape
-    limit = limit or max(float(np.nanmax(np.abs(scores))) if np.isfinite(scores).any() else 1.0, 1e-6)
-    figure = Figure(figsize=(min(9, 2.2 + 0.55 * heads), min(8, 1.5 + 0.5 * layers)), layout="constrained")
+    figure = Figure(figsize=(min(9, 2.6 + 0.5 * heads), min(8, 1.7 + 0.5 * layers)), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(scores, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-    if scores.size <= 64:
+    image = axes.imshow(scores, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+    if scores.size <= _LABELLED:
         for (layer, head), value in np.ndenumerate(scores):
             if np.isfinite(value):
-                dark = abs(value) > 0.6 * limit
-                axes.text(
-                    head,
-                    layer,
-                    f"{value:.2f}",
-                    ha="center",
-                    va="center",
-                    color="w" if dark else "k",
-                    fontsize=9,
-                )
+                ink = "w" if abs(value) > 0.6 else "k"
+                axes.text(head, layer, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=9)
     if np.isfinite(scores).any():
         layer, head = framed or np.unravel_index(np.nanargmax(scores), scores.shape)
         axes.add_patch(Rectangle((head - 0.5, layer - 0.5), 1, 1, fill=False, edgecolor="k", linewidth=2))
-    step = max(1, heads // 16), max(1, layers // 16)
     axes.set(
         xlabel="head",
         ylabel="layer",
-        title=title,
-        xticks=range(0, heads, step[0]),
-        yticks=range(0, layers, step[1]),
+        xticks=range(0, heads, max(1, heads // 16)),
+        yticks=range(0, layers, max(1, layers // 16)),
     )
+    figure.suptitle(title, fontsize=10)
     figure.colorbar(image, ax=axes, label="Spearman correlation")
     return figure
 
@@ -98,14 +87,11 @@ def overlay_tokens(image: Image.Image, values: ArrayLike, boxes: ArrayLike, side
 
 
 def paint_segments(image: Image.Image, segments: Sequence[ArrayLike], boxes: ArrayLike, side: int = 288) -> Image.Image:
-    """The image with groups of visual tokens tinted, one palette colour a group.
+    """The image with groups of visual tokens outlined, one palette colour a group, the other tokens dimmed.
 
     Args:
-        segments: boolean (N,) arrays, one per group; a token in several takes the last one's colour.
+        segments: boolean (N,) arrays, one per group.
         boxes: (N, 4) what each token sees.
     """
-    pixels = 0.45 * np.asarray(rgb(image), dtype=np.float64)
-    for i, segment in enumerate(segments):
-        chosen = paint_tokens(np.asarray(segment, dtype=np.float64), boxes, image.size) == 1
-        pixels[chosen] += 0.55 * np.array(PALETTE[i % len(PALETTE)])
-    return enlarge(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), side)
+    painted = [paint_tokens(np.asarray(segment, dtype=np.float64), boxes, image.size) == 1 for segment in segments]
+    return outline_masks(image, painted, side=side)

@@ -6,7 +6,7 @@ from typing import Any
 
 from fivl_hf.explain.alignment import as_lists, summary, top_heads
 from fivl_hf.explain.analysis import Explanation, explain_rows, gather
-from fivl_hf.explain.pictures import evidence_strip, last_place
+from fivl_hf.explain.pictures import evidence_sheet, last_place
 from fivl_hf.explain.plots import head_map
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.scores import ScoreFile
@@ -103,7 +103,7 @@ def write_explanation(
         named = result["best_head"] or best[0]
         layer, index = head or (named["layer"], named["head"])
         _draw(model, processor, drawn, output, layer, index, word)
-        title = "\n".join(str(run[key]) for key in ("model", "dataset") if run.get(key))
+        title = "\n".join(f"{key}: {Path(str(run[key])).name}" for key in ("model", "dataset") if run.get(key))
         head_map(found.alignment.mean(), title, framed=(layer, index)).savefig(output / "head_map.png", dpi=150)
         write_json(output / "explanation.json", result)
     return result
@@ -126,8 +126,8 @@ def _draw(
     for number, row in enumerate(drawn):
         sample = prepare(model, processor, row)
         if word is not None or len(sample.evidence[0].tokens):
-            strip = evidence_strip(model, sample, 0, layer, head, word=word)
-            strip.save(folder / f"{number:03d}.png")
+            drawing = evidence_sheet(model, sample, 0, layer, head, word=word)
+            drawing.save(folder / f"{number:03d}.png")
 
 
 def _drawable(rows: Iterable[Mapping[str, Any]], count: int, word: str | None) -> list[Mapping[str, Any]]:

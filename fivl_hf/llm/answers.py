@@ -27,6 +27,8 @@ CREATE TABLE IF NOT EXISTS batches (
 );
 """
 
+_PATIENCE = 60.0  # seconds that other processes may hold the file
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -83,13 +85,25 @@ class AnswerCache:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
-            # A killed process loses nothing in this mode; only a power cut may cost the last replies.
-            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _TABLES)
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
+            self._make_tables()
         except sqlite3.DatabaseError as error:
             raise ValueError(
                 f"{path} cannot be used as an answer cache: {error}. Move it away to start with an empty one."
             ) from error
+
+    def _make_tables(self) -> None:
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                # A killed process loses nothing in this mode; only a power cut may cost the last replies.
+                self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _TABLES)
+                return
+            except sqlite3.OperationalError as error:
+                # Of processes that open a new file at once, SQLite lets one change the mode and the others do not wait.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
 
     def __contains__(self, key: str) -> bool:
         return self._execute("SELECT 1 FROM answers WHERE key = ?", key).fetchone() is not None

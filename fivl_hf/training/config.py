@@ -6,6 +6,8 @@ from numbers import Real
 
 from trl import SFTConfig
 
+from fivl_hf.supervision import LARGEST_MASK
+
 __all__ = ["FiVLConfig", "VisionModelingOptions"]
 
 _CHOICES = {
@@ -20,7 +22,7 @@ _CHOICES = {
 class VisionModelingOptions:
     """How key expressions become targets; see :class:`FiVLConfig` for each field."""
 
-    max_coverage: float = 0.3
+    max_coverage: float = LARGEST_MASK
     min_coverage: float = 0.0
     overlap: str = "first"
     keyword: str = "random"
@@ -44,7 +46,7 @@ class FiVLConfig(SFTConfig):
         },
     )
     vision_max_coverage: float = field(
-        default=0.3,
+        default=LARGEST_MASK,
         metadata={"help": "Masks that cover more than this share of their image's visible patches supervise nothing."},
     )
     vision_min_coverage: float = field(

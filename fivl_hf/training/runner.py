@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
 
@@ -36,12 +37,12 @@ def train_from_arguments(arguments: Sequence[str]) -> None:
         _train(script, config, model)
 
 
-def _train(script: ScriptArguments, config: FiVLConfig, model: ModelConfig) -> None:
+def _train(script: Any, config: FiVLConfig, model: Any) -> None:
     config.model_init_kwargs = {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
         "dtype": model.dtype,
-        **(config.model_init_kwargs or {}),
+        **dict(config.model_init_kwargs or {}),  # type: ignore[arg-type] # TRL: a JSON string is parsed
     }
     trainer = FiVLTrainer(
         model=str(existing_folder(model.model_name_or_path, "model")),

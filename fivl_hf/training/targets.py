@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fivl_hf.supervision import LARGEST_MASK
+
 if TYPE_CHECKING:
     import torch
 
@@ -51,7 +53,7 @@ def patch_owners(
     has_keyword: ArrayLike,
     *,
     visible: ArrayLike | None = None,
-    max_coverage: float = 0.3,
+    max_coverage: float = LARGEST_MASK,
     min_coverage: float = 0.0,
     overlap: str = "first",
 ) -> NDArray[np.intp]:

@@ -166,12 +166,12 @@ def test_a_server_that_is_not_there_is_said_at_once(serve, extract):
 
 def test_every_attempt_counts(serve, extract):
     """A time-out may be paid: it counts as a request, and by its estimated tokens."""
-    server = serve(lambda body, number: Answer("late", delay=0.5))
+    server = serve(lambda body, number: Answer("late", delay=2))
     with pytest.raises(ServiceError, match="budget of 4 requests is spent"):
-        extract(server, turns(2), timeout=0.1, retries=6, concurrency=1, max_requests=4)
+        extract(server, turns(2), timeout=0.5, retries=6, concurrency=1, max_requests=4)
     assert sum(server.asked.values()) == 4
     with pytest.raises(ServiceError, match="budget of 500 tokens is spent"):
-        extract(server, turns(2), timeout=0.1, retries=6, concurrency=1, max_tokens=500)
+        extract(server, turns(2), timeout=0.5, retries=6, concurrency=1, max_tokens=500)
 
 
 def test_a_slow_server_does_not_hold_a_request_for_ever(serve, extract):
@@ -188,6 +188,35 @@ def test_usage_that_cannot_be_true_is_estimated(serve, extract, usage):
     body = {**completion('{"expressions": ["number0"]}'), "usage": usage}
     _, spent = extract(serve(lambda *_: Answer(body=json.dumps(body).encode())), turns(1))
     assert 100 < spent.prompt_tokens < 1000
+
+
+OPEN = """
+import multiprocessing, sys
+from pathlib import Path
+from fivl_hf.llm.answers import AnswerCache
+
+fork = multiprocessing.get_context("fork")
+
+def opened(path, together):
+    together.wait()
+    AnswerCache(path)
+
+for number in range(20):
+    together = fork.Barrier(6)
+    path = Path(sys.argv[1]) / str(number) / "a.sqlite"
+    processes = [fork.Process(target=opened, args=(path, together)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        if process.exitcode:
+            sys.exit(1)
+"""
+
+
+def test_processes_that_open_a_new_cache_at_once_wait_for_each_other(tmp_path):
+    done = subprocess.run([sys.executable, "-c", OPEN, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_two_processes_with_one_cache_do_not_ask_twice(serve, settings, tmp_path):

@@ -111,8 +111,13 @@ def test_the_report_shows_pictures_and_reasons(inputs, tmp_path):
     models = ["--detector", str(inputs / "dino"), "--segmenter", str(inputs / "sam"), "--threshold", "0.9"]
     assert augment(inputs, tmp_path / "fivl", *models) == 0
     page = (tmp_path / "fivl" / "report.html").read_text()
-    assert not re.search(r"(?:src|href)=\"(?!data:)", page)
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", page)
     assert "failed: the image is missing" in page
+    assert '<div class="soft">000000000001-2</div>' in page
+    assert re.search(r"<tr><td>segmenter</td><td>[^<]*sam</td></tr>", page)
+    assert "0 of 10 key expressions can supervise patches (left out: 10 × mask over 30% of the image)" in page
+    report = json.loads((tmp_path / "fivl" / "report.json").read_text())
+    assert report["targets"] == {"mask over 30% of the image": 10, "rows without a usable expression": 4}
     problems = [json.loads(line) for line in (tmp_path / "fivl" / "problems.jsonl").read_text().splitlines()]
     assert [problem["id"] for problem in problems if problem["kind"] == "failed"] == ["000000000001-2"]
     assert "missing.jpg" in problems[0]["detail"]

@@ -47,7 +47,7 @@ def test_demo_dataset_loads_by_its_name(demo, monkeypatch):
 
 def test_report_is_self_contained(demo):
     page = (demo / "report.html").read_text()
-    assert not re.search(r"(?:src|href)=\"(?!data:)", page)
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", page)
     assert page.count("data:image/png") > 20
     assert 'name="viewport"' in page
 

@@ -7,12 +7,12 @@ import torch
 from PIL import Image
 from scipy import stats
 
-from fivl_hf.drawing import overlay_mask
+from fivl_hf.drawing import outline_masks
 from fivl_hf.explain.alignment import AlignmentMap, spearman
 from fivl_hf.explain.analysis import explain, gather, token_attention, vision_predictions
 from fivl_hf.explain.pictures import (
     attention_picture,
-    evidence_strip,
+    evidence_sheet,
     last_place,
     segments_picture,
     word_tokens,
@@ -200,7 +200,7 @@ def test_overlays_show_what_is_attended(rows):
     assert bright[:, 20:].mean() > bright[:, :20].mean() + 50
     mask = np.zeros((40, 40), dtype=bool)
     mask[:20] = True
-    dimmed = np.asarray(overlay_mask(white, mask, side=40).convert("L")).astype(float)
+    dimmed = np.asarray(outline_masks(white, [mask], side=40).convert("L")).astype(float)
     assert dimmed[:20].mean() > dimmed[20:].mean() + 50
 
 
@@ -213,7 +213,9 @@ def test_head_map_frames_the_best_head():
 
 def test_pictures_of_a_sample(model, processor, rows):
     sample = prepare(model, processor, rows[0])
-    assert evidence_strip(model, sample, 0, layer=0, head=0, side=80).size == (4 * 150 + 3 * 8, 80 + 24)
+    drawing = evidence_sheet(model, sample, 0, layer=0, head=0, side=80)
+    assert drawing.width == 2 * 150 + 3 * 12
+    assert drawing.height > 2 * 80 + 5 * 26
     assert segments_picture(model, sample, list(sample.evidence), side=80).size == (80, 80)
     word = word_tokens(sample, sample.evidence[0].expression.text)
     assert len(word) == 2
