@@ -1,36 +1,39 @@
 """The Space of the metric: paste attention and coverage, see which heads look at the evidence."""
 
-import json
-
 import evaluate
-import gradio as gr
+
+from fivl_hf.evaluation.spaces import Field, json_lines, launch, metric_page
 
 METRIC = evaluate.load("head_alignment.py")
 EXAMPLE = ("[[[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]]]", "[0.0, 1.0, 0.2]")
+EXPLANATION = """\
+Which attention heads rank the image tokens as the mask of the evidence does? Spearman's rank correlation, averaged over
+samples. **1**: exactly as the mask. **0**: anywhere. **Negative**: away from the evidence.
+
+A sample is one key expression of one answer: the attention from its tokens to the image tokens (of every layer and
+head), and the share of each image token that the expression's mask covers. One sample per line, in both boxes.
+"""
+FIELDS = (
+    Field("Attention", "A JSON list per line: layers × heads × image tokens", EXAMPLE[0]),
+    Field("Coverage", "A JSON list per line: how much of each image token the mask covers, from 0 to 1", EXAMPLE[1]),
+)
 
 
 def score(attention: str, coverage: str) -> str:
     """The metric's result as Markdown."""
     try:
-        given = [json.loads(line) for line in attention.splitlines() if line.strip()]
-        masks = [json.loads(line) for line in coverage.splitlines() if line.strip()]
+        given, masks = json_lines(attention, "Attention"), json_lines(coverage, "Coverage")
+        if not given or len(given) != len(masks):
+            return f"A line per sample in both boxes: there are {len(given)} and {len(masks)}."
         result = METRIC.compute(predictions=given, references=masks)
     except (ValueError, TypeError, IndexError) as error:
-        return f"One sample per line in both boxes, as JSON lists: {error}"
+        return f"This could not be read: {error}"
     rows = "\n".join(f"| {head['layer']} | {head['head']} | {head['score']:.3f} |" for head in result["top_heads"])
-    return f"{result['n']} samples\n\n| layer | head | Spearman |\n|---|---|---|\n{rows}"
+    table = f"The best heads, counted from 0:\n\n| layer | head | correlation |\n|---|---|---|\n{rows}"
+    return f"{result['n']} of {len(given)} samples count (a mask over all tokens or none ranks nothing).\n\n{table}"
 
 
-with gr.Blocks(title="Head alignment") as demo:
-    gr.Markdown("# Head alignment\nWhich attention heads rank the image tokens as the mask does. One sample per line.")
-    with gr.Row():
-        boxes = [
-            gr.Textbox(EXAMPLE[0], lines=8, label="Attention to the image tokens: layers × heads × tokens"),
-            gr.Textbox(EXAMPLE[1], lines=8, label="The mask's coverage of the tokens, 0 to 1"),
-        ]
-    button = gr.Button("Score", variant="primary")
-    shown = gr.Markdown()
-    button.click(score, boxes, shown, api_name="score")
+demo = metric_page("Head alignment", EXPLANATION, FIELDS, score)
 
 if __name__ == "__main__":
-    demo.launch()
+    launch(demo)

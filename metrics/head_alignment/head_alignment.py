@@ -24,9 +24,18 @@ Args:
 Returns:
     alignment (layers x heads; null for a head without any correlation), top_heads (layer, head, score, counted from 0),
     n (samples that count; those with constant coverage do not).
+Examples:
+    >>> import fivl_hf
+    >>> alignment = fivl_hf.load_metric("head_alignment")
+    >>> result = alignment.compute(predictions=[[[[0.1, 0.6, 0.3], [0.6, 0.1, 0.3]]]], references=[[0.0, 1.0, 0.2]])
+    >>> result["alignment"]
+    [[1.0, -1.0]]
+    >>> result["top_heads"][0]
+    {'layer': 0, 'head': 0, 'score': 1.0}
 """
 
 
+@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _INPUTS)
 class HeadAlignment(evaluate.Metric):
     """Alignment from attention arrays; the mathematics is in :mod:`fivl_hf.explain.alignment`."""
 

@@ -23,9 +23,15 @@ Args:
 Returns:
     iou (mean over samples, or None), n, detected (share of samples whose keyword is predicted anywhere),
     tokens_per_sample (different tokens predicted), skipped (samples whose mask covers no token).
+Examples:
+    >>> import fivl_hf
+    >>> segmentation = fivl_hf.load_metric("vision_segmentation")
+    >>> segmentation.compute(predictions=[[7, 7, 9, 9]], references=[[1, 0, 0, 0]], keyword_ids=[7])
+    {'iou': 0.5, 'n': 1, 'detected': 1.0, 'tokens_per_sample': 2.0, 'skipped': 0}
 """
 
 
+@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _INPUTS)
 class VisionSegmentation(evaluate.Metric):
     """IoU from predicted ids; the mathematics is in :mod:`fivl_hf.explain.segmentation`."""
 

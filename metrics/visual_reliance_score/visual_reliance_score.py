@@ -25,9 +25,18 @@ Args:
 Returns:
     visual_reliance_score (float or None), accuracy, masked_accuracy, n, confidence_interval ([low, high]), and reason
     when the score is undefined. Answers are compared after case folding and removal of outer punctuation.
+Examples:
+    >>> import fivl_hf
+    >>> reliance = fivl_hf.load_metric("visual_reliance_score")
+    >>> result = reliance.compute(
+    ...     predictions=["yes", "two dogs"], masked_predictions=["yes", "a cat"], references=[["yes"], ["two dogs"]]
+    ... )
+    >>> result["visual_reliance_score"], result["accuracy"], result["masked_accuracy"], result["n"]
+    (0.5, 1.0, 0.5, 2)
 """
 
 
+@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _INPUTS)
 class VisualRelianceScore(evaluate.Metric):
     """VRS from answers; the mathematics is in :mod:`fivl_hf.evaluation.reliance`."""
 

@@ -1,6 +1,8 @@
 """One contract for every metric folder, present and future."""
 
+import doctest
 import re
+import sys
 from pathlib import Path
 
 import evaluate
@@ -89,6 +91,15 @@ def test_descriptions_say_what_the_numbers_mean(name):
     assert "0" in metric.description
     for argument in metric.features:
         assert argument in metric.inputs_description
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_examples_of_the_docstring_run(name):
+    """As evaluate's own tests of its modules do it."""
+    module = sys.modules[type(fivl_hf.load_metric(name)).__module__]
+    results = doctest.testmod(module)
+    assert results.failed == 0
+    assert results.attempted > 1
 
 
 def test_undefined_reliance_is_null_with_a_reason():
