@@ -86,7 +86,7 @@ def dataset_upload(folder: Path, repo_id: str) -> Upload:
     return Upload(repo_id, "dataset", files, replaces=("data/*", "pictures/*"))
 
 
-def metric_upload(name: str, repo_id: str, requirement: str = "fivl-hf") -> Upload:
+def metric_upload(name: str, repo_id: str, requirement: str) -> Upload:
     """An ``evaluate`` module as a Space; its repository must have the metric's name, by which it is loaded.
 
     Args:

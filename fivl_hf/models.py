@@ -1,5 +1,6 @@
 """Loading a vision-language model and its processor together, and knowing its weights again."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ from fivl_hf.files.fingerprints import content_fingerprint
 
 __all__ = [
     "existing_folder",
+    "hub_is_reachable",
+    "hub_options",
     "image_token_id",
     "load_model",
     "torch_dtype",
@@ -15,6 +18,7 @@ __all__ = [
     "weights_fingerprint",
 ]
 
+_HUB_SECONDS = 5.0
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -33,7 +37,7 @@ def load_model(name: str | Path, *, device: str | None = None, dtype: str = "aut
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    existing_folder(name, "model")
+    options = hub_options(name, "model")
     if device is None:
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         device = accelerator.type if accelerator else "cpu"
@@ -41,8 +45,8 @@ def load_model(name: str | Path, *, device: str | None = None, dtype: str = "aut
     if dtype != "auto":
         torch_dtype(dtype)
     try:
-        model: Any = AutoModelForImageTextToText.from_pretrained(str(name), dtype=dtype)
-        processor = AutoProcessor.from_pretrained(str(name))
+        model: Any = AutoModelForImageTextToText.from_pretrained(str(name), dtype=dtype, **options)
+        processor = AutoProcessor.from_pretrained(str(name), **options)
     except OSError as error:
         raise FileNotFoundError(f"model {str(name)!r} cannot be loaded: {str(error).splitlines()[0]}") from error
     return model.to(device).eval(), processor
@@ -102,6 +106,52 @@ def existing_folder(name: str | Path, kind: str) -> str | Path:
     if not Path(name).exists() and not could_be_on_the_hub:
         raise FileNotFoundError(f"there is no {kind} folder {str(name)!r}")
     return name
+
+
+def hub_options(name: str | Path, kind: str, instead: str = "") -> dict[str, Any]:
+    """Options for ``from_pretrained``: where the Hub cannot be reached, what was loaded before is taken at once.
+
+    Args:
+        name: folder or Hub id.
+        kind: of the model, for messages.
+        instead: what else could be done without it.
+
+    Raises:
+        FileNotFoundError: a folder that does not exist, or a Hub id that is not on this machine while the Hub cannot
+            be reached.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    existing_folder(name, kind)
+    if Path(name).exists() or hub_is_reachable():
+        return {}
+    try:
+        known = [try_to_load_from_cache(str(name), file) for file in ("config.json", "adapter_config.json")]
+    except HFValidationError as error:
+        raise FileNotFoundError(f"there is no {kind} folder {str(name)!r}") from error
+    if any(isinstance(file, str) for file in known):
+        return {"local_files_only": True}
+    why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
+    raise FileNotFoundError(
+        f"{kind} {str(name)!r} is not on this machine and cannot be downloaded ({why}): give a folder that holds it"
+        + (f", or {instead}" if instead else "")
+    )
+
+
+@cache
+def hub_is_reachable() -> bool:
+    """Whether anything answers there; asked once, since libraries try again for minutes."""
+    import httpx2
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.is_offline_mode():
+        return False
+    try:
+        return bool(get_session().head(constants.ENDPOINT, timeout=_HUB_SECONDS).status_code < 500)
+    except (httpx2.TransportError, OSError):
+        return False
 
 
 def image_token_id(config: Any) -> int:

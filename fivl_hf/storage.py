@@ -17,7 +17,7 @@ from datasets import Features
 from fivl_hf.cards import DEFAULT_CONFIG, About, WrittenFiles, dataset_card
 from fivl_hf.files.owned import replaced_files
 from fivl_hf.images import as_encoded
-from fivl_hf.models import existing_folder
+from fivl_hf.models import existing_folder, hub_is_reachable
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
 
 __all__ = [
@@ -158,10 +158,15 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datas
 
 
 def _require_folder(dataset: str | Path) -> None:
-    """Raise FileNotFoundError if ``dataset`` is neither a folder nor may be a Hub id."""
+    """Raise FileNotFoundError if ``dataset`` is neither a folder nor to be had from the Hub or its cache."""
     if Path(dataset).is_file():
         raise FileNotFoundError(f"{dataset} is a file; name the folder of the dataset")
     existing_folder(dataset, "dataset")
+    cached = Path(datasets.config.HF_DATASETS_CACHE) / str(dataset).replace("/", "___")
+    if not Path(dataset).exists() and not cached.exists() and not hub_is_reachable():
+        raise FileNotFoundError(
+            f"dataset {str(dataset)!r} is not on this machine, and the Hub cannot be reached: give its folder"
+        )
 
 
 def parquet_rows(path: Path) -> int:

@@ -16,6 +16,7 @@ from fivl_hf.augment.inputs.conversations import Picture
 from fivl_hf.masks import BoolArray, FloatArray
 
 __all__ = [
+    "WITHOUT_MODELS",
     "BoxGrounder",
     "Detection",
     "Detector",
@@ -28,6 +29,9 @@ __all__ = [
     "distinct_boxes",
     "share_masks",
 ]
+
+# What a message suggests where a grounder's models cannot be had.
+WITHOUT_MODELS = "ground by masks that exist already (--grounder annotations)"
 
 SAME = 0.95
 

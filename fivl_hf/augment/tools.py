@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fivl_hf.augment.expressions import NounPhraseExtractor
-from fivl_hf.augment.grounding import Grounder
+from fivl_hf.augment.grounding import WITHOUT_MODELS, Grounder
 from fivl_hf.augment.rows import Tools
-from fivl_hf.models import torch_dtype, usable_device
+from fivl_hf.models import hub_options, torch_dtype, usable_device
 
 __all__ = ["GROUNDERS", "ToolSettings"]
 
@@ -46,6 +46,15 @@ class ToolSettings:
     def __call__(self, worker: int) -> Tools:
         """The tools of worker number ``worker``."""
         return Tools(NounPhraseExtractor(), self._grounder(worker), self.tagger)
+
+    def require_models(self) -> None:
+        """Raise FileNotFoundError if a model of the grounder is neither here nor to be had from the Hub."""
+        needed = {
+            "grounded-sam": {"detector": self.detector, "segmenter": self.segmenter},
+            "sam3": {"SAM 3 model": self.sam3},
+        }
+        for kind, name in needed.get(self.grounder, {}).items():
+            hub_options(name, kind, WITHOUT_MODELS)
 
     def _grounder(self, worker: int) -> Grounder:
         if self.grounder == "scenes":

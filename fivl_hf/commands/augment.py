@@ -147,6 +147,7 @@ def _run(options: argparse.Namespace) -> None:
         _estimate(records, asking)
         return
     tools = _tools(options, work)
+    tools.require_models()
     settings = RunSettings(
         output=options.output,
         split=options.split,

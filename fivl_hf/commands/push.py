@@ -50,8 +50,8 @@ def add_push(commands: Any) -> None:
     metric.add_argument("name", metavar="NAME", help="visual_reliance_score, head_alignment or vision_segmentation")
     metric.add_argument(
         "--requirement",
-        default="fivl-hf",
-        help="how pip finds this package on the Space, such as 'fivl-hf @ git+https://...'",
+        required=True,
+        help="how pip finds this package, which is on no package index, on the Space: 'fivl-hf @ git+https://...'",
     )
     _add_common(metric, _metric)
 

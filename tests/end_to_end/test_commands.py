@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import yaml
 from datasets import load_dataset
 from transformers import AutoModelForImageTextToText
 
@@ -86,6 +87,70 @@ def test_train_takes_trl_flags(demo, scenes, tmp_path):
     AutoModelForImageTextToText.from_pretrained(tmp_path / "trained")
     state = json.loads((tmp_path / "trained" / "checkpoint-2" / "trainer_state.json").read_text())
     assert any("eval_vision_token_accuracy" in entry for entry in state["log_history"])
+
+
+def train_file(path, demo, scenes, output, **more):
+    config = {
+        "model_name_or_path": str(demo / "models" / "baseline"),
+        "output_dir": str(output),
+        "max_steps": 1,
+        "per_device_train_batch_size": 4,
+        "bf16": False,
+        "use_cpu": True,
+        "report_to": "none",
+        **more,
+    }
+    path.write_text(yaml.safe_dump(config))
+    return ["train", "--config", str(path)]
+
+
+def test_train_takes_a_mixture_of_datasets(demo, scenes, tmp_path, capsys):
+    parts = [
+        {"path": str(scenes), "split": "train", "fraction": 0.5},
+        {"path": str(scenes), "split": "test", "fraction": 0.5},
+    ]
+    arguments = train_file(
+        tmp_path / "a.yaml",
+        demo,
+        scenes,
+        tmp_path / "out",
+        datasets=parts,
+        test_split_size=0.25,
+        eval_strategy="steps",
+        eval_steps=1,
+    )
+    assert main([*arguments, "--vision_loss_weight", "0.2"]) == 0
+    state = json.loads((tmp_path / "out" / "checkpoint-1" / "trainer_state.json").read_text())
+    assert any("eval_vision_loss" in entry for entry in state["log_history"])
+    with pytest.raises(SystemExit):
+        main([*arguments, "--dataset_name", str(scenes)])
+    assert "not both" in capsys.readouterr().err
+
+
+def test_train_is_launched_by_accelerate(demo, scenes, tmp_path, capfd):
+    """In a process of its own, as the configuration says; its failure is this command's."""
+    (tmp_path / "accelerate.yaml").write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\nnum_processes: 1\nuse_cpu: true\n"
+    )
+    launcher = {"accelerate_config": str(tmp_path / "accelerate.yaml"), "dataset_name": str(scenes)}
+    arguments = train_file(tmp_path / "a.yaml", demo, scenes, tmp_path / "out", **launcher)
+    assert main([*arguments, "--num_processes", "1"]) == 0
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert main([*arguments, "--num_processes", "1", "--model_name_or_path", "/no/model"]) == 1
+    error = capfd.readouterr().err
+    assert "fivl: there is no model folder '/no/model'" in error
+    assert "fivl: the training failed; its messages are above" in error
+
+
+@pytest.mark.parametrize("wrong", ["--vision_loss_wieght 0.2", "--accelerate_config nowhere"])
+def test_train_knows_its_flags(wrong, demo, scenes, tmp_path, capsys):
+    arguments = train_file(tmp_path / "a.yaml", demo, scenes, tmp_path / "out", dataset_name=str(scenes))
+    try:
+        assert main([*arguments, *wrong.split()]) == 1
+    except SystemExit as exit:
+        assert exit.code == 2
+    assert wrong.split()[0 if "wieght" in wrong else 1] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 WRONG = [

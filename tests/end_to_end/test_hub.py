@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -234,6 +235,41 @@ def test_what_goes_wrong_is_said_in_one_sentence(fivl, options, message):
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["augment", "--input", "INPUT", "--images", "FOLDER", "--output", "FOLDER/out", "--extractor", "offline"],
+            "detector 'IDEA-Research/grounding-dino-tiny' is not on this machine and cannot be downloaded "
+            "(http://127.0.0.1:9 cannot be reached): give a folder that holds it, or ground by masks that exist",
+        ),
+        (["evaluate", "--model", "me/x", "--dataset", "SCENES", "--output", "FOLDER/out"], "model 'me/x' is not on"),
+        (["evaluate", "--model", "MODEL", "--dataset", "me/x", "--output", "FOLDER/out"], "dataset 'me/x' is not on"),
+        (["explain", "--model", "MODEL", "--dataset", "me/x", "--output", "FOLDER/out"], "dataset 'me/x' is not on"),
+        (["show", "me/x"], "dataset 'me/x' is not on this machine, and the Hub cannot be reached"),
+        (["train", "--model_name_or_path", "me/x", "--dataset_name", "SCENES", "--bf16", "false"], "model 'me/x' is"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_without_a_network_nothing_is_tried_for_minutes(fivl, scenes, demo, tmp_path, arguments, message):
+    (tmp_path / "input.json").write_text(
+        '[{"id": "1", "image": "x.jpg", "conversations": [{"from": "human", "value": "<image>\\nWhat?"}, '
+        '{"from": "gpt", "value": "A cat."}]}]'
+    )
+    places = {
+        "INPUT": str(tmp_path / "input.json"),
+        "FOLDER": str(tmp_path),
+        "SCENES": str(scenes),
+        "MODEL": str(demo / "models" / "fivl"),
+    }
+    given = [re.sub("|".join(places), lambda found: places[found[0]], argument) for argument in arguments]
+    done = fivl(*given, HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Retry" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_name_without_rights(fivl):

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-from fivl_hf.augment.grounding import Detection
-from fivl_hf.models import existing_folder
+from fivl_hf.augment.grounding import WITHOUT_MODELS, Detection
+from fivl_hf.models import hub_options
 
 __all__ = ["GroundingDinoDetector"]
 
@@ -38,9 +38,10 @@ class GroundingDinoDetector:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        existing_folder(model, "detector")
-        self._processor = AutoProcessor.from_pretrained(model)
-        self._model = AutoModelForZeroShotObjectDetection.from_pretrained(model).to(device).eval()
+        options = hub_options(model, "detector", WITHOUT_MODELS)
+        self._processor = AutoProcessor.from_pretrained(model, **options)
+        loaded: Any = AutoModelForZeroShotObjectDetection.from_pretrained(model, **options)
+        self._model = loaded.to(device).eval()
         self._threshold, self._batch_size, self._dtype = threshold, batch_size, dtype
 
     def detect(self, pairs: Sequence[tuple[Image.Image, str]]) -> list[Detection]:

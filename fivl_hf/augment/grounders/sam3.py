@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fivl_hf.augment.grounding import Grounding, GroundingRequest, share_masks
+from fivl_hf.augment.grounding import WITHOUT_MODELS, Grounding, GroundingRequest, share_masks
 from fivl_hf.masks import union
-from fivl_hf.models import existing_folder
+from fivl_hf.models import hub_options
 
 __all__ = ["Sam3Grounder"]
 
@@ -35,9 +35,9 @@ class Sam3Grounder:
     ) -> None:
         from transformers import Sam3Model, Sam3Processor
 
-        existing_folder(model, "SAM 3 model")
-        self._processor = Sam3Processor.from_pretrained(model)
-        loaded: Any = Sam3Model.from_pretrained(model)
+        options = hub_options(model, "SAM 3 model", WITHOUT_MODELS)
+        self._processor = Sam3Processor.from_pretrained(model, **options)
+        loaded: Any = Sam3Model.from_pretrained(model, **options)
         self._model = loaded.to(device).eval()
         self._threshold, self._dtype = threshold, dtype
 

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from fivl_hf.augment.grounding import WITHOUT_MODELS
 from fivl_hf.masks import BoolArray, FloatArray
-from fivl_hf.models import existing_folder
+from fivl_hf.models import hub_options
 
 __all__ = ["SamSegmenter", "SegmentAnythingSegmenter", "load_segmenter"]
 
@@ -42,8 +43,8 @@ class SamSegmenter:
     ) -> None:
         from transformers import AutoConfig, Sam2Model, Sam2Processor, SamModel, SamProcessor
 
-        existing_folder(model, "segmenter")
-        kind = AutoConfig.from_pretrained(model).model_type
+        options = hub_options(model, "segmenter", WITHOUT_MODELS)
+        kind = AutoConfig.from_pretrained(model, **options).model_type
         classes: dict[str, tuple[Any, Any]] = {
             "sam": (SamModel, SamProcessor),
             "sam2": (Sam2Model, Sam2Processor),
@@ -53,8 +54,8 @@ class SamSegmenter:
         if kind not in classes:
             raise ValueError(f"segmenter {model}: model type {kind!r} is not one of {tuple(classes)}")
         model_class, processor_class = classes[kind]
-        self._processor = processor_class.from_pretrained(model)
-        self._model = model_class.from_pretrained(model).to(device).eval()
+        self._processor = processor_class.from_pretrained(model, **options)
+        self._model = model_class.from_pretrained(model, **options).to(device).eval()
         self._dtype = dtype
 
     def segment(self, picture: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]:
