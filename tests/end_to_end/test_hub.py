@@ -144,7 +144,9 @@ print(json.dumps(there.keys() == here.keys() and all(torch.equal(there[name], he
 
 def test_metrics_are_pushed_and_loaded_with_the_same_numbers(hub, fivl, python):
     for name in METRICS:
-        assert fivl("push", "metric", name, "me").returncode == 0
+        assert (
+            fivl("push", "metric", name, "me", "--requirement", "fivl-hf @ git+https://example.org/x").returncode == 0
+        )
         space = hub.repos["spaces", f"me/{name}"].branches["main"]
         assert set(space) == {"README.md", "app.py", "requirements.txt", f"{name}.py"}
         assert f'evaluate.load("me/{name}")' in space["README.md"].decode()
@@ -231,7 +233,7 @@ def test_dry_run_lists_and_sends_nothing(hub, fivl, scenes):
     ],
 )
 def test_what_goes_wrong_is_said_in_one_sentence(fivl, options, message):
-    done = fivl("push", "metric", "visual_reliance_score", "me", **options)
+    done = fivl("push", "metric", "visual_reliance_score", "me", "--requirement", "fivl-hf", **options)
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -273,7 +275,7 @@ def test_without_a_network_nothing_is_tried_for_minutes(fivl, scenes, demo, tmp_
 
 
 def test_a_name_without_rights(fivl):
-    done = fivl("push", "metric", "visual_reliance_score", "somebody")
+    done = fivl("push", "metric", "visual_reliance_score", "somebody", "--requirement", "fivl-hf")
     assert done.returncode == 1
     assert "may not write to spaces/somebody/visual_reliance_score" in done.stderr
 
@@ -302,7 +304,10 @@ def test_what_is_not_whole_is_not_pushed(scenes, tmp_path):
         model_upload(tmp_path, "me/x")
 
 
-def test_a_space_installs_this_package_from_where_it_is():
+def test_a_space_installs_this_package_from_where_it_is(fivl):
+    done = fivl("push", "metric", "head_alignment", "me")
+    assert done.returncode == 2
+    assert "the following arguments are required: --requirement" in done.stderr
     files = dict(metric_upload("head_alignment", "me", "fivl-hf @ git+https://example.org/fivl-hf").files)
     assert files["requirements.txt"].decode().strip() == "fivl-hf @ git+https://example.org/fivl-hf"
 
@@ -312,9 +317,9 @@ def test_names_are_checked(scenes):
         with pytest.raises(ValueError, match="name"):
             dataset_upload(scenes, wrong)
     with pytest.raises(ValueError, match="push it to me/visual_reliance_score"):
-        metric_upload("visual_reliance_score", "me/vrs")
+        metric_upload("visual_reliance_score", "me/vrs", "fivl-hf")
     with pytest.raises(ValueError, match="no metric named 'bleu'"):
-        metric_upload("bleu", "me")
+        metric_upload("bleu", "me", "fivl-hf")
 
 
 def test_a_card_of_somebody_else_keeps_its_text_and_results_are_not_added_twice():

@@ -52,7 +52,7 @@ def test_space_serves_the_score(name, tmp_path, processor):
     """From a folder as the Space has it: under another name, the files of the push alone."""
     space = tmp_path / "space"
     space.mkdir()
-    for path, file in metric_upload(name, "me").files:
+    for path, file in metric_upload(name, "me", "fivl-hf").files:
         (space / path).write_bytes(file if isinstance(file, bytes) else file.read_bytes())
     processor.tokenizer.save_pretrained(tmp_path / "tokenizer")
     places = {"TOKENIZER": str(tmp_path / "tokenizer"), "RING": str(word_token_id(processor.tokenizer, "ring"))}
