@@ -2,6 +2,8 @@
 
 import inspect
 import shutil
+import tempfile
+import weakref
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,6 +76,7 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
             config_name: such as "augmented"; the default one if None.
             options: fields of the configuration (``data_dir``, ``splits``, ...), and ``datasets``' own, ``cache_dir``.
         """
+        self._streaming_work: Path | None = None
         super().__init__(config_name=config_name, **options)
 
     @abstractmethod
@@ -149,14 +152,25 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
         try:
             super().download_and_prepare(*args, **kwargs)
         finally:
-            shutil.rmtree(self._work, ignore_errors=True)
+            shutil.rmtree(f"{self.cache_dir}.work", ignore_errors=True)
         if not any(split.num_examples for split in (self.info.splits or {}).values()):
             shutil.rmtree(self.cache_dir, ignore_errors=True)
             raise BuildError(f"{self.name}: none of the samples became a row; fivl build tells why for each")
 
+    def as_streaming_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        if self._streaming_work is None:
+            # The dataset that comes back holds this builder: the indexes live as long as somebody reads.
+            self._streaming_work = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
+            self._cleaner = weakref.finalize(self, shutil.rmtree, self._streaming_work, ignore_errors=True)
+        return super().as_streaming_dataset(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy in another process reads the indexes and does not remove them.
+        return {key: value for key, value in self.__dict__.items() if key != "_cleaner"}
+
     @property
     def _work(self) -> Path:
-        return Path(f"{self.cache_dir}.work")
+        return self._streaming_work or Path(f"{self.cache_dir}.work")
 
     def _plan(self) -> Plan:
         self._work.mkdir(parents=True, exist_ok=True)

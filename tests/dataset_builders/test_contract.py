@@ -1,10 +1,13 @@
 """One contract for every dataset builder, present and future."""
 
+import gc
 import importlib
 import inspect
+import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import datasets
@@ -61,6 +64,27 @@ def test_ordinary_builder_gives_the_same_rows_in_one_and_two_processes(made, tmp
             assert rows == {row["id"]: row for row in undecoded(built[split])}
             for row in rows.values():
                 validate_row(row)
+
+
+def test_streaming_gives_the_same_rows_and_leaves_nothing(made, tmp_path, monkeypatch):
+    """Also from a copy in another process; indexes are kept while somebody reads, and no longer."""
+    name, options, folder = made
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    builder = builder_class(name)(cache_dir=str(tmp_path / "cache"), **options)
+    streamed = builder.as_streaming_dataset()
+    del builder
+    copied = pickle.loads(pickle.dumps(streamed))
+    for split, rows in datasets.load_dataset(str(folder)).items():
+        ids = sorted(rows["id"])
+        assert sorted(row["id"] for row in copied[split]) == ids
+        del copied[split]
+        gc.collect()
+        assert sorted(row["id"] for row in streamed[split]) == ids
+    assert not list((tmp_path / "cache").rglob("*.work"))
+    del streamed, copied
+    gc.collect()
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_repository_loads_streams_and_has_configurations_without_this_package(made, tmp_path):
