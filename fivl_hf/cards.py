@@ -10,11 +10,23 @@ from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict, SplitInfo
 from huggingface_hub import DatasetCardData
 
-__all__ = ["DEFAULT_CONFIG", "TAG", "About", "WrittenFiles", "as_list", "config_rows", "dataset_card", "read_card"]
+__all__ = [
+    "DEFAULT_CONFIG",
+    "INCOMPLETE",
+    "TAG",
+    "About",
+    "WrittenFiles",
+    "as_list",
+    "config_rows",
+    "dataset_card",
+    "read_card",
+]
 
 # By which a folder is known to be ours.
 TAG = "fivl"
 DEFAULT_CONFIG = "default"
+# How the card of a dataset whose run was stopped goes on.
+INCOMPLETE = "Not complete: "
 _COLUMNS = """\
 Each row is a conversation (`messages`) or a question (`question`, `answers`) about `images`, with its evidence:
 `key_expressions` (turn, text, span, nouns, boxes in source pixels) and `masks`, one black-and-white picture per key

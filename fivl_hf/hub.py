@@ -1,11 +1,11 @@
 """Pushing datasets, models and metrics to the Hub: what would go is listed first, and a push can be repeated."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import (
@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
-from fivl_hf.cards import as_list, config_rows, read_card
+from fivl_hf.cards import INCOMPLETE, as_list, config_rows, read_card
 from fivl_hf.evaluation.metrics import metric_folders
 from fivl_hf.measured_cards import Measured, measured_card, mismatches
 from fivl_hf.model_cards import on_the_hub
@@ -46,6 +46,7 @@ class Upload:
         repo_type: "dataset", "model" or "space".
         files: (path in the repository, file or bytes).
         replaces: patterns of files that are deleted from the repository when they are not in this upload.
+        warning: what one should know before pushing it.
         url: its page, below the Hub's address.
     """
 
@@ -53,6 +54,7 @@ class Upload:
     repo_type: str
     files: tuple[tuple[str, Path | bytes], ...]
     replaces: tuple[str, ...] = ()
+    warning: str | None = None
 
     @property
     def url(self) -> str:
@@ -74,7 +76,8 @@ def dataset_upload(folder: Path, repo_id: str) -> Upload:
     """A dataset folder: its Parquet files, card and pictures.
 
     Raises:
-        ValueError: no dataset folder, or one with files that are missing or only half written.
+        ValueError: no dataset folder, one with files that are missing or only half written, or one whose card or
+            links lead out of it.
     """
     _require_id(repo_id)
     card = folder / "README.md"
@@ -82,8 +85,12 @@ def dataset_upload(folder: Path, repo_id: str) -> Upload:
         raise ValueError(f"{folder} holds no README.md: push a folder that fivl build or fivl augment wrote")
     shards = _shards(folder, card)
     pictures = sorted(path for path in (folder / "pictures").glob("*") if path.is_file())
-    files = tuple((path.relative_to(folder).as_posix(), path) for path in (card, *shards, *pictures))
-    return Upload(repo_id, "dataset", files, replaces=("data/*", "pictures/*"))
+    paths = _inside(folder, (card, *shards, *pictures))
+    files = tuple((path.relative_to(folder).as_posix(), path) for path in paths)
+    warning = None
+    if INCOMPLETE in card.read_text(encoding="utf-8"):
+        warning = f"{folder} is not complete, as its card says: run the command that made it again, then push it"
+    return Upload(repo_id, "dataset", files, replaces=("data/*", "pictures/*"), warning=warning)
 
 
 def metric_upload(name: str, repo_id: str, requirement: str) -> Upload:
@@ -126,8 +133,8 @@ def model_upload(
         force: push results that may be another model's; the card says so.
 
     Raises:
-        ValueError: no model folder, results that were measured with other weights or another version, or an adapter
-            whose base model is a folder of this machine.
+        ValueError: no model folder, one with links that lead out of it, results that were measured with other weights
+            or another version, or an adapter whose base model is a folder of this machine.
     """
     _require_id(repo_id)
     if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
@@ -144,7 +151,8 @@ def model_upload(
         raise ValueError(f"{folder}: {'; '.join(doubts)}; measure it again, or --force, which the card will tell")
     _require_public_base(folder / "adapter_config.json")
     found = {path for pattern in _MODEL_FILES for path in folder.glob(pattern)}
-    files: list[tuple[str, Path | bytes]] = [(path.name, path) for path in sorted(found) if path.name != "README.md"]
+    paths = _inside(folder, sorted(found))
+    files: list[tuple[str, Path | bytes]] = [(path.name, path) for path in paths if path.name != "README.md"]
     card = folder / "README.md"
     text = measured_card(card.read_text(encoding="utf-8") if card.is_file() else None, repo_id, measured, doubts)
     files.append(("README.md", text.encode()))
@@ -243,7 +251,7 @@ def _shards(folder: Path, card: Path) -> list[Path]:
     for config in configs:
         expected = rows[config["config_name"]]
         for split in config["data_files"]:
-            paths = [path for pattern in as_list(split["path"]) for path in sorted(folder.glob(pattern))]
+            paths = [path for pattern in as_list(split["path"]) for path in _matches(folder, pattern)]
             found.update((path, parquet_rows(path)) for path in paths if path not in found)
             name, rows_there = split["split"], sum(found[path] for path in paths)
             if rows_there != expected[name]:
@@ -252,6 +260,21 @@ def _shards(folder: Path, card: Path) -> list[Path]:
                     "missing or of another build; build it again"
                 )
     return sorted(found)
+
+
+def _matches(folder: Path, pattern: str) -> list[Path]:
+    """The files of a card's pattern; raises ValueError if it leads out of the folder."""
+    if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
+        raise ValueError(f"{folder / 'README.md'} names {pattern}, which is outside the dataset's folder")
+    return sorted(folder.glob(pattern))
+
+
+def _inside(folder: Path, paths: Sequence[Path]) -> Sequence[Path]:
+    """``paths``, if none is a link to somewhere else: what is there was not meant to be published."""
+    for path in paths:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{path} is a link to {path.resolve()}, outside the folder: copy the file, or remove it")
+    return paths
 
 
 def _stale(api: HfApi, upload: Upload, revision: str | None) -> list[str]:

@@ -12,6 +12,7 @@ from fivl_hf.row_views import RowView, draw_row, view_row
 
 __all__ = ["choose_rows", "row_card", "write_rows"]
 
+_MOST_DRAWN = 50
 _PICTURES = (".png", ".jpg", ".jpeg")
 
 
@@ -46,6 +47,8 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
     """
     if path.suffix.lower() not in (".html", ".htm", *_PICTURES):
         raise ValueError(f"--output must end in .html, .png or .jpg, got {path}")
+    if path.suffix.lower() in _PICTURES and len(rows) > _MOST_DRAWN:
+        raise ValueError(f"a picture holds at most {_MOST_DRAWN} rows, got {len(rows):,}: write a page (.html)")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() in _PICTURES:
         _stacked([draw_row(view_row(row, turns=6, boxes=True)) for row in rows]).save(path)

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 from datasets import Features
+from huggingface_hub.constants import HF_HUB_CACHE
 
 from fivl_hf.cards import DEFAULT_CONFIG, About, WrittenFiles, dataset_card
 from fivl_hf.files.owned import replaced_files
@@ -141,7 +144,7 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datas
         name: the dataset's configuration.
 
     Raises:
-        ValueError: no dataset, or a column of the schema is missing.
+        ValueError: no dataset, a column of the schema is missing, or an image is a file outside the dataset.
         FileNotFoundError: neither a folder nor a reachable Hub dataset.
     """
     _require_folder(dataset)
@@ -154,7 +157,43 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datas
     missing = [column for column in features if column not in rows.column_names]
     if missing:
         raise ValueError(f"{dataset}, split {split}: column '{missing[0]}' is missing; found {rows.column_names}")
-    return undecoded(rows)
+    rows = undecoded(rows)
+    _require_own_images(rows, dataset)
+    return rows
+
+
+def _require_own_images(rows: datasets.Dataset, dataset: str | Path) -> None:
+    """Raise ValueError if an image is a path to a file that does not belong to the dataset, which may be a stranger's.
+
+    Opened, such a file would be shown, or sent to a language model's server.
+    """
+    folder = Path(dataset)
+    cached = (HF_HUB_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH)
+    roots = [Path(root).resolve() for root in ([folder] if folder.is_dir() else cached)]
+    for column in ("images", "masks"):
+        for row, path in _bare_paths(rows, column):
+            if not any(Path(path).resolve().is_relative_to(root) for root in roots):
+                raise ValueError(
+                    f"{dataset}, row {row}, column '{column}': the image is the file {path!r}, outside the dataset's "
+                    "folder, and is not read: store its bytes"
+                )
+
+
+def _bare_paths(rows: datasets.Dataset, column: str) -> Iterator[tuple[int, str]]:
+    """Row and path of each image of which the rows hold a path and no bytes."""
+    first = 0
+    for chunk in rows.data.column(column).chunks:
+        images = chunk.flatten() if isinstance(chunk, pa.ListArray | pa.LargeListArray) else None
+        if isinstance(images, pa.StringArray | pa.LargeStringArray):
+            paths, bare = images, pc.is_valid(images)
+        elif isinstance(images, pa.StructArray):
+            paths = images.field("path")
+            bare = pc.and_(pc.is_null(images.field("bytes")), pc.is_valid(paths))
+        else:
+            continue  # no images, as is found where rows are checked
+        for index in np.flatnonzero(bare.to_numpy(zero_copy_only=False)):
+            yield first + pc.list_parent_indices(chunk)[int(index)].as_py(), paths[int(index)].as_py()
+        first += len(chunk)
 
 
 def _require_folder(dataset: str | Path) -> None:

@@ -1,11 +1,18 @@
 """Small source files for every dataset builder, in the formats that their makers publish."""
 
+import io
 import json
+import sqlite3
+import tarfile
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from synthetic_release import make_release
+
+from fivl_hf.building.archive import ArchiveReader, index_archive
 
 SIZE = (96, 64)
 DOG = [10, 20, 30, 24]  # x, y, width, height in every picture of the benchmarks
@@ -113,3 +120,20 @@ def instances(path: Path) -> None:
         ],
     }
     path.write_text(json.dumps(content))
+
+
+def write_tar(path: Path, members: list[tuple[str, bytes]], kind: int = tarfile.GNU_FORMAT) -> None:
+    with tarfile.open(path, "w", format=kind) as archive:
+        for name, data in members:
+            header = tarfile.TarInfo(name)
+            header.size = len(data)
+            archive.addfile(header, io.BytesIO(data))
+
+
+def indexed_tar(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> tuple[ArchiveReader, Counter[str]]:
+    """A reader of a tar archive, and what its index refused."""
+    index = path.with_suffix(".sqlite")
+    index.unlink(missing_ok=True)
+    with sqlite3.connect(index) as table:
+        refused = index_archive(path, table, wanted=wanted)
+    return ArchiveReader(path, index), refused

@@ -9,16 +9,17 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # The tests' datasets do not fill the user's cache.
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="fivl-tests-")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from datasets import Dataset
-from hypothesis import settings
 
-settings.register_profile("default", deadline=None, max_examples=40)
-settings.load_profile("default")
+hypothesis.settings.register_profile("default", deadline=None, max_examples=40)
+hypothesis.settings.load_profile("default")
 
 _ASPECTS = ("geometry", "train step", "λ = 0 parity", "resume", "head probe", "segmentation", "reliance")
 
@@ -54,6 +55,51 @@ def dataset(rows: list[dict[str, Any]]) -> Dataset:
     from fivl_hf.schema import FEATURES
 
     return Dataset.from_list(rows, features=FEATURES)
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Starts scripted servers; the back-off is shortened, a server's Retry-After is not."""
+    from scripted_server import ScriptedServer, last_words
+
+    monkeypatch.setattr("fivl_hf.llm.client.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("fivl_hf.llm.client.LONGEST_WAIT", 0.05)
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    servers = []
+
+    def start(answer: Any = last_words) -> ScriptedServer:
+        servers.append(ScriptedServer(answer))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def settings() -> Callable[..., Any]:
+    """Settings for asking a scripted server; further ones as keywords."""
+    from fivl_hf.llm.settings import ChatSettings
+
+    def make(server: Any, **options: Any) -> ChatSettings:
+        return ChatSettings(**{"model": "m", "base_url": server.url, "retries": 3, "timeout": 5.0, **options})
+
+    return make
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Callable[..., Any]:
+    """Build by a builder's name; further arguments are its configuration, or the run's settings."""
+    from fivl_hf.building.run import BuildSettings, build_dataset, builder_class
+
+    def make(name: str, output: Path, *, settings: dict[str, Any] | None = None, **options: Any) -> Any:
+        builder = builder_class(name)(cache_dir=str(tmp_path / "cache"), **options)
+        return build_dataset(builder, BuildSettings(output, **(settings or {})))
+
+    return make
 
 
 @pytest.fixture

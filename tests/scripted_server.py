@@ -62,6 +62,7 @@ class ScriptedServer:
         self.answer = answer
         self.asked: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
         self.open = self.most_open = 0
         self.files: dict[str, bytes] = {}
@@ -78,6 +79,7 @@ class ScriptedServer:
             wbufsize = 65536
 
             def do_POST(self) -> None:
+                outer.headers.append(dict(self.headers))
                 raw = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.path.endswith("/chat/completions"):
                     self._send(outer._chat(json.loads(raw)))
@@ -201,3 +203,9 @@ def _json(value: Any) -> Answer:
 def asked_answer(body: dict[str, Any]) -> str:
     """The answer that a request for key expressions is about."""
     return body["messages"][1]["content"].split("\nAnswer: ")[1]
+
+
+def last_words(body: dict[str, Any], number: int) -> Answer:
+    """Names the last word of the answer as its key expression."""
+    word = asked_answer(body).rstrip(".").split()[-1]
+    return Answer(f'{{"expressions": ["{word}"]}}')

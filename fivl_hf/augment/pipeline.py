@@ -16,16 +16,16 @@ from fivl_hf.augment.engines import LocalEngine, ToolFactory
 from fivl_hf.augment.inputs.conversations import Record
 from fivl_hf.augment.rows import Tally
 from fivl_hf.augment.shards import NO_TARGET, USABLE, Job, ShardReport, cut, read_report, rows_file
-from fivl_hf.cards import About
+from fivl_hf.cards import INCOMPLETE, About
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.locks import locked
-from fivl_hf.files.owned import require_own_folder
+from fivl_hf.files.owned import require_own_folder, work_folder
 from fivl_hf.llm.answers import AnswerCache
 from fivl_hf.llm.batches import answer_by_batches
 from fivl_hf.llm.settings import ChatSettings, ServiceError, Spent
 from fivl_hf.storage import assemble_dataset, require_split_name
 
-__all__ = ["Asking", "RunResult", "RunSettings", "run_augmentation", "work_folder"]
+__all__ = ["Asking", "RunResult", "RunSettings", "run_augmentation"]
 
 # Nothing worked so far, and it is not a matter of a few samples.
 _HOPELESS = 100
@@ -128,11 +128,6 @@ class RunResult:
             for reason, count in self.tally.failed.most_common(3)
         ]
         return "; ".join(shown)
-
-
-def work_folder(output: Path) -> Path:
-    """Where shards, answers and settings of a run are kept, so that it can go on."""
-    return output.with_name(f"{output.name}.work")
 
 
 def run_augmentation(
@@ -263,7 +258,7 @@ def _begin(work: Path, settings: RunSettings, splits: str) -> None:
     # As it comes back from the file.
     identity = json.loads(json.dumps({**settings.identity, "split": splits, "shard_size": settings.shard_size}))
     if file.is_file() and any(shards.iterdir()):
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = _settings(file)
         changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
         if changed:
             shown = "; ".join(f"{key}: {before.get(key)!r}, now {identity.get(key)!r}" for key in changed)
@@ -273,6 +268,16 @@ def _begin(work: Path, settings: RunSettings, splits: str) -> None:
             )
         return
     write_json(file, identity)
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{file} is damaged ({error}), so it is not known whose run this is: --restart begins anew (answers of "
+            "language models are kept)"
+        ) from error
 
 
 def _show(bar: Any, total: Tally, report: ShardReport, ahead: AskedAhead | None) -> None:
@@ -354,7 +359,7 @@ def _assemble(work: Path, numbers: list[int], settings: RunSettings, result: Run
             f"{tally.dropped.total():,} dropped, and {tally.failed.total():,} failed."
         )
         usable = f"{result.usable()}." if result.usable() else ""
-        stopped = f"Not complete: {result.stopped}." if result.stopped else ""
+        stopped = f"{INCOMPLETE}{result.stopped}." if result.stopped else ""
         description = " ".join(text for text in (settings.card.description, made, usable, stopped) if text)
         return replace(settings.card, description=description, pictures=pictures)
 

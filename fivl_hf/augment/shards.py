@@ -13,7 +13,7 @@ from typing import Any
 from fivl_hf.augment.inputs.conversations import Conversation, Failure, Picture, PictureFile, Record, StoredPicture
 from fivl_hf.augment.rows import Outcome, RejectedExpression, RowMaker, Sample, Tally
 from fivl_hf.files.atomic import write_atomically
-from fivl_hf.storage import write_valid_rows
+from fivl_hf.storage import parquet_rows, write_valid_rows
 from fivl_hf.supervision import unusable_because
 
 __all__ = [
@@ -150,10 +150,18 @@ def rows_file(folder: Path, number: int, part: str = "") -> Path:
 
 
 def read_report(folder: Path, number: int) -> ShardReport | None:
-    """The report of a shard that is done, None for one that is not."""
-    path = _report_file(folder, number)
-    if not path.is_file():
+    """The report of a shard that is done; None for one that is not, or whose files are missing or damaged."""
+    try:
+        report = _read(_report_file(folder, number))
+        for part in report.parts:
+            parquet_rows(rows_file(folder, number, part))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        # Made again, it is as it was.
         return None
+    return report
+
+
+def _read(path: Path) -> ShardReport:
     raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     tally = raw.pop("tally")
     raw["tally"] = Tally(tally["read"], tally["kept"], Counter(tally["dropped"]), Counter(tally["failed"]))

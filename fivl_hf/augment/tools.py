@@ -48,11 +48,18 @@ class ToolSettings:
         return Tools(NounPhraseExtractor(), self._grounder(worker), self.tagger)
 
     def require_models(self) -> None:
-        """Raise FileNotFoundError if a model of the grounder is neither here nor to be had from the Hub."""
+        """Check that the grounder can be loaded, before anything is asked or paid.
+
+        Raises:
+            ValueError: the device cannot be used.
+            FileNotFoundError: a model is neither here nor to be had from the Hub.
+        """
         needed = {
             "grounded-sam": {"detector": self.detector, "segmenter": self.segmenter},
             "sam3": {"SAM 3 model": self.sam3},
         }
+        if self.device is not None and self.grounder in needed:
+            usable_device(self.device)
         for kind, name in needed.get(self.grounder, {}).items():
             hub_options(name, kind, WITHOUT_MODELS)
 

@@ -128,7 +128,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from fivl_hf.augment.inputs.readers import count_records, read_conversations
-    from fivl_hf.augment.pipeline import RunSettings, run_augmentation, work_folder
+    from fivl_hf.augment.pipeline import RunSettings, run_augmentation
+    from fivl_hf.files.owned import work_folder
 
     source = InputSettings(
         input=options.input,

@@ -40,10 +40,12 @@ def add_explain(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> None:
     from fivl_hf.evaluation.results import measured_with
     from fivl_hf.explain.runner import write_explanation
+    from fivl_hf.files.locks import require_free
     from fivl_hf.models import load_model
     from fivl_hf.storage import load_rows
 
     rows = load_rows(options.dataset, options.split, options.dataset_config)
+    require_free(options.output)
     model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
     about = measured_with(
         options.model, rows, dataset=options.dataset, split=options.split, config=options.dataset_config

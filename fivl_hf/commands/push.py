@@ -1,6 +1,7 @@
 """``fivl push``."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,8 @@ def _run(options: argparse.Namespace) -> None:
     upload = options.upload(options)
     sizes = upload.sizes()
     total = sum(size for _, size in sizes)
+    if upload.warning:
+        print(f"fivl: warning: {upload.warning}", file=sys.stderr)
     if options.dry_run:
         for name, size in sizes:
             print(f"{size:>14,}  {name}")

@@ -8,6 +8,7 @@ from fivl_hf import __version__
 from fivl_hf.evaluation.runner import evaluate_reliance
 from fivl_hf.evaluation.table import AnswerTable
 from fivl_hf.files.atomic import write_json
+from fivl_hf.files.locks import require_free
 from fivl_hf.files.results import result_folder
 from fivl_hf.models import weights_fingerprint
 from fivl_hf.storage import rows_fingerprint
@@ -60,7 +61,7 @@ def write_evaluation(
         ValueError: the folder holds results of another run, or a row that does not fit the schema.
         OSError: the folder is in use or cannot be written to.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    require_free(output)
     model, processor = load()
     about = measured_with(model_name, rows, dataset=dataset, split=split, config=config)
     run: dict[str, Any] = {

@@ -25,7 +25,8 @@ def written_index(path: Path) -> Iterator[sqlite3.Connection]:
     Raises:
         OSError: it cannot be written, as on a full disk.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    # The same name each time, so that what a killed process left is overwritten.
+    temporary = path.with_name(f"{path.name}.part")
     try:
         temporary.unlink(missing_ok=True)
         with closing(sqlite3.connect(temporary)) as table:

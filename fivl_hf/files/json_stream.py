@@ -9,7 +9,9 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Union
+
+import numpy as np
 
 __all__ = ["json_items", "json_lines", "json_members", "leading_events", "parse_json"]
 
@@ -22,6 +24,11 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 MAX_LINE_BYTES = 50_000_000
+MAX_DEPTH = 200
+_PIECE = 1 << 16
+_NO_MARK = bytes(set(range(256)) - set(b'"[]{}'))
+_STEPS = np.zeros(256, dtype=np.int8)
+_STEPS[[ord("["), ord("{")]], _STEPS[[ord("]"), ord("}")]] = 1, -1
 
 
 def json_items(path: Path, prefix: str) -> Iterator[Any]:
@@ -82,12 +89,12 @@ def parse_json(text: str | bytes) -> Any:
     Raises:
         ValueError: not valid JSON, or nested too deeply.
     """
+    half = "\\ud" if isinstance(text, str) else b"\\ud"
     try:
         value = json.loads(text)
+        return _whole(value) if half in text.lower() else value  # type: ignore[operator]
     except RecursionError as error:
         raise ValueError("JSON nested too deeply") from error
-    half = "\\ud" if isinstance(text, str) else b"\\ud"
-    return _whole(value) if half in text.lower() else value  # type: ignore[operator]
 
 
 def _whole(value: Any) -> Any:
@@ -104,7 +111,8 @@ def _checked(path: Path, parse: Any) -> Iterator[Any]:
     """What a streaming parser yields, its errors naming the file and the place."""
     from ijson.common import JSONError
 
-    with _opened(path) as file:
+    with _opened(path) as opened:
+        file = _Shallow(opened, path)
         items, count = parse(file), 0
         while True:
             try:
@@ -136,6 +144,42 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         if encoding is None and b"\0" in start:
             raise ValueError(f"{path} is not UTF-8: it holds zero bytes; save it as UTF-8")
         yield file if encoding is None else _Decoded(file, encoding)  # type: ignore[misc]
+
+
+class _Shallow:
+    """A JSON file that is not nested deeper than ``MAX_DEPTH``; parsers take memory by the square of the depth.
+
+    With these methods alone: parsers use ``readinto`` where there is one.
+    """
+
+    def __init__(self, file: Union[IO[bytes], "_Decoded"], path: Path) -> None:
+        self._file, self._path = file, path
+        self._depth, self._in_text, self._escape = 0, 0, b""
+
+    def read(self, count: int = -1) -> bytes:
+        data = self._file.read(count)
+        for start in range(0, len(data), _PIECE):
+            self._count(data[start : start + _PIECE])
+        return data
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def _count(self, piece: bytes) -> None:
+        """Follow the depth through a piece of the file: without escapes, every second quote ends a text."""
+        piece = self._escape + piece
+        backslashes = len(piece) - len(piece.rstrip(b"\\"))
+        self._escape = b"\\" * (backslashes % 2)
+        # Escaped backslashes first: one that is left escapes what follows.
+        marks = piece.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_MARK)
+        found = np.frombuffer(marks, dtype=np.uint8)
+        quotes = found == ord('"')
+        in_text = np.bitwise_xor(np.cumsum(quotes, dtype=np.uint8) & 1, self._in_text)
+        depths = self._depth + np.cumsum(_STEPS[found] * (1 - in_text.astype(np.int8)), dtype=np.int32)
+        if len(depths):
+            if depths.max() > MAX_DEPTH:
+                raise ValueError(f"{self._path} is nested deeper than {MAX_DEPTH} levels: this is no dataset")
+            self._depth, self._in_text = int(depths[-1]), int(in_text[-1])
 
 
 class _Decoded:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from fivl_hf.files.atomic import write_atomically
 
-__all__ = ["FolderInUseError", "locked"]
+__all__ = ["FolderInUseError", "locked", "require_free"]
 
 # Trainer's push_to_hub and `datasets` pass over names that begin with an underscore.
 _LOCK, _HOLDER = "_fivl.lock", "_fivl.lock.json"
@@ -48,6 +48,12 @@ def locked(folder: Path) -> Iterator[None]:
             # Unlinked while it is held: whoever waits for this file tries again with a new one.
             with suppress(OSError):
                 lock.unlink(missing_ok=True)
+
+
+def require_free(folder: Path) -> None:
+    """Check before long work that its results could be written to ``folder``. Raises as :func:`locked`."""
+    with locked(folder):
+        pass
 
 
 def _this_process() -> dict[str, str | int]:

@@ -16,10 +16,10 @@ from pathlib import Path, PurePosixPath
 from fivl_hf.files.atomic import write_atomically
 from fivl_hf.files.locks import locked
 
-__all__ = ["LISTING", "replaced_files", "require_own_folder"]
+__all__ = ["LISTING", "replaced_files", "require_own_folder", "work_folder"]
 
 LISTING = ".fivl-files.json"
-_SCRATCH = ".fivl-writing"
+_SCRATCH, _WORK = ".fivl-writing", ".fivl-work"
 # Larger files are known by their size: those that we write have a digest of their content in their name.
 _HASHED_BYTES = 1_000_000
 # What an empty volume may hold.
@@ -29,17 +29,28 @@ _EMPTY = ("lost+found",)
 Listing = dict[str, list[str]]
 
 
+def work_folder(output: Path) -> Path:
+    """Where shards, answers and settings of a run are kept, so that it can go on: beside the output.
+
+    In it if the output is a mount point: what is beside it is on another disk.
+    """
+    return output / _WORK if os.path.ismount(output) else output.with_name(f"{output.name}.work")
+
+
 def require_own_folder(folder: Path, kind: str = "dataset") -> None:
     """Check that files of a kind may be written to ``folder``: it does not exist, is empty, or holds such files.
 
     Raises:
         FileExistsError: something else is there, or it is the current folder.
+        PermissionError: it cannot be written to.
     """
     folder = folder.resolve()
     if not folder.exists():
         return
     if not folder.is_dir():
         raise FileExistsError(f"{folder} is not a folder; choose another one for the {kind}")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} cannot be written to; choose another folder for the {kind}")
     if Path.cwd().resolve().is_relative_to(folder):
         raise FileExistsError(f"{folder} is the folder you are in; choose another one for the {kind}")
     listing = _read_listing(folder)
@@ -138,7 +149,7 @@ def _remove_empty(directory: Path, folder: Path) -> None:
 
 def _is_scratch(path: Path) -> bool:
     """Whether something in a folder without a list is left over from a process that was killed."""
-    return path.name in (_SCRATCH, f".{LISTING}.part") or path.name.lstrip("._").startswith("fivl.lock")
+    return path.name in (_SCRATCH, _WORK, f".{LISTING}.part") or path.name.lstrip("._").startswith("fivl.lock")
 
 
 def _write_listing(folder: Path, kind: str, listing: Mapping[str, list[str]]) -> None:

@@ -196,7 +196,9 @@ class AnswerCache:
         try:
             return self._db.execute(statement, values)
         except sqlite3.DatabaseError as error:
-            raise OSError(f"the answer cache {self.path} cannot be used: {error}") from error
+            raise OSError(
+                f"the answer cache {self.path} cannot be used: {error}. If it is damaged, move it away to begin anew."
+            ) from error
 
 
 def _is_alive(host: str, pid: int, until: float) -> bool:

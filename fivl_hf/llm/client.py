@@ -14,7 +14,7 @@ __all__ = ["UNUSABLE", "ChatClient"]
 # So many requests in a row without one reply mean that the server is gone, not that the requests are odd.
 _FAILURES_IN_A_ROW = 20
 # For requests under way, when nobody waits for the others any more.
-_LAST_SECONDS = 10.0
+_LAST_SECONDS = 1.0
 # Of the wait before another attempt, which doubles: seconds.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 # Attempts to connect to a server that never replied so far.
@@ -92,7 +92,7 @@ class ChatClient:
         return body
 
     async def close(self) -> None:
-        """Close the connections: requests under way, which are paid for, get a few seconds; others are not sent."""
+        """Close the connections: requests under way, which are paid for, get a second; others are not sent."""
         self._stopped = self._stopped or ServiceError("the client was closed")
         if flying := set(self._flying.values()):
             _, late = await asyncio.wait(flying, timeout=_LAST_SECONDS)

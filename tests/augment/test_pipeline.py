@@ -1,9 +1,7 @@
 """Whole runs: shards, resuming, engines, budgets, and what goes wrong."""
 
 import json
-import random
 import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -11,13 +9,11 @@ import time
 from functools import partial
 
 import numpy as np
-import psutil
 import pytest
 from datasets import load_dataset
 from PIL import Image
-from scripted_server import Answer, ScriptedServer, asked_answer
+from scripted_server import Answer, asked_answer
 
-from fivl_hf.augment.ahead import askable_turns
 from fivl_hf.augment.engines import LocalEngine, RayEngine
 from fivl_hf.augment.expressions import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding
@@ -264,12 +260,9 @@ def test_an_interrupted_run_waits_for_what_is_paid(photos, serve, settings):
     assert set(server.asked.values()) == {1}
 
 
-def test_waiting_requests_are_not_sent_after_an_end_and_hanging_ones_not_waited_for(
-    photos, serve, settings, monkeypatch
-):
+def test_waiting_requests_are_not_sent_after_an_end_and_hanging_ones_not_waited_for(photos, serve, settings):
     folder, read = photos
-    monkeypatch.setattr("fivl_hf.llm.client._LAST_SECONDS", 0.2)
-    server = serve(lambda body, number: Answer("late", delay=3 if len(server.asked) > 60 else 0.0))
+    server = serve(lambda body, number: Answer("late", delay=9 if len(server.asked) > 60 else 0.0))
 
     class Failing:
         workers = 1
@@ -428,73 +421,6 @@ def test_a_full_disk_is_a_clear_error_and_finished_shards_stay(tmp_path, whole):
 def _command(folder):
     output = str(folder / "fivl")
     return [sys.executable, "-m", "fivl_hf", "augment", "--input", "scenes", "--grounder", "scenes", "--output", output]
-
-
-@pytest.mark.slow
-def test_killed_ten_times_the_rows_are_the_same_and_nothing_is_paid_twice(tmp_path):
-    """kill -9 at ten random points of the whole run, and once while the dataset is put together."""
-    concurrency, count = 4, 400
-    server = ScriptedServer(names_the_thing)
-    output = tmp_path / "fivl"
-    command = [
-        *_command(tmp_path),
-        "--limit",
-        str(count),
-        "--shard-size",
-        "8",
-        "--workers",
-        "2",
-        "--extractor",
-        "openai",
-    ]
-    command += ["--model", "m", "--base-url", server.url, "--concurrency", str(concurrency)]
-    questions = {turn for record in scenes(count)() for turn in askable_turns(record)}
-    draw = random.Random(0)
-    moments = sorted(draw.sample(range(5, len(questions) - 5), 10))
-    for moment in moments:
-        _kill_when(command, lambda moment=moment: len(server.asked) >= moment, draw.uniform(0, 0.05))
-    assert not output.exists()
-    _kill_when(command, (output / ".fivl-writing").exists, 0.0)
-    finished = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"{count} read = {count} kept + 0 dropped + 0 failed" in finished.stdout
-    uninterrupted = tmp_path / "other"
-    run_augmentation(scenes(count), SCENES, RunSettings(uninterrupted / "fivl", shard_size=8))
-    assert rows(output) == rows(uninterrupted / "fivl")
-    assert set(work_folder(output).iterdir()) == {
-        work_folder(output) / name for name in ("answers.sqlite", "settings", "shards")
-    }
-    assert len(server.asked) == len(questions)
-    paid_twice = sum(server.asked.values()) - len(server.asked)
-    assert paid_twice <= 10 * concurrency
-    server.close()
-
-
-def _kill_when(command, happened, later):
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not happened():
-        assert running.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.002)
-    time.sleep(later)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-
-
-def test_workers_end_with_their_killed_parent(tmp_path):
-    running = subprocess.Popen(
-        [*_command(tmp_path), "--limit", "100000", "--extractor", "offline", "--workers", "2"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    shards = work_folder(tmp_path / "fivl") / "shards"
-    while not list(shards.glob("*.report")):
-        time.sleep(0.05)
-        assert running.poll() is None
-    workers = psutil.Process(running.pid).children(recursive=True)
-    assert len(workers) >= 2
-    running.kill()
-    running.wait()
-    _, alive = psutil.wait_procs(workers, timeout=20)
-    assert not alive
 
 
 def test_reports_survive_being_written(tmp_path):

@@ -193,10 +193,3 @@ def test_a_truncated_jpeg_and_a_bomb_fail_with_a_reason(monkeypatch):
     bomb = outcome(talk("A car.", picture=whole)).result
     assert bomb.reason == "the image cannot be read"
     assert "decompression bomb" in bomb.detail
-
-
-def test_a_file_of_more_than_100_mb_is_not_read(tmp_path):
-    with (tmp_path / "big.jpg").open("wb") as file:
-        file.truncate(100_000_001)
-    big = Conversation("c", (picture_file("big.jpg", [tmp_path]),), talk("A car.").messages, "test")
-    assert "at most 100,000,000 are read" in outcome(big).result.detail

@@ -4,17 +4,6 @@ from synthetic_release import make_release
 from fivl_hf.building.run import BuildSettings, build_dataset, builder_class
 
 
-@pytest.fixture
-def build(tmp_path):
-    """Build by a builder's name; further arguments are its configuration, or the run's settings."""
-
-    def make(name, output, *, settings=None, **options):
-        builder = builder_class(name)(cache_dir=str(tmp_path / "cache"), **options)
-        return build_dataset(builder, BuildSettings(output, **(settings or {})))
-
-    return make
-
-
 @pytest.fixture(scope="package")
 def release(tmp_path_factory):
     """A release of 2,000 samples with everything that can be wrong with one."""

@@ -4,8 +4,6 @@ import json
 import shutil
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from builder_sources import pope
 from datasets import load_dataset
@@ -16,7 +14,7 @@ from fivl_hf.geometry import padded_square_axes
 from fivl_hf.images import open_image
 from fivl_hf.masks import coverage, decode_mask
 from fivl_hf.scenes import scene_rows
-from fivl_hf.schema import FEATURES, validate_row
+from fivl_hf.schema import validate_row
 from fivl_hf.storage import load_rows, write_dataset
 
 
@@ -163,23 +161,6 @@ def test_replaced_archive_is_indexed_anew(release, build, tmp_path):
     for row in load_rows(tmp_path / "out", "train"):
         for expression in row["key_expressions"]:
             assert (row["id"], expression["turn"], expression["text"]) in other.grids
-
-
-def test_paths_outside_a_dataset_are_not_followed(build, tmp_path):
-    import datasets
-
-    secret = tmp_path / "secret.png"
-    secret.write_bytes(next(iter(scene_rows("train", 1)))["images"][0]["bytes"])
-    rows = list(scene_rows("train", 2))
-    rows[0]["images"] = [{"bytes": None, "path": str(secret)}]
-    folder = tmp_path / "rows" / "data"
-    folder.mkdir(parents=True)
-    table = pa.Table.from_pylist(rows, schema=FEATURES.arrow_schema)
-    pq.write_table(table, folder / "train.parquet")
-    assert datasets.load_dataset(str(tmp_path / "rows"))
-    result = build("fivl_instruct", tmp_path / "out", config_name="augmented", data_dir=str(tmp_path / "rows"))
-    assert result.tally.failed == {"no row of fivl-hf": 1}
-    assert load_rows(tmp_path / "out", "train")["id"] == [rows[1]["id"]]
 
 
 def test_benchmark_rows_are_no_conversations(build, tmp_path):

@@ -1,7 +1,5 @@
 """Folders in which only our own files are replaced: killed at every step, and beside other people's files."""
 
-import os
-
 import pytest
 
 from fivl_hf.files.owned import LISTING, replaced_files, require_own_folder
@@ -24,59 +22,6 @@ OLD = {"README.md": "old", "data/a-1.parquet": "a", "data/b-1.parquet": "b", "pi
 NEW = {"README.md": "new", "data/a-1.parquet": "a", "data/c-2.parquet": "c"}
 THEIRS = {"thesis.txt": "years of work", "data/mine.txt": "m", "pictures/mine.jpg": "m"}
 STEPS = ("replace", "rename", "unlink", "rmdir", "mkdir")
-
-
-def killed_at(step, work):
-    """Run ``work`` in a child that dies at one of its changes to the disk; whether there were so many."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    done = 0
-
-    def counting(original):
-        def call(*args, **kwargs):
-            nonlocal done
-            done += 1
-            if done == step:
-                os._exit(9)
-            return original(*args, **kwargs)
-
-        return call
-
-    for name in STEPS:
-        setattr(os, name, counting(getattr(os, name)))
-    try:
-        work()
-    finally:
-        os._exit(0)
-
-
-@pytest.mark.parametrize("theirs", [{}, THEIRS])
-def test_killed_at_any_step_nothing_is_lost(tmp_path, theirs):
-    step, killed = 0, True
-    while killed:
-        step += 1
-        folder = tmp_path / str(step)
-        write(folder, OLD)
-        for name, text in theirs.items():
-            (folder / name).write_text(text)
-        killed = killed_at(step, lambda folder=folder: write(folder, NEW))
-        found = contents(folder)
-        assert found.items() >= theirs.items()
-        readable = OLD if found["README.md"] == "old" else NEW
-        assert found.items() >= readable.items(), step
-        write(folder, NEW)
-        assert contents(folder) == {**NEW, **theirs}, step
-    assert step > 12
-    assert contents(folder) == {**NEW, **theirs}
-
-
-def test_killed_on_its_first_run_it_goes_on(tmp_path):
-    for step in range(1, 9):
-        folder = tmp_path / str(step)
-        assert killed_at(step, lambda folder=folder: write(folder, OLD))
-        write(folder, NEW)
-        assert contents(folder) == NEW
 
 
 def test_a_file_that_somebody_changed_is_kept(tmp_path):
