@@ -19,7 +19,7 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from fivl_hf.images import image_bytes
 from fivl_hf.masks import encode_mask, mask_boxes
-from fivl_hf.scene_model import CHAT_TEMPLATE, scene_processor
+from fivl_hf.scenes.model import CHAT_TEMPLATE, scene_processor
 from fivl_hf.schema import FEATURES
 from fivl_hf.storage import undecoded
 from fivl_hf.training.collator import FiVLCollator

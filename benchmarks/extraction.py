@@ -11,7 +11,7 @@ from pathlib import Path
 
 from table import publish
 
-from fivl_hf.augment.chat.extractor import ChatExtractor
+from fivl_hf.augment.extractors.chat import ChatExtractor
 from fivl_hf.llm.answers import AnswerCache
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import ChatSettings

@@ -14,13 +14,15 @@ import json, re, sys, time
 started = time.perf_counter()
 path, way = sys.argv[1:]
 if way == "stream":
-    from fivl_hf.augment.inputs.readers import InputSettings, read_conversations
+    from fivl_hf.augment.inputs.readers import read_conversations
+    from fivl_hf.augment.inputs.settings import InputSettings
     count = sum(1 for _ in read_conversations(InputSettings(path)))
 elif way == "load":
     with open(path) as file:
         count = len(json.load(file))
 else:
-    from fivl_hf.augment.inputs.readers import InputSettings, read_conversations
+    from fivl_hf.augment.inputs.readers import read_conversations
+    from fivl_hf.augment.inputs.settings import InputSettings
     count = 0
 memory = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 print(json.dumps([count, memory, time.perf_counter() - started]))

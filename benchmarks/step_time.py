@@ -13,8 +13,8 @@ from table import interleaved_medians, publish
 from trl import SFTConfig, SFTTrainer
 
 from fivl_hf import FiVLConfig, FiVLTrainer
-from fivl_hf.scene_model import scene_model, scene_processor
-from fivl_hf.scenes import scene_rows
+from fivl_hf.augment.scenes import scene_rows
+from fivl_hf.scenes.model import scene_model, scene_processor
 from fivl_hf.schema import FEATURES
 
 BATCH = 32

@@ -16,8 +16,8 @@ from hub_server import HubServer, Repo
 from PIL import Image
 from table import publish
 
+from fivl_hf.augment.scenes import scene_rows
 from fivl_hf.images import image_bytes
-from fivl_hf.scenes import scene_rows
 from fivl_hf.storage import load_rows, write_dataset
 
 ROWS = 600

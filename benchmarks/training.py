@@ -104,8 +104,8 @@ def trainer_of(variant: str, model: Any, device: str, batch: int) -> Any:
     from trl import SFTConfig, SFTTrainer
 
     from fivl_hf import FiVLConfig, FiVLTrainer
-    from fivl_hf.scene_model import scene_processor
-    from fivl_hf.scenes import scene_rows
+    from fivl_hf.augment.scenes import scene_rows
+    from fivl_hf.scenes.model import scene_processor
     from fivl_hf.schema import FEATURES
 
     kind, config = (FiVLTrainer, FiVLConfig) if variant == "fivl" else (SFTTrainer, SFTConfig)

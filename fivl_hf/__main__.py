@@ -2,7 +2,7 @@
 
 import sys
 
-from fivl_hf.cli import main
+from fivl_hf.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -31,21 +31,21 @@ def _one_thread_per_worker() -> None:
 
 @pytest.fixture(scope="session")
 def processor() -> Any:
-    from fivl_hf.scene_model import scene_processor
+    from fivl_hf.scenes.model import scene_processor
 
     return scene_processor()
 
 
 @pytest.fixture
 def model(processor: Any) -> Any:
-    from fivl_hf.scene_model import scene_model
+    from fivl_hf.scenes.model import scene_model
 
     return scene_model(processor, seed=0, hidden_size=32, text_layers=2, vision_layers=1).eval()
 
 
 @pytest.fixture(scope="session")
 def rows() -> list[dict[str, Any]]:
-    from fivl_hf.scenes import scene_rows
+    from fivl_hf.augment.scenes import scene_rows
 
     return list(scene_rows("train", 24, seed=3))
 

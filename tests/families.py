@@ -21,7 +21,7 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 
 from fivl_hf.images import image_bytes, open_image
 from fivl_hf.masks import decode_mask, encode_mask
-from fivl_hf.scene_model import CHAT_TEMPLATE, scene_processor
+from fivl_hf.scenes.model import CHAT_TEMPLATE, scene_processor
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
 CELLS = 8  # patches along a side

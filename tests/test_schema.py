@@ -238,8 +238,8 @@ def test_ids_are_unique_within_a_split(row, tmp_path):
 
 
 def test_row_groups_stay_small(row, tmp_path, monkeypatch):
-    monkeypatch.setattr("fivl_hf.storage.ROW_GROUP_BYTES", 5_000)
-    monkeypatch.setattr("fivl_hf.storage.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("fivl_hf.storage.writing.ROW_GROUP_BYTES", 5_000)
+    monkeypatch.setattr("fivl_hf.storage.writing.SHARD_BYTES", 20_000)
     write_dataset(tmp_path / "set", {"train": [{**row, "id": str(i)} for i in range(60)]}, title="T", description="D")
     shards = sorted((tmp_path / "set" / "data").glob("*.parquet"))
     assert len(shards) > 1

@@ -5,7 +5,7 @@ import torch
 from transformers import set_seed
 from trl import SFTConfig
 
-from fivl_hf.scene_model import CHAT_TEMPLATE
+from fivl_hf.scenes.model import CHAT_TEMPLATE
 
 # The scenes' template with generation markers.
 MARKED = CHAT_TEMPLATE.replace(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fivl_hf.augment.inputs.readers import InputSettings
+from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.building.builder import BenchmarkBuilder, EvidenceConfig
 from fivl_hf.building.plans import BuildError, Plan, benchmark_plan, coco_instances, find_file, image_roots
 

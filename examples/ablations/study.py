@@ -89,8 +89,8 @@ def measured(options: argparse.Namespace, settings: Mapping[str, Setting]) -> di
 def _train_and_measure(setting: Setting, runs: Path) -> None:
     import torch
 
+    from fivl_hf.demo.training import train_on_scenes
     from fivl_hf.models import load_model
-    from fivl_hf.scene_run import train_on_scenes
     from fivl_hf.schema import FEATURES
 
     torch.set_num_threads(1)
@@ -119,10 +119,10 @@ def _train_and_measure(setting: Setting, runs: Path) -> None:
 
 def _measure(model: Any, processor: Any, setting: Setting) -> dict[str, Any]:
     """Test scenes are the same for every setting; answers are greedy, right when they match word for word."""
+    from fivl_hf.augment.scenes import scene_rows
     from fivl_hf.evaluation.runner import evaluate_reliance
     from fivl_hf.explain.alignment import top_heads
     from fivl_hf.explain.analysis import explain
-    from fivl_hf.scenes import scene_rows
 
     def accuracy(rows: list[dict[str, Any]]) -> float:
         return ask(rows)["accuracy"]

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
+from fivl_hf.augment.scenes import scene_rows
 from fivl_hf.images import image_bytes, open_rgb
 from fivl_hf.masks import BoolArray, decode_mask, encode_mask, mask_boxes
-from fivl_hf.scenes import COLORS, SHAPES, Scene, scene, scene_rows
+from fivl_hf.scenes.rendering import COLORS, SHAPES, Scene, scene
 
 __all__ = [
     "HELD_OUT",

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.chat.extractor import ChatExtractor
 from fivl_hf.augment.expressions import TOO_LONG, Extraction, is_extractable
+from fivl_hf.augment.extractors.chat import ChatExtractor
 from fivl_hf.augment.inputs.conversations import Conversation, Failure, Record
 from fivl_hf.augment.rows import Sample
 from fivl_hf.augment.shards import Job

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fivl_hf.augment.chat.judge_prompts import (
+from fivl_hf.augment.judge_prompts import (
     JUDGE_VERSION,
     judge_messages,
     judge_reminder,

@@ -11,12 +11,11 @@ from typing import Any, Protocol
 from tqdm.auto import tqdm
 
 from fivl_hf.augment.ahead import AskedAhead, askable_turns
-from fivl_hf.augment.chat.extractor import expression_request
 from fivl_hf.augment.engines import LocalEngine, ToolFactory
+from fivl_hf.augment.extractors.chat import expression_request
 from fivl_hf.augment.inputs.conversations import Record
 from fivl_hf.augment.rows import Tally
 from fivl_hf.augment.shards import NO_TARGET, USABLE, Job, ShardReport, cut, read_report, rows_file
-from fivl_hf.cards import INCOMPLETE, About
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.locks import locked
 from fivl_hf.files.owned import require_own_folder, work_folder
@@ -24,6 +23,7 @@ from fivl_hf.llm.answers import AnswerCache
 from fivl_hf.llm.batches import answer_by_batches
 from fivl_hf.llm.settings import ChatSettings, ServiceError, Spent
 from fivl_hf.storage import assemble_dataset, require_split_name
+from fivl_hf.storage.cards import INCOMPLETE, About
 
 __all__ = ["Asking", "RunResult", "RunSettings", "run_augmentation"]
 

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fivl_hf.augment.shards import COVERAGE_BINS, ShardReport
-from fivl_hf.pages import figure_url, render_page
-from fivl_hf.row_pages import row_card
-from fivl_hf.row_views import draw_row, view_row
+from fivl_hf.show.pages import figure_url, render_page
+from fivl_hf.show.row_pages import row_card
+from fivl_hf.show.row_views import draw_row, view_row
 
 __all__ = ["draw_rows", "write_problems", "write_report"]
 

@@ -3,12 +3,14 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fivl_hf.augment.expressions import NounPhraseExtractor
-from fivl_hf.augment.grounding import WITHOUT_MODELS, Grounder
-from fivl_hf.augment.rows import Tools
 from fivl_hf.models import hub_options, torch_dtype, usable_device
+
+# The command line reads names and defaults here: what takes long to import waits until it is used.
+if TYPE_CHECKING:
+    from fivl_hf.augment.grounding import Grounder
+    from fivl_hf.augment.rows import Tools
 
 __all__ = ["GROUNDERS", "ToolSettings"]
 
@@ -43,8 +45,11 @@ class ToolSettings:
     tagger: str = "hanta"
     workers: int = 1
 
-    def __call__(self, worker: int) -> Tools:
-        """The tools of worker number ``worker``."""
+    def __call__(self, worker: int) -> "Tools":
+        """Return the tools of worker number ``worker``."""
+        from fivl_hf.augment.expressions import NounPhraseExtractor
+        from fivl_hf.augment.rows import Tools
+
         return Tools(NounPhraseExtractor(), self._grounder(worker), self.tagger)
 
     def require_models(self) -> None:
@@ -54,6 +59,8 @@ class ToolSettings:
             ValueError: the device cannot be used.
             FileNotFoundError: a model is neither here nor to be had from the Hub.
         """
+        from fivl_hf.augment.grounding import WITHOUT_MODELS
+
         needed = {
             "grounded-sam": {"detector": self.detector, "segmenter": self.segmenter},
             "sam3": {"SAM 3 model": self.sam3},
@@ -63,9 +70,9 @@ class ToolSettings:
         for kind, name in needed.get(self.grounder, {}).items():
             hub_options(name, kind, WITHOUT_MODELS)
 
-    def _grounder(self, worker: int) -> Grounder:
+    def _grounder(self, worker: int) -> "Grounder":
         if self.grounder == "scenes":
-            from fivl_hf.scenes import SceneGrounder
+            from fivl_hf.augment.scenes import SceneGrounder
 
             return SceneGrounder()
         if self.grounder == "annotations":
@@ -78,7 +85,7 @@ class ToolSettings:
             raise ValueError(f"grounder must be one of {GROUNDERS}, got {self.grounder!r}")
         return self._neural(worker)
 
-    def _neural(self, worker: int) -> Grounder:
+    def _neural(self, worker: int) -> "Grounder":
         import torch
 
         device, dtype = self._device(worker)

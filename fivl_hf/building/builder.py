@@ -18,9 +18,9 @@ from fivl_hf.augment.inputs.conversations import Failure, Record
 from fivl_hf.augment.rows import Sample, Tally
 from fivl_hf.building.limits import Limits
 from fivl_hf.building.plans import BuildError, Plan, Sources
-from fivl_hf.cards import About, read_card
 from fivl_hf.files.fingerprints import files_digest
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES
+from fivl_hf.storage.cards import About, read_card
 
 __all__ = ["BenchmarkBuilder", "EvidenceBuilder", "EvidenceConfig"]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from fivl_hf.augment.expressions import NounPhraseExtractor
 from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, Record
-from fivl_hf.augment.inputs.readers import InputSettings, input_format, read_conversations, row_picture
+from fivl_hf.augment.inputs.readers import input_format, read_conversations, row_picture
+from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.augment.rows import RowMaker, Tools
 from fivl_hf.building.known import KnownEvidence, ReleasedEvidence, StoredEvidence, StoredExpression
 from fivl_hf.building.limits import Limits, SortedRows
@@ -96,7 +97,7 @@ def _annotations_maker(index: Path, sources: Sources, _: int) -> RowMaker:
 
 
 def _scenes_maker(limits: Limits, _: int) -> RowMaker:
-    from fivl_hf.scenes import SceneGrounder
+    from fivl_hf.augment.scenes import SceneGrounder
 
     return SortedRows(Tools(NounPhraseExtractor(), SceneGrounder()), limits)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.installed import installed_folder
+from fivl_hf.files.installed import installed_folder
 
 __all__ = ["CITATION", "load_metric", "metric_folders"]
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fivl_hf.drawing import Color, enlarge, outline_masks, text_font
 from fivl_hf.explain.analysis import token_attention, vision_predictions
-from fivl_hf.explain.plots import overlay_tokens, paint_segments
 from fivl_hf.explain.samples import Evidence, Sample
 from fivl_hf.keywords import span_tokens
+from fivl_hf.show.drawing import Color, enlarge, outline_masks, text_font
+from fivl_hf.show.plots import overlay_tokens, paint_segments
 
 __all__ = ["attention_picture", "evidence_sheet", "last_place", "segments_picture", "sheet", "word_tokens"]
 

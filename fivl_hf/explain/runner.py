@@ -7,12 +7,12 @@ from typing import Any
 from fivl_hf.explain.alignment import as_lists, summary, top_heads
 from fivl_hf.explain.analysis import Explanation, explain_rows, gather
 from fivl_hf.explain.pictures import evidence_sheet, last_place
-from fivl_hf.explain.plots import head_map
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.scores import ScoreFile
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.results import result_folder
 from fivl_hf.schema import RowError, validate_row
+from fivl_hf.show.plots import head_map
 
 __all__ = ["explanation_summary", "write_explanation"]
 

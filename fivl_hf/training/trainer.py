@@ -15,10 +15,10 @@ from trl import SFTConfig, SFTTrainer
 from trl.data_utils import is_conversational
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from fivl_hf.model_cards import remove_local_names, training_card
 from fivl_hf.models import image_token_id
 from fivl_hf.storage import rows_fingerprint, undecoded
 from fivl_hf.training.answers import answer_masking, marks_answers, processor_of
+from fivl_hf.training.cards import remove_local_names, training_card
 from fivl_hf.training.checks import (
     check_collator,
     check_launcher,

@@ -2,7 +2,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fivl_hf.augment.chat.prompts import parse_expressions
 from fivl_hf.augment.expressions import (
     Mention,
     NounPhraseExtractor,
@@ -10,6 +9,7 @@ from fivl_hf.augment.expressions import (
     check_expressions,
     is_single_word,
 )
+from fivl_hf.augment.extractors.prompts import parse_expressions
 from fivl_hf.schema import Turn
 
 TURN = Turn("What is there?", "A red car and a dog beside a red car.")

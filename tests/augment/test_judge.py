@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from scripted_server import Answer
 
-from fivl_hf.augment.chat.judge_prompts import parse_judgement
 from fivl_hf.augment.judge import Judged, Judgement, judge_rows, summarize
-from fivl_hf.cli import main
+from fivl_hf.augment.judge_prompts import parse_judgement
+from fivl_hf.augment.scenes import scene_rows
+from fivl_hf.cli.main import main
 from fivl_hf.llm.settings import Spent
-from fivl_hf.scenes import scene_rows
 from fivl_hf.storage import load_rows, write_dataset
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 from scripted_server import Answer, asked_answer
 
-from fivl_hf.augment.chat.extractor import ChatExtractor, estimate, expression_request
+from fivl_hf.augment.extractors.chat import ChatExtractor, estimate, expression_request
 from fivl_hf.llm.answers import AnswerCache, BatchJob
 from fivl_hf.llm.batches import answer_by_batches
 from fivl_hf.llm.client import ChatClient
@@ -214,7 +214,7 @@ def test_two_processes_with_one_cache_do_not_ask_twice(serve, settings, tmp_path
 ASK = """
 import sys
 from pathlib import Path
-from fivl_hf.augment.chat.extractor import ChatExtractor
+from fivl_hf.augment.extractors.chat import ChatExtractor
 from fivl_hf.llm.answers import AnswerCache, BatchJob
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import ChatSettings

@@ -17,12 +17,13 @@ from scripted_server import Answer, asked_answer
 from fivl_hf.augment.engines import LocalEngine, RayEngine
 from fivl_hf.augment.expressions import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding
-from fivl_hf.augment.inputs.readers import InputSettings, read_conversations
+from fivl_hf.augment.inputs.readers import read_conversations
+from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.augment.pipeline import Asking, RunSettings, run_augmentation, work_folder
 from fivl_hf.augment.rows import Tools
 from fivl_hf.augment.shards import read_report
 from fivl_hf.augment.tools import ToolSettings
-from fivl_hf.cli import main
+from fivl_hf.cli.main import main
 from fivl_hf.files.locks import FolderInUseError
 from fivl_hf.images import image_bytes
 

@@ -8,7 +8,8 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
 
 from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure
-from fivl_hf.augment.inputs.readers import InputSettings, count_records, input_format, read_conversations
+from fivl_hf.augment.inputs.readers import count_records, input_format, read_conversations
+from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.images import image_bytes
 
 PICTURE = image_bytes(PILImage.new("RGB", (6, 4), "red"))
@@ -184,7 +185,8 @@ def test_limit_takes_the_first_and_a_seed_any(tmp_path, images):
 
 _PEAK = """
 import json, re, sys
-from fivl_hf.augment.inputs.readers import InputSettings, read_conversations
+from fivl_hf.augment.inputs.readers import read_conversations
+from fivl_hf.augment.inputs.settings import InputSettings
 count = sum(1 for _ in read_conversations(InputSettings(sys.argv[1])))
 print(json.dumps([count, int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])]))
 """

@@ -6,7 +6,7 @@ import pytest
 from builder_sources import DOG, coco_name, gqa, pope, vqav2
 
 from fivl_hf.building.run import builder_class
-from fivl_hf.cli import main
+from fivl_hf.cli.main import main
 from fivl_hf.masks import decode_mask
 from fivl_hf.storage import load_rows
 
@@ -82,7 +82,7 @@ def test_evidence_of_another_split_or_other_questions_is_refused(augmented, buil
 
 
 def test_evidence_of_conversations_is_refused(augmented, build, tmp_path):
-    from fivl_hf.scenes import scene_rows
+    from fivl_hf.augment.scenes import scene_rows
     from fivl_hf.storage import write_dataset
 
     write_dataset(tmp_path / "talk", {"adversarial": scene_rows("train", 3)}, title="T", description="D")

@@ -9,11 +9,11 @@ from builder_sources import pope
 from datasets import load_dataset
 from synthetic_release import make_release
 
+from fivl_hf.augment.scenes import scene_rows
 from fivl_hf.building.grids import mask_from_grid
 from fivl_hf.geometry import padded_square_axes
 from fivl_hf.images import open_image
 from fivl_hf.masks import coverage, decode_mask
-from fivl_hf.scenes import scene_rows
 from fivl_hf.schema import validate_row
 from fivl_hf.storage import load_rows, write_dataset
 

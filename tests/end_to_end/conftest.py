@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from fivl_hf.demo import run_demo
-from fivl_hf.demo_settings import DemoSettings
+from fivl_hf.demo.run import run_demo
+from fivl_hf.demo.settings import DemoSettings
 
 SMALL = DemoSettings(seed=1, steps=3, train_rows=40, validation_rows=6, test_rows=8, batch_size=8)
 

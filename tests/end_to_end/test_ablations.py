@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fivl_hf.augment.scenes import scene_rows
 from fivl_hf.images import open_image
 from fivl_hf.masks import decode_mask, mask_iou
-from fivl_hf.scenes import scene, scene_rows
+from fivl_hf.scenes.rendering import scene
 
 FOLDER = Path(__file__).parents[2] / "examples" / "ablations"
 sys.path.insert(0, str(FOLDER))

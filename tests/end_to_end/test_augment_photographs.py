@@ -13,7 +13,7 @@ from datasets import load_dataset
 from PIL import Image
 from random_models import save_grounding_dino, save_sam
 
-from fivl_hf.cli import main
+from fivl_hf.cli.main import main
 from fivl_hf.schema import validate_row
 
 TALKS = {

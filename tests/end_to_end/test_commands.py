@@ -8,10 +8,10 @@ import yaml
 from datasets import load_dataset
 from transformers import AutoModelForImageTextToText
 
-from fivl_hf.cli import main
-from fivl_hf.demo import run_demo
+from fivl_hf.augment.scenes import scene_rows
+from fivl_hf.cli.main import main
+from fivl_hf.demo.run import run_demo
 from fivl_hf.files.locks import locked
-from fivl_hf.scenes import scene_rows
 from fivl_hf.storage import write_dataset
 
 

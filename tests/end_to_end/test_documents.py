@@ -87,7 +87,7 @@ def test_llava_is_assembled_from_its_parts(tmp_path):
     import torch
     import transformers as tf
 
-    from fivl_hf.scene_model import scene_processor
+    from fivl_hf.scenes.model import scene_processor
 
     processor = scene_processor()
     small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -138,7 +138,7 @@ def test_a_plain_install_is_complete(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
-        "import fivl_hf, fivl_hf.report; from fivl_hf.evaluation.metrics import metric_folders\n"
+        "import fivl_hf, fivl_hf.demo.report; from fivl_hf.evaluation.metrics import metric_folders\n"
         "from fivl_hf.dataset_builders.fivl_scenes.fivl_scenes import FivlScenes\n"
         "from importlib.resources import files\n"
         "assert (files('fivl_hf') / 'templates' / 'report.html.jinja').is_file()\n"

@@ -13,12 +13,12 @@ import yaml
 from hub_server import HubServer
 
 import fivl_hf
-from fivl_hf.cli import main
-from fivl_hf.hub import dataset_upload, metric_upload, model_upload
-from fivl_hf.measured_cards import Measured, measured_card, mismatches
-from fivl_hf.model_cards import training_card
-from fivl_hf.scenes import scene_rows
+from fivl_hf.augment.scenes import scene_rows
+from fivl_hf.cli.main import main
+from fivl_hf.hub.measured_cards import Measured, measured_card, mismatches
+from fivl_hf.hub.push import dataset_upload, metric_upload, model_upload
 from fivl_hf.storage import write_dataset
+from fivl_hf.training.cards import training_card
 
 METRICS = {
     "visual_reliance_score": {
@@ -416,8 +416,8 @@ def test_a_trainer_pushes_itself(hub, python, tmp_path):
         f"""
 from datasets import Dataset
 from fivl_hf import FiVLConfig, FiVLTrainer
-from fivl_hf.scene_model import scene_model, scene_processor
-from fivl_hf.scenes import scene_rows
+from fivl_hf.scenes.model import scene_model, scene_processor
+from fivl_hf.augment.scenes import scene_rows
 from fivl_hf.schema import FEATURES
 
 processor = scene_processor()

@@ -18,12 +18,12 @@ from transformers import (
 )
 
 from fivl_hf import FiVLTrainer
-from fivl_hf.cli import main
+from fivl_hf.cli.main import main
 from fivl_hf.evaluation.table import by_question, read_answers
 from fivl_hf.images import image_bytes
 from fivl_hf.keywords import nouns
 from fivl_hf.masks import encode_mask, mask_boxes
-from fivl_hf.scene_model import CHAT_TEMPLATE
+from fivl_hf.scenes.model import CHAT_TEMPLATE
 from fivl_hf.storage import load_rows, write_dataset
 
 # What is where, as fractions of each picture: (x0, y0, x1, y1).

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from fivl_hf.cli import main
+from fivl_hf.cli.main import main
 from fivl_hf.llm.answers import AnswerCache
-from fivl_hf.scene_model import scene_processor
+from fivl_hf.scenes.model import scene_processor
 
 
 @pytest.fixture(scope="module")

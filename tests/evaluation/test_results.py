@@ -7,7 +7,7 @@ import pytest
 from fivl_hf.evaluation.results import write_evaluation
 from fivl_hf.evaluation.table import Answer, AnswerTable, read_answers
 from fivl_hf.files.locks import FolderInUseError, locked
-from fivl_hf.scene_model import scene_model
+from fivl_hf.scenes.model import scene_model
 from fivl_hf.storage import load_rows, write_dataset
 
 

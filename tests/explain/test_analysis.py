@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 from scipy import stats
 
-from fivl_hf.drawing import outline_masks
 from fivl_hf.explain.alignment import AlignmentMap, spearman
 from fivl_hf.explain.analysis import explain, gather, token_attention, vision_predictions
 from fivl_hf.explain.pictures import (
@@ -17,11 +16,12 @@ from fivl_hf.explain.pictures import (
     segments_picture,
     word_tokens,
 )
-from fivl_hf.explain.plots import head_map, overlay_tokens, paint_tokens
 from fivl_hf.explain.runner import explanation_summary, write_explanation
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.scores import ExpressionScores, RowScores
 from fivl_hf.explain.segmentation import segmentation_scores, token_iou
+from fivl_hf.show.drawing import outline_masks
+from fivl_hf.show.plots import head_map, overlay_tokens, paint_tokens
 
 
 def test_samples_find_the_expressions_tokens(model, processor, rows):

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from fivl_hf.cli import main
+from fivl_hf.cli.main import main
 from fivl_hf.explain.runner import write_explanation
 from fivl_hf.explain.scores import ExpressionScores, RowScores, ScoreFile
-from fivl_hf.scene_model import scene_model, scene_processor
+from fivl_hf.scenes.model import scene_model, scene_processor
 from fivl_hf.storage import write_dataset
 
 ABOUT = {"model": "m", "dataset": "d"}

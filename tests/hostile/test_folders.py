@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from scripted_server import Answer
 
-from fivl_hf.cli import main
+from fivl_hf.augment.scenes import scene_rows
+from fivl_hf.cli.main import main
 from fivl_hf.files.locks import locked
 from fivl_hf.files.owned import work_folder
 from fivl_hf.files.results import result_folder
-from fivl_hf.hub import dataset_upload, model_upload
-from fivl_hf.scenes import scene_rows
+from fivl_hf.hub.push import dataset_upload, model_upload
 from fivl_hf.storage import load_rows, write_dataset
 
 OFFLINE = ["--input", "scenes", "--grounder", "scenes", "--limit", "12", "--shard-size", "4", "--extractor", "offline"]

@@ -15,12 +15,13 @@ from PIL import Image
 from scripted_server import Answer
 
 from fivl_hf.augment.inputs.conversations import Conversation, StoredPicture, picture_file
-from fivl_hf.augment.inputs.readers import InputSettings, read_conversations
+from fivl_hf.augment.inputs.readers import read_conversations
+from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.augment.rows import Sample, build_rows
+from fivl_hf.augment.scenes import scene_rows
 from fivl_hf.augment.tools import ToolSettings
-from fivl_hf.cli import main
+from fivl_hf.cli.main import main
 from fivl_hf.images import ImageError, image_bytes, open_image, open_rgb, stored_size
-from fivl_hf.scenes import scene_rows
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES
 from fivl_hf.storage import load_rows, write_dataset
 

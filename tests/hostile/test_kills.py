@@ -17,8 +17,9 @@ from scripted_server import Answer, asked_answer
 from synthetic_release import make_release
 
 from fivl_hf.augment.ahead import askable_turns
-from fivl_hf.augment.chat.extractor import expression_request
-from fivl_hf.augment.inputs.readers import InputSettings, read_conversations
+from fivl_hf.augment.extractors.chat import expression_request
+from fivl_hf.augment.inputs.readers import read_conversations
+from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.augment.pipeline import Asking, RunSettings, run_augmentation
 from fivl_hf.augment.tools import ToolSettings
 from fivl_hf.building.run import BuildSettings, build_dataset, builder_class

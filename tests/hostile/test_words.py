@@ -4,12 +4,12 @@ from functools import partial
 
 from limits import limited
 
+from fivl_hf.augment.scenes import scene_rows
 from fivl_hf.evaluation.runner import summarize
 from fivl_hf.evaluation.scoring import normalize_answer
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer
 from fivl_hf.keywords import lemmas, noun_phrases, nouns
-from fivl_hf.row_pages import write_rows
-from fivl_hf.scenes import scene_rows
+from fivl_hf.show.row_pages import write_rows
 
 
 def test_long_words_are_tagged_at_once():

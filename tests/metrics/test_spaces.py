@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from fivl_hf.evaluation.metrics import metric_folders
-from fivl_hf.hub import metric_upload
+from fivl_hf.hub.push import metric_upload
 from fivl_hf.keywords import word_token_id
 
 FOLDERS = metric_folders()

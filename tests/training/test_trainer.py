@@ -314,7 +314,7 @@ def test_streaming(model, processor, dataset, config):
 
 
 def test_resume_equals_no_interruption(processor, dataset, config, tmp_path):
-    from fivl_hf.scene_model import scene_model
+    from fivl_hf.scenes.model import scene_model
 
     def run(folder, steps, resume=None):
         fresh = scene_model(processor, 0, hidden_size=32, text_layers=2, vision_layers=1)

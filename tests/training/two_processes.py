@@ -15,8 +15,8 @@ import yaml
 from datasets import Dataset
 
 from fivl_hf import FiVLConfig, FiVLTrainer
-from fivl_hf.scene_model import scene_model, scene_processor
-from fivl_hf.scenes import scene_rows
+from fivl_hf.augment.scenes import scene_rows
+from fivl_hf.scenes.model import scene_model, scene_processor
 from fivl_hf.schema import FEATURES
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -5,7 +5,7 @@ Every reader yields exactly one record per sample of its input: a conversation, 
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from fivl_hf.augment.inputs.conversations import (
     picture_file,
 )
 from fivl_hf.augment.inputs.question_files import gqa_questions, pope_questions, vqa_questions
+from fivl_hf.augment.inputs.settings import FORMATS, InputSettings
 from fivl_hf.chat import message_text
 from fivl_hf.files.disk_table import DiskTable
 from fivl_hf.files.json_stream import json_items, json_lines, leading_events
@@ -28,8 +29,6 @@ from fivl_hf.images import ImageError, encoded_bytes
 from fivl_hf.models import existing_folder
 
 __all__ = [
-    "FORMATS",
-    "InputSettings",
     "count_records",
     "dataset_record",
     "input_format",
@@ -40,35 +39,8 @@ __all__ = [
     "sampled",
 ]
 
-FORMATS = ("llava", "dataset", "pope", "vqa", "gqa", "scenes")
 _ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
 _PLACEHOLDER = "<image>"
-
-
-@dataclass(frozen=True)
-class InputSettings:
-    """What to read, and how much of it.
-
-    Attributes:
-        input: a file, a dataset's folder or Hub id, or ``"scenes"``.
-        images: folders in which the pictures that a file names are looked for, in order.
-        format: one of ``FORMATS``; None to find out.
-        answers: VQA v2's annotations file, which goes with its questions file.
-        split, config: of a dataset.
-        limit: read so many samples, the first ones, or a random choice of the whole input if there is a seed.
-        seed: of the choice, and of scenes.
-        rename: give samples with an id that was there already a new one; if not, they come with the id they have.
-    """
-
-    input: str
-    images: tuple[Path, ...] = ()
-    format: str | None = None
-    answers: Path | None = None
-    split: str = "train"
-    config: str | None = None
-    limit: int | None = None
-    seed: int | None = None
-    rename: bool = True
 
 
 def read_conversations(settings: InputSettings) -> Iterator[Record]:
@@ -275,7 +247,7 @@ def _question(id: str, pictures: tuple[Any, ...], row: Mapping[str, Any], source
 
 
 def _scenes(settings: InputSettings) -> Iterator[Record]:
-    from fivl_hf.scenes import scene_conversations
+    from fivl_hf.augment.scenes import scene_conversations
 
     if settings.limit is None:
         raise ValueError("--input scenes needs --limit: how many to render")

@@ -1,0 +1,34 @@
+"""Which samples a run of augmentation reads."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["FORMATS", "InputSettings"]
+
+FORMATS = ("llava", "dataset", "pope", "vqa", "gqa", "scenes")
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """What to read, and how much of it.
+
+    Attributes:
+        input: a file, a dataset's folder or Hub id, or ``"scenes"``.
+        images: folders in which the pictures that a file names are looked for, in order.
+        format: one of ``FORMATS``; None to find out.
+        answers: VQA v2's annotations file, which goes with its questions file.
+        split, config: of a dataset.
+        limit: read so many samples, the first ones, or a random choice of the whole input if there is a seed.
+        seed: of the choice, and of scenes.
+        rename: give samples with an id that was there already a new one; if not, they come with the id they have.
+    """
+
+    input: str
+    images: tuple[Path, ...] = ()
+    format: str | None = None
+    answers: Path | None = None
+    split: str = "train"
+    config: str | None = None
+    limit: int | None = None
+    seed: int | None = None
+    rename: bool = True

@@ -1,0 +1,86 @@
+"""Scenes as an input of augmentation and as a grounder: they take the same way as real data.
+
+The offline extractor finds the key expressions, an exact grounder draws their masks.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fivl_hf.augment.expressions import NounPhraseExtractor
+from fivl_hf.augment.grounding import Grounding, GroundingRequest
+from fivl_hf.augment.inputs.conversations import Conversation
+from fivl_hf.augment.rows import Tally, Tools, augment
+from fivl_hf.masks import mask_boxes
+from fivl_hf.scenes.rendering import SPLITS, Scene, SceneObject, scene
+
+__all__ = ["SceneGrounder", "ScenePicture", "scene_conversations", "scene_rows"]
+
+
+@dataclass(frozen=True)
+class ScenePicture:
+    """The picture of a scene, rendered when it is read."""
+
+    scene: Scene
+
+    @property
+    def name(self) -> str:
+        return self.scene.id
+
+    def exists(self) -> bool:
+        return True
+
+    def read(self) -> bytes:
+        return self.scene.picture()
+
+
+class SceneGrounder:
+    """Grounds an expression such as "red circle" exactly, from what the scene was rendered from."""
+
+    def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
+        return [self._scene(request) for request in requests]
+
+    def _scene(self, request: GroundingRequest) -> list[Grounding | None]:
+        (source,) = request.sources
+        if not isinstance(source, ScenePicture):
+            raise ValueError(f"the scene grounder knows only scenes, got the picture {source.name!r}")
+        named = {thing.name: thing for thing in source.scene.objects}
+        return [_grounding(named[text]) if text in named else None for text in request.expressions]
+
+
+def scene_rows(
+    split: str, count: int, seed: int = 0, *, start: int = 0, tally: Tally | None = None
+) -> Iterator[dict[str, Any]]:
+    """``count`` checked FiVL rows of one split, beginning with number ``start``.
+
+    Args:
+        split: "train", "validation" or "test"; no scene is in two of them.
+        seed: another seed gives other scenes.
+
+    Raises:
+        ValueError: an unknown split.
+    """
+    tools = Tools(NounPhraseExtractor(), SceneGrounder())
+    return augment(scene_conversations(split, count, seed, start=start), tools, tally)
+
+
+def scene_conversations(split: str, count: int, seed: int = 0, *, start: int = 0) -> Iterator[Conversation]:
+    """The conversations that :func:`scene_rows` makes rows of, and as it raises."""
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
+    return (_conversation(scene(f"scene-{seed}-{split}-{i}")) for i in range(start, start + count))
+
+
+def _conversation(scene: Scene) -> Conversation:
+    messages = tuple(
+        {"role": role, "content": text}
+        for turn in scene.turns
+        for role, text in zip(("user", "assistant"), turn, strict=True)
+    )
+    return Conversation(scene.id, (ScenePicture(scene),), messages, "scenes")
+
+
+def _grounding(thing: SceneObject) -> Grounding:
+    mask = thing.mask()
+    x0, y0, x1, y1 = mask_boxes(mask[None])[0].tolist()
+    return Grounding(mask, ((x0, y0, x1, y1),), 1.0)

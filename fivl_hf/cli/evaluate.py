@@ -1,0 +1,84 @@
+"""``fivl evaluate``."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, positive
+
+__all__ = ["add_evaluate"]
+
+
+def add_evaluate(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="visual reliance of a model: accuracy with and without the evidence",
+        description="Asks every question on the original image, with the evidence blacked out, and with random boxes "
+        "of the same sizes blacked out; reports accuracies and the Visual Reliance Score with confidence intervals.",
+        epilog="Writes answers.jsonl (a line per question and condition, as the answers come) and reliance.json (the "
+        "summary). Interrupted, the same command goes on.",
+        formatter_class=HelpFormatter,
+    )
+    add_model_and_rows(parser)
+    parser.add_argument("--turns", choices=("first", "all"), default="first", help="which questions of a conversation")
+    parser.add_argument("--batch-size", type=positive, default=16, help="questions per batch")
+    parser.add_argument("--max-new-tokens", type=positive, default=32, help="longest answer")
+    parser.add_argument("--seed", type=count, default=0, help="of the random boxes and the bootstrap")
+    parser.add_argument("--resamples", type=positive, default=1000, help="bootstrap resamples")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from fivl_hf.evaluation.results import write_evaluation
+    from fivl_hf.models import load_model
+    from fivl_hf.storage import load_rows
+
+    rows = load_rows(options.dataset, options.split, options.dataset_config)
+    summary = write_evaluation(
+        lambda: load_model(options.model, device=options.device, dtype=options.dtype),
+        rows,
+        options.output,
+        model_name=options.model,
+        dataset=options.dataset,
+        split=options.split,
+        config=options.dataset_config,
+        turns=options.turns,
+        batch_size=options.batch_size,
+        max_new_tokens=options.max_new_tokens,
+        seed=options.seed,
+        resamples=options.resamples,
+        restart=options.restart,
+    )
+    for line in table_lines(summary):
+        print(line)
+    print(f"answers.jsonl and reliance.json are in {options.output}")
+
+
+def table_lines(summary: Mapping[str, Any]) -> list[str]:
+    """The summary as a short table."""
+
+    def number(value: float | None) -> str:
+        return "    –" if value is None else f"{value:.3f}"
+
+    def reliance(score: float | None, interval: Any) -> str:
+        low, high = interval
+        return number(score) + ("" if low is None else f"  [{low:.3f}, {high:.3f}]")
+
+    evidence = reliance(summary["visual_reliance_score"], summary["confidence_interval"])
+    control = reliance(summary["random_reliance_score"], summary["random_confidence_interval"])
+    lines = [
+        f"questions                         {summary['questions']:,}, {summary['n']:,} of them with evidence",
+        f"accuracy                          {number(summary['accuracy'])}",
+        f"accuracy, evidence blacked out    {number(summary['masked_accuracy'])}",
+        f"accuracy, random boxes            {number(summary['random_masked_accuracy'])}",
+        f"Visual Reliance Score             {evidence}",
+        f"the same with random boxes        {control}",
+    ]
+    lines += [f"note: {summary[key]}" for key in ("random_note", "reason") if summary.get(key)]
+    if len(summary["by_category"]) > 1:
+        lines += ["", f"{'category':<32}  {'n':>7}  accuracy  reliance"]
+        for name, found in summary["by_category"].items():
+            shown = number(found["accuracy"]), number(found["visual_reliance_score"])
+            lines.append(f"{name[:32] or '(none)':<32}  {found['n']:>7,}  {shown[0]:>8}  {shown[1]:>8}")
+    return lines

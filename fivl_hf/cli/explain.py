@@ -1,0 +1,79 @@
+"""``fivl explain``."""
+
+import argparse
+from typing import Any
+
+from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, head_position, word
+
+__all__ = ["add_explain"]
+
+
+def add_explain(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "explain",
+        help="which attention heads look at the evidence, and what the image positions predict",
+        description="Correlates every head's attention with the masks (and with masks of other images as a control), "
+        "scores the segmentation from the vision logits, and draws samples.",
+        epilog="Writes scores.jsonl (every row's scores, as they come), explanation.json, head_map.png and pictures/ "
+        "(image, mask, one head's attention, segment). Interrupted, the same command goes on.",
+        formatter_class=HelpFormatter,
+    )
+    add_model_and_rows(parser)
+    parser.add_argument("--pictures", type=count, default=8, help="how many rows to draw")
+    parser.add_argument(
+        "--head",
+        type=head_position,
+        default=None,
+        metavar="LAYER,HEAD",
+        help="head to draw; the best one if not given",
+    )
+    parser.add_argument(
+        "--word",
+        type=word,
+        default=None,
+        help="draw the attention while this word of the answer is written, not the expression",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from fivl_hf.evaluation.results import measured_with
+    from fivl_hf.explain.runner import write_explanation
+    from fivl_hf.files.locks import require_free
+    from fivl_hf.models import load_model
+    from fivl_hf.storage import load_rows
+
+    rows = load_rows(options.dataset, options.split, options.dataset_config)
+    require_free(options.output)
+    model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
+    about = measured_with(
+        options.model, rows, dataset=options.dataset, split=options.split, config=options.dataset_config
+    )
+    result = write_explanation(
+        model,
+        processor,
+        rows,
+        options.output,
+        pictures=options.pictures,
+        head=options.head,
+        word=options.word,
+        about=about,
+        restart=options.restart,
+    )
+    print(f"heads chosen on half of the images ({result['chosen_on']:,} expressions), measured on the other half:")
+    for best in result["top_heads"]:
+        print(
+            f"layer {best['layer']:>3}  head {best['head']:>3}  correlation {_number(best['score'])}  "
+            f"with masks of other images {_number(best['control'])}"
+        )
+    if not result["top_heads"]:
+        print(result["reason"])
+    print(f"segmentation IoU: {_number(result['segmentation']['iou'])}")
+    if result["problems"]:
+        id, problem = next(iter(result["problems"].items()))
+        print(f"{len(result['problems']):,} rows could not be explained, such as {id!r}: {problem}")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,67 @@
+"""The ``fivl`` command: the long jobs, each on any row dataset and model."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from fivl_hf.cli.augment import add_augment
+from fivl_hf.cli.build import add_build
+from fivl_hf.cli.demo import add_demo
+from fivl_hf.cli.evaluate import add_evaluate
+from fivl_hf.cli.explain import add_explain
+from fivl_hf.cli.judge import add_judge
+from fivl_hf.cli.push import add_push
+from fivl_hf.cli.show import add_show
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``fivl`` with the given arguments (the command line's if None); returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == ["train"]:
+        return _guarded(_train, arguments[1:])
+    options = _parser().parse_args(arguments)
+    return _guarded(options.run, options)
+
+
+def _guarded(command: Any, *args: Any) -> int:
+    """What the user can mend is one message, not a traceback."""
+    try:
+        command(*args)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"fivl: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("fivl: interrupted; what is finished is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fivl",
+        description="FiVL: datasets with image evidence, and models trained, evaluated and explained by it.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    add_demo(commands)
+    add_augment(commands)
+    add_judge(commands)
+    add_build(commands)
+    add_show(commands)
+    add_push(commands)
+    commands.add_parser(
+        "train",
+        add_help=False,
+        help="fine-tune a model with Vision Modeling (all of TRL's flags; see fivl train --help)",
+    )
+    add_evaluate(commands)
+    add_explain(commands)
+    return parser
+
+
+def _train(arguments: list[str]) -> None:
+    from fivl_hf.training.runner import train_from_arguments
+
+    train_from_arguments(arguments)

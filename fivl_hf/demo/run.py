@@ -1,0 +1,283 @@
+"""``fivl demo``: scenes → rows → two trainings → reliance, heads, segmentation → one page.
+
+Every stage writes its result last and together with the settings it was made with; running the demo again reuses
+what is finished.
+"""
+
+import json
+import multiprocessing
+import os
+import queue
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from fivl_hf import __version__
+from fivl_hf.demo.settings import MODELS, DemoSettings
+from fivl_hf.files.atomic import write_json
+from fivl_hf.files.locks import locked
+
+__all__ = ["run_demo"]
+
+_FOLDER_MARK = ".fivl-demo"
+_STAGE_MARK = "demo_stage.json"
+
+# The settings that a stage's result depends on.
+MadeWith = dict[str, Any]
+
+
+def run_demo(output: Path, settings: DemoSettings) -> dict[str, Any]:
+    """Run or finish the demo in ``output`` and return ``results.json``'s content.
+
+    Raises:
+        FileExistsError: ``output`` holds something that is not a demo's.
+        FolderInUseError: another demo is running there.
+        ChildProcessError: a training process failed.
+    """
+    _claim(output)
+    with locked(output):
+        return _run(output, settings)
+
+
+def _run(output: Path, settings: DemoSettings) -> dict[str, Any]:
+    everything = asdict(settings)
+    dataset = output / "fivl"
+    _stage(dataset, settings.of_dataset(), "dataset", partial(_make_dataset, dataset, settings))
+    missing = [name for name in MODELS if not _is_done(output / "models" / name, everything)]
+    if missing:
+        _train_together(output, settings, missing)
+    for name in MODELS:
+        folder = output / "measurements" / name
+        _stage(folder, everything, f"measurements of {name}", partial(_measure, folder, settings))
+    results = _results(output, settings)
+    write_json(output / "results.json", results)
+
+    from fivl_hf.demo.report import write_report
+
+    write_report(output, settings, results)
+    _print_results(results, output)
+    return results
+
+
+def _claim(output: Path) -> None:
+    """Mark the folder as a demo's, whose stages may be made anew; somebody else's files are never touched."""
+    mark = output / _FOLDER_MARK
+    if not mark.exists() and output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"{output} exists and is not a demo's folder; choose another --output")
+    output.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+
+
+def _stage(folder: Path, made_with: MadeWith, title: str, make: Callable[[], None]) -> None:
+    """Make a folder unless it was made with the same settings."""
+    if _is_done(folder, made_with):
+        print(f"{title}: finished earlier, reused ({folder})")
+        return
+    _remove(folder)
+    started = time.monotonic()
+    make()
+    _mark_done(folder, made_with, time.monotonic() - started)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _is_done(folder: Path, made_with: MadeWith) -> bool:
+    try:
+        mark = json.loads((folder / _STAGE_MARK).read_text(encoding="utf-8"))
+        return mark["settings"] == {**made_with, "version": __version__}
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _mark_done(folder: Path, made_with: MadeWith, seconds: float) -> None:
+    mark = {"settings": {**made_with, "version": __version__}, "seconds": seconds}
+    (folder / _STAGE_MARK).write_text(json.dumps(mark), encoding="utf-8")
+
+
+def _seconds(output: Path) -> float:
+    """What all stages took when they ran; the trainings ran side by side."""
+
+    def took(folder: Path) -> float:
+        return json.loads((folder / _STAGE_MARK).read_text(encoding="utf-8"))["seconds"]
+
+    trainings = [took(output / "models" / name) for name in MODELS]
+    return took(output / "fivl") + max(trainings) + sum(took(output / "measurements" / name) for name in MODELS)
+
+
+def _make_dataset(folder: Path, settings: DemoSettings) -> None:
+    from fivl_hf.augment.rows import Tally
+    from fivl_hf.augment.scenes import scene_rows
+    from fivl_hf.storage import write_dataset
+
+    counts = {
+        "train": settings.train_rows,
+        "validation": settings.validation_rows,
+        "test": settings.test_rows,
+    }
+    tally = Tally()
+
+    def rows(split: str) -> Iterator[dict[str, Any]]:
+        made = scene_rows(split, counts[split], settings.seed, tally=tally)
+        yield from tqdm(made, total=counts[split], desc=f"Scenes, {split}", unit="row")
+
+    write_dataset(
+        folder,
+        {split: rows(split) for split in counts},
+        title="FiVL scenes",
+        description="Rendered scenes of coloured shapes with exact masks, made by `fivl demo`.",
+    )
+    print(f"scenes: {tally.read} read, {tally.kept} kept, {sum(tally.dropped.values())} dropped")
+
+
+def _train_together(output: Path, settings: DemoSettings, names: list[str]) -> None:
+    """Train the models in a process each, sharing the cores, with a progress bar each."""
+    context = multiprocessing.get_context("spawn")
+    reports = context.Queue()
+    threads = max(1, (os.cpu_count() or 1) // len(names))
+    processes = {
+        name: context.Process(target=_train_process, args=(output, settings, name, threads, reports), daemon=True)
+        for name in names
+    }
+    bars = {
+        name: tqdm(total=settings.steps, desc=f"Training {name} (λ = {MODELS[name]})", unit="step", position=i)
+        for i, name in enumerate(names)
+    }
+    for process in processes.values():
+        process.start()
+    try:
+        while any(process.is_alive() for process in processes.values()):
+            if any(process.exitcode for process in processes.values()):
+                break
+            try:
+                name, step = reports.get(timeout=0.5)
+            except queue.Empty:
+                continue
+            bars[name].update(step - bars[name].n)
+    finally:
+        for process in processes.values():
+            process.terminate()
+            process.join()
+        for bar in bars.values():
+            bar.close()
+    failed = [name for name in names if not _is_done(output / "models" / name, asdict(settings))]
+    if failed:
+        raise ChildProcessError(f"training of {', '.join(failed)} failed; its messages are above")
+
+
+def _train_process(output: Path, settings: DemoSettings, name: str, threads: int, reports: Any) -> None:
+    import torch
+
+    from fivl_hf.demo.training import train_on_scenes
+    from fivl_hf.storage import load_rows
+
+    # Ctrl-C reaches the whole group; the parent ends the training and says so once.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def report(step: int) -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            raise SystemExit("the demo was ended")
+        reports.put((name, step))
+
+    torch.set_num_threads(threads)
+    folder = output / "models" / name
+    _remove(folder)
+    started = time.monotonic()
+    train_on_scenes(
+        load_rows(output / "fivl", "train"),
+        folder,
+        vision_loss_weight=MODELS[name],
+        seed=settings.seed,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        on_step=report,
+    )
+    _mark_done(folder, asdict(settings), time.monotonic() - started)
+
+
+def _measure(folder: Path, settings: DemoSettings) -> None:
+    """Reliance, heads and segmentation of one model on the test scenes; its head is chosen on the validation scenes."""
+    import torch
+
+    from fivl_hf.evaluation.results import measured_with, write_evaluation
+    from fivl_hf.explain.analysis import explain
+    from fivl_hf.explain.runner import write_explanation
+    from fivl_hf.models import load_model
+    from fivl_hf.storage import load_rows
+
+    # Single rows of so small a model gain nothing from threads, and on a busy machine wait for each other.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    output, name = folder.parents[1], folder.name
+    dataset, weights = output / "fivl", output / "models" / name
+    model, processor = load_model(weights, device="cpu")
+    test, validation = load_rows(dataset, "test"), load_rows(dataset, "validation")
+    write_evaluation(
+        lambda: (model, processor),
+        test,
+        folder,
+        model_name=weights,
+        dataset=dataset,
+        split="test",
+        batch_size=100,
+        max_new_tokens=16,
+        seed=settings.seed,
+    )
+    chosen_on = explain(model, processor, validation, description=f"Choosing {name}'s head")
+    about = measured_with(weights, test, dataset=dataset, split="test")
+    write_explanation(model, processor, test, folder, pictures=0, chosen_on=chosen_on, about=about)
+    torch.set_num_threads(threads)
+
+
+def _results(output: Path, settings: DemoSettings) -> dict[str, Any]:
+    results: dict[str, Any] = {}
+    for name in MODELS:
+        folder = output / "measurements" / name
+        reliance = json.loads((folder / "reliance.json").read_text(encoding="utf-8"))
+        explanation = json.loads((folder / "explanation.json").read_text(encoding="utf-8"))
+        kept = (
+            "accuracy",
+            "masked_accuracy",
+            "random_masked_accuracy",
+            "visual_reliance_score",
+            "random_reliance_score",
+            "confidence_interval",
+            "random_confidence_interval",
+            "random_overlap",
+            "n",
+        )
+        results[name] = {
+            **{key: reliance[key] for key in kept},
+            "segmentation_iou": explanation["segmentation"]["iou"],
+            "best_head": explanation["best_head"],
+        }
+    return {**results, "seed": settings.seed, "steps": settings.steps, "seconds": round(_seconds(output), 1)}
+
+
+def _print_results(results: dict[str, Any], output: Path) -> None:
+    def shown(value: float | None) -> str:
+        return "undefined" if value is None else f"{value:.2f}"
+
+    print(f"\n{'':28}{'baseline':>10}{'FiVL':>10}")
+    lines = (
+        "accuracy",
+        "masked_accuracy",
+        "visual_reliance_score",
+        "random_reliance_score",
+        "segmentation_iou",
+    )
+    for key in lines:
+        print(f"{key:28}" + "".join(f"{shown(results[name][key]):>10}" for name in MODELS))
+    print(f"{'best head correlation':28}" + "".join(f"{shown(results[n]['best_head']['score']):>10}" for n in MODELS))
+    print(f"\n{results['seconds']:.0f} s. Open {output / 'report.html'}")

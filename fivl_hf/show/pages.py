@@ -1,0 +1,37 @@
+"""Self-contained HTML pages: templates of this package, pictures inside."""
+
+import base64
+import io
+from typing import Any
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fivl_hf.images import image_bytes
+
+__all__ = ["figure_url", "picture_url", "render_page"]
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A page from a template of this package; text is escaped, a missing value is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(loader=PackageLoader("fivl_hf.show", "templates"), autoescape=True, undefined=StrictUndefined)
+    pages.filters["number"] = lambda value: "–" if value is None else f"{value:.2f}"
+    return pages.get_template(template).render(**values)
+
+
+def figure_url(figure: Figure) -> str:
+    """A figure as a data URL."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=200)
+    return _data_url(buffer.getvalue(), "png")
+
+
+def picture_url(image: Image.Image, format: str = "PNG") -> str:
+    """A picture as a data URL; PNG keeps rendered scenes crisp, JPEG keeps photographs small."""
+    return _data_url(image_bytes(image, format, optimize=True), format.lower())
+
+
+def _data_url(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(data).decode()

@@ -1,0 +1,97 @@
+"""Pictures of what was found: head maps, one head's attention over the image, masks, predicted segments."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from fivl_hf.images import rgb
+from fivl_hf.show.drawing import enlarge, outline_masks
+
+__all__ = [
+    "head_map",
+    "overlay_tokens",
+    "paint_segments",
+    "paint_tokens",
+]
+
+_LABELLED = 64  # maps of so many heads have room for numbers
+
+
+def head_map(alignment: ArrayLike, title: str = "", *, framed: tuple[int, int] | None = None) -> Figure:
+    """A layers × heads map of correlations, one head framed; all maps have one scale, from -1 to 1.
+
+    Args:
+        alignment: (L, H) scores; NaN is left blank.
+        framed: (layer, head); the best one if not given.
+    """
+    scores = np.asarray(alignment, dtype=np.float64)
+    layers, heads = scores.shape
+    figure = Figure(figsize=(min(9, 2.6 + 0.5 * heads), min(8, 1.7 + 0.5 * layers)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(scores, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+    if scores.size <= _LABELLED:
+        for (layer, head), value in np.ndenumerate(scores):
+            if np.isfinite(value):
+                ink = "w" if abs(value) > 0.6 else "k"
+                axes.text(head, layer, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=9)
+    if np.isfinite(scores).any():
+        layer, head = framed or np.unravel_index(np.nanargmax(scores), scores.shape)
+        axes.add_patch(Rectangle((head - 0.5, layer - 0.5), 1, 1, fill=False, edgecolor="k", linewidth=2))
+    axes.set(
+        xlabel="head",
+        ylabel="layer",
+        xticks=range(0, heads, max(1, heads // 16)),
+        yticks=range(0, layers, max(1, layers // 16)),
+    )
+    figure.suptitle(title, fontsize=10)
+    figure.colorbar(image, ax=axes, label="Spearman correlation")
+    return figure
+
+
+def paint_tokens(values: ArrayLike, boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
+    """Values of visual tokens painted over the image they see: (N,), (N, 4) boxes -> (height, width).
+
+    Where tokens overlap, the one with the smaller box is seen; pixels that no token sees are NaN.
+    """
+    width, height = size
+    canvas = np.full((height, width), np.nan)
+    places = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    areas = (places[:, 2] - places[:, 0]) * (places[:, 3] - places[:, 1])
+    # Largest first; rounded, so that cells of one grid keep their order.
+    for i in np.argsort(-areas.round(3), kind="stable"):
+        value, (x0, y0, x1, y1) = np.asarray(values)[i], places[i]
+        if np.isfinite(x0):
+            canvas[round(y0) : max(round(y1), round(y0) + 1), round(x0) : max(round(x1), round(x0) + 1)] = value
+    return canvas
+
+
+def overlay_tokens(image: Image.Image, values: ArrayLike, boxes: ArrayLike, side: int = 288) -> Image.Image:
+    """One head's attention drawn over the image: dark where it does not look, bright where it does.
+
+    Args:
+        values: (N,) attention to each visual token of this image.
+        boxes: (N, 4) what each sees, source pixels; NaN rows are skipped.
+        side: length of the longer edge of the picture that comes back.
+    """
+    canvas = paint_tokens(values, boxes, image.size)
+    top = np.nanmax(canvas) if np.isfinite(canvas).any() else 0.0
+    strength = np.nan_to_num(canvas / top if top > 0 else canvas)
+    heat = (colormaps["inferno"](strength)[..., :3] * 255).astype(np.uint8)
+    picture = enlarge(rgb(image), side)
+    return Image.blend(picture, Image.fromarray(heat).resize(picture.size, Image.Resampling.NEAREST), 0.62)
+
+
+def paint_segments(image: Image.Image, segments: Sequence[ArrayLike], boxes: ArrayLike, side: int = 288) -> Image.Image:
+    """The image with groups of visual tokens outlined, one palette colour a group, the other tokens dimmed.
+
+    Args:
+        segments: boolean (N,) arrays, one per group.
+        boxes: (N, 4) what each token sees.
+    """
+    painted = [paint_tokens(np.asarray(segment, dtype=np.float64), boxes, image.size) == 1 for segment in segments]
+    return outline_masks(image, painted, side=side)

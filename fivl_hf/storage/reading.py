@@ -1,0 +1,168 @@
+"""Reading rows back from disk or the Hub, images left encoded."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+from huggingface_hub.constants import HF_HUB_CACHE
+
+from fivl_hf.models import existing_folder, hub_is_reachable
+from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES
+
+__all__ = ["load_rows", "parquet_rows", "rows_fingerprint", "split_names", "undecoded"]
+
+
+def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datasets.Dataset:
+    """A split of FiVL rows from a folder or the Hub, pictures left encoded, so that nothing is decoded before use.
+
+    Args:
+        dataset: folder or Hub id, as for :func:`datasets.load_dataset`.
+        split: such as ``"train"`` or ``"test[:100]"``.
+        name: the dataset's configuration.
+
+    Raises:
+        ValueError: no dataset, a column of the schema is missing, or an image is a file outside the dataset.
+        FileNotFoundError: neither a folder nor a reachable Hub dataset.
+    """
+    _require_folder(dataset)
+    try:
+        rows = datasets.load_dataset(str(dataset), name, split=split)
+    except (datasets.exceptions.DatasetsError, yaml.YAMLError) as error:
+        broken = _broken_file(Path(dataset))
+        raise ValueError(f"{dataset} cannot be read as a dataset: {broken or error}") from error
+    features = BENCHMARK_FEATURES if "question" in rows.column_names else FEATURES
+    missing = [column for column in features if column not in rows.column_names]
+    if missing:
+        raise ValueError(f"{dataset}, split {split}: column '{missing[0]}' is missing; found {rows.column_names}")
+    rows = undecoded(rows)
+    _require_own_images(rows, dataset)
+    return rows
+
+
+def _require_own_images(rows: datasets.Dataset, dataset: str | Path) -> None:
+    """Raise ValueError if an image is a path to a file that does not belong to the dataset, which may be a stranger's.
+
+    Opened, such a file would be shown, or sent to a language model's server.
+    """
+    folder = Path(dataset)
+    cached = (HF_HUB_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH)
+    roots = [Path(root).resolve() for root in ([folder] if folder.is_dir() else cached)]
+    for column in ("images", "masks"):
+        for row, path in _bare_paths(rows, column):
+            if not any(Path(path).resolve().is_relative_to(root) for root in roots):
+                raise ValueError(
+                    f"{dataset}, row {row}, column '{column}': the image is the file {path!r}, outside the dataset's "
+                    "folder, and is not read: store its bytes"
+                )
+
+
+def _bare_paths(rows: datasets.Dataset, column: str) -> Iterator[tuple[int, str]]:
+    """Row and path of each image of which the rows hold a path and no bytes."""
+    first = 0
+    for chunk in rows.data.column(column).chunks:
+        images = chunk.flatten() if isinstance(chunk, pa.ListArray | pa.LargeListArray) else None
+        if isinstance(images, pa.StringArray | pa.LargeStringArray):
+            paths, bare = images, pc.is_valid(images)
+        elif isinstance(images, pa.StructArray):
+            paths = images.field("path")
+            bare = pc.and_(pc.is_null(images.field("bytes")), pc.is_valid(paths))
+        else:
+            continue  # no images, as is found where rows are checked
+        for index in np.flatnonzero(bare.to_numpy(zero_copy_only=False)):
+            yield first + pc.list_parent_indices(chunk)[int(index)].as_py(), paths[int(index)].as_py()
+        first += len(chunk)
+
+
+def _require_folder(dataset: str | Path) -> None:
+    """Raise FileNotFoundError if ``dataset`` is neither a folder nor to be had from the Hub or its cache."""
+    if Path(dataset).is_file():
+        raise FileNotFoundError(f"{dataset} is a file; name the folder of the dataset")
+    existing_folder(dataset, "dataset")
+    cached = Path(datasets.config.HF_DATASETS_CACHE) / str(dataset).replace("/", "___")
+    if not Path(dataset).exists() and not cached.exists() and not hub_is_reachable():
+        raise FileNotFoundError(
+            f"dataset {str(dataset)!r} is not on this machine, and the Hub cannot be reached: give its folder"
+        )
+
+
+def parquet_rows(path: Path) -> int:
+    """How many rows a Parquet file has; raises ValueError, naming it, if it is broken or half written."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is truncated or not a Parquet file; build the dataset again ({error})") from error
+
+
+def _broken_file(folder: Path) -> str | None:
+    """What is wrong with the first broken Parquet file of a folder."""
+    for path in sorted(folder.glob("**/*.parquet")) if folder.is_dir() else ():
+        try:
+            parquet_rows(path)
+        except ValueError as error:
+            return str(error)
+    return None
+
+
+def split_names(dataset: str | Path, name: str | None = None) -> list[str]:
+    """The splits of a dataset: folder or Hub id. Raises as :func:`load_rows`."""
+    _require_folder(dataset)
+    try:
+        return list(datasets.get_dataset_split_names(str(dataset), name))
+    except (datasets.exceptions.DatasetsError, OSError):
+        raise
+    except Exception as error:  # whatever yaml, pyarrow or fsspec say of a folder that is no dataset
+        raise ValueError(f"{dataset} cannot be read as a dataset: {error}") from error
+
+
+def undecoded(dataset: Any) -> Any:
+    """The same dataset (or dictionary of datasets, or None) with its image columns left encoded, in Python types.
+
+    Images are then opened where they are used, once, and one that cannot be read is named with its row. A dataset with
+    a transform of the user's own is left as it is: the transform counts on decoded images.
+    """
+    if isinstance(dataset, dict):
+        return type(dataset)({name: undecoded(split) for name, split in dataset.items()})
+    shown = getattr(dataset, "format", None) or {}
+    if shown.get("type") == "custom":
+        return dataset
+    if shown.get("type") is not None:
+        dataset = dataset.with_format(None, columns=shown["columns"])
+    elif getattr(getattr(dataset, "_formatting", None), "format_type", None) is not None:
+        dataset = dataset.with_format(None)  # a stream
+    features = getattr(dataset, "features", None) or {}
+    for column, feature in features.items():
+        if column in ("images", "masks") and getattr(feature, "feature", None) == datasets.Image():
+            dataset = dataset.cast_column(column, datasets.List(datasets.Image(decode=False)))
+        elif column == "image" and feature == datasets.Image():
+            dataset = dataset.cast_column(column, datasets.Image(decode=False))
+    return dataset
+
+
+def rows_fingerprint(rows: Any, sample: int | None = None) -> str | None:
+    """Return a digest of a dataset's length and of the texts of its rows (questions, answers, evidence).
+
+    Args:
+        rows: a dataset; its images and masks are not read.
+        sample: only so many rows, evenly spaced.
+
+    Returns:
+        16 hexadecimal digits; None for a stream.
+    """
+    if not hasattr(rows, "__len__") or not hasattr(rows, "remove_columns"):
+        return None
+    texts = rows.remove_columns([name for name in rows.column_names if name in ("image", "images", "masks")])
+    count = len(rows)
+    if sample is not None and count > sample:
+        texts = texts.select([i * (count - 1) // max(sample - 1, 1) for i in range(sample)])
+    content = hashlib.sha256(str(count).encode())
+    for row in texts:
+        content.update(json.dumps(row, default=str, sort_keys=True).encode())
+    return content.hexdigest()[:16]
