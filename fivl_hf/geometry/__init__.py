@@ -8,8 +8,8 @@ Everything that joins tokens to pictures (targets, alignment, segmentation, over
 import fivl_hf.geometry.llava
 import fivl_hf.geometry.mllama
 import fivl_hf.geometry.stretched  # noqa: F401
-from fivl_hf.geometry.axes import Axis, padded_square_axes
-from fivl_hf.geometry.registry import UnknownProcessorError, register_token_boxes, token_boxes
+from fivl_hf.geometry.axes import Axis, UnknownProcessorError, padded_square_axes
+from fivl_hf.geometry.registry import register_token_boxes, token_boxes
 from fivl_hf.geometry.scales import TILES, WHOLE, token_scales
 
 __all__ = [

@@ -1,13 +1,25 @@
-"""One side of a picture on its way through an image processor, and grids of cells."""
+"""Boxes of tokens: one side of an image on its way through an image processor, and grids of cells."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Axis", "Boxes", "grid_boxes", "padded_square_axes", "stretched_boxes", "tile_boxes"]
+__all__ = [
+    "Axis",
+    "Boxes",
+    "UnknownProcessorError",
+    "grid_boxes",
+    "padded_square_axes",
+    "stretched_boxes",
+    "tile_boxes",
+]
 
 Boxes = NDArray[np.float64]
+
+
+class UnknownProcessorError(ValueError):
+    """No token boxes are known for a processor."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fivl_hf.geometry.axes import Axis, Boxes, grid_boxes, padded_square_axes, stretched_boxes
-from fivl_hf.geometry.registry import UnknownProcessorError, register_token_boxes
+from fivl_hf.geometry.axes import Axis, Boxes, UnknownProcessorError, grid_boxes, padded_square_axes, stretched_boxes
+from fivl_hf.geometry.registry import register_token_boxes
 
 __all__: list[str] = []
 

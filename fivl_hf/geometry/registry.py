@@ -5,9 +5,9 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from fivl_hf.geometry.axes import Boxes
+from fivl_hf.geometry.axes import Boxes, UnknownProcessorError
 
-__all__ = ["UnknownProcessorError", "register_token_boxes", "token_boxes", "whole_view"]
+__all__ = ["register_token_boxes", "token_boxes", "whole_view"]
 
 BoxFunction = Callable[[Any, tuple[int, int]], Boxes]
 
@@ -20,10 +20,6 @@ _WHOLE: dict[str, Callable[[Any], int]] = {}
 _KEPT_BYTES = 64 * 2**20  # 18 KB an image size for 576 tokens
 _cache: OrderedDict[tuple[Any, ...], Boxes] = OrderedDict()
 _cache_lock = Lock()
-
-
-class UnknownProcessorError(ValueError):
-    """No token boxes are known for a processor."""
 
 
 def register_token_boxes(

@@ -8,7 +8,7 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForImageTextToText
 from transformers.masking_utils import sdpa_mask
 
-from fivl_hf.geometry.registry import UnknownProcessorError
+from fivl_hf.geometry.axes import UnknownProcessorError
 
 __all__ = ["SEES_TOO_MUCH", "small_twin", "unprobed"]
 
