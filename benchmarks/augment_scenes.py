@@ -7,11 +7,11 @@ from pathlib import Path
 
 from table import publish
 
-from fivl_hf.augment.engines import LocalEngine
 from fivl_hf.augment.inputs.readers import read_conversations
 from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.augment.pipeline import RunSettings, run_augmentation
 from fivl_hf.augment.tools import ToolSettings
+from fivl_hf.jobs.engines import LocalEngine
 
 SAMPLES = 40_000
 REPEATS = 2

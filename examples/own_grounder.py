@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fivl_hf.augment.engines import LocalEngine
 from fivl_hf.augment.expressions import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding, GroundingRequest, clean_mask
 from fivl_hf.augment.inputs.readers import read_conversations
 from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.augment.pipeline import RunSettings, run_augmentation
 from fivl_hf.augment.rows import Tools
+from fivl_hf.jobs.engines import LocalEngine
 from fivl_hf.masks import mask_boxes
 
 

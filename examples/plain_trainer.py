@@ -10,7 +10,7 @@ from transformers import AutoProcessor, Trainer, TrainingArguments
 
 from fivl_hf import FiVLLlavaForConditionalGeneration
 from fivl_hf.training.collator import FiVLCollator
-from fivl_hf.training.trainer import EpochTeller
+from fivl_hf.training.trainer import SetEpochCallback
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
             report_to="none",
         ),
         data_collator=collator,
-        callbacks=[EpochTeller(collator)],  # each epoch draws its own nouns
+        callbacks=[SetEpochCallback(collator)],  # each epoch draws its own nouns
         train_dataset=load_dataset(options.dataset, split="train"),
         processing_class=processor,
     )

@@ -45,12 +45,13 @@ def test_promised_names():
 
 
 GROUND = {"chat", "files", "images", "keywords", "masks", "models", "schema", "storage", "supervision"}
-BELOW = GROUND | {"geometry", "llm", "scenes", "show"}
+BELOW = GROUND | {"geometry", "jobs", "llm", "scenes", "show"}
 # Which rooms each may import, besides itself and the version in the package's own module.
 ARROWS = {
     **dict.fromkeys(GROUND, GROUND),
     "files": set(),
     "geometry": GROUND,
+    "jobs": GROUND,
     "llm": {"files"},
     "scenes": GROUND,
     "show": GROUND,
@@ -60,7 +61,7 @@ ARROWS = {
     "evaluation": GROUND,
     "explain": GROUND | {"geometry", "show"},
     "hub": GROUND | {"evaluation", "training"},
-    "demo": BELOW | {"augment", "evaluation", "explain", "training"},
+    "demo": BELOW - {"geometry", "llm"} | {"augment", "evaluation", "explain", "training"},
     "cli": BELOW | {"augment", "building", "demo", "evaluation", "explain", "hub", "training"},
     "__main__": {"cli"},
 }

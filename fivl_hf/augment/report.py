@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fivl_hf.augment.shards import COVERAGE_BINS, ShardReport
+from fivl_hf.augment.counts import COVERAGE, COVERAGE_BINS, PER_TURN
+from fivl_hf.jobs.shards import ShardReport
 from fivl_hf.show.pages import figure_url, render_page
 from fivl_hf.show.row_pages import row_card
 from fivl_hf.show.row_views import draw_row, view_row
@@ -31,21 +32,30 @@ class _Totals:
     """What all shards together say."""
 
     rejected: Counter[str] = field(default_factory=Counter)
-    turn_counts: Counter[int] = field(default_factory=Counter)
-    coverage: list[int] = field(default_factory=lambda: [0] * COVERAGE_BINS)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
     seconds: float = 0.0
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, report: ShardReport) -> None:
-        for id, _, text, reason in report.rejected:
-            reason = reason if text else f"whole answer: {reason}"
+        for entry in report.left_out:
+            id, text = entry["id"], entry["text"]
+            reason = entry["reason"] if text else f"whole answer: {entry['reason']}"
             self.rejected[reason] += 1
             self._note(reason, f"{text} ({id})" if text else id)
         for problem in report.problems:
             self._note(problem.reason, problem.id)
-        self.turn_counts += report.turn_counts
-        self.coverage = [a + b for a, b in zip(self.coverage, report.coverage, strict=True)]
+        for heading, counts in report.counts.items():
+            self.counts.setdefault(heading, Counter()).update(counts)
         self.seconds += report.seconds
+
+    def per_turn(self) -> Counter[int]:
+        """Turns by number of key expressions."""
+        return Counter({int(number): turns for number, turns in self.counts.get(PER_TURN, {}).items()})
+
+    def coverage(self) -> list[int]:
+        """Masks by share of the image covered, in ``COVERAGE_BINS`` bins."""
+        counts = self.counts.get(COVERAGE, Counter())
+        return [counts[str(number)] for number in range(COVERAGE_BINS)]
 
     def _note(self, reason: str, example: str) -> None:
         named = self.examples.setdefault(reason, [])
@@ -67,8 +77,8 @@ def write_report(
     summary = {
         **result,
         "rejected_expressions": dict(totals.rejected.most_common()),
-        "expressions_per_turn": {str(count): totals.turn_counts[count] for count in sorted(totals.turn_counts)},
-        "mask_coverage": {"bins": COVERAGE_BINS, "counts": totals.coverage},
+        "expressions_per_turn": {str(count): turns for count, turns in sorted(totals.per_turn().items())},
+        "mask_coverage": {"bins": COVERAGE_BINS, "counts": totals.coverage()},
         "worker_seconds": round(totals.seconds, 1),
     }
     (folder / "report.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -84,8 +94,8 @@ def write_report(
             for reason, count in counts.items()
         ],
         rejected=[(reason, count, "") for reason, count in totals.rejected.most_common()],
-        turns=figure_url(_turns(totals.turn_counts)),
-        coverage=figure_url(_coverage(totals.coverage)),
+        turns=figure_url(_turns(totals.per_turn())),
+        coverage=figure_url(_coverage(totals.coverage())),
         cards=[row_card(view) for view in views],
         examples=totals.examples,
         settings=_facts(result["settings"]),
@@ -134,9 +144,7 @@ def write_problems(path: Path, reports: Iterable[ShardReport]) -> _Totals:
             totals.add(report)
             for problem in report.problems:
                 problems.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
-            for id, turn, text, reason in report.rejected:
-                kind = "expression" if text else "reply"
-                entry = {"id": id, "kind": kind, "turn": turn, "text": text, "reason": reason}
+            for entry in report.left_out:
                 problems.write(json.dumps(entry, ensure_ascii=False) + "\n")
     return totals
 

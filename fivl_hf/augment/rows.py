@@ -2,16 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
 from PIL import Image
 
+from fivl_hf.augment.counts import row_counts
 from fivl_hf.augment.expressions import TOO_LONG, Extraction, Extractor, Mention, is_extractable
 from fivl_hf.augment.grounding import Grounder, Grounding, GroundingRequest
-from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, Record
+from fivl_hf.augment.inputs.conversations import Conversation, Record
 from fivl_hf.images import ImageError, as_encoded, open_rgb
+from fivl_hf.jobs.outcomes import Drop, Failure, Tally
 from fivl_hf.keywords import nouns
 from fivl_hf.masks import encode_mask
 from fivl_hf.schema import KeyExpression, RowError, Turn, conversation_turns, validate_row
@@ -21,7 +23,6 @@ __all__ = [
     "RejectedExpression",
     "RowMaker",
     "Sample",
-    "Tally",
     "Tools",
     "augment",
     "build_rows",
@@ -92,34 +93,22 @@ class Outcome:
     coverage: tuple[float, ...] = ()
     part: str = ""
 
+    def counts(self) -> dict[str, Counter[str]]:
+        """Count a row's evidence under the headings of :mod:`fivl_hf.augment.counts`; nothing without a row."""
+        return row_counts(self.result, self.coverage) if isinstance(self.result, dict) else {}
 
-@dataclass
-class Tally:
-    """What became of everything read: ``kept + dropped + failed == read``, always."""
-
-    read: int = 0
-    kept: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-
-    def to_dict(self) -> dict[str, Any]:
-        # dataclasses.asdict takes a Counter's items for what it is to count.
-        return {"read": self.read, "kept": self.kept, "dropped": dict(self.dropped), "failed": dict(self.failed)}
-
-    def add(self, other: "Tally") -> None:
-        self.read += other.read
-        self.kept += other.kept
-        self.dropped += other.dropped
-        self.failed += other.failed
-
-    def count(self, outcome: Outcome) -> None:
-        self.read += 1
-        if isinstance(outcome.result, Drop):
-            self.dropped[outcome.result.reason] += 1
-        elif isinstance(outcome.result, Failure):
-            self.failed[outcome.result.reason] += 1
-        else:
-            self.kept += 1
+    def left_out(self) -> list[dict[str, Any]]:
+        """Return an entry for each expression that was left out, and for each turn whose reply could not be used."""
+        return [
+            {
+                "id": self.id,
+                "kind": "expression" if each.text else "reply",
+                "turn": each.turn,
+                "text": each.text,
+                "reason": each.reason,
+            }
+            for each in self.rejected
+        ]
 
 
 @dataclass(frozen=True)
@@ -141,7 +130,7 @@ def augment(records: Iterable[Record], tools: Tools, tally: Tally | None = None)
     while group := list(islice(samples, GROUP)):
         for outcome in build_rows(group, tools):
             if tally:
-                tally.count(outcome)
+                tally.count(outcome.result)
             if isinstance(outcome.result, dict):
                 yield outcome.result
 

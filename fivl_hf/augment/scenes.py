@@ -10,7 +10,8 @@ from typing import Any
 from fivl_hf.augment.expressions import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding, GroundingRequest
 from fivl_hf.augment.inputs.conversations import Conversation
-from fivl_hf.augment.rows import Tally, Tools, augment
+from fivl_hf.augment.rows import Tools, augment
+from fivl_hf.jobs.outcomes import Tally
 from fivl_hf.masks import mask_boxes
 from fivl_hf.scenes.rendering import SPLITS, Scene, SceneObject, scene
 

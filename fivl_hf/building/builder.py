@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 import datasets
 from datasets.utils import logging
 
-from fivl_hf.augment.inputs.conversations import Failure, Record
-from fivl_hf.augment.rows import Sample, Tally
+from fivl_hf.augment.inputs.conversations import Record
+from fivl_hf.augment.rows import Sample
 from fivl_hf.building.limits import Limits
 from fivl_hf.building.plans import BuildError, Plan, Sources
 from fivl_hf.files.fingerprints import files_digest
+from fivl_hf.jobs.outcomes import Failure, Tally
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES
 from fivl_hf.storage.cards import About, read_card
 
@@ -133,7 +134,7 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
         maker = plan.maker(0)
         for samples in self._chunks(plan.splits[split](), chunks):
             for outcome in maker.make(samples):
-                tally.count(outcome)
+                tally.count(outcome.result)
                 if plan.every_sample and isinstance(outcome.result, Failure):
                     raise BuildError(f"sample {outcome.id!r}: {outcome.result.reason} ({outcome.result.detail})")
                 if isinstance(outcome.result, dict):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fivl_hf.augment.expressions import ExpressionCheck, Mention
-from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure
+from fivl_hf.augment.inputs.conversations import Conversation
 from fivl_hf.augment.rows import Outcome, RejectedExpression, Sample, checked_row, picture_data, turns_of
 from fivl_hf.building.archive import ArchiveReader
 from fivl_hf.building.grids import mask_from_grid
@@ -16,6 +16,7 @@ from fivl_hf.building.release import PADDED_SIDE, Segment
 from fivl_hf.building.tensors import TensorError, load_grid
 from fivl_hf.geometry import padded_square_axes
 from fivl_hf.images import ImageError, StoredSize, stored_size
+from fivl_hf.jobs.outcomes import Drop, Failure
 from fivl_hf.keywords import nouns
 from fivl_hf.masks import decode_mask, encode_mask
 from fivl_hf.schema import KeyExpression, Turn

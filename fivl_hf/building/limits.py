@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure
+from fivl_hf.augment.inputs.conversations import Conversation
 from fivl_hf.augment.rows import Outcome, RejectedExpression, RowMaker, Sample, checked_row, picture_data
+from fivl_hf.jobs.outcomes import Drop, Failure
 
 __all__ = ["WITHOUT_EVIDENCE", "WITH_EVIDENCE", "Limits", "SortedRows"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fivl_hf.augment.expressions import NounPhraseExtractor
-from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, Record
+from fivl_hf.augment.inputs.conversations import Conversation, Record
 from fivl_hf.augment.inputs.readers import input_format, read_conversations, row_picture
 from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.augment.rows import RowMaker, Tools
@@ -15,6 +15,7 @@ from fivl_hf.building.known import KnownEvidence, ReleasedEvidence, StoredEviden
 from fivl_hf.building.limits import Limits, SortedRows
 from fivl_hf.building.release import Release, index_release, release_records
 from fivl_hf.files.disk_table import DiskTable, index_file
+from fivl_hf.jobs.outcomes import Drop, Failure
 from fivl_hf.schema import KeyExpression
 from fivl_hf.storage import load_rows, split_names
 

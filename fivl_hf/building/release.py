@@ -15,12 +15,13 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from fivl_hf.augment.expressions import ExpressionCheck, Mention
-from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, Record
+from fivl_hf.augment.inputs.conversations import Conversation, Record
 from fivl_hf.augment.inputs.readers import llava_records
 from fivl_hf.augment.rows import turns_of
 from fivl_hf.building.archive import index_archive
 from fivl_hf.files.disk_table import open_index, written_index
 from fivl_hf.files.json_stream import json_members
+from fivl_hf.jobs.outcomes import Drop, Failure
 
 __all__ = ["PADDED_SIDE", "Release", "Segment", "index_release", "release_records"]
 

@@ -6,13 +6,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.engines import LocalEngine
 from fivl_hf.augment.inputs.readers import sampled
 from fivl_hf.augment.pipeline import RunResult, RunSettings, run_augmentation
 from fivl_hf.building.builder import EvidenceBuilder
 from fivl_hf.building.plans import Plan
 from fivl_hf.files.installed import installed_folder
 from fivl_hf.files.owned import require_own_folder, work_folder
+from fivl_hf.jobs.engines import LocalEngine
 
 __all__ = ["BuildSettings", "build_dataset", "builder_class", "builder_names"]
 

@@ -142,16 +142,16 @@ def _run(options: argparse.Namespace) -> None:
     )
     records = partial(read_conversations, source)
     work = work_folder(options.output.resolve())
-    asking = _asking(options, work)
-    if options.dry_run and asking:
-        _estimate(records, asking)
+    extraction = _extraction(options, work)
+    if options.dry_run and extraction:
+        _estimate(records, extraction)
         return
     tools = _tools(options, work)
     tools.require_models()
     settings = RunSettings(
         output=options.output,
         split=options.split,
-        identity=_identity(options, asking),
+        identity=_identity(options, extraction),
         shard_size=options.shard_size,
         restart=options.restart,
         retry_failed=options.retry_failed,
@@ -169,30 +169,27 @@ def _run(options: argparse.Namespace) -> None:
         tools,
         settings,
         engine=_engine(options, tools.workers),
-        asking=asking,
+        extraction=extraction,
         prepare=partial(_index_annotations, options, tools),
     )
     tally = result.tally
-    print(
-        f"{tally.read:,} read = {tally.kept:,} kept + {tally.dropped.total():,} dropped + "
-        f"{tally.failed.total():,} failed; dataset and report.html are in {options.output}"
-    )
+    print(f"{tally.line()}; dataset and report.html are in {options.output}")
     if usable := result.usable():
         print(usable)
     if tally.failed:
         print(f"failed: {result.failures()}; once the cause is fixed, --retry-failed tries them again")
-    if asking and result.spent:
-        print(spent_line(result.spent, asking.settings))
+    if extraction and result.spent:
+        print(spent_line(result.spent, extraction.settings))
     if result.stopped:
         raise ValueError(f"not complete: {result.stopped}")
 
 
-def _asking(options: argparse.Namespace, work: Path) -> Any:
-    from fivl_hf.augment.pipeline import Asking
+def _extraction(options: argparse.Namespace, work: Path) -> Any:
+    from fivl_hf.augment.pipeline import ExtractionSettings
 
     if options.extractor == "openai":
         cache = options.answers or work / "answers.sqlite"
-        return Asking(chat_settings(options), cache, options.batch_api, options.poll)
+        return ExtractionSettings(chat_settings(options), cache, options.batch_api, options.poll)
     if options.dry_run or options.batch_api:
         raise ValueError("--dry-run and --batch-api go with --extractor openai: the offline extractor asks nobody")
     return None
@@ -236,7 +233,7 @@ def _default_workers(grounder: str, device: str | None) -> int:
 
 
 def _engine(options: argparse.Namespace, workers: int) -> Any:
-    from fivl_hf.augment.engines import LocalEngine, RayEngine
+    from fivl_hf.jobs.engines import LocalEngine, RayEngine
 
     if options.engine == "local":
         return LocalEngine(workers)
@@ -248,13 +245,13 @@ def _engine(options: argparse.Namespace, workers: int) -> Any:
     return RayEngine(workers, options.ray_address, gpus)
 
 
-def _identity(options: argparse.Namespace, asking: Any) -> dict[str, Any]:
+def _identity(options: argparse.Namespace, extraction: Any) -> dict[str, Any]:
     """What decides the rows, besides the input."""
     from fivl_hf.augment.extractors.prompts import EXPRESSIONS_VERSION
 
     chosen: dict[str, Any] = {"extractor": options.extractor, "grounder": options.grounder, "tagger": options.tagger}
-    if asking:
-        chosen |= {"model": asking.settings.model, "prompt": EXPRESSIONS_VERSION}
+    if extraction:
+        chosen |= {"model": extraction.settings.model, "prompt": EXPRESSIONS_VERSION}
     if options.grounder == "grounded-sam":
         chosen |= {"detector": options.detector, "segmenter": options.segmenter, "threshold": options.threshold}
     elif options.grounder == "sam3":
@@ -265,18 +262,18 @@ def _identity(options: argparse.Namespace, asking: Any) -> dict[str, Any]:
     return chosen
 
 
-def _estimate(records: Any, asking: Any) -> None:
-    from fivl_hf.augment.ahead import askable_turns
+def _estimate(records: Any, extraction: Any) -> None:
     from fivl_hf.augment.extractors.chat import estimate
+    from fivl_hf.augment.prefetch import askable_turns
     from fivl_hf.llm.answers import AnswerCache
 
     turns = (turn for record in records() for turn in askable_turns(record))
-    cache = AnswerCache(asking.cache)
-    found = estimate(turns, asking.settings, cache)
+    cache = AnswerCache(extraction.cache)
+    found = estimate(turns, extraction.settings, cache)
     cache.close()
     print(f"{found.requests:,} requests to pay for, {found.cached:,} answered already")
     print(f"about {found.prompt_tokens:,} prompt tokens and {found.completion_tokens:,} reply tokens")
-    cost = asking.settings.cost(found.prompt_tokens, found.completion_tokens)
+    cost = extraction.settings.cost(found.prompt_tokens, found.completion_tokens)
     if cost is None:
         print("name --input-price and --output-price (US dollars per million tokens) for the cost")
     else:

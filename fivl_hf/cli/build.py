@@ -91,10 +91,7 @@ def _run(options: argparse.Namespace) -> None:
         )
         result = build_dataset(builder, settings)
     tally = result.tally
-    print(
-        f"{tally.read:,} read = {tally.kept:,} kept + {tally.dropped.total():,} dropped + "
-        f"{tally.failed.total():,} failed; the dataset is in {options.output}"
-    )
+    print(f"{tally.line()}; the dataset is in {options.output}")
     if usable := result.usable():
         print(usable)
     for line in _contents(options.output):

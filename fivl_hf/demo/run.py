@@ -115,8 +115,8 @@ def _seconds(output: Path) -> float:
 
 
 def _make_dataset(folder: Path, settings: DemoSettings) -> None:
-    from fivl_hf.augment.rows import Tally
     from fivl_hf.augment.scenes import scene_rows
+    from fivl_hf.jobs.outcomes import Tally
     from fivl_hf.storage import write_dataset
 
     counts = {

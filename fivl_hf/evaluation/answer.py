@@ -1,4 +1,4 @@
-"""Asking a transformers model many questions in batches."""
+"""Ask a transformers model many questions in batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

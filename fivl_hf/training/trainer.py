@@ -40,7 +40,7 @@ from fivl_hf.training.resuming import (
 from fivl_hf.training.sharded import head_gradients_reduced
 from fivl_hf.training.targets import IGNORE, TaskCounts, scheduled_weight, vision_loss_weights, weighted_mean
 
-__all__ = ["EpochTeller", "FiVLTrainer"]
+__all__ = ["FiVLTrainer", "SetEpochCallback"]
 
 logger = logging.get_logger(__name__)
 
@@ -119,7 +119,7 @@ class FiVLTrainer(SFTTrainer):
             self.data_collator = self._fivl_collator(self.data_collator, answers_only)
         if isinstance(self.data_collator, FiVLCollator):
             check_collator(self.data_collator, self.args)
-            self.add_callback(EpochTeller(self.data_collator))
+            self.add_callback(SetEpochCallback(self.data_collator))
         check_launcher(self)
         self._warn_without_evidence(train_dataset)
         self._sums = RunningSums(lambda tensor: self.accelerator.reduce(tensor, reduction="sum"))
@@ -384,10 +384,10 @@ class FiVLTrainer(SFTTrainer):
         )
 
 
-class EpochTeller(TrainerCallback):
+class SetEpochCallback(TrainerCallback):
     """Tells a :class:`FiVLCollator` the epoch, so that each one draws its own random nouns, the same after a resume.
 
-    FiVLTrainer adds it by itself; give it to a plain ``Trainer`` with ``callbacks=[EpochTeller(collator)]``.
+    FiVLTrainer adds it by itself; give it to a plain ``Trainer`` with ``callbacks=[SetEpochCallback(collator)]``.
     """
 
     def __init__(self, collator: FiVLCollator) -> None:

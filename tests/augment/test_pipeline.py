@@ -14,18 +14,19 @@ from datasets import load_dataset
 from PIL import Image
 from scripted_server import Answer, asked_answer
 
-from fivl_hf.augment.engines import LocalEngine, RayEngine
 from fivl_hf.augment.expressions import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding
 from fivl_hf.augment.inputs.readers import read_conversations
 from fivl_hf.augment.inputs.settings import InputSettings
-from fivl_hf.augment.pipeline import Asking, RunSettings, run_augmentation, work_folder
+from fivl_hf.augment.pipeline import ExtractionSettings, RunSettings, run_augmentation
 from fivl_hf.augment.rows import Tools
-from fivl_hf.augment.shards import read_report
 from fivl_hf.augment.tools import ToolSettings
 from fivl_hf.cli.main import main
 from fivl_hf.files.locks import FolderInUseError
+from fivl_hf.files.owned import work_folder
 from fivl_hf.images import image_bytes
+from fivl_hf.jobs.engines import LocalEngine, RayEngine
+from fivl_hf.jobs.shards import read_report
 
 SCENES = ToolSettings(grounder="scenes")
 
@@ -140,8 +141,8 @@ def test_two_runs_at_a_time_do_not_undo_each_other(tmp_path):
 
 def test_a_language_model_gives_the_same_rows_as_noun_phrases(whole, tmp_path, serve, settings):
     server = serve(names_the_thing)
-    asking = Asking(settings(server), tmp_path / "answers.sqlite")
-    run = partial(run_augmentation, scenes(70), SCENES, asking=asking)
+    extraction = ExtractionSettings(settings(server), tmp_path / "answers.sqlite")
+    run = partial(run_augmentation, scenes(70), SCENES, extraction=extraction)
     result = run(RunSettings(tmp_path / "fivl", shard_size=8))
     assert rows(tmp_path / "fivl") == whole
     assert set(server.asked.values()) == {1}
@@ -191,9 +192,13 @@ def names_the_first_noun(body, number):
 def test_a_file_with_a_language_model_and_missing_pictures_are_not_paid_for(photos, serve, settings, workers):
     folder, read = photos
     server = serve(names_the_first_noun)
-    asking = Asking(settings(server, concurrency=8), folder / "a.sqlite")
+    extraction = ExtractionSettings(settings(server, concurrency=8), folder / "a.sqlite")
     result = run_augmentation(
-        read(), whole_picture, RunSettings(folder / "fivl", shard_size=16), asking=asking, engine=LocalEngine(workers)
+        read(),
+        whole_picture,
+        RunSettings(folder / "fivl", shard_size=16),
+        extraction=extraction,
+        engine=LocalEngine(workers),
     )
     assert (result.tally.read, result.tally.kept) == (400, 300)
     assert result.tally.failed == {"the image is missing": 100}
@@ -207,9 +212,11 @@ def test_shards_of_an_earlier_input_are_not_mixed_in(photos, serve, settings):
     folder, read = photos
 
     def run(thing, **budget):
-        asking = Asking(settings(serve(names_the_first_noun), concurrency=1, **budget), folder / "a.sqlite")
+        extraction = ExtractionSettings(
+            settings(serve(names_the_first_noun), concurrency=1, **budget), folder / "a.sqlite"
+        )
         return run_augmentation(
-            read(thing, 40), whole_picture, RunSettings(folder / "fivl", shard_size=4), asking=asking
+            read(thing, 40), whole_picture, RunSettings(folder / "fivl", shard_size=4), extraction=extraction
         )
 
     assert run("car").tally.kept == 30
@@ -224,9 +231,11 @@ def test_a_later_stop_does_not_lose_what_was_finished(photos, serve, settings):
     folder, read = photos
 
     def run(**budget):
-        asking = Asking(settings(serve(names_the_first_noun), concurrency=1, **budget), folder / "a.sqlite")
+        extraction = ExtractionSettings(
+            settings(serve(names_the_first_noun), concurrency=1, **budget), folder / "a.sqlite"
+        )
         settings_ = RunSettings(folder / "fivl", shard_size=4)
-        return run_augmentation(read("car", 40), whole_picture, settings_, asking=asking).tally.kept
+        return run_augmentation(read("car", 40), whole_picture, settings_, extraction=extraction).tally.kept
 
     assert run() == 30
     shards = work_folder(folder / "fivl") / "shards"
@@ -253,10 +262,10 @@ def test_an_interrupted_run_waits_for_what_is_paid(photos, serve, settings):
     def broken(worker):
         raise ValueError("no such model")
 
-    asking = Asking(settings(server, concurrency=8), folder / "a.sqlite")
+    extraction = ExtractionSettings(settings(server, concurrency=8), folder / "a.sqlite")
     with pytest.raises(ValueError, match="no such model"):
-        run_augmentation(read(), broken, RunSettings(folder / "fivl", shard_size=4), asking=asking)
-    result = run_augmentation(read(), whole_picture, RunSettings(folder / "fivl", shard_size=4), asking=asking)
+        run_augmentation(read(), broken, RunSettings(folder / "fivl", shard_size=4), extraction=extraction)
+    result = run_augmentation(read(), whole_picture, RunSettings(folder / "fivl", shard_size=4), extraction=extraction)
     assert result.tally.kept == 300
     assert set(server.asked.values()) == {1}
 
@@ -273,11 +282,11 @@ def test_waiting_requests_are_not_sent_after_an_end_and_hanging_ones_not_waited_
             time.sleep(0.3)
             raise ValueError("no such model")
 
-    asking = Asking(settings(server, concurrency=4, timeout=60), folder / "a.sqlite")
+    extraction = ExtractionSettings(settings(server, concurrency=4, timeout=60), folder / "a.sqlite")
     started = time.monotonic()
     with pytest.raises(ValueError, match="no such model"):
         run_augmentation(
-            read(), whole_picture, RunSettings(folder / "fivl", shard_size=16), engine=Failing(), asking=asking
+            read(), whole_picture, RunSettings(folder / "fivl", shard_size=16), engine=Failing(), extraction=extraction
         )
     assert time.monotonic() - started < 3
     assert len(server.asked) <= 60 + 4
@@ -288,9 +297,11 @@ def test_what_batches_leave_unanswered_waits_for_the_next_run(photos, serve, set
     server = serve(names_the_first_noun)
 
     def run(**budget):
-        asking = Asking(settings(server, **budget), folder / "a.sqlite", batches=True, poll_seconds=0.01)
+        extraction = ExtractionSettings(
+            settings(server, **budget), folder / "a.sqlite", batches=True, poll_seconds=0.01
+        )
         return run_augmentation(
-            read("car", 40), whole_picture, RunSettings(folder / "fivl", shard_size=4), asking=asking
+            read("car", 40), whole_picture, RunSettings(folder / "fivl", shard_size=4), extraction=extraction
         )
 
     first = run(max_requests=14)
@@ -309,8 +320,10 @@ def test_half_surrogates_in_inputs_and_replies_are_survived(photos, serve, setti
     (folder / "odd.jsonl").write_text(json.dumps(entry))
     server = serve(lambda body, number: Answer(json.dumps({"expressions": ["car", "\ud83d"]})))
     source = InputSettings(str(folder / "odd.jsonl"), images=(folder,))
-    asking = Asking(settings(server), folder / "a.sqlite")
-    run_augmentation(partial(read_conversations, source), whole_picture, RunSettings(folder / "fivl"), asking=asking)
+    extraction = ExtractionSettings(settings(server), folder / "a.sqlite")
+    run_augmentation(
+        partial(read_conversations, source), whole_picture, RunSettings(folder / "fivl"), extraction=extraction
+    )
     (row,) = rows(folder / "fivl")
     assert row["messages"][1]["content"] == "It is a car ?."
 
@@ -327,7 +340,7 @@ def test_a_model_that_fails_for_some_samples_can_be_asked_again(tmp_path, serve,
         run_augmentation,
         scenes(70),
         SCENES,
-        asking=Asking(settings(serve(sometimes), retries=0, concurrency=100), tmp_path / "a.sqlite"),
+        extraction=ExtractionSettings(settings(serve(sometimes), retries=0, concurrency=100), tmp_path / "a.sqlite"),
     )
     first = run(RunSettings(tmp_path / "fivl", shard_size=8))
     assert 0 < first.tally.failed["the server failed"] < 70
@@ -347,8 +360,8 @@ def test_unusable_replies_fail_their_samples_and_are_asked_again(tmp_path, serve
         return names_the_thing(body, number)
 
     server = serve(talkative)
-    asking = Asking(settings(server, reply_format="json"), tmp_path / "a.sqlite")
-    run = partial(run_augmentation, scenes(70), SCENES, asking=asking)
+    extraction = ExtractionSettings(settings(server, reply_format="json"), tmp_path / "a.sqlite")
+    run = partial(run_augmentation, scenes(70), SCENES, extraction=extraction)
     first = run(RunSettings(tmp_path / "fivl", shard_size=8))
     failed = first.tally.failed["the language model's reply cannot be used"]
     assert 0 < failed < 70
@@ -371,8 +384,8 @@ def test_a_spent_budget_leaves_a_dataset_of_what_was_paid(tmp_path, serve, setti
     server = serve(names_the_thing)
 
     def run(**budget):
-        asking = Asking(settings(server, concurrency=2, **budget), tmp_path / "a.sqlite")
-        return run_augmentation(scenes(70), SCENES, RunSettings(tmp_path / "fivl", shard_size=8), asking=asking)
+        extraction = ExtractionSettings(settings(server, concurrency=2, **budget), tmp_path / "a.sqlite")
+        return run_augmentation(scenes(70), SCENES, RunSettings(tmp_path / "fivl", shard_size=8), extraction=extraction)
 
     stopped = run(max_requests=60)
     assert "budget of 60 requests" in stopped.stopped
@@ -386,9 +399,9 @@ def test_a_spent_budget_leaves_a_dataset_of_what_was_paid(tmp_path, serve, setti
 
 
 def test_a_budget_too_small_for_one_shard_says_so(tmp_path, serve, settings):
-    asking = Asking(settings(serve(names_the_thing), max_requests=1), tmp_path / "a.sqlite")
+    extraction = ExtractionSettings(settings(serve(names_the_thing), max_requests=1), tmp_path / "a.sqlite")
     with pytest.raises(ValueError, match="budget of 1 requests is spent"):
-        run_augmentation(scenes(70), SCENES, RunSettings(tmp_path / "fivl"), asking=asking)
+        run_augmentation(scenes(70), SCENES, RunSettings(tmp_path / "fivl"), extraction=extraction)
 
 
 def test_nothing_but_failures_stops_early(tmp_path):
@@ -428,7 +441,7 @@ def test_reports_survive_being_written(tmp_path):
     run_augmentation(scenes(4), SCENES, RunSettings(tmp_path / "fivl"))
     report = read_report(work_folder(tmp_path / "fivl") / "shards", 0)
     assert report.tally.kept == 4
-    assert report.turn_counts == {1: 8}
+    assert report.counts["expressions per turn"] == {"1": 8}
     assert read_report(tmp_path, 0) is None
 
 
@@ -509,7 +522,7 @@ def test_a_server_slower_than_the_workers_is_waited_for(tmp_path, serve, setting
         answer.delay = 1.0 if late else 0.0
         return answer
 
-    asking = Asking(settings(serve(first_is_last)), tmp_path / "a.sqlite")
-    result = run_augmentation(scenes(40), SCENES, RunSettings(tmp_path / "fivl", shard_size=4), asking=asking)
+    extraction = ExtractionSettings(settings(serve(first_is_last)), tmp_path / "a.sqlite")
+    result = run_augmentation(scenes(40), SCENES, RunSettings(tmp_path / "fivl", shard_size=4), extraction=extraction)
     assert result.tally.kept == 40
     assert [row["id"] for row in rows(tmp_path / "fivl")] == [f"scene-0-train-{i}" for i in range(40)]

@@ -7,10 +7,11 @@ import pytest
 from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
 
-from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure
+from fivl_hf.augment.inputs.conversations import Conversation
 from fivl_hf.augment.inputs.readers import count_records, input_format, read_conversations
 from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.images import image_bytes
+from fivl_hf.jobs.outcomes import Drop, Failure
 
 PICTURE = image_bytes(PILImage.new("RGB", (6, 4), "red"))
 

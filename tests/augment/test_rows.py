@@ -4,9 +4,10 @@ from PIL import Image
 
 from fivl_hf.augment.expressions import Extraction, Mention, NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding
-from fivl_hf.augment.inputs.conversations import Conversation, Drop, Failure, StoredPicture, picture_file
-from fivl_hf.augment.rows import RejectedExpression, Sample, Tally, Tools, augment, build_rows
+from fivl_hf.augment.inputs.conversations import Conversation, StoredPicture, picture_file
+from fivl_hf.augment.rows import RejectedExpression, Sample, Tools, augment, build_rows
 from fivl_hf.images import image_bytes
+from fivl_hf.jobs.outcomes import Drop, Failure, Tally
 from fivl_hf.schema import validate_row
 
 PICTURE = image_bytes(Image.new("RGB", (6, 4)))

@@ -53,7 +53,7 @@ def test_damaged_settings_are_named_with_the_cure(output, capsys):
     assert main(["augment", *OFFLINE, "--output", str(output)]) == 1
     error = capsys.readouterr().err
     assert "settings is damaged" in error
-    assert "--restart begins anew" in error
+    assert "--restart begins again" in error
     assert main(["augment", *OFFLINE, "--output", str(output), "--restart"]) == 0
 
 
@@ -120,7 +120,7 @@ def test_an_output_that_cannot_be_written_is_said_before_the_work(tmp_path, made
         raise AssertionError("it began to compute")
 
     monkeypatch.setattr("fivl_hf.models.load_model", computing)
-    monkeypatch.setattr("fivl_hf.augment.pipeline._Jobs", computing)
+    monkeypatch.setattr("fivl_hf.augment.pipeline.run_jobs", computing)
     (tmp_path / "file").write_text("mine")
     output = tmp_path / "file" / "out"
     rows = ["--model", str(tmp_path), "--dataset", str(made), "--split", "train", "--output", str(output)]

@@ -16,11 +16,11 @@ from limits import killed_at
 from scripted_server import Answer, asked_answer
 from synthetic_release import make_release
 
-from fivl_hf.augment.ahead import askable_turns
 from fivl_hf.augment.extractors.chat import expression_request
 from fivl_hf.augment.inputs.readers import read_conversations
 from fivl_hf.augment.inputs.settings import InputSettings
-from fivl_hf.augment.pipeline import Asking, RunSettings, run_augmentation
+from fivl_hf.augment.pipeline import ExtractionSettings, RunSettings, run_augmentation
+from fivl_hf.augment.prefetch import askable_turns
 from fivl_hf.augment.tools import ToolSettings
 from fivl_hf.building.run import BuildSettings, build_dataset, builder_class
 from fivl_hf.files.owned import LISTING, replaced_files, work_folder
@@ -54,17 +54,17 @@ def test_augment_pays_once_and_gives_the_same_rows(tmp_path, serve, settings):
     server = serve(names_the_thing)
     output = tmp_path / "fivl"
     questions = {turn for record in scenes(count)() for turn in askable_turns(record)}
-    asking = Asking(settings(server, concurrency=concurrency), work_folder(output) / "answers.sqlite")
+    extraction = ExtractionSettings(settings(server, concurrency=concurrency), work_folder(output) / "answers.sqlite")
 
     def augment(folder=output, **options):
         return run_augmentation(scenes(count), SCENES, RunSettings(folder, shard_size=8), **options)
 
     draw = random.Random(0)
     for moment in sorted(draw.sample(range(5, len(questions) - 5), KILLS)):
-        killed_when(lambda: augment(asking=asking), lambda moment=moment: len(server.asked) >= moment)
+        killed_when(lambda: augment(extraction=extraction), lambda moment=moment: len(server.asked) >= moment)
     assert not output.exists()
-    killed_when(lambda: augment(asking=asking), (output / ".fivl-writing").exists)
-    assert augment(asking=asking).tally.kept == count
+    killed_when(lambda: augment(extraction=extraction), (output / ".fivl-writing").exists)
+    assert augment(extraction=extraction).tally.kept == count
     augment(tmp_path / "other" / "fivl")
     assert rows(output) == rows(tmp_path / "other" / "fivl")
     assert {path.name for path in work_folder(output).iterdir()} == {"answers.sqlite", "settings", "shards"}

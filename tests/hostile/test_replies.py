@@ -14,8 +14,8 @@ import pytest
 from scripted_server import Answer, asked_answer, completion
 
 from fivl_hf.augment.extractors.chat import ChatExtractor
-from fivl_hf.augment.pipeline import work_folder
 from fivl_hf.cli.main import main
+from fivl_hf.files.owned import work_folder
 from fivl_hf.llm.answers import AnswerCache
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.server import clean_text

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fivl_hf.augment.rows import Tally
 from fivl_hf.augment.scenes import scene_rows
+from fivl_hf.jobs.outcomes import Tally
 from fivl_hf.masks import decode_mask
 from fivl_hf.scenes.rendering import COLORS, IMAGE_SIZE, scene
 from fivl_hf.schema import validate_row

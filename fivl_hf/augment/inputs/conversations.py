@@ -1,13 +1,16 @@
-"""What augmentation reads and what becomes of it: conversations with pictures, drops and failures."""
+"""Conversations with images, as augmentation reads them."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from fivl_hf.images import ImageError
+from fivl_hf.jobs.outcomes import Drop, Failure
 
-__all__ = ["Conversation", "Drop", "Failure", "Picture", "PictureFile", "Record", "StoredPicture", "picture_file"]
+__all__ = ["Conversation", "Picture", "PictureFile", "Record", "StoredPicture", "picture_file", "records_digest"]
 
 MAX_PICTURE_BYTES = 100_000_000
 
@@ -109,27 +112,23 @@ class Conversation:
     evidence: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True)
-class Drop:
-    """Why, by FiVL's rules, a sample becomes no row.
-
-    Attributes:
-        reason: one of a few, so that they can be counted.
-        detail: what this sample shows of it.
-    """
-
-    id: str
-    reason: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What went wrong with a sample: broken data, a service that did not answer. Fields as :class:`Drop`."""
-
-    id: str
-    reason: str
-    detail: str = ""
-
-
 Record = Conversation | Drop | Failure
+
+
+def records_digest(records: Sequence[Record]) -> str:
+    """Hash records; image files, which have not been read yet, count by name, size and time."""
+    content = hashlib.sha256()
+    for record in records:
+        if isinstance(record, Conversation):
+            texts = [record.messages, record.answers, record.category, record.source]
+            images = [(each.name, _image_digest(each)) for each in record.images]
+            content.update(json.dumps([record.id, texts, images]).encode() + repr(record.evidence).encode())
+        else:
+            content.update(json.dumps([record.id, record.reason, record.detail]).encode())
+    return content.hexdigest()
+
+
+def _image_digest(image: Picture) -> str:
+    if isinstance(image, StoredPicture):
+        return hashlib.sha256(image.data).hexdigest()
+    return image.version() if isinstance(image, PictureFile) else ""

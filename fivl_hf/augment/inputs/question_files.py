@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.inputs.conversations import Conversation, Failure, picture_file
+from fivl_hf.augment.inputs.conversations import Conversation, picture_file
 from fivl_hf.files.disk_table import DiskTable
 from fivl_hf.files.json_stream import json_items, json_lines, json_members, leading_events
 from fivl_hf.images import ImageError
+from fivl_hf.jobs.outcomes import Failure
 
 __all__ = ["gqa_questions", "pope_questions", "vqa_questions"]
 

@@ -10,22 +10,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.inputs.conversations import (
-    Conversation,
-    Drop,
-    Failure,
-    Picture,
-    PictureFile,
-    Record,
-    StoredPicture,
-    picture_file,
-)
+from fivl_hf.augment.inputs.conversations import Conversation, Picture, PictureFile, Record, StoredPicture, picture_file
 from fivl_hf.augment.inputs.question_files import gqa_questions, pope_questions, vqa_questions
 from fivl_hf.augment.inputs.settings import FORMATS, InputSettings
 from fivl_hf.chat import message_text
 from fivl_hf.files.disk_table import DiskTable
 from fivl_hf.files.json_stream import json_items, json_lines, leading_events
 from fivl_hf.images import ImageError, encoded_bytes
+from fivl_hf.jobs.outcomes import Drop, Failure
 from fivl_hf.models import existing_folder
 
 __all__ = [

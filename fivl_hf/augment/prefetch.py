@@ -11,15 +11,16 @@ from typing import Any
 
 from fivl_hf.augment.expressions import TOO_LONG, Extraction, is_extractable
 from fivl_hf.augment.extractors.chat import ChatExtractor
-from fivl_hf.augment.inputs.conversations import Conversation, Failure, Record
+from fivl_hf.augment.inputs.conversations import Conversation, Record
 from fivl_hf.augment.rows import Sample
-from fivl_hf.augment.shards import Job
+from fivl_hf.jobs.outcomes import Failure
+from fivl_hf.jobs.shards import Job
 from fivl_hf.llm.answers import AnswerCache
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import ChatSettings, RequestError, ServiceError, Spent
 from fivl_hf.schema import RowError, Turn, conversation_turns
 
-__all__ = ["AskedAhead", "askable_turns"]
+__all__ = ["PrefetchedExtractions", "askable_turns"]
 
 _END = object()
 
@@ -38,7 +39,7 @@ def _turns(record: Record) -> tuple[Turn, ...]:
         return ()
 
 
-class AskedAhead:
+class PrefetchedExtractions:
     """Jobs whose extractions a chat model was asked for, in the order in which they are complete.
 
     Args:

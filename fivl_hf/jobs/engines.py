@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.rows import RowMaker
-from fivl_hf.augment.shards import Job, ShardReport, run_job
+from fivl_hf.jobs.outcomes import Worker
+from fivl_hf.jobs.shards import Job, ShardReport, run_job
 
-__all__ = ["LocalEngine", "RayEngine", "ToolFactory"]
+__all__ = ["LocalEngine", "RayEngine", "WorkerFactory"]
 
-# Makes what makes the rows in one worker; its number chooses the GPU.
-ToolFactory = Callable[[int], RowMaker]
+# Makes the worker of a process, by its number, which chooses the GPU.
+WorkerFactory = Callable[[int], Worker]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LocalEngine:
 
     workers: int = 1
 
-    def run(self, jobs: Iterable[Job], factory: ToolFactory, folder: Path) -> Iterator[ShardReport]:
+    def run(self, jobs: Iterable[Job], factory: WorkerFactory, folder: Path) -> Iterator[ShardReport]:
         """Reports of the jobs as they are done.
 
         Raises:
@@ -66,23 +66,23 @@ class LocalEngine:
 
 
 @dataclass
-class _Worker:
-    """What a worker process holds: its number, and the tools once they are made."""
+class _Process:
+    """State of a worker process: its number, and its worker once that is made."""
 
     number: int
-    factory: ToolFactory
-    tools: RowMaker | None = None
+    factory: WorkerFactory
+    worker: Worker | None = None
 
 
-_worker: _Worker
+_process: _Process
 
 
-def _start_worker(numbers: Any, factory: ToolFactory) -> None:
-    """What a worker process does first: watch its parent, take a number."""
-    global _worker
+def _start_worker(numbers: Any, factory: WorkerFactory) -> None:
+    """Watch the parent and take a number: the first thing that a worker process does."""
+    global _process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with numbers.get_lock():
-        _worker = _Worker(numbers.value, factory)
+        _process = _Process(numbers.value, factory)
         numbers.value += 1
 
 
@@ -96,8 +96,8 @@ def _end_with_parent() -> None:
 
 def _work(job: Job, folder: Path) -> ShardReport:
     # Made with the first job, not before: what goes wrong then reaches the user as it is.
-    _worker.tools = _worker.tools or _worker.factory(_worker.number)
-    return run_job(job, _worker.tools, folder)
+    _process.worker = _process.worker or _process.factory(_process.number)
+    return run_job(job, _process.worker, folder)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class RayEngine:
     address: str | None = None
     gpus_per_worker: float = 0.0
 
-    def run(self, jobs: Iterable[Job], factory: ToolFactory, folder: Path) -> Iterator[ShardReport]:
+    def run(self, jobs: Iterable[Job], factory: WorkerFactory, folder: Path) -> Iterator[ShardReport]:
         """Reports of the jobs as they are done. Raises OSError if a shard could not be written."""
         try:
             import ray
@@ -161,7 +161,7 @@ class RayEngine:
 class _ShardActor:
     """One Ray actor: makes its tools once, then runs jobs."""
 
-    def __init__(self, factory: ToolFactory, folder: str) -> None:
+    def __init__(self, factory: WorkerFactory, folder: str) -> None:
         # Ray shows an actor only the GPUs that it may use, so each is the first one's worker.
         self._tools, self._folder = factory(0), Path(folder)
 
