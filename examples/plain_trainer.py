@@ -9,8 +9,8 @@ from datasets import load_dataset
 from transformers import AutoProcessor, Trainer, TrainingArguments
 
 from fivl_hf import FiVLLlavaForConditionalGeneration
+from fivl_hf.training.callbacks import SetEpochCallback
 from fivl_hf.training.collator import FiVLCollator
-from fivl_hf.training.trainer import SetEpochCallback
 
 
 def main() -> None:

@@ -176,11 +176,23 @@ def _scaled(picture: Image.Image) -> Image.Image:
     if not np.isfinite(values).all():
         raise ImageError("an image with greys that are not finite (NaN or infinity)")
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if picture.mode == "F":
+        # Resampling and compression leave a few values beyond the range: 1.01 does not make white 255.
+        low, high = _without_overshoot(values, low, high)
     tops = (65535.0,) if picture.mode.startswith("I;16") else _TOPS[1:] if picture.mode == "I" else _TOPS
     top = next((top for top in tops if high <= top), None)
     if low < 0 or top is None:
         raise ImageError(f"an image with greys from {low:g} to {high:g}; 0 to 65535 can be shown")
-    return Image.fromarray((values * np.float32(255 / top)).astype(np.uint8)).convert("RGB")
+    return Image.fromarray((values * np.float32(255 / top)).clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _without_overshoot(values: NDArray[np.float32], low: float, high: float) -> tuple[float, float]:
+    """The range of greys, rounded to the range of a mode where few of them leave it, by at most a tenth."""
+    for top in _TOPS:
+        beyond = ((values > top) | (values < 0)).mean()
+        if low >= -0.1 * top and top < high <= 1.1 * top and beyond <= 0.01:
+            return 0.0, top
+    return (0.0, high) if -0.1 * high <= low and (values < 0).mean() <= 0.01 else (low, high)
 
 
 def image_bytes(picture: Image.Image, format: str = "PNG", **options: Any) -> bytes:
@@ -191,14 +203,15 @@ def image_bytes(picture: Image.Image, format: str = "PNG", **options: Any) -> by
 
 
 def encoded_bytes(value: Any) -> bytes:
-    """The encoded bytes of a picture in any form: as they are where there are any, PNG for a PIL image.
+    """The encoded bytes of a picture in any form: as they are where there are any, PNG for a PIL image, as
+    :func:`rgb` shows it where PNG does not hold its mode.
 
     Raises:
-        ImageError: a path that cannot be read, or no picture at all.
+        ImageError: a path that cannot be read, not an image, or as :func:`rgb`.
     """
     if isinstance(value, Image.Image):
         picture = open_image(value)
-        return image_bytes(picture if picture.mode in _PNG_MODES else picture.convert("RGB"))
+        return image_bytes(picture if picture.mode in _PNG_MODES else rgb(picture))
     source = _file(value)
     try:
         return source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from fivl_hf.images import image_bytes, open_image
+from fivl_hf.images import image_bytes, open_image, rgb
 
 __all__ = [
     "BoolArray",
@@ -22,13 +22,13 @@ __all__ = [
     "decode_part",
     "encode_mask",
     "mask_boxes",
-    "mask_iou",
     "part_coverage",
     "rasterize_boxes",
     "union",
 ]
 
 _NOISE = 1e-9
+_EIGHT_BITS = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
@@ -50,7 +50,8 @@ def decode_mask(value: Any) -> BoolArray:
     picture = open_image(value)
     if picture.mode == "1":
         return np.asarray(picture)
-    grey = np.asarray(picture.convert("L"))
+    # Whatever is not 8 bits is scaled to 8 bits first.
+    grey = np.asarray((picture if picture.mode in _EIGHT_BITS else rgb(picture)).convert("L"))
     return grey >= (128 if grey.max(initial=0) > 1 else 1)
 
 
@@ -98,18 +99,6 @@ def mask_boxes(masks: ArrayLike) -> FloatArray:
 def union(masks: Iterable[BoolArray]) -> BoolArray:
     """One mask that is set wherever any of the given masks is."""
     return np.asarray(np.stack(list(masks)).any(axis=0))
-
-
-def mask_iou(a: ArrayLike, b: ArrayLike) -> FloatArray:
-    """Intersection over union of every pair: (A, H, W), (B, H, W) -> (A, B). Two empty masks have IoU 0."""
-    left, right = _stack(a), _stack(b)
-    if left.shape[1:] != right.shape[1:]:
-        raise ValueError(f"masks must be of one size, got {left.shape[1:]} and {right.shape[1:]}")
-    flat_left = left.reshape(len(left), -1).astype(np.float32)
-    flat_right = right.reshape(len(right), -1).astype(np.float32)
-    intersection = (flat_left @ flat_right.T).astype(np.float64)
-    total = flat_left.sum(1, dtype=np.float64)[:, None] + flat_right.sum(1, dtype=np.float64)[None] - intersection
-    return np.divide(intersection, total, out=np.zeros_like(intersection), where=total > 0)
 
 
 def rasterize_boxes(boxes: ArrayLike, size: tuple[int, int]) -> BoolArray:

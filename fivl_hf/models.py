@@ -23,7 +23,7 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def load_model(name: str | Path, *, device: str | None = None, dtype: str = "auto") -> tuple[Any, Any]:
-    """A model (in evaluation mode) and its processor from a folder or the Hub.
+    """Load a model (in evaluation mode) and its processor from a folder or the Hub.
 
     Args:
         name: folder or Hub id; an adapter's folder works where ``peft`` is installed.
@@ -32,9 +32,10 @@ def load_model(name: str | Path, *, device: str | None = None, dtype: str = "aut
 
     Raises:
         FileNotFoundError: a path that does not exist, or a Hub model that cannot be reached.
-        ValueError: a device or dtype that there is not.
+        ValueError: a device or dtype that does not exist, or weights that are damaged.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     options = hub_options(name, "model")
@@ -49,6 +50,11 @@ def load_model(name: str | Path, *, device: str | None = None, dtype: str = "aut
         processor = AutoProcessor.from_pretrained(str(name), **options)
     except OSError as error:
         raise FileNotFoundError(f"model {str(name)!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+    except SafetensorError as error:
+        raise ValueError(
+            f"model {str(name)!r} cannot be loaded: a *.safetensors file of it is truncated or corrupt ({error}); save "
+            "or download it again"
+        ) from error
     return model.to(device).eval(), processor
 
 
@@ -63,14 +69,10 @@ def weights_fingerprint(name: str | Path) -> str | None:
     """
     folder = Path(name)
     if not folder.is_dir():
-        from huggingface_hub import try_to_load_from_cache
-        from huggingface_hub.errors import HFValidationError
-
         try:
-            paths = [try_to_load_from_cache(str(name), file) for file in ("config.json", "adapter_config.json")]
-        except HFValidationError:
+            folder = next(iter(_cached_configs(name))).parent
+        except (ValueError, StopIteration):
             return None
-        folder = next((Path(path).parent for path in paths if isinstance(path, str)), folder)
     files = {path for pattern in _WEIGHTS for path in folder.glob(pattern) if path.name != "training_args.bin"}
     return content_fingerprint(files) if files else None
 
@@ -120,18 +122,16 @@ def hub_options(name: str | Path, kind: str, instead: str = "") -> dict[str, Any
         FileNotFoundError: a folder that does not exist, or a Hub id that is not on this machine while the Hub cannot
             be reached.
     """
-    from huggingface_hub import constants, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub import constants
 
     existing_folder(name, kind)
     if Path(name).exists() or hub_is_reachable():
         return {}
     try:
-        known = [try_to_load_from_cache(str(name), file) for file in ("config.json", "adapter_config.json")]
-    except HFValidationError as error:
+        if _cached_configs(name):
+            return {"local_files_only": True}
+    except ValueError as error:
         raise FileNotFoundError(f"there is no {kind} folder {str(name)!r}") from error
-    if any(isinstance(file, str) for file in known):
-        return {"local_files_only": True}
     why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
     raise FileNotFoundError(
         f"{kind} {str(name)!r} is not on this machine and cannot be downloaded ({why}): give a folder that holds it"
@@ -139,9 +139,18 @@ def hub_options(name: str | Path, kind: str, instead: str = "") -> dict[str, Any
     )
 
 
+def _cached_configs(name: str | Path) -> list[Path]:
+    """Find a Hub model's configuration files in the cache; raises ValueError for a name that cannot be on the Hub."""
+    from huggingface_hub import try_to_load_from_cache
+
+    # HFValidationError is a ValueError.
+    paths = [try_to_load_from_cache(str(name), file) for file in ("config.json", "adapter_config.json")]
+    return [Path(path) for path in paths if isinstance(path, str)]
+
+
 @cache
 def hub_is_reachable() -> bool:
-    """Whether anything answers there; asked once, since libraries try again for minutes."""
+    """Whether the Hub answers; cached, because libraries retry for minutes."""
     import httpx2
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session

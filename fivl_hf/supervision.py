@@ -1,11 +1,13 @@
 """Which key expressions can supervise image patches, as far as a row tells it."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["LARGEST_MASK", "unusable_because"]
+__all__ = ["LARGEST_MASK", "target_counts", "unusable_because", "usable_sentence"]
 
 # Share of the image; `vision_max_coverage` changes it for a training.
 LARGEST_MASK = 0.3
+_USABLE, _NO_TARGET = "usable", "rows without a usable expression"
 
 
 def unusable_because(keywords: Sequence[str], coverage: float) -> str:
@@ -17,3 +19,30 @@ def unusable_because(keywords: Sequence[str], coverage: float) -> str:
     if not keywords:
         return "no noun"
     return f"mask over {LARGEST_MASK:.0%} of the image" if coverage > LARGEST_MASK else ""
+
+
+def target_counts(reasons: Iterable[str]) -> Counter[str]:
+    """Count a row's key expressions that can supervise patches, and those that cannot, by reason.
+
+    Args:
+        reasons: of each expression, as :func:`unusable_because` returns it.
+    """
+    counts = Counter(reason or _USABLE for reason in reasons)
+    counts[_NO_TARGET] += not counts[_USABLE]
+    return counts
+
+
+def usable_sentence(targets: Mapping[str, int]) -> str:
+    """Say how many key expressions can supervise patches; empty for benchmarks, which train nothing.
+
+    Args:
+        targets: added up over rows, as :func:`target_counts` gives them.
+    """
+    counts = Counter(targets)
+    rows, usable = counts.pop(_NO_TARGET, 0), counts.pop(_USABLE, 0)
+    total = usable + counts.total()
+    if not total:
+        return ""
+    left_out = ", ".join(f"{count:,} × {reason}" for reason, count in counts.most_common() if count)
+    rest = f" (left out: {left_out}); {rows:,} {'row has' if rows == 1 else 'rows have'} none that can"
+    return f"{usable:,} of {total:,} key expressions can supervise patches{rest if left_out else ''}"

@@ -9,7 +9,7 @@ from PIL import Image
 from fivl_hf.evaluation.perturb import black_out
 from fivl_hf.evaluation.questions import questions
 from fivl_hf.explain.samples import prepare
-from fivl_hf.images import ImageError, image_bytes, open_rgb, rgb
+from fivl_hf.images import ImageError, encoded_bytes, image_bytes, open_rgb, rgb
 
 
 def grey(values, dtype):
@@ -44,6 +44,24 @@ def test_greys_that_cannot_be_shown(values, message):
     grey(values, np.float32).save(buffer, "TIFF")
     with pytest.raises(ImageError, match=message):
         open_rgb(buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        grey(30_000, np.uint16),
+        grey(30_000, np.int32),
+        grey(0.5, np.float32),
+        Image.new("PA", (6, 4)),
+        Image.new("CMYK", (6, 4)),
+    ],
+    ids=lambda picture: picture.mode,
+)
+def test_an_image_is_stored_as_it_is_shown(picture):
+    stored = open_rgb(encoded_bytes(picture))
+    assert np.array_equal(stored, rgb(picture))
+    with pytest.raises(ImageError, match="not finite"):
+        encoded_bytes(grey(np.nan, np.float32))
 
 
 def test_everybody_sees_the_same_picture(rows, model, processor):

@@ -44,7 +44,7 @@ def test_promised_names():
         fivl_hf.nothing  # noqa: B018
 
 
-GROUND = {"chat", "files", "images", "keywords", "masks", "models", "schema", "storage", "supervision"}
+GROUND = {"bootstrap", "chat", "files", "images", "keywords", "masks", "models", "schema", "storage", "supervision"}
 BELOW = GROUND | {"geometry", "jobs", "llm", "scenes", "show"}
 # Which rooms each may import, besides itself and the version in the package's own module.
 ARROWS = {

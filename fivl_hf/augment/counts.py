@@ -4,15 +4,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fivl_hf.supervision import unusable_because
+from fivl_hf.supervision import target_counts, unusable_because
 
-__all__ = ["COVERAGE", "COVERAGE_BINS", "PER_TURN", "TARGETS", "row_counts", "usable_sentence"]
+__all__ = ["COVERAGE", "COVERAGE_BINS", "PER_TURN", "TARGETS", "row_counts"]
 
 # Headings: turns by number of key expressions; masks by share of the image covered, in equal bins from 0 to 1;
 # expressions of conversations that can supervise patches, and those that cannot, by reason.
 PER_TURN, COVERAGE, TARGETS = "expressions per turn", "coverage", "targets"
 COVERAGE_BINS = 20
-_USABLE, _NO_TARGET = "usable", "rows without a usable expression"
 
 
 def row_counts(row: Mapping[str, Any], coverage: Sequence[float]) -> dict[str, Counter[str]]:
@@ -29,23 +28,5 @@ def row_counts(row: Mapping[str, Any], coverage: Sequence[float]) -> dict[str, C
     }
     if "messages" in row:
         expressions = zip(row["key_expressions"], coverage, strict=True)
-        targets = Counter(unusable_because(each["keywords"], share) or _USABLE for each, share in expressions)
-        targets[_NO_TARGET] += not targets[_USABLE]
-        counts[TARGETS] = targets
+        counts[TARGETS] = target_counts(unusable_because(each["keywords"], share) for each, share in expressions)
     return counts
-
-
-def usable_sentence(targets: Mapping[str, int]) -> str:
-    """Say how many key expressions can supervise patches; empty for benchmarks, which train nothing.
-
-    Args:
-        targets: the counts under ``TARGETS``.
-    """
-    counts = Counter(targets)
-    rows, usable = counts.pop(_NO_TARGET, 0), counts.pop(_USABLE, 0)
-    total = usable + counts.total()
-    if not total:
-        return ""
-    left_out = ", ".join(f"{count:,} × {reason}" for reason, count in counts.most_common() if count)
-    rest = f" (left out: {left_out}); {rows:,} {'row has' if rows == 1 else 'rows have'} none that can"
-    return f"{usable:,} of {total:,} key expressions can supervise patches{rest if left_out else ''}"

@@ -26,12 +26,14 @@ from fivl_hf.augment.judge_prompts import (
     judge_schema,
     parse_judgement,
 )
-from fivl_hf.images import image_bytes, open_rgb
+from fivl_hf.bootstrap import bootstrap_interval
+from fivl_hf.files.atomic import write_atomically, write_json
+from fivl_hf.images import ImageError, image_bytes, open_rgb
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Spent
 from fivl_hf.masks import BoolArray, decode_mask
-from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
+from fivl_hf.schema import FiVLRow, KeyExpression, RowError, validate_row
 
 __all__ = ["Judged", "Judgement", "judge_rows", "summarize", "write_judgements"]
 
@@ -117,14 +119,16 @@ async def _judge_all(
         async with open_at_once:
             if stopped:
                 return None
-            row = validate_row(rows[place[0]])
             try:
-                return await _judge(client, row, place[1])
+                judgement = await _judge(client, validate_row(rows[place[0]]), place[1])
+                progress(1)
+                return judgement
+            except (RowError, ImageError) as error:
+                expression = rows[place[0]]["key_expressions"][place[1]]
+                return Judgement(rows[place[0]]["id"], expression["turn"], expression["text"], 0.0, problem=str(error))
             except ServiceError as error:
                 stopped.append(error)
                 return None
-            finally:
-                progress(1)
 
     try:
         found = await asyncio.gather(*(one(place) for place in places), return_exceptions=True)
@@ -234,17 +238,18 @@ def _mean(values: np.ndarray) -> dict[str, Any]:
         return {"mean": None, "confidence_interval": None, "n": 0}
     if len(values) == 1:
         return {"mean": float(values[0]), "confidence_interval": None, "n": 1}
-    drawn = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
-    low, high = np.percentile(values[drawn].mean(axis=1), [2.5, 97.5])
-    return {"mean": float(values.mean()), "confidence_interval": [float(low), float(high)], "n": len(values)}
+    interval = bootstrap_interval(lambda chosen: values[chosen].mean(axis=1), len(values), resamples=_RESAMPLES)
+    return {"mean": float(values.mean()), "confidence_interval": interval and list(interval), "n": len(values)}
 
 
 def write_judgements(folder: Path, judged: Judged) -> dict[str, Any]:
     """Write ``judge.json`` (the summary, which is returned) and ``judgements.jsonl``."""
     folder.mkdir(parents=True, exist_ok=True)
     summary = summarize(judged)
-    (folder / "judgements.jsonl").write_text("".join(_lines(judged.judgements)), encoding="utf-8")
-    (folder / "judge.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    # The summary marks the results as complete.
+    (folder / "judge.json").unlink(missing_ok=True)
+    write_atomically(folder / "judgements.jsonl", "".join(_lines(judged.judgements)))
+    write_json(folder / "judge.json", summary)
     return summary
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from fivl_hf.augment.counts import TARGETS, usable_sentence
+from fivl_hf.augment.counts import TARGETS
 from fivl_hf.augment.extractors.chat import expression_request
 from fivl_hf.augment.inputs.conversations import Record, records_digest
 from fivl_hf.augment.prefetch import PrefetchedExtractions, askable_turns
@@ -24,6 +24,7 @@ from fivl_hf.llm.batches import answer_by_batches
 from fivl_hf.llm.settings import ChatSettings, ServiceError, Spent
 from fivl_hf.storage import assemble_dataset, require_split_name
 from fivl_hf.storage.cards import INCOMPLETE, About
+from fivl_hf.supervision import usable_sentence
 
 __all__ = ["ExtractionSettings", "RunResult", "RunSettings", "run_augmentation"]
 

@@ -17,6 +17,24 @@ GRID = 24
 # The released files have 5.9 KB.
 MAX_TENSOR_BYTES = 64_000
 # What the pickle of a tensor calls.
+# Its operations: without dictionaries, whose keys could take for ever to hash.
+_OPERATIONS = {
+    *(
+        "PROTO",
+        "FRAME",
+        "STOP",
+        "GLOBAL",
+        "REDUCE",
+        "MARK",
+        "BINPERSID",
+        "BINPUT",
+        "LONG_BINPUT",
+        "BINGET",
+        "LONG_BINGET",
+    ),
+    *("MEMOIZE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "BINUNICODE", "SHORT_BINUNICODE"),
+    *("BININT", "BININT1", "BININT2", "LONG1", "NEWTRUE", "NEWFALSE", "NONE"),
+}
 _CALLED = re.compile(r"torch\._utils _rebuild_tensor_v2|torch \w+Storage|collections OrderedDict")
 _NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8)
 
@@ -68,13 +86,12 @@ def _check_archive(data: bytes) -> None:
 def _check_pickle(data: bytes) -> None:
     """Only what a pickled tensor needs: ``weights_only`` also lets a few bytes ask for a ``bytearray`` of gigabytes."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        # torch finds its files whatever the case of their names.
+        pickles = [name for name in archive.namelist() if name.lower().endswith("data.pkl")]
         try:
             operations = [each for name in pickles for each in pickletools.genops(archive.read(name))]
         except (ValueError, zipfile.BadZipFile, EOFError) as error:
             raise TensorError("no torch.save file") from error
     for operation, argument, _ in operations:
-        if operation.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4") or (
-            operation.name == "GLOBAL" and not _CALLED.fullmatch(str(argument))
-        ):
+        if operation.name not in _OPERATIONS or (operation.name == "GLOBAL" and not _CALLED.fullmatch(str(argument))):
             raise TensorError("a pickle that holds more than a tensor")

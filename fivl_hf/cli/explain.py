@@ -38,29 +38,29 @@ def add_explain(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from fivl_hf.evaluation.results import measured_with
     from fivl_hf.explain.runner import write_explanation
-    from fivl_hf.files.locks import require_free
+    from fivl_hf.files.locks import locked
     from fivl_hf.models import load_model
     from fivl_hf.storage import load_rows
+    from fivl_hf.storage.provenance import provenance
 
     rows = load_rows(options.dataset, options.split, options.dataset_config)
-    require_free(options.output)
-    model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
-    about = measured_with(
-        options.model, rows, dataset=options.dataset, split=options.split, config=options.dataset_config
-    )
-    result = write_explanation(
-        model,
-        processor,
-        rows,
-        options.output,
-        pictures=options.pictures,
-        head=options.head,
-        word=options.word,
-        about=about,
-        restart=options.restart,
-    )
+    with locked(options.output):
+        model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
+        about = provenance(
+            options.model, rows, dataset=options.dataset, split=options.split, config=options.dataset_config
+        )
+        result = write_explanation(
+            model,
+            processor,
+            rows,
+            options.output,
+            pictures=options.pictures,
+            head=options.head,
+            word=options.word,
+            about=about,
+            restart=options.restart,
+        )
     print(f"heads chosen on half of the images ({result['chosen_on']:,} expressions), measured on the other half:")
     for best in result["top_heads"]:
         print(

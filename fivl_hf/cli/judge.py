@@ -51,6 +51,8 @@ def _run(options: argparse.Namespace) -> None:
             seed=options.seed,
             progress=bar.update,
         )
+        if judged.stopped and not judged.judgements:
+            raise ValueError(judged.stopped)
         summary = write_judgements(options.output, judged)
     for name, figures in {"all": summary["all"], **summary["by_mask_coverage"]}.items():
         print(f"{name:>12}  n {figures['n']:>4}  " + "  ".join(_cell(figures, key) for key in _SHOWN))

@@ -43,6 +43,8 @@ def _run(options: argparse.Namespace) -> None:
     split, others = names[0], names[1:]
     rows = load_rows(options.dataset, split, options.dataset_config)
     chosen = choose_rows(rows, row=options.row, id=options.id, sample=options.sample, seed=options.seed)
-    write_rows(options.output, chosen, f"{options.dataset}, {split}: {len(chosen)} of {len(rows):,} rows")
+    usable = write_rows(options.output, chosen, f"{options.dataset}, {split}: {len(chosen)} of {len(rows):,} rows")
     more = f"; --split draws {' or '.join(others)}" if others else ""
+    if usable:
+        print(usable)
     print(f"{len(chosen)} of {len(rows):,} rows of split {split} are drawn in {options.output}{more}")

@@ -65,7 +65,8 @@ def _accuracy_bars(results: dict[str, Any]) -> Figure:
         heights = [results[name][key] for key in groups]
         bars = axes.bar(np.arange(3) + (i - 0.5) * 0.38, heights, 0.36, color=_COLORS[name], label=_LABELS[name])
         axes.bar_label(bars, fmt="%.2f", fontsize=9)
-    axes.set(ylim=(0, 1.2), ylabel="accuracy")
+    # Room for the legend above the bars.
+    axes.set(ylim=(0, 1.25), yticks=np.linspace(0, 1, 6), ylabel="accuracy")
     axes.set_xticks(range(3), ["original\nimage", "random boxes\nblacked out", "evidence\nblacked out"])
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper center")
@@ -92,7 +93,7 @@ def _curves(output: Path) -> dict[str, Figure]:
                 steps, values = zip(*((entry["step"], entry[key]) for entry in log if key in entry), strict=True)
                 axes.plot(steps, values, color=_COLORS[name], label=_LABELS[name])
         axes.set(title=title, xlabel="step")
-        axes.set(yscale="log") if key == "language_loss" else axes.set(ylim=(0, 1))
+        axes.set(yscale="log") if key == "language_loss" else axes.set(ylim=(-0.02, 1.02))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
         figures[title] = figure

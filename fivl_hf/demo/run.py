@@ -210,11 +210,12 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
     """Reliance, heads and segmentation of one model on the test scenes; its head is chosen on the validation scenes."""
     import torch
 
-    from fivl_hf.evaluation.results import measured_with, write_evaluation
+    from fivl_hf.evaluation.results import write_evaluation
     from fivl_hf.explain.analysis import explain
     from fivl_hf.explain.runner import write_explanation
     from fivl_hf.models import load_model
     from fivl_hf.storage import load_rows
+    from fivl_hf.storage.provenance import provenance
 
     # Single rows of so small a model gain nothing from threads, and on a busy machine wait for each other.
     threads = torch.get_num_threads()
@@ -235,7 +236,7 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
         seed=settings.seed,
     )
     chosen_on = explain(model, processor, validation, description=f"Choosing {name}'s head")
-    about = measured_with(weights, test, dataset=dataset, split="test")
+    about = provenance(weights, test, dataset=dataset, split="test")
     write_explanation(model, processor, test, folder, pictures=0, chosen_on=chosen_on, about=about)
     torch.set_num_threads(threads)
 

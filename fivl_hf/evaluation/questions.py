@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from fivl_hf.images import open_rgb
+from fivl_hf.images import ImageError, open_rgb
 from fivl_hf.schema import FiVLRow, validate_row
 
 __all__ = ["Question", "questions"]
@@ -43,7 +43,11 @@ class Question:
         return any(self.evidence)
 
     def pictures(self) -> list[Image.Image]:
-        return [open_rgb(image) for image in self.load_images()]
+        """Open the images; raises ImageError, naming the question, for one that cannot be shown."""
+        try:
+            return [open_rgb(image) for image in self.load_images()]
+        except ImageError as error:
+            raise ImageError(f"question {self.id!r}: {error}") from error
 
 
 def questions(rows: Iterable[Mapping[str, Any]], turns: str = "first") -> Iterator[Question]:

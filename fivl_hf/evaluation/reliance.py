@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fivl_hf.bootstrap import bootstrap_interval
 from fivl_hf.evaluation.scoring import exact_match
 
 __all__ = ["reliance_of_answers", "visual_reliance_score"]
-
-_CHUNK = 4_000_000
 
 
 def visual_reliance_score(
@@ -52,10 +51,14 @@ def visual_reliance_score(
         result["reason"] = "no answer is right on the original images" if n else "there are no questions"
         return result
     result["visual_reliance_score"] = float(1 - masked.sum() / original.sum())
-    draws = _bootstrap(original, masked, resamples, seed)
-    tail = (1 - confidence) / 2
-    if len(draws):
-        result["confidence_interval"] = [float(q) for q in np.quantile(draws, (tail, 1 - tail))]
+
+    def reliance(chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+        right, still_right = original[chosen].sum(axis=1), masked[chosen].sum(axis=1)
+        return 1 - np.divide(still_right, right, out=np.full(len(right), np.nan), where=right > 0)
+
+    interval = bootstrap_interval(reliance, n, resamples=resamples, confidence=confidence, seed=seed)
+    if interval:
+        result["confidence_interval"] = list(interval)
     return result
 
 
@@ -81,16 +84,3 @@ def reliance_of_answers(
         [exact_match(p, r) for p, r in zip(masked_predictions, references, strict=True)],
         **options,
     )
-
-
-def _bootstrap(
-    original: NDArray[np.float64], masked: NDArray[np.float64], resamples: int, seed: int
-) -> NDArray[np.float64]:
-    rng = np.random.default_rng(seed)
-    n, draws = len(original), []
-    step = max(1, _CHUNK // n)
-    for start in range(0, resamples, step):
-        chosen = rng.integers(0, n, size=(min(step, resamples - start), n))
-        right, still_right = original[chosen].sum(axis=1), masked[chosen].sum(axis=1)
-        draws.append(1 - still_right[right > 0] / right[right > 0])
-    return np.concatenate(draws) if draws else np.empty(0)

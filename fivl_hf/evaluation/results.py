@@ -4,31 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fivl_hf import __version__
 from fivl_hf.evaluation.runner import evaluate_reliance
 from fivl_hf.evaluation.table import AnswerTable
 from fivl_hf.files.atomic import write_json
-from fivl_hf.files.locks import require_free
+from fivl_hf.files.locks import locked
 from fivl_hf.files.results import result_folder
-from fivl_hf.models import weights_fingerprint
-from fivl_hf.storage import rows_fingerprint
+from fivl_hf.storage.provenance import provenance
 
-__all__ = ["measured_with", "write_evaluation"]
-
-
-def measured_with(
-    model: str | Path, rows: Any, *, dataset: str | Path, split: str, config: str | None = None
-) -> dict[str, Any]:
-    """What results were measured with: names, and digests of the weights, the rows and the code."""
-    return {
-        "model": str(model),
-        "weights_fingerprint": weights_fingerprint(model),
-        "dataset": str(dataset),
-        "dataset_config": config,
-        "split": split,
-        "rows_fingerprint": rows_fingerprint(rows),
-        "fivl_hf_version": __version__,
-    }
+__all__ = ["write_evaluation"]
 
 
 def write_evaluation(
@@ -61,29 +44,29 @@ def write_evaluation(
         ValueError: the folder holds results of another run, or a row that does not fit the schema.
         OSError: the folder is in use or cannot be written to.
     """
-    require_free(output)
-    model, processor = load()
-    about = measured_with(model_name, rows, dataset=dataset, split=split, config=config)
-    run: dict[str, Any] = {
-        **about,
-        "dtype": str(model.dtype),
-        "turns": turns,
-        "max_new_tokens": max_new_tokens,
-        "seed": seed,
-    }
-    files = ("reliance.json", "answers.jsonl")
-    with result_folder(output, run, kind="evaluation", files=files, restart=restart):
-        summary, _ = evaluate_reliance(
-            model,
-            processor,
-            rows,
-            table=AnswerTable(output / "answers.jsonl"),
-            turns=turns,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            resamples=resamples,
-        )
-        result = {**about, "dtype": run["dtype"], "batch_size": batch_size, **summary}
-        write_json(output / "reliance.json", result)
-    return result
+    with locked(output):
+        model, processor = load()
+        about = provenance(model_name, rows, dataset=dataset, split=split, config=config)
+        run: dict[str, Any] = {
+            **about,
+            "dtype": str(model.dtype),
+            "turns": turns,
+            "max_new_tokens": max_new_tokens,
+            "seed": seed,
+        }
+        files = ("reliance.json", "answers.jsonl")
+        with result_folder(output, run, kind="evaluation", files=files, restart=restart):
+            summary, _ = evaluate_reliance(
+                model,
+                processor,
+                rows,
+                table=AnswerTable(output / "answers.jsonl"),
+                turns=turns,
+                batch_size=batch_size,
+                max_new_tokens=max_new_tokens,
+                seed=seed,
+                resamples=resamples,
+            )
+            result = {**about, "dtype": run["dtype"], "batch_size": batch_size, **summary}
+            write_json(output / "reliance.json", result)
+        return result

@@ -1,13 +1,14 @@
 """The page of a metric's Space: what the number means, a box per input, the score."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-__all__ = ["Field", "json_lines", "launch", "metric_page"]
+from fivl_hf.files.json_stream import parse_json
+
+__all__ = ["Field", "launch", "metric_page", "parse_lines"]
 
 _PAPER = "[FiVL paper](https://arxiv.org/abs/2412.14672)"
 
@@ -67,7 +68,7 @@ def launch(page: gr.Blocks, **options: Any) -> Any:
     return page.launch(theme=theme, **options)
 
 
-def json_lines(text: str, kind: str) -> list[Any]:
+def parse_lines(text: str, kind: str) -> list[Any]:
     """The JSON value of every line that is not empty.
 
     Raises:
@@ -77,7 +78,7 @@ def json_lines(text: str, kind: str) -> list[Any]:
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
-                found.append(json.loads(line))
+                found.append(parse_json(line))
             except ValueError as error:
                 raise ValueError(f"{kind}, line {number}: {error}") from error
     return found

@@ -3,11 +3,12 @@
 Everything else (scores, intervals, reports) is computed from it, without a model.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from fivl_hf.files.appended import AppendedLines
 
 __all__ = ["ORIGINAL", "RANDOM", "REMOVED", "Answer", "AnswerTable", "by_question", "read_answers"]
 
@@ -50,11 +51,8 @@ class AnswerTable:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path
-        self._answers: dict[tuple[str, str], Answer] = {}
-        if path and path.exists():
-            self._answers = {(answer.id, answer.condition): answer for answer in read_answers(path)}
-            _drop_torn_line(path)
+        self._file = _file(path) if path else None
+        self._answers = {(answer.id, answer.condition): answer for answer in self._file or ()}
 
     def __contains__(self, key: tuple[str, str]) -> bool:
         return key in self._answers
@@ -72,26 +70,18 @@ class AnswerTable:
             OSError: the file cannot be written; what was added before is kept.
         """
         new = list(answers)
-        if self._path:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(asdict(answer), ensure_ascii=False) + "\n" for answer in new)
+        if self._file is not None:
+            self._file.append(new)
         self._answers.update({(answer.id, answer.condition): answer for answer in new})
 
 
 def read_answers(path: Path) -> Iterator[Answer]:
-    """Read the answers of a file, but for a last line that was cut off.
+    """Read the answers of a file, except for a last line that was cut off.
 
     Raises:
         ValueError: a line that is not an answer, with its number.
     """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield _answer(json.loads(line))
-            except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(f"{path}, line {number}, is not an answer of fivl evaluate: {error}") from error
+    return iter(_file(path))
 
 
 def by_question(answers: Iterable[Answer]) -> dict[str, dict[str, Answer]]:
@@ -107,16 +97,5 @@ def _answer(raw: dict[str, Any]) -> Answer:
     return Answer(**{**raw, "references": tuple(raw["references"]), "boxes": boxes})
 
 
-def _drop_torn_line(path: Path) -> None:
-    with path.open("rb+") as file:
-        content_end = file.seek(0, 2)
-        while content_end:
-            # Lines are short beside this.
-            start = max(0, content_end - (1 << 20))
-            file.seek(start)
-            block = file.read(content_end - start)
-            if (newline := block.rfind(b"\n")) >= 0:
-                file.truncate(start + newline + 1)
-                return
-            content_end = start
-        file.truncate(0)
+def _file(path: Path) -> AppendedLines[Answer]:
+    return AppendedLines(path, "an answer of fivl evaluate", read=_answer, write=asdict)

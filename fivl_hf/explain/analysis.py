@@ -25,6 +25,7 @@ __all__ = ["Explanation", "explain", "explain_rows", "gather", "token_attention"
 
 # Rows that a search for another image looks at: a dataset's questions about one image are neighbours.
 _NEIGHBOURS = 1000
+_NO_TOKEN = "its mask covers no token"
 
 
 @dataclass
@@ -150,8 +151,13 @@ def gather(rows: Iterable[RowScores]) -> Explanation:
         if row.problem:
             explanation.problems[row.id] = row.problem
         for scores in row.expressions:
-            _add(explanation, scores, chooses=int(row.picture[:8] or "0", 16) % 2 == 0)
+            _add(explanation, scores, chooses=_chooses(row))
     return explanation
+
+
+def _chooses(row: RowScores) -> bool:
+    """Whether a row is in the half that heads are chosen on; all rows about one image are in the same half."""
+    return int(row.picture[:8] or "0", 16) % 2 == 0
 
 
 def _add(explanation: Explanation, scores: ExpressionScores, chooses: bool) -> None:
@@ -167,7 +173,7 @@ def _add(explanation: Explanation, scores: ExpressionScores, chooses: bool) -> N
         explanation.by_scale.setdefault(scale, AlignmentMap()).add(found)
     if scores.iou is not None and scores.detected is not None and scores.different_tokens is not None:
         explanation.segments.append(SegmentScore(scores.iou, scores.detected, scores.different_tokens))
-    elif "its mask covers no token" in scores.skipped:
+    elif _NO_TOKEN in scores.skipped:
         explanation.segments.append(None)
 
 
@@ -214,7 +220,7 @@ def _expression_scores(
     else:
         segment = segment_score(predicted[sees], evidence.coverage[sees], evidence.keyword_id)
         if segment is None:
-            skipped.append("its mask covers no token")
+            skipped.append(_NO_TOKEN)
     return ExpressionScores(
         alignment,
         control,

@@ -10,6 +10,7 @@ from fivl_hf.explain.pictures import evidence_sheet, last_place
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.scores import ScoreFile
 from fivl_hf.files.atomic import write_json
+from fivl_hf.files.owned import replaced_files, require_own_folder
 from fivl_hf.files.results import result_folder
 from fivl_hf.schema import RowError, validate_row
 from fivl_hf.show.plots import head_map
@@ -70,7 +71,7 @@ def write_explanation(
         head: (layer, head) to draw; the best-aligned one if not given.
         word: draw the attention while this word is written, in the rows that hold it, instead of the expression.
         chosen_on: what other rows gave; the best head is chosen on them.
-        about: what the results were measured with (:func:`fivl_hf.evaluation.results.measured_with`); without it
+        about: what the results were measured with (:func:`fivl_hf.storage.provenance.provenance`); without it
             nothing of an earlier run is used.
         restart: replace the results of another run.
 
@@ -85,6 +86,7 @@ def write_explanation(
     run = {**(about or {}), "dtype": str(model.dtype)}
     restart = restart or about is None
     with result_folder(output, run, kind="explanation", files=_FILES, restart=restart):
+        require_own_folder(output / "pictures", "pictures")
         file = ScoreFile(output / "scores.jsonl")
         for scores in explain_rows(model, processor, indexed, known=file.known, keep_going=True):
             file.add(scores)
@@ -96,11 +98,13 @@ def write_explanation(
                 "no row has a key expression whose tokens and mask can be compared"
                 + (f": {problem}" if problem else "")
             )
-        drawn = _drawable(indexed, pictures, word)
+        drawn = _drawable((row for row in indexed if row.get("id") not in found.problems), pictures, word)
         if word is not None and pictures and not drawn:
             raise ValueError(f"no answer says {word!r}")
         result = {**run, **explanation_summary(found, chosen_on)}
         named = result["best_head"] or best[0]
+        # Made again from here on: what marks the results as complete is written last.
+        (output / "explanation.json").unlink(missing_ok=True)
         layer, index = head or (named["layer"], named["head"])
         _draw(model, processor, drawn, output, layer, index, word)
         title = "\n".join(f"{key}: {Path(str(run[key])).name}" for key in ("model", "dataset") if run.get(key))
@@ -118,16 +122,12 @@ def _draw(
     head: int,
     word: str | None,
 ) -> None:
-    folder = output / "pictures"
-    for earlier in folder.glob("[0-9][0-9][0-9].png"):
-        earlier.unlink()
-    if drawn:
-        folder.mkdir(exist_ok=True)
-    for number, row in enumerate(drawn):
-        sample = prepare(model, processor, row)
-        if word is not None or len(sample.evidence[0].tokens):
-            drawing = evidence_sheet(model, sample, 0, layer, head, word=word)
-            drawing.save(folder / f"{number:03d}.png")
+    with replaced_files(output / "pictures", kind="pictures", last="") as folder:
+        for number, row in enumerate(drawn):
+            sample = prepare(model, processor, row)
+            if word is not None or len(sample.evidence[0].tokens):
+                drawing = evidence_sheet(model, sample, 0, layer, head, word=word)
+                drawing.save(folder / f"{number:03d}.png")
 
 
 def _drawable(rows: Iterable[Mapping[str, Any]], count: int, word: str | None) -> list[Mapping[str, Any]]:

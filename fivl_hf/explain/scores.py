@@ -4,7 +4,6 @@ Shapes: L layers, H heads.
 """
 
 import base64
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fivl_hf.files.appended import AppendedLines
 from fivl_hf.masks import FloatArray
 
 __all__ = ["ExpressionScores", "RowScores", "ScoreFile"]
@@ -26,7 +26,7 @@ class ExpressionScores:
             found.
         control: the same with the mask of another image; None without another image.
         by_scale: the alignment with the tokens of one scale alone, in images that are seen at two.
-        iou, detected, different_tokens: segmentation from the vision logits: see
+        iou, detected, different_tokens: segmentation from the vision logits, see
             :func:`fivl_hf.explain.segmentation.segmentation_scores`; None where there is nothing to compare.
         skipped: what is missing, and why.
     """
@@ -63,42 +63,27 @@ class ScoreFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self.known = {scores.id for scores in self if scores.problem is None}
+        # Unpacked only when they are asked for: large models give a map of a thousand heads for each expression.
+        self._file: AppendedLines[dict[str, Any]] = AppendedLines(path, "a row's scores", read=_checked, write=dict)
+        self.known = {raw["id"] for raw in self._file if raw["problem"] is None}
 
     def __iter__(self) -> Iterator[RowScores]:
         """The scores of every row, in the order of their writing; of a row that failed and was tried again the last."""
-        last = {id: number for number, (id, _) in enumerate(self._lines())}
-        for number, (id, raw) in enumerate(self._lines()):
-            if last[id] == number:
+        last = {raw["id"]: number for number, raw in enumerate(self._file)}
+        for number, raw in enumerate(self._file):
+            if last[raw["id"]] == number:
                 yield _unpacked(raw)
 
     def add(self, scores: RowScores) -> None:
         """Append a row's scores."""
-        line = json.dumps(_packed(scores), ensure_ascii=False).encode() + b"\n"
-        with self._path.open("ab") as file:
-            if file.tell() and not self._ends_with_newline():
-                file.write(b"\n")  # after a line that a kill cut off
-            file.write(line)
+        self._file.append([_packed(scores)])
         self.known.add(scores.id)
 
-    def _ends_with_newline(self) -> bool:
-        with self._path.open("rb") as file:
-            file.seek(-1, 2)
-            return file.read(1) == b"\n"
 
-    def _lines(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    raw = json.loads(line)
-                    yield str(raw["id"]), raw
-                except (ValueError, TypeError, KeyError) as error:
-                    if not line.startswith(b'{"id"'):
-                        raise ValueError(f"{self._path}, line {number}, is not a row's scores: {error}") from error
-                    # Cut off by a kill: its row is explained again.
+def _checked(raw: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(raw["id"], str) or not isinstance(raw["expressions"], list) or "problem" not in raw:
+        raise ValueError("it has other fields")
+    return raw
 
 
 def _packed(scores: RowScores) -> dict[str, Any]:

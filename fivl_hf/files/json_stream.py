@@ -6,6 +6,7 @@ Files are UTF-8, or what their byte-order mark says.
 import codecs
 import io
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import IO, Any, Union
 
 import numpy as np
 
-__all__ = ["json_items", "json_lines", "json_members", "leading_events", "parse_json"]
+__all__ = ["json_items", "json_lines", "json_members", "leading_events", "marked_encoding", "parse_json"]
 
 # UTF-32's marks begin with UTF-16's.
 _MARKS = {
@@ -26,6 +27,12 @@ _MARKS = {
 MAX_LINE_BYTES = 50_000_000
 MAX_DEPTH = 200
 _PIECE = 1 << 16
+# A pair of surrogates, half of one, or any other escape, which may be of a backslash.
+_ESCAPES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
+    re.DOTALL,
+)
+_HIGH_HALF = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
 _NO_MARK = bytes(set(range(256)) - set(b'"[]{}'))
 _STEPS = np.zeros(256, dtype=np.int8)
 _STEPS[[ord("["), ord("{")]], _STEPS[[ord("]"), ord("}")]] = 1, -1
@@ -112,7 +119,7 @@ def _checked(path: Path, parse: Any) -> Iterator[Any]:
     from ijson.common import JSONError
 
     with _opened(path) as opened:
-        file = _Shallow(opened, path)
+        file = _Guarded(opened, path)
         items, count = parse(file), 0
         while True:
             try:
@@ -130,6 +137,13 @@ def _checked(path: Path, parse: Any) -> Iterator[Any]:
             yield item
 
 
+def marked_encoding(path: Path) -> str | None:
+    """Return the encoding that a file's byte-order mark says, such as "utf-16"; None without one."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     """A file to be read as UTF-8 without a byte-order mark, whatever mark it has.
@@ -140,27 +154,37 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     with path.open("rb") as file:
         start = file.read(4)
         file.seek(0)
-        encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+        encoding = marked_encoding(path)
         if encoding is None and b"\0" in start:
             raise ValueError(f"{path} is not UTF-8: it holds zero bytes; save it as UTF-8")
         yield file if encoding is None else _Decoded(file, encoding)  # type: ignore[misc]
 
 
-class _Shallow:
-    """A JSON file that is not nested deeper than ``MAX_DEPTH``; parsers take memory by the square of the depth.
+class _Guarded:
+    """A JSON file made safe for a parser: not nested deeper than ``MAX_DEPTH``, without halves of surrogate pairs.
 
-    With these methods alone: parsers use ``readinto`` where there is one.
+    A parser's memory grows with the square of the depth, and it refuses a whole file for one half of a pair. Only
+    these methods: a parser would prefer ``readinto`` and bypass the checks.
     """
 
     def __init__(self, file: Union[IO[bytes], "_Decoded"], path: Path) -> None:
         self._file, self._path = file, path
         self._depth, self._in_text, self._escape = 0, 0, b""
+        self._held = b""
 
     def read(self, count: int = -1) -> bytes:
         data = self._file.read(count)
-        for start in range(0, len(data), _PIECE):
-            self._count(data[start : start + _PIECE])
-        return data
+        whole = self._held + data
+        # An escape that may go on in the next piece is held back; the file's end is told by an empty piece.
+        cut = _escape_start(whole) if data else len(whole)
+        whole, self._held = whole[:cut], whole[cut:]
+        if data and not whole:
+            return self.read(count)
+        if b"\\u" in whole:
+            whole = _ESCAPES.sub(_whole_pair, whole)
+        for start in range(0, len(whole), _PIECE):
+            self._count(whole[start : start + _PIECE])
+        return whole
 
     def tell(self) -> int:
         return self._file.tell()
@@ -182,10 +206,28 @@ class _Shallow:
             self._depth, self._in_text = int(depths[-1]), int(in_text[-1])
 
 
+def _escape_start(data: bytes) -> int:
+    """Where the last escapes of a piece begin that more bytes could complete: a surrogate pair has twelve."""
+    start = data.find(b"\\", max(0, len(data) - 12))
+    if start < 0:
+        return len(data)
+    while True:
+        while start and data[start - 1] == ord("\\"):
+            start -= 1
+        if not _HIGH_HALF.fullmatch(data[max(0, start - 6) : start]):
+            return start
+        start -= 6
+
+
+def _whole_pair(escape: "re.Match[bytes]") -> bytes:
+    """An escape as it is, or a question mark in place of half a surrogate pair."""
+    return b"?" if escape["half"] else escape[0]
+
+
 class _Decoded:
     """A file in another encoding, read as UTF-8.
 
-    With these methods alone: parsers use ``readinto`` where there is one.
+    Only these methods: a parser would prefer ``readinto``.
     """
 
     def __init__(self, file: IO[bytes], encoding: str) -> None:

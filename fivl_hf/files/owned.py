@@ -10,10 +10,11 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from fivl_hf.files.atomic import write_atomically
+from fivl_hf.files.json_stream import parse_json
 from fivl_hf.files.locks import locked
 
 __all__ = ["LISTING", "replaced_files", "require_own_folder", "work_folder"]
@@ -64,7 +65,7 @@ def require_own_folder(folder: Path, kind: str = "dataset") -> None:
 
 
 @contextmanager
-def replaced_files(folder: Path, *, kind: str = "dataset", last: str, held: bool = False) -> Iterator[Path]:
+def replaced_files(folder: Path, *, kind: str = "dataset", last: str) -> Iterator[Path]:
     """A scratch folder whose files become those of ``folder`` when the block ends without an error.
 
     Files of an earlier call that are not among them are removed. What other people put into the folder stays; a file of
@@ -74,7 +75,6 @@ def replaced_files(folder: Path, *, kind: str = "dataset", last: str, held: bool
     Args:
         kind: what the files are; files of another kind are not replaced.
         last: the file that makes the others count (a dataset's README.md), moved after them.
-        held: whether the caller holds the folder's lock already.
 
     Raises:
         FileExistsError: as :func:`require_own_folder`.
@@ -85,7 +85,7 @@ def replaced_files(folder: Path, *, kind: str = "dataset", last: str, held: bool
     require_own_folder(folder, kind)
     new = not folder.exists()
     try:
-        with nullcontext() if held else locked(folder):
+        with locked(folder):
             scratch = folder / _SCRATCH
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir()
@@ -112,7 +112,8 @@ def _install(scratch: Path, folder: Path, kind: str, last: str) -> None:
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(place) and not _is_listed(place, both[name]):
-            os.replace(place, _free_name(place))
+            # Copied, so that at no moment there is none of the name.
+            _keep(place, _free_name(place))
         os.replace(scratch / name, place)
     for name in before.keys() - new.keys():
         place = folder / name
@@ -131,6 +132,14 @@ def _fingerprint(path: Path) -> str:
     size = path.stat().st_size
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16] if size <= _HASHED_BYTES else ""
     return f"{size} {digest}"
+
+
+def _keep(place: Path, name: Path) -> None:
+    """Give what is at a place a second name: a file somebody changed, or a folder or link in our file's place."""
+    if place.is_file() and not place.is_symlink():
+        shutil.copy2(place, name)
+    else:
+        os.replace(place, name)
 
 
 def _free_name(path: Path) -> Path:
@@ -167,7 +176,7 @@ def _read_listing(folder: Path) -> tuple[str, Listing] | None:
     if not path.is_file():
         return None
     try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
+        entry = parse_json(path.read_bytes())
         files = {str(name): list(map(str, known)) for name, known in entry["files"].items()}
         for path_in_folder in map(PurePosixPath, files):
             if path_in_folder.is_absolute() or ".." in path_in_folder.parts:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fivl_hf.files.atomic import write_json
+from fivl_hf.files.json_stream import parse_json
 from fivl_hf.files.locks import locked
 
-__all__ = ["result_folder"]
+__all__ = ["changed_settings", "read_settings", "result_folder"]
 
 
 @contextmanager
@@ -29,34 +30,49 @@ def result_folder(
         ValueError: the folder holds results of another run.
         OSError: the folder cannot be written to.
     """
-    with locked(output):
+    with locked(output, reentrant=True):
         note = output / f"{kind}.run.json"
         if restart:
             for name in (*files, note.name):
                 (output / name).unlink(missing_ok=True)
         present = [name for name in files if (output / name).exists()]
-        wanted = json.loads(json.dumps(run))
         if note.exists():
-            _require_same(output, kind, _read(note), wanted)
+            _require_same(output, kind, read_settings(note), run)
         elif present:
             raise ValueError(
                 f"{output} holds {present[0]} of an unknown run: choose another --output, or --restart to replace it"
             )
-        write_json(note, wanted)
+        write_json(note, run)
         yield
 
 
-def _read(note: Path) -> dict[str, Any]:
+def read_settings(file: Path) -> dict[str, Any]:
+    """Read the settings that a run has kept.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     try:
-        return dict(json.loads(note.read_text(encoding="utf-8")))
+        return dict(parse_json(file.read_bytes()))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{note} is damaged ({error}): use --restart to begin again") from error
+        raise ValueError(
+            f"{file} is damaged ({error}), so it is not known whose run this is: use --restart to begin again"
+        ) from error
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name the settings that differ: "limit: 3, now 4"; ``now`` is compared as it comes back from a JSON file."""
+    now = json.loads(json.dumps(now))
+    return [
+        f"{key}: {before.get(key)!r}, now {now.get(key)!r}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
+    ]
 
 
 def _require_same(output: Path, kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    if changed:
-        shown = "; ".join(f"{key}: {before.get(key)!r}, now {now.get(key)!r}" for key in changed)
+    if changes := changed_settings(before, now):
+        shown = "; ".join(changes)
         raise ValueError(
             f"{output} holds the {kind} of another run ({shown}): choose another --output, or --restart to replace it"
         )

@@ -83,10 +83,10 @@ def mismatches(folder: Path, measured: Measured) -> list[str]:
 
 
 def measured_card(text: str | None, name: str, measured: Measured, doubts: Sequence[str] = ()) -> str:
-    """A model's card (a new one if there is none) with its results: a section, a picture, ``model-index``.
+    """Write a model's card (a new one if there is none) with its results: a section, a picture, ``model-index``.
 
     Args:
-        doubts: why the results may not be this model's; the card says so beside them.
+        doubts: why the results may not be this model's; the card says so, and ``model-index`` leaves them out.
     """
     try:
         card = ModelCard(text) if text else ModelCard(f"---\ntags:\n- fivl\n---\n\n# {name}\n")
@@ -98,8 +98,10 @@ def measured_card(text: str | None, name: str, measured: Measured, doubts: Seque
     if doubts:
         sections.append("\n".join(f"> Pushed with `--force`: {doubt}." for doubt in doubts))
     if measured.reliance:
-        data.model_name = data.to_dict().get("model_name") or name
-        data.eval_results = _eval_results(measured.reliance)
+        # Machines read these as the model's own results.
+        if not doubts:
+            data.model_name = data.to_dict().get("model_name") or name
+            data.eval_results = _eval_results(measured.reliance)
         sections.append(_reliance_section(measured.reliance))
     if measured.explanation:
         sections.append(_heads_section(measured.explanation))

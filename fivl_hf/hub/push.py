@@ -154,6 +154,7 @@ def model_upload(
     paths = _inside(folder, sorted(found))
     files: list[tuple[str, Path | bytes]] = [(path.name, path) for path in paths if path.name != "README.md"]
     card = folder / "README.md"
+    _inside(folder, [card])
     text = measured_card(card.read_text(encoding="utf-8") if card.is_file() else None, repo_id, measured, doubts)
     files.append(("README.md", text.encode()))
     if measured.head_map:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["Drop", "Failure", "Outcome", "Tally", "Worker"]
+__all__ = ["Drop", "Failure", "Outcome", "Tally", "Worker", "as_counter"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ class Tally:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Tally":
-        return cls(fields["read"], fields["kept"], Counter(fields["dropped"]), Counter(fields["failed"]))
+        return cls(
+            int(fields["read"]), int(fields["kept"]), as_counter(fields["dropped"]), as_counter(fields["failed"])
+        )
 
     def add(self, other: "Tally") -> None:
         self.read += other.read
@@ -102,3 +104,8 @@ class Tally:
         """Return "10 read = 8 kept + 1 dropped + 1 failed"."""
         dropped, failed = self.dropped.total(), self.failed.total()
         return f"{self.read:,} read = {self.kept:,} kept + {dropped:,} dropped + {failed:,} failed"
+
+
+def as_counter(counts: Mapping[str, Any]) -> Counter[str]:
+    """Check counts that were read from a file; raises TypeError or ValueError for what is not a number."""
+    return Counter({str(name): int(count) for name, count in counts.items()})

@@ -1,6 +1,5 @@
 """Runs that can be killed at any moment: shards that are done are taken as they are, the others are made."""
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.locks import locked
+from fivl_hf.files.results import changed_settings, read_settings
 from fivl_hf.jobs.engines import WorkerFactory
 from fivl_hf.jobs.outcomes import Tally
 from fivl_hf.jobs.shards import Job, ShardReport, read_report, rows_file
@@ -99,34 +99,16 @@ def shard_folder(work: Path, identity: Mapping[str, Any], *, restart: bool) -> I
             file.unlink(missing_ok=True)
         shards.mkdir(parents=True, exist_ok=True)
         for leftover in shards.glob(".*"):
-            leftover.unlink()
-        # As it comes back from the file.
-        now = json.loads(json.dumps(identity))
-        if file.is_file() and any(shards.iterdir()):
-            _require_same(work, _settings(file), now)
-        else:
-            write_json(file, now)
+            if leftover.is_file():
+                leftover.unlink()
+        if not file.is_file() or not any(shards.iterdir()):
+            write_json(file, identity)
+        elif changes := changed_settings(read_settings(file), identity):
+            raise ValueError(
+                f"{work} holds a run with other settings ({'; '.join(changes)}): choose another --output, or --restart "
+                "to begin again (answers of language models are kept)"
+            )
         yield shards
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{file} is damaged ({error}), so it is not known whose run this is: --restart begins again (answers of "
-            "language models are kept)"
-        ) from error
-
-
-def _require_same(work: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    if changed:
-        shown = "; ".join(f"{key}: {before.get(key)!r}, now {now.get(key)!r}" for key in changed)
-        raise ValueError(
-            f"{work} holds a run with other settings ({shown}): choose another --output, or --restart to begin "
-            "again (answers of language models are kept)"
-        )
 
 
 class UnfinishedJobs:

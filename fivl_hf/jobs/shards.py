@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fivl_hf.files.atomic import write_atomically
-from fivl_hf.jobs.outcomes import Failure, Outcome, Tally, Worker
+from fivl_hf.files.json_stream import parse_json
+from fivl_hf.jobs.outcomes import Failure, Outcome, Tally, Worker, as_counter
 from fivl_hf.storage import parquet_rows, write_valid_rows
 
 __all__ = ["Job", "Problem", "ShardReport", "cut", "read_report", "rows_file", "run_job"]
@@ -81,7 +82,8 @@ class ShardReport:
         read = {
             "tally": Tally.from_dict(fields["tally"]),
             "problems": [Problem(**problem) for problem in fields["problems"]],
-            "counts": {heading: Counter(counts) for heading, counts in fields["counts"].items()},
+            "counts": {heading: as_counter(counts) for heading, counts in fields["counts"].items()},
+            "seconds": float(fields["seconds"]),
         }
         return cls(**{**fields, **read})
 
@@ -136,7 +138,7 @@ def rows_file(folder: Path, number: int, part: str = "") -> Path:
 def read_report(folder: Path, number: int) -> ShardReport | None:
     """Read the report of a shard that is done; None for one that is not, or whose files are missing or damaged."""
     try:
-        report = ShardReport.from_dict(json.loads(_report_file(folder, number).read_text(encoding="utf-8")))
+        report = ShardReport.from_dict(parse_json(_report_file(folder, number).read_bytes()))
         for part in report.parts:
             parquet_rows(rows_file(folder, number, part))
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):

@@ -114,7 +114,15 @@ class AnswerCache:
     def get(self, key: str) -> Reply | None:
         """Return the reply kept for a key, None if there is none."""
         found = self._execute("SELECT reply FROM answers WHERE key = ?", key).fetchone()
-        return Reply(**json.loads(found[0])) if found else None
+        if not found:
+            return None
+        try:
+            reply = Reply(**json.loads(found[0]))
+            if isinstance(reply.text, str):
+                return reply
+        except (ValueError, TypeError, RecursionError):
+            pass
+        raise OSError(f"the answer cache {self.path} is damaged at {key}: move it away to start with an empty one")
 
     def put(self, key: str, reply: Reply, *, model: str, prompt: str, asked: Any) -> None:
         """Keep a reply; ``model``, ``prompt`` (its version) and ``asked`` are there for people to read."""
@@ -132,7 +140,7 @@ class AnswerCache:
         self._execute("DELETE FROM answers WHERE key = ?", key)
 
     def claim(self, key: str, seconds: float) -> bool:
-        """Claim a key for at most so many seconds; False if another process holds it."""
+        """Claim a key for at most ``seconds`` seconds; False if another process holds it."""
         host, pid, now = socket.gethostname(), os.getpid(), time.time()
         taken = self._execute(
             "INSERT INTO claims (key, host, pid, until) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING RETURNING key",
@@ -197,7 +205,7 @@ class AnswerCache:
             return self._db.execute(statement, values)
         except sqlite3.DatabaseError as error:
             raise OSError(
-                f"the answer cache {self.path} cannot be used: {error}. If it is damaged, move it away to begin anew."
+                f"{self.path} cannot be used as an answer cache: {error}. Move it away to start with an empty one."
             ) from error
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from fivl_hf.files.disk_table import DiskTable
 from fivl_hf.files.json_stream import json_lines, parse_json
 from fivl_hf.llm.answers import AnswerCache, BatchJob
 from fivl_hf.llm.client import UNUSABLE, ChatClient
-from fivl_hf.llm.server import clean_text, read_completion
+from fivl_hf.llm.server import MAX_REPLY_BYTES, clean_text, read_completion
 from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Spent, estimated_tokens
 
 __all__ = ["answer_by_batches"]
@@ -26,6 +26,8 @@ MAX_BYTES = 150_000_000
 PRICE = 0.5
 _ENDPOINT = "/v1/chat/completions"
 _LABEL = "fivl_batch"
+# A batch is answered within a day, or never.
+_CLAIM_SECONDS = 2 * 86_400.0
 _ENDED = ("completed", "failed", "expired", "cancelled")
 
 
@@ -65,6 +67,9 @@ class _Batches:
         # Looking and uploading may be repeated; submitting a batch twice would be paid twice.
         self._sdk = self._client.sdk.with_options(max_retries=settings.retries)
         self._submitted = Spent()
+        self._claimed: list[str] = []
+        for leftover in self._folder.glob("*.part"):
+            leftover.unlink()
 
     async def answer(self, requests: Iterable[ChatRequest]) -> None:
         import openai
@@ -78,9 +83,31 @@ class _Batches:
                     await self._submit(lines)
             await self._collect_all()
         except openai.OpenAIError as error:
-            raise ServiceError(f"Batch API: {clean_text(error)}; run it again to go on") from error
+            raise ServiceError(f"Batch API: {clean_text(error)}; run it again to resume") from error
         finally:
+            for key in self._claimed:
+                self._cache.release(key)
             await self._client.close()
+
+    async def _call(self, reply: Awaitable[Any], *fields: str) -> Any:
+        """Await a reply of the Batch API, for as long as its attempts may take.
+
+        Args:
+            fields: that the reply must have.
+
+        Raises:
+            ServiceError: it takes longer, or is not a reply that the SDK can read.
+        """
+        limit = self._settings.timeout * (self._settings.retries + 1)
+        try:
+            value = await asyncio.wait_for(reply, limit)
+            for name in fields:
+                getattr(value, name)
+            return value
+        except asyncio.TimeoutError as error:
+            raise ServiceError(f"Batch API: no reply within {limit:g} s; run it again to resume") from error
+        except (RecursionError, AttributeError, TypeError, ValueError) as error:
+            raise ServiceError(f"Batch API: a reply that cannot be read ({clean_text(error)})") from error
 
     async def _show_that_it_works(self, first: ChatRequest) -> None:
         """Ask the first request directly, which shows whether the server takes such requests."""
@@ -108,7 +135,13 @@ class _Batches:
 
     async def _names_at_server(self) -> dict[str, str]:
         """The ids of our batches that the server knows, by the name that each carries."""
-        return {str((batch.metadata or {}).get(_LABEL)): batch.id async for batch in self._sdk.batches.list(limit=100)}
+
+        async def names() -> dict[str, str]:
+            listed = self._sdk.batches.list(limit=100)
+            return {str((batch.metadata or {}).get(_LABEL)): batch.id async for batch in listed}
+
+        known: dict[str, str] = await self._call(names())
+        return known
 
     def _waiting(self, requests: Iterable[ChatRequest], under_way: DiskTable) -> Iterator[ChatRequest]:
         for request in requests:
@@ -121,6 +154,10 @@ class _Batches:
         lines: list[bytes] = []
         size = 0
         for request in requests:
+            # Of two runs with one cache, the one that claims a request submits it, and the other waits for it.
+            if not self._cache.claim(request.key, _CLAIM_SECONDS):
+                continue
+            self._claimed.append(request.key)
             body = self._client.body(request)
             if not self._affordable(body):
                 self._tell(f"the budget allows {self._submitted.requests:,} requests; the others are not submitted")
@@ -160,21 +197,21 @@ class _Batches:
         temporary.write_bytes(b"".join(lines))
         os.replace(temporary, path)
         self._cache.note_batch(BatchJob(name, None, len(lines)))
-        uploaded = await self._sdk.files.create(file=path, purpose="batch")
+        uploaded = await self._call(self._sdk.files.create(file=path, purpose="batch"), "id")
         id = await self._create(uploaded.id, name)
         self._cache.note_batch(BatchJob(name, id, len(lines)))
-        self._tell(f"batch {id}: {len(lines):,} requests submitted")
+        self._tell(f"batch {clean_text(id)}: {len(lines):,} requests submitted")
 
     async def _create(self, file: str, name: str) -> str:
         """Create a batch; where the reply is lost, it is looked for by its name before anything else is done."""
         import openai
 
         try:
-            batch = await self._client.sdk.batches.create(
+            created = self._client.sdk.batches.create(
                 input_file_id=file, endpoint=_ENDPOINT, completion_window="24h", metadata={_LABEL: name}
             )
-            return str(batch.id)
-        except (openai.APIConnectionError, openai.InternalServerError):
+            return str((await self._call(created, "id")).id)
+        except (openai.APIConnectionError, openai.InternalServerError, ServiceError):
             if id := (await self._names_at_server()).get(name):
                 return id
             raise
@@ -194,22 +231,25 @@ class _Batches:
         import openai
 
         try:
-            batch = await self._sdk.batches.retrieve(job.id)
+            batch = await self._call(self._sdk.batches.retrieve(job.id), "status", "output_file_id", "error_file_id")
         except openai.NotFoundError:
             self._cache.note_batch(job, collected=True)
-            self._tell(f"batch {job.id}: the server does not know it any more; its requests count as unanswered")
+            self._tell(
+                f"batch {clean_text(job.id)}: the server does not know it any more; its requests count as unanswered"
+            )
             return True
         if batch.status not in _ENDED:
             return False
         if batch.status == "failed" and not batch.output_file_id:
             self._cache.note_batch(job, collected=True)
             reasons = [error.message for error in (batch.errors.data or [])] if batch.errors else []
-            raise ServiceError(f"batch {job.id} was rejected: {'; '.join(map(str, reasons)) or 'no reason given'}")
+            shown = clean_text("; ".join(map(str, reasons))) or "no reason given"
+            raise ServiceError(f"batch {clean_text(job.id)} was rejected: {shown}")
         asked = {line["custom_id"]: line["body"] for _, line in json_lines(self._path(job.name))}
         answered, problems = 0, Counter[str]()
         for file in (batch.output_file_id, batch.error_file_id):
             # Bytes, because text has more line ends than JSON Lines.
-            content = (await self._sdk.files.content(file)).content if file else b""
+            content = (await self._call(self._sdk.files.content(file))).content if file else b""
             for line in content.split(b"\n"):
                 if line.strip():
                     problem = self._keep(line, asked)
@@ -217,11 +257,13 @@ class _Batches:
                     problems.update([problem] if problem else [])
         self._cache.note_batch(job, collected=True)
         shown = "".join(f"; {count:,} × {problem}" for problem, count in problems.most_common(3))
-        self._tell(f"batch {job.id}: {batch.status}, {answered:,} of {job.requests:,} answered{shown}")
+        self._tell(f"batch {clean_text(job.id)}: {batch.status}, {answered:,} of {job.requests:,} answered{shown}")
         return True
 
     def _keep(self, line: bytes, asked: dict[str, Any]) -> str | None:
-        """Put one result into the cache; what is wrong with it, if it is no answer to what was asked."""
+        """Put one result into the cache; return what is wrong with it if it does not answer a submitted request."""
+        if len(line) > MAX_REPLY_BYTES:
+            return f"longer than {MAX_REPLY_BYTES:,} bytes"
         try:
             result = parse_json(line)
             key, response = result["custom_id"], result["response"]
@@ -229,7 +271,7 @@ class _Batches:
                 return "not asked for"
             if response is None or response["status_code"] != 200:
                 error = result.get("error") or response["body"]["error"]
-                return str(error.get("message") or error)[:200]
+                return clean_text(error.get("message") or error, 200)
             format = "json" if "response_format" in asked[key] else "text"
             reply = read_completion(response["body"], format)
         except (ValueError, KeyError, TypeError, AttributeError):

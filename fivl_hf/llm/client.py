@@ -14,7 +14,7 @@ __all__ = ["UNUSABLE", "ChatClient"]
 # So many requests in a row without one reply mean that the server is gone, not that the requests are odd.
 _FAILURES_IN_A_ROW = 20
 # For requests under way, when nobody waits for the others any more.
-_LAST_SECONDS = 1.0
+_LAST_SECONDS = 0.5
 # Of the wait before another attempt, which doubles: seconds.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 # Attempts to connect to a server that never replied so far.
@@ -92,7 +92,7 @@ class ChatClient:
         return body
 
     async def close(self) -> None:
-        """Close the connections: requests under way, which are paid for, get a second; others are not sent."""
+        """Close the connections: requests under way, which are paid for, get half a second; others are not sent."""
         self._stopped = self._stopped or ServiceError("the client was closed")
         if flying := set(self._flying.values()):
             _, late = await asyncio.wait(flying, timeout=_LAST_SECONDS)
@@ -198,8 +198,8 @@ class ChatClient:
                 wait = min(FIRST_WAIT * 2 ** (failed - 1), LONGEST_WAIT) * random.uniform(0.75, 1.0)
                 await asyncio.sleep(wait if error.retry_after is None else error.retry_after)
                 continue
-            told = reply.prompt_tokens, reply.completion_tokens
-            self._count(told if any(told) else estimated_tokens(body["messages"]))
+            prompt, completion = estimated_tokens(body["messages"])
+            self._count((reply.prompt_tokens or prompt, reply.completion_tokens or completion))
             return reply
 
     def _count(self, tokens: tuple[int, int]) -> None:

@@ -12,14 +12,20 @@ from fivl_hf.files.json_stream import parse_json
 from fivl_hf.llm.answers import Reply
 from fivl_hf.llm.settings import ChatSettings, RequestError, ServiceError
 
-__all__ = ["ChatServer", "PassingError", "RejectedError", "clean_text", "read_completion"]
+__all__ = ["MAX_REPLY_BYTES", "ChatServer", "PassingError", "RejectedError", "clean_text", "read_completion"]
 
 # Far more than the longest reply that is asked for.
 MAX_REPLY_BYTES = 2_000_000
 MAX_FILE_BYTES = 1_000_000_000
 _MAX_TOKENS = 10_000_000
 _MAX_RETRY_AFTER = 120.0
-_KEY = re.compile(r"\b(?:sk|hf|pk|gsk|xai)[-_][\w-]{6,}|(?<=[Bb]earer )\S+")
+_KEY = re.compile(
+    r"\b(?:sk|hf|pk|gsk|xai|r8)[-_][\w-]{6,}|\bAIza[\w-]{10,}|\beyJ[\w-]+\.[\w.-]+|\b[0-9a-f]{32,}\b"
+    r"|(?<=bearer )\S+|(?<=basic )[\w+/=]{12,}|(?<=://)[^/@\s]+(?=@)",
+    re.IGNORECASE,
+)
+# Markup of HTML and Markdown.
+_INERT = str.maketrans("<>`[]", "‹›'()")
 _TAG = re.compile(r"<[^<>]*>")
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 
@@ -101,7 +107,7 @@ class ChatServer:
     def _disconnected(self, error: Exception) -> PassingError:
         cause = error.__cause__ or error
         refused = type(cause).__name__ == "ConnectError"
-        detail = f"{self.sdk.base_url} ({clean_text(cause) or type(cause).__name__})"
+        detail = f"{clean_text(self.sdk.base_url)} ({clean_text(cause) or type(cause).__name__})"
         return PassingError("no connection to the server", detail, paid=not refused, refused=refused)
 
     async def close(self) -> None:
@@ -130,7 +136,7 @@ def _open_sdk(settings: ChatSettings) -> Any:
             if encoding != "identity":
                 await response.aclose()
                 raise httpx2.DecodingError(f"a reply compressed by {encoding!r}, which was not asked for")
-            limit = MAX_REPLY_BYTES if request.url.path.endswith("/completions") else MAX_FILE_BYTES
+            limit = MAX_FILE_BYTES if request.url.path.endswith("/content") else MAX_REPLY_BYTES
             response.stream = BoundedStream(response.stream, limit)
             return response
 
@@ -210,6 +216,7 @@ def clean_text(text: object, limit: int = 300) -> str:
     """Make what a server said fit for a terminal, a report and a card: one line without keys, markup and controls."""
     key = os.environ.get("OPENAI_API_KEY")
     plain = _ESCAPE.sub("", str(text))
-    plain = plain.replace(key, "[key]") if key else plain
-    plain = _TAG.sub(" ", _KEY.sub("[key]", plain)).translate(str.maketrans("<>`", "‹›'"))
+    # Shorter ones are no secrets, as local servers take them, and parts of words.
+    plain = plain.replace(key, "\0") if key and len(key) >= 8 else plain
+    plain = _TAG.sub(" ", _KEY.sub("\0", plain)).translate(_INERT).replace("\0", "[key]")
     return " ".join("".join(c if c.isprintable() else " " for c in plain).split())[:limit]

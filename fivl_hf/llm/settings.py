@@ -46,8 +46,8 @@ class ChatSettings:
             one that may have been answered (a time-out, a broken connection) by its estimated tokens. Requests already
             under way when tokens or cost are spent are still paid.
         input_price, output_price: US dollars per million tokens.
-        reply_format: "json" (structured output), "text" (expressions separated by ``:::``), or "auto": structured
-            output unless the server rejects it.
+        reply_format: "json" (structured output), "text" (plain text, in a format that the prompt describes), or "auto":
+            structured output unless the server rejects it.
         reply_tokens: the longest reply.
         cached_only: do not ask; for what is not in the cache, the service has stopped.
     """

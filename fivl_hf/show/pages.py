@@ -17,8 +17,13 @@ def render_page(template: str, **values: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(loader=PackageLoader("fivl_hf.show", "templates"), autoescape=True, undefined=StrictUndefined)
-    pages.filters["number"] = lambda value: "–" if value is None else f"{value:.2f}"
+    pages.filters["number"] = _two_digits
     return pages.get_template(template).render(**values)
+
+
+def _two_digits(value: float | None) -> str:
+    # Adding zero makes -0.0 of a rounded -0.004 positive.
+    return "–" if value is None else f"{round(value, 2) + 0.0:.2f}"
 
 
 def figure_url(figure: Figure) -> str:

@@ -1,14 +1,17 @@
 """Pages and pictures of rows."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from PIL import Image
 
 from fivl_hf.show.pages import picture_url, render_page
 from fivl_hf.show.row_views import RowView, draw_row, view_row
+from fivl_hf.supervision import target_counts, usable_sentence
 
 __all__ = ["choose_rows", "row_card", "write_rows"]
 
@@ -38,8 +41,11 @@ def choose_rows(rows: Any, *, row: int | None, id: str | None, sample: int, seed
     return [rows[row]]
 
 
-def write_rows(path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
+def write_rows(path: Path, rows: Sequence[dict[str, Any]], title: str) -> str:
     """Draw rows into an HTML page, or into one picture.
+
+    Returns:
+        How many of their key expressions can supervise patches, in a sentence; empty for a benchmark's rows.
 
     Raises:
         ValueError: another kind of file.
@@ -50,17 +56,24 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
     if path.suffix.lower() in _PICTURES and len(rows) > _MOST_DRAWN:
         raise ValueError(f"a picture holds at most {_MOST_DRAWN} rows, got {len(rows):,}: write a page (.html)")
     path.parent.mkdir(parents=True, exist_ok=True)
+    views = [view_row(row, turns=6, boxes=True) for row in rows]
+    counts: Counter[str] = Counter()
+    for row, view in zip(rows, views, strict=True):
+        if "messages" in row:
+            counts.update(target_counts(part.unusable for part in view.legend))
+    usable = usable_sentence(counts)
     if path.suffix.lower() in _PICTURES:
-        _stacked([draw_row(view_row(row, turns=6, boxes=True)) for row in rows]).save(path)
-        return
-    cards = [row_card(view_row(row, turns=6, boxes=True)) for row in rows]
-    path.write_text(render_page("rows.html.jinja", title=title, cards=cards), encoding="utf-8")
+        _stacked([draw_row(view) for view in views]).save(path)
+    else:
+        page = render_page("rows.html.jinja", title=title, usable=usable, cards=[row_card(view) for view in views])
+        path.write_text(page, encoding="utf-8")
+    return usable
 
 
 def row_card(view: RowView) -> dict[str, Any]:
     """What the template of a row's card needs: the evidence lies over the image, and can be taken away."""
     layer = picture_url(view.layer) if view.layer else None
-    return {"view": view, "url": picture_url(view.image, "JPEG"), "layer": layer}
+    return {"view": view, "anchor": f"row-{quote(view.id)}", "url": picture_url(view.image, "JPEG"), "layer": layer}
 
 
 def _stacked(pictures: Sequence[Image.Image]) -> Image.Image:

@@ -95,7 +95,7 @@ def read_card(text: str) -> tuple[dict[str, Any], str]:
     title, _, rest = body.strip().partition("\n")
     try:
         loaded = yaml.safe_load(front)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"front matter that is no YAML: {error}") from error
     return loaded, rest.strip() if title.startswith("# ") else body.strip()
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 from huggingface_hub.constants import HF_HUB_CACHE
+from PIL import Image
 
+from fivl_hf.images import encoded_bytes
 from fivl_hf.models import existing_folder, hub_is_reachable
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES
 
 __all__ = ["load_rows", "parquet_rows", "rows_fingerprint", "split_names", "undecoded"]
 
 
-def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datasets.Dataset:
-    """A split of FiVL rows from a folder or the Hub, pictures left encoded, so that nothing is decoded before use.
+def load_rows(dataset: str | Path, split: str, name: str | None = None, *, evidence: bool = True) -> datasets.Dataset:
+    """Load a split of FiVL rows from a folder or the Hub, pictures left encoded, so that nothing is decoded before use.
 
     Args:
         dataset: folder or Hub id, as for :func:`datasets.load_dataset`.
         split: such as ``"train"`` or ``"test[:100]"``.
         name: the dataset's configuration.
+        evidence: whether the columns of a FiVL row are needed; without, any dataset of TRL's formats is loaded.
 
     Raises:
         ValueError: no dataset, a column of the schema is missing, or an image is a file outside the dataset.
@@ -40,8 +43,11 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None) -> datas
         raise ValueError(f"{dataset} cannot be read as a dataset: {broken or error}") from error
     features = BENCHMARK_FEATURES if "question" in rows.column_names else FEATURES
     missing = [column for column in features if column not in rows.column_names]
-    if missing:
-        raise ValueError(f"{dataset}, split {split}: column '{missing[0]}' is missing; found {rows.column_names}")
+    if missing and evidence:
+        raise ValueError(
+            f"{dataset}, split {split}: column '{missing[0]}' is missing; found {rows.column_names}. FiVL rows "
+            "are made of image conversations by fivl augment"
+        )
     rows = undecoded(rows)
     _require_own_images(rows, dataset)
     return rows
@@ -55,7 +61,10 @@ def _require_own_images(rows: datasets.Dataset, dataset: str | Path) -> None:
     folder = Path(dataset)
     cached = (HF_HUB_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH)
     roots = [Path(root).resolve() for root in ([folder] if folder.is_dir() else cached)]
-    for column in ("images", "masks"):
+    for column in {"images", "masks"} & set(rows.column_names):
+        feature = rows.features[column]
+        if not isinstance(getattr(feature, "feature", None), datasets.Image):
+            raise ValueError(f"{dataset}, column '{column}': a list of images was expected, got {feature}")
         for row, path in _bare_paths(rows, column):
             if not any(Path(path).resolve().is_relative_to(root) for root in roots):
                 raise ValueError(
@@ -68,14 +77,9 @@ def _bare_paths(rows: datasets.Dataset, column: str) -> Iterator[tuple[int, str]
     """Row and path of each image of which the rows hold a path and no bytes."""
     first = 0
     for chunk in rows.data.column(column).chunks:
-        images = chunk.flatten() if isinstance(chunk, pa.ListArray | pa.LargeListArray) else None
-        if isinstance(images, pa.StringArray | pa.LargeStringArray):
-            paths, bare = images, pc.is_valid(images)
-        elif isinstance(images, pa.StructArray):
-            paths = images.field("path")
-            bare = pc.and_(pc.is_null(images.field("bytes")), pc.is_valid(paths))
-        else:
-            continue  # no images, as is found where rows are checked
+        images = pc.list_flatten(chunk)
+        paths = images.field("path")
+        bare = pc.and_(pc.is_null(images.field("bytes")), pc.is_valid(paths))
         for index in np.flatnonzero(bare.to_numpy(zero_copy_only=False)):
             yield first + pc.list_parent_indices(chunk)[int(index)].as_py(), paths[int(index)].as_py()
         first += len(chunk)
@@ -139,30 +143,38 @@ def undecoded(dataset: Any) -> Any:
         dataset = dataset.with_format(None)  # a stream
     features = getattr(dataset, "features", None) or {}
     for column, feature in features.items():
-        if column in ("images", "masks") and getattr(feature, "feature", None) == datasets.Image():
+        # Whatever mode is asked for: decoded by `datasets`, any format would be opened, EPS by Ghostscript.
+        if column in ("images", "masks") and isinstance(getattr(feature, "feature", None), datasets.Image):
             dataset = dataset.cast_column(column, datasets.List(datasets.Image(decode=False)))
-        elif column == "image" and feature == datasets.Image():
+        elif column == "image" and isinstance(feature, datasets.Image):
             dataset = dataset.cast_column(column, datasets.Image(decode=False))
     return dataset
 
 
 def rows_fingerprint(rows: Any, sample: int | None = None) -> str | None:
-    """Return a digest of a dataset's length and of the texts of its rows (questions, answers, evidence).
+    """Hash a dataset's length and its rows, images and masks included.
 
     Args:
-        rows: a dataset; its images and masks are not read.
-        sample: only so many rows, evenly spaced.
+        rows: a dataset.
+        sample: number of rows, evenly spaced; all if None.
 
     Returns:
         16 hexadecimal digits; None for a stream.
     """
-    if not hasattr(rows, "__len__") or not hasattr(rows, "remove_columns"):
+    if not hasattr(rows, "__len__"):
         return None
-    texts = rows.remove_columns([name for name in rows.column_names if name in ("image", "images", "masks")])
-    count = len(rows)
+    rows, count = undecoded(rows), len(rows)
+    numbers: Sequence[int] = range(count)
     if sample is not None and count > sample:
-        texts = texts.select([i * (count - 1) // max(sample - 1, 1) for i in range(sample)])
+        numbers = [i * (count - 1) // max(sample - 1, 1) for i in range(sample)]
     content = hashlib.sha256(str(count).encode())
-    for row in texts:
-        content.update(json.dumps(row, default=str, sort_keys=True).encode())
+    for number in numbers:
+        content.update(json.dumps(rows[number], default=_value_digest, sort_keys=True).encode())
     return content.hexdigest()[:16]
+
+
+def _value_digest(value: Any) -> str:
+    """Hash what JSON cannot hold: an image's bytes, or a decoded image."""
+    if isinstance(value, Image.Image):
+        value = encoded_bytes(value)
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes | bytearray) else str(value)

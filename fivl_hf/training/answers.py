@@ -1,5 +1,6 @@
 """Putting the text loss on the answers: TRL's way where it has one, through the rendered text elsewhere."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,20 @@ from trl.chat_template_utils import (
     is_chat_template_stop_token_trained,
 )
 
-from fivl_hf.chat import ends_turns
+from fivl_hf.chat import ends_turns, message_text
 
-__all__ = ["answer_masking", "marks_answers", "processor_of"]
+__all__ = ["answer_masking", "has_blank_answers", "marks_answers", "processor_of"]
 
 logger = logging.get_logger(__name__)
+
+
+def has_blank_answers(row: Mapping[str, Any]) -> bool:
+    """Whether a conversation, or a prompt with its completion, has answers, all of them blank; tool calls are not."""
+    messages = row.get("completion") or row.get("messages") or []
+    if isinstance(messages, str):
+        return not messages.strip()
+    answers = [message for message in messages if message["role"] == "assistant"]
+    return bool(answers) and not any(message_text(each).strip() or each.get("tool_calls") for each in answers)
 
 
 def processor_of(model: Any, config: SFTConfig) -> Any:

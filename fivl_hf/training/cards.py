@@ -1,5 +1,6 @@
 """Model cards of trainings: what a model was trained from, on and with."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,17 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
+from transformers.trainer_utils import SchedulerType
 
-__all__ = ["PAPER", "on_the_hub", "remove_local_names", "shown_name", "training_card", "without_local_names"]
+__all__ = [
+    "PAPER",
+    "on_the_hub",
+    "remove_local_names",
+    "shown_name",
+    "training_card",
+    "training_settings",
+    "without_local_names",
+]
 
 PAPER = "[FiVL](https://arxiv.org/abs/2412.14672)"
 _ADAPTER_TAG = "base_model:adapter:"
@@ -80,6 +90,31 @@ Trained with fivl-hf's `FiVLTrainer`.
 {used}
 """
     )
+
+
+def training_settings(args: Any, state: Any) -> dict[str, Any]:
+    """Collect what a card tells of a training run: λ first, and every vision option that is not the default.
+
+    Args:
+        args: its FiVLConfig.
+        state: its TrainerState.
+    """
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    warmup = args.get_warmup_steps(state.max_steps)
+    settings: dict[str, Any] = {
+        "vision loss weight λ": args.vision_loss_weight,
+        "largest mask that supervises": f"{args.vision_max_coverage:.0%} of the patches",
+        "learning rate": args.learning_rate,
+        "schedule": f"{SchedulerType(args.lr_scheduler_type).value}, {warmup} warm-up steps",
+        "samples per step": batch,
+        "steps": state.global_step,
+    }
+    named = ("vision_loss_weight", "vision_max_coverage")
+    fields = [f for f in dataclasses.fields(args) if f.name.startswith("vision_") and f.name not in named]
+    settings |= {f.name: getattr(args, f.name) for f in fields if getattr(args, f.name) != f.default}
+    logged = {key: value for entry in state.log_history for key, value in entry.items()}
+    names = {"language_loss": "last language loss", "vision_loss": "last vision loss"}
+    return settings | {label: f"{logged[key]:.4g}" for key, label in names.items() if key in logged}
 
 
 def on_the_hub(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What is checked before a training begins, so that nothing goes wrong in silence."""
+"""Checks before a training run begins, so that none fails silently."""
 
 import os
 from collections import Counter
@@ -13,10 +13,19 @@ from fivl_hf.chat import as_blocks, encode
 from fivl_hf.geometry import token_boxes
 from fivl_hf.images import ImageError
 from fivl_hf.masks import decode_mask
-from fivl_hf.training.collator import FiVLCollator
+from fivl_hf.training.answers import has_blank_answers
+from fivl_hf.training.collator import FiVLCollator, row_name
 from fivl_hf.training.config import FiVLConfig
 
-__all__ = ["check_collator", "check_launcher", "check_model", "check_visual_tokens", "evidence_problem", "first_row"]
+__all__ = [
+    "blank_answers",
+    "check_collator",
+    "check_launcher",
+    "check_model",
+    "check_visual_tokens",
+    "evidence_problem",
+    "first_row",
+]
 
 logger = logging.get_logger(__name__)
 
@@ -113,6 +122,16 @@ def check_launcher(trainer: Any) -> None:
         )
 
 
+def blank_answers(train_dataset: Any) -> list[str]:
+    """Name those of a dataset's first rows whose answers are all blank."""
+    rows = islice(iter(train_dataset), _first_rows(train_dataset))
+    return [row_name(row) for row in rows if has_blank_answers(row)]
+
+
+def _first_rows(dataset: Any) -> int:
+    return _FIRST_ROWS if hasattr(dataset, "__len__") else _FIRST_STREAMED_ROWS
+
+
 def evidence_problem(train_dataset: Any, max_coverage: float) -> str | None:
     """Say why the first rows of a dataset give no vision target; None if one of them gives any.
 
@@ -122,11 +141,11 @@ def evidence_problem(train_dataset: Any, max_coverage: float) -> str | None:
         train_dataset: its images and masks may be encoded.
         max_coverage: as ``FiVLConfig.vision_max_coverage``.
     """
-    count = _FIRST_ROWS if hasattr(train_dataset, "__len__") else _FIRST_STREAMED_ROWS
-    rows: Iterable[Mapping[str, Any]] = islice(iter(train_dataset), count)
+    rows: Iterable[Mapping[str, Any]] = islice(iter(train_dataset), _first_rows(train_dataset))
     reasons: Counter[str] = Counter()
+    number = 0
     for row in rows:
-        reasons["rows"] += 1
+        number += 1
         if "key_expressions" not in row or "masks" not in row:
             absent = [name for name in ("key_expressions", "masks") if name not in row]
             return f"the rows have no column {' and '.join(map(repr, absent))}{_hidden(train_dataset, absent)}"
@@ -138,9 +157,8 @@ def evidence_problem(train_dataset: Any, max_coverage: float) -> str | None:
             if reason is None:
                 return None
             reasons[reason] += 1
-    number = reasons.pop("rows", 0)
-    told = "; ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
-    return f"in the first {number:,} rows there are {told}" if told else None
+    counts = "; ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
+    return f"in the first {number:,} rows there are {counts}" if counts else None
 
 
 def _reason(expression: Mapping[str, Any], mask: Any, max_coverage: float) -> str | None:

@@ -19,6 +19,7 @@ from fivl_hf.keywords import head_noun, span_tokens, word_token_id
 from fivl_hf.masks import MaskPart, decode_part, part_coverage
 from fivl_hf.models import image_token_id
 from fivl_hf.schema import KeyExpression, conversation_turns, validate_key_expressions
+from fivl_hf.training.answers import has_blank_answers
 from fivl_hf.training.config import VisionModelingOptions
 from fivl_hf.training.targets import (
     IGNORE,
@@ -31,7 +32,7 @@ from fivl_hf.training.targets import (
     values_of_owners,
 )
 
-__all__ = ["EVIDENCE_COLUMNS", "UNLABELLED_REASONS", "FiVLCollator"]
+__all__ = ["EVIDENCE_COLUMNS", "UNLABELLED_REASONS", "FiVLCollator", "row_name"]
 
 logger = logging.get_logger(__name__)
 
@@ -97,7 +98,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [{key: example.get(key) for key in (*EVIDENCE_COLUMNS, "messages")} for example in examples]
-        self._warn_of_blank_answers(rows)
+        self._warn_of_blank_answers(examples)
         images = [_images(example) for example in examples]
         plain = [
             {k: v for k, v in example.items() if k not in (*EVIDENCE_COLUMNS, "image")} | {"images": pictures}
@@ -120,10 +121,9 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
 
     def _warn_of_blank_answers(self, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows:
-            answers = [message for message in row["messages"] or [] if message["role"] == "assistant"]
-            if not answers or any(message_text(m).strip() or m.get("tool_calls") for m in answers):
+            if not has_blank_answers(row):
                 continue
-            name = _row_name(row)
+            name = row_name(row)
             if name not in self._blank_rows and len(self._blank_rows) < _BLANK_ROWS_NAMED:
                 self._blank_rows.add(name)
                 logger.warning(f"row {name}: all its answers are blank, so it teaches nothing but to stop")
@@ -134,7 +134,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             try:
                 super().torch_call([dict(example)])
             except Exception as error:
-                raise ValueError(f"row {_row_name(row)}: {error}") from error
+                raise ValueError(f"row {row_name(row)}: {error}") from error
 
     def _cuts_images(self, examples: list[dict[str, Any]]) -> bool:
         """Whether image tokens of these examples lie beyond ``max_length``."""
@@ -261,11 +261,12 @@ class _RowTargets:
     unlabelled: list[str]
 
 
-def _row_name(row: Mapping[str, Any]) -> str:
+def row_name(row: Mapping[str, Any]) -> str:
     """What to call a row in a message: its id, or how it begins."""
-    if row["id"] is not None:
+    if row.get("id") is not None:
         return repr(row["id"])
-    first = message_text((row["messages"] or [{"content": ""}])[0])
+    messages = row.get("messages") or row.get("prompt")
+    first = messages if isinstance(messages, str) else message_text((messages or [{"content": ""}])[0])
     return f"without id that begins with {first[:60]!r}"
 
 

@@ -30,10 +30,6 @@ class RunningSums:
         """Return a mode's sums and begin again; empty if nothing was added."""
         return {name: float(value) for name, value in self._sums.pop(mode, {}).items()}
 
-    def peek(self, mode: str) -> dict[str, float]:
-        """Return a mode's sums."""
-        return {name: float(value) for name, value in self._sums.get(mode, {}).items()}
-
 
 def vision_metrics(total: Mapping[str, float]) -> dict[str, float]:
     """Return means over all targets from their sums; a mean without targets is left out.

@@ -9,6 +9,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from fivl_hf.files.atomic import write_json
+from fivl_hf.files.results import changed_settings
 
 __all__ = ["changes_since", "load_renamed_weights", "resumed_folder", "write_settings"]
 
@@ -46,13 +47,7 @@ def changes_since(folder: str | Path, settings: dict[str, Any]) -> list[str]:
     path = Path(folder) / _SETTINGS
     if not path.is_file():
         return []
-    before = json.loads(path.read_text(encoding="utf-8"))
-    now = json.loads(json.dumps(settings))
-    return [
-        f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
-        for name in {**before, **now}
-        if before.get(name) != now.get(name)
-    ]
+    return changed_settings(json.loads(path.read_text(encoding="utf-8")), settings)
 
 
 def load_renamed_weights(model: Any, folder: str | Path) -> None:

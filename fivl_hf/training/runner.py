@@ -136,8 +136,9 @@ def _train(script: Any, config: FiVLConfig, model: Any, mixture: Any) -> None:
 def _datasets(script: Any, mixture: Any, evaluated: bool) -> tuple[Any, Any]:
     if not mixture.datasets:
         train, test = script.dataset_train_split, script.dataset_test_split
-        rows = load_rows(script.dataset_name, train, script.dataset_config)
-        return rows, load_rows(script.dataset_name, test, script.dataset_config) if evaluated else None
+        name, config = script.dataset_name, script.dataset_config
+        rows = load_rows(name, train, config, evidence=False)
+        return rows, load_rows(name, test, config, evidence=False) if evaluated else None
     found = get_dataset(mixture)
     if evaluated and "test" not in found:
         raise ValueError("a mixture of datasets has an evaluation split with test_split_size: only")

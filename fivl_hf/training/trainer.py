@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import SchedulerType, get_last_checkpoint
+from transformers import PreTrainedModel, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
 from trl.data_utils import is_conversational
@@ -18,8 +18,10 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 from fivl_hf.models import image_token_id
 from fivl_hf.storage import rows_fingerprint, undecoded
 from fivl_hf.training.answers import answer_masking, marks_answers, processor_of
-from fivl_hf.training.cards import remove_local_names, training_card
+from fivl_hf.training.callbacks import SetEpochCallback
+from fivl_hf.training.cards import remove_local_names, training_card, training_settings
 from fivl_hf.training.checks import (
+    blank_answers,
     check_collator,
     check_launcher,
     check_model,
@@ -40,7 +42,7 @@ from fivl_hf.training.resuming import (
 from fivl_hf.training.sharded import head_gradients_reduced
 from fivl_hf.training.targets import IGNORE, TaskCounts, scheduled_weight, vision_loss_weights, weighted_mean
 
-__all__ = ["FiVLTrainer", "SetEpochCallback"]
+__all__ = ["FiVLTrainer"]
 
 logger = logging.get_logger(__name__)
 
@@ -121,11 +123,13 @@ class FiVLTrainer(SFTTrainer):
             check_collator(self.data_collator, self.args)
             self.add_callback(SetEpochCallback(self.data_collator))
         check_launcher(self)
-        self._warn_without_evidence(train_dataset)
+        self._warn_of_first_rows(train_dataset)
         self._sums = RunningSums(lambda tensor: self.accelerator.reduce(tensor, reduction="sum"))
         self._vision_items: torch.Tensor | None = None
         self._weight_now = config.vision_loss_weight
-        self._met_target = False
+        # Sums since the beginning, until it is known whether patches have targets.
+        self._first_steps = RunningSums(lambda tensor: self.accelerator.reduce(tensor, reduction="sum"))
+        self._checked_for_targets = not self._models_vision
 
     def create_model_card(  # type: ignore[override] # TRL's signature, not transformers'
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
@@ -143,30 +147,11 @@ class FiVLTrainer(SFTTrainer):
             base_model=base or None,
             dataset=dataset_name,
             tags=[*self._tag_names, *given],
-            settings=self._training_settings(),
+            settings=training_settings(self.args, self.state),
             versions={name: version(name) for name in ("trl", "transformers", "torch", "datasets")},
             adapter=hasattr(self.model, "peft_config"),
         )
         card.save(output / "README.md")
-
-    def _training_settings(self) -> dict[str, Any]:
-        args = self.args
-        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        warmup = args.get_warmup_steps(self.state.max_steps)
-        settings: dict[str, Any] = {
-            "vision loss weight λ": args.vision_loss_weight,
-            "largest mask that supervises": f"{args.vision_max_coverage:.0%} of the patches",
-            "learning rate": args.learning_rate,
-            "schedule": f"{SchedulerType(args.lr_scheduler_type).value}, {warmup} warm-up steps",
-            "samples per step": batch,
-            "steps": self.state.global_step,
-        }
-        named = ("vision_loss_weight", "vision_max_coverage")
-        fields = [f for f in dataclasses.fields(args) if f.name.startswith("vision_") and f.name not in named]
-        settings |= {f.name: getattr(args, f.name) for f in fields if getattr(args, f.name) != f.default}
-        logged = {key: value for entry in self.state.log_history for key, value in entry.items()}
-        names = {"language_loss": "last language loss", "vision_loss": "last vision loss"}
-        return settings | {label: f"{logged[key]:.4g}" for key, label in names.items() if key in logged}
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -187,7 +172,10 @@ class FiVLTrainer(SFTTrainer):
         if unlabelled is not None:
             sums |= dict(zip(UNLABELLED_REASONS, unlabelled.sum(dim=0), strict=True))
         self._sums.add(self._mode, sums)
-        self._warn_without_targets()
+        if self._mode == "train" and not self._checked_for_targets:
+            self._first_steps.add("train", sums)
+            if self.state.global_step >= _PATIENCE:
+                self._warn_without_targets()
         return (loss, outputs) if return_outputs else loss
 
     def _text_loss(
@@ -278,7 +266,6 @@ class FiVLTrainer(SFTTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = self._mode
         total = self._sums.pop(mode)
-        self._met_target = self._met_target or bool(total.get("vision_targets"))
         prefix = "" if mode == "train" else "eval_"
         logs.update({prefix + name: value for name, value in vision_metrics(total).items()})
         varies = self.args.vision_loss_schedule != "constant" or self.args.vision_loss_warmup_steps > 0
@@ -286,29 +273,31 @@ class FiVLTrainer(SFTTrainer):
             logs["vision_loss_weight"] = self._weight_now
         super().log(logs, start_time)
 
-    def _warn_without_evidence(self, train_dataset: Any) -> None:
-        if not self._models_vision or not isinstance(self.data_collator, FiVLCollator):
+    def _warn_of_first_rows(self, train_dataset: Any) -> None:
+        """Warn where the first rows show that something will not be learned; the collator names blank ones later."""
+        if not self.is_world_process_zero() or train_dataset is None:
             return
-        if self.is_world_process_zero():
-            problem = evidence_problem(train_dataset, self.args.vision_max_coverage)
-            if problem:
-                logger.warning(
-                    f"vision_loss_weight is {self.args.vision_loss_weight}, but {problem}: without vision targets this "
-                    "trains on the text alone."
-                )
+        if not isinstance(self.data_collator, FiVLCollator):
+            if blank := blank_answers(train_dataset):
+                logger.warning(f"rows {', '.join(blank[:5])}: all answers are blank, so they teach nothing but to stop")
+            return
+        problem = evidence_problem(train_dataset, self.args.vision_max_coverage) if self._models_vision else None
+        if problem:
+            logger.warning(
+                f"vision_loss_weight is {self.args.vision_loss_weight}, but {problem}: without vision targets this "
+                "trains on the text alone."
+            )
 
     def _warn_without_targets(self) -> None:
-        """Say once, after some steps, that there was no vision target so far, and why."""
-        if self._met_target or self._mode != "train" or self.state.global_step < _PATIENCE:
-            return
-        total = self._sums.peek("train")
-        self._met_target = True  # or said so
-        if not total["vision_targets"]:
+        """Say once, after some steps or at the end of a short run, that no patch had a target, and why."""
+        self._checked_for_targets = True
+        total = self._first_steps.pop("train")
+        if total and not total["vision_targets"] and self.is_world_process_zero():
             reasons = sorted(UNLABELLED_REASONS, key=lambda reason: -total.get(reason, 0))
-            told = "; ".join(f"{total[reason]:,.0f} {reason}" for reason in reasons if total.get(reason))
+            counts = "; ".join(f"{total[reason]:,.0f} {reason}" for reason in reasons if total.get(reason))
             logger.warning(
                 f"No patch had a vision target in the first {self.state.global_step} steps, so that only the text was "
-                f"trained. Since the last log: {told or 'no image tokens'}."
+                f"trained: {counts or 'no image tokens'}."
             )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -332,7 +321,10 @@ class FiVLTrainer(SFTTrainer):
             folder = get_last_checkpoint(str(self.args.output_dir)) if resumed is True else str(resumed)
             if changes := changes_since(str(folder), self._resumed_settings()):
                 logger.warning(f"Resuming from {folder} with other settings: {'; '.join(changes)}.")
-        return super().train(resumed, *args, **kwargs)
+        result = super().train(resumed, *args, **kwargs)
+        if not self._checked_for_targets:
+            self._warn_without_targets()
+        return result
 
     def _resumed_settings(self) -> dict[str, Any]:
         """What should stay the same when a training goes on."""
@@ -382,29 +374,6 @@ class FiVLTrainer(SFTTrainer):
             measure_only=not self._models_vision,
             count_unlabelled=self._models_vision,
         )
-
-
-class SetEpochCallback(TrainerCallback):
-    """Tells a :class:`FiVLCollator` the epoch, so that each one draws its own random nouns, the same after a resume.
-
-    FiVLTrainer adds it by itself; give it to a plain ``Trainer`` with ``callbacks=[SetEpochCallback(collator)]``.
-    """
-
-    def __init__(self, collator: FiVLCollator) -> None:
-        self.collator = collator
-        self.next_epoch = 0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.next_epoch = int(state.epoch or 0)
-
-    # Counted, because `state.epoch` lags behind for streaming datasets without a length.
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.collator.epoch = self.next_epoch
-        self.next_epoch += 1
 
 
 def _as_fivl_config(args: SFTConfig | TrainingArguments | None, model: Any) -> FiVLConfig:

@@ -2,7 +2,7 @@
 
 import evaluate
 
-from fivl_hf.evaluation.spaces import Field, json_lines, launch, metric_page
+from fivl_hf.evaluation.spaces import Field, launch, metric_page, parse_lines
 
 METRIC = evaluate.load("head_alignment.py")
 EXAMPLE = ("[[[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]]]", "[0.0, 1.0, 0.2]")
@@ -22,7 +22,7 @@ FIELDS = (
 def score(attention: str, coverage: str) -> str:
     """The metric's result as Markdown."""
     try:
-        given, masks = json_lines(attention, "Attention"), json_lines(coverage, "Coverage")
+        given, masks = parse_lines(attention, "Attention"), parse_lines(coverage, "Coverage")
         if not given or len(given) != len(masks):
             return f"A line per sample in both boxes: there are {len(given)} and {len(masks)}."
         result = METRIC.compute(predictions=given, references=masks)

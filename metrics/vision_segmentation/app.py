@@ -2,7 +2,7 @@
 
 import evaluate
 
-from fivl_hf.evaluation.spaces import Field, json_lines, launch, metric_page
+from fivl_hf.evaluation.spaces import Field, launch, metric_page, parse_lines
 
 METRIC = evaluate.load("vision_segmentation.py")
 EXAMPLE = ("[7, 7, 9, 9]", "[1, 0, 0, 0]", "7", "")
@@ -24,7 +24,7 @@ FIELDS = (
 def score(predicted: str, masks: str, keywords: str, tokenizer: str) -> str:
     """The metric's result as Markdown."""
     try:
-        given, covered = json_lines(predicted, "Predictions"), json_lines(masks, "Masks")
+        given, covered = parse_lines(predicted, "Predictions"), parse_lines(masks, "Masks")
         ids = keyword_ids(keywords, tokenizer.strip())
         if not given or not len(given) == len(covered) == len(ids):
             return f"A line per sample in each box: there are {len(given)}, {len(covered)} and {len(ids)}."

@@ -350,24 +350,28 @@ def test_a_model_that_fails_for_some_samples_can_be_asked_again(tmp_path, serve,
     assert rows(tmp_path / "fivl") == whole
 
 
-def test_unusable_replies_fail_their_samples_and_are_asked_again(tmp_path, serve, settings, whole):
+@pytest.mark.parametrize(
+    ("format", "problem"), [("json", "is not valid JSON"), ("text", "lists no words of the answer")]
+)
+def test_unusable_replies_fail_their_samples_and_are_asked_again(tmp_path, serve, settings, whole, format, problem):
     """A server that answers in prose, and later as it should: every sample is had after all, none is paid twice."""
     prose = True
 
     def talkative(body, number):
         if prose and "circle" in asked_answer(body):
             return Answer("Surely! The key expression is the circle.")
-        return names_the_thing(body, number)
+        words = json.loads(names_the_thing(body, number).text)["expressions"]
+        return names_the_thing(body, number) if format == "json" else Answer(words[0])
 
     server = serve(talkative)
-    extraction = ExtractionSettings(settings(server, reply_format="json"), tmp_path / "a.sqlite")
+    extraction = ExtractionSettings(settings(server, reply_format=format), tmp_path / "a.sqlite")
     run = partial(run_augmentation, scenes(70), SCENES, extraction=extraction)
     first = run(RunSettings(tmp_path / "fivl", shard_size=8))
     failed = first.tally.failed["the language model's reply cannot be used"]
     assert 0 < failed < 70
     assert first.tally.kept == 70 - failed
     problems = [json.loads(line) for line in (tmp_path / "fivl" / "problems.jsonl").read_text().splitlines()]
-    assert {problem["detail"] for problem in problems} == {"the reply is not valid JSON"}
+    assert {problem["detail"] for problem in problems} == {f"the reply {problem}"}
     before = sum(server.asked.values())
     again = run(RunSettings(tmp_path / "fivl", shard_size=8))
     assert (again.tally.to_dict(), sum(server.asked.values())) == (first.tally.to_dict(), before)

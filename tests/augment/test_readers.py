@@ -211,3 +211,16 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
             peaks.append(memory)
         # In kB. The larger file has 9 MB of text more; a list of it takes several times that.
         assert peaks[1] - peaks[0] < 4_000, name
+
+
+@pytest.mark.parametrize(("encoding", "problem"), [("utf-16", None), ("utf-8-sig", None), ("latin-1", "is not UTF-8")])
+def test_tables_of_other_encodings(tmp_path, images, encoding, problem):
+    path = tmp_path / "mix.csv"
+    path.write_bytes("id,image,question,answer\né,coco/a.jpg,What?,A café.\n".encode(encoding))
+    source = InputSettings(str(path), images=images)
+    if problem:
+        with pytest.raises(ValueError, match=rf"mix\.csv {problem}.*save it as UTF-8"):
+            list(read_conversations(source))
+    else:
+        (record,) = read_conversations(source)
+        assert (record.id, record.messages[1]["content"]) == ("é", "A café.")

@@ -226,9 +226,9 @@ def test_malformed_segments_fail_alone(release, build, tmp_path):
 
 
 def test_disk_full_leaves_no_dataset_and_the_next_run_goes_on(imported, build, tmp_path, monkeypatch):
-    import fivl_hf.storage
+    from fivl_hf.storage import writing
 
-    write = fivl_hf.storage._write_shard
+    write = writing._write_shard
 
     def full(path, tables):
         if path.parent.name == "data":
@@ -237,7 +237,7 @@ def test_disk_full_leaves_no_dataset_and_the_next_run_goes_on(imported, build, t
         return write(path, tables)
 
     options = {"config_name": "augmented", "data_dir": str(imported[0]), "settings": {"limit": 50}}
-    monkeypatch.setattr(fivl_hf.storage, "_write_shard", full)
+    monkeypatch.setattr(writing, "_write_shard", full)
     with pytest.raises(OSError, match="No space left"):
         build("fivl_instruct", tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()

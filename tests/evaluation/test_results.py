@@ -1,14 +1,20 @@
 """Evaluations on disk: interrupted, continued, and never mixed with another run's."""
 
+import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from datasets import Dataset
+from PIL import Image
 
 from fivl_hf.evaluation.results import write_evaluation
 from fivl_hf.evaluation.table import Answer, AnswerTable, read_answers
 from fivl_hf.files.locks import FolderInUseError, locked
+from fivl_hf.images import ImageError
 from fivl_hf.scenes.model import scene_model
-from fivl_hf.storage import load_rows, write_dataset
+from fivl_hf.schema import FEATURES
+from fivl_hf.storage import load_rows, rows_fingerprint, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +112,45 @@ def test_weights_and_rows_identify_a_run(evaluate, places, model, rows, tmp_path
             dataset=places / "rows",
             split="test",
             max_new_tokens=4,
+        )
+
+
+def test_other_images_are_other_rows(places, rows):
+    """The same texts about other images, or with other masks."""
+    written = load_rows(places / "rows", "test")
+    first, second = written[0], written[1]
+    changed = {
+        "images": [{**first, "images": second["images"]}, *list(written)[1:]],
+        "masks": [{**first, "masks": second["masks"][:1] * len(first["masks"])}, *list(written)[1:]],
+    }
+    known = {rows_fingerprint(written)}
+    for others in changed.values():
+        digest = rows_fingerprint(Dataset.from_list(others, features=written.features))
+        assert digest not in known
+        known.add(digest)
+
+
+def test_the_folder_is_held_while_the_model_is_loaded(evaluate, model, processor, tmp_path):
+    def load():
+        with pytest.raises(FolderInUseError), ThreadPoolExecutor(1) as other:
+            other.submit(evaluate).result()
+        return model, processor
+
+    assert evaluate(load)["questions"] == 6
+
+
+def test_an_image_that_cannot_be_shown_names_its_question(evaluate, places, model, processor, rows, tmp_path):
+    buffer = io.BytesIO()
+    Image.new("F", (40, 40), float("nan")).save(buffer, "TIFF")
+    broken = {**rows[1], "images": [{"bytes": buffer.getvalue(), "path": None}]}
+    with pytest.raises(ImageError, match=rf"question '{rows[1]['id']}': an image with greys that are not finite"):
+        write_evaluation(
+            lambda: (model, processor),
+            Dataset.from_list([rows[0], broken], features=FEATURES),
+            tmp_path / "broken",
+            model_name=places / "model",
+            dataset=places / "rows",
+            split="test",
         )
 
 

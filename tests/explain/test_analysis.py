@@ -142,9 +142,9 @@ def test_the_best_of_many_random_heads_is_not_overrated():
 def test_a_chosen_word_is_followed(model, processor, rows, tmp_path):
     write_explanation(model, processor, rows[:4], tmp_path, pictures=4, word="There")
     saying = [row for row in rows[:4] if any("There" in m["content"] for m in row["messages"])]
-    assert len(list((tmp_path / "pictures").iterdir())) == len(saying)
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == len(saying)
     write_explanation(model, processor, rows[:4], tmp_path, pictures=1)
-    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["000.png"]
+    assert [path.name for path in (tmp_path / "pictures").glob("*.png")] == ["000.png"]
     with pytest.raises(ValueError, match="no answer says 'zebra'"):
         write_explanation(model, processor, rows[:4], tmp_path, word="zebra")
 
@@ -231,7 +231,7 @@ def test_written_explanation(model, processor, rows, tmp_path):
     written = json.loads((tmp_path / "explanation.json").read_text())
     assert written == json.loads(json.dumps(result))
     assert written["best_head"] == written["top_heads"][0]
-    assert len(list((tmp_path / "pictures").iterdir())) == 2
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
     assert Image.open(tmp_path / "head_map.png").width > 300
     bare = [{**rows[0], "key_expressions": [], "masks": []}]
     with pytest.raises(ValueError, match="no row has a key expression"):

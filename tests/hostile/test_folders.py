@@ -11,6 +11,8 @@ from scripted_server import Answer
 
 from fivl_hf.augment.scenes import scene_rows
 from fivl_hf.cli.main import main
+from fivl_hf.explain.runner import write_explanation
+from fivl_hf.explain.scores import ScoreFile
 from fivl_hf.files.locks import locked
 from fivl_hf.files.owned import work_folder
 from fivl_hf.files.results import result_folder
@@ -40,7 +42,19 @@ def empty(path):
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [empty, Path.unlink, lambda path: path.write_text('{"number": ')])
+DEEP = "[" * 100_000
+DAMAGE = {
+    "empty": empty,
+    "missing": Path.unlink,
+    "cut off": lambda path: path.write_text('{"number": '),
+    "nested deep": lambda path: path.write_text(DEEP),
+    "of other types": lambda path: path.write_text(
+        path.read_text(errors="replace").replace('"read": 4', '"read": "x"')
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_damaged_shards_are_made_again(output, made, damage):
     for name in ("000000.report", "000001.rows"):
         damage(work_folder(output) / "shards" / name)
@@ -48,12 +62,13 @@ def test_damaged_shards_are_made_again(output, made, damage):
     assert load_rows(output, "train").to_list() == load_rows(made, "train").to_list()
 
 
-def test_damaged_settings_are_named_with_the_cure(output, capsys):
-    empty(work_folder(output) / "settings")
+@pytest.mark.parametrize("text", ["", DEEP, "[1]"])
+def test_damaged_settings_are_named_with_the_cure(output, capsys, text):
+    (work_folder(output) / "settings").write_text(text)
     assert main(["augment", *OFFLINE, "--output", str(output)]) == 1
     error = capsys.readouterr().err
     assert "settings is damaged" in error
-    assert "--restart begins again" in error
+    assert "use --restart to begin again" in error
     assert main(["augment", *OFFLINE, "--output", str(output), "--restart"]) == 0
 
 
@@ -74,19 +89,34 @@ def test_a_damaged_answer_cache_is_named_with_the_cure(tmp_path, capsys, serve, 
     capsys.readouterr()
     assert main([*command, "--restart"]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "answers.sqlite" in error
-    assert "ove it away" in error
+    assert "answers.sqlite cannot be used as an answer cache" in error
+    assert "Move it away to start with an empty one." in error
 
 
-def test_damaged_notes_of_results_are_named_with_the_cure(tmp_path, made, capsys):
-    evaluated = tmp_path / "evaluated"
-    evaluated.mkdir()
-    empty(evaluated / "evaluation.run.json")
+@pytest.mark.parametrize("text", ["", DEEP, "[1]"])
+def test_damaged_notes_of_results_are_named_with_the_cure(tmp_path, text):
+    (tmp_path / "evaluation.run.json").write_text(text)
     with (
         pytest.raises(ValueError, match=r"evaluation\.run\.json is damaged .*use --restart"),
-        result_folder(evaluated, {}, kind="evaluation", files=("reliance.json",)),
+        result_folder(tmp_path, {}, kind="evaluation", files=("reliance.json",)),
     ):
         pass
+
+
+@pytest.mark.parametrize("line", [DEEP, '{"id": "a"}', "[]", '{"id": 1, "expressions": 2, "problem": 3}'])
+def test_damaged_scores_are_named_with_their_line(tmp_path, line):
+    (tmp_path / "scores.jsonl").write_text(line + "\n")
+    with pytest.raises(ValueError, match=r"scores\.jsonl, line 1, is not a row's scores"):
+        ScoreFile(tmp_path / "scores.jsonl")
+
+
+def test_images_of_the_user_are_not_overwritten_by_drawings(tmp_path, made, model, processor):
+    rows = load_rows(made, "train").select(range(2))
+    (tmp_path / "out" / "pictures").mkdir(parents=True)
+    (tmp_path / "out" / "pictures" / "000.png").write_text("mine")
+    with pytest.raises(FileExistsError, match="pictures exists and is not a pictures of fivl-hf"):
+        write_explanation(model, processor, rows, tmp_path / "out", pictures=1)
+    assert (tmp_path / "out" / "pictures" / "000.png").read_text() == "mine"
 
 
 def test_a_trained_model_is_not_taken_for_a_dataset(tmp_path, capsys):
@@ -185,4 +215,8 @@ def test_links_out_of_a_model_are_not_pushed(tmp_path, model):
     (tmp_path / "model" / "generation_config.json").unlink(missing_ok=True)
     (tmp_path / "model" / "generation_config.json").symlink_to(tmp_path / "secret.json")
     with pytest.raises(ValueError, match=r"generation_config\.json is a link to .*secret\.json, outside the folder"):
+        model_upload(tmp_path / "model", "me/x")
+    (tmp_path / "model" / "generation_config.json").unlink()
+    (tmp_path / "model" / "README.md").symlink_to(tmp_path / "secret.json")
+    with pytest.raises(ValueError, match=r"README\.md is a link to .*secret\.json, outside the folder"):
         model_upload(tmp_path / "model", "me/x")

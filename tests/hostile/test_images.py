@@ -9,9 +9,9 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Features, Image, List
 from limits import limited
-from PIL import Image
+from PIL import Image as PILImage
 from scripted_server import Answer
 
 from fivl_hf.augment.inputs.conversations import Conversation, StoredPicture, picture_file
@@ -30,7 +30,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n"
 
 def claiming(side, mode="L"):
     """A PNG of one pixel that claims to be ``side`` pixels wide and high."""
-    small = image_bytes(Image.new(mode, (1, 1)))
+    small = image_bytes(PILImage.new(mode, (1, 1)))
     large = small[:16] + struct.pack(">II", side, side) + small[24:]
     return large[:29] + struct.pack(">I", zlib.crc32(large[12:29])) + large[33:]
 
@@ -51,7 +51,7 @@ HOSTILE = {
     "claims 12,000²": (claiming(12_000), "12000x12000 pixels is too large"),
     "16 bit, 13,000²": (whole(13_000), "13000x13000 pixels is too large"),
     "claims 65,536 x 65,536": (claiming(65_536), "decompression bomb"),
-    "truncated": (image_bytes(Image.effect_noise((99, 99), 50))[:900], "truncated"),
+    "truncated": (image_bytes(PILImage.effect_noise((99, 99), 50))[:900], "truncated"),
     "text": (b"<html>not found</html>", "unreadable image"),
 }
 
@@ -76,7 +76,7 @@ def test_whatever_a_decoder_raises_is_an_image_error(monkeypatch):
 
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", broken)
     with pytest.raises(ImageError, match="tile"):
-        open_image(image_bytes(Image.new("L", (1, 1))))
+        open_image(image_bytes(PILImage.new("L", (1, 1))))
 
 
 def talk(picture):
@@ -88,7 +88,7 @@ def test_one_fails_its_sample_and_not_the_run(tmp_path):
     with (tmp_path / "big.jpg").open("wb") as file:
         file.truncate(100_000_001)
     pictures = [StoredPicture(data, "a.jpg") for data, _ in HOSTILE.values()]
-    pictures += [picture_file("big.jpg", [tmp_path]), StoredPicture(image_bytes(Image.new("RGB", (6, 4))), "b.png")]
+    pictures += [picture_file("big.jpg", [tmp_path]), StoredPicture(image_bytes(PILImage.new("RGB", (6, 4))), "b.png")]
     tools = ToolSettings(grounder="scenes")(0)
     outcomes = [found.result for found in build_rows([talk(picture) for picture in pictures], tools)]
     assert [getattr(found, "reason", None) for found in outcomes[:-1]] == ["the image cannot be read"] * 9
@@ -159,13 +159,30 @@ def test_all_forms_of_a_path_are_seen(tmp_path, stranger):
     paths = [{**row, "images": ["../../etc/passwd.png"]} for row in scene_rows("test", 1)]
     (tmp_path / "paths").mkdir()
     pq.write_table(pa.Table.from_pylist(paths), tmp_path / "paths" / "test.parquet")
-    with pytest.raises(ValueError, match="outside the dataset's folder"):
+    with pytest.raises(ValueError, match="column 'images': a list of images was expected"):
         load_rows(tmp_path / "paths", "test")
     (stranger / "secret.png").write_bytes((tmp_path / "secret.png").read_bytes())
     table = pq.read_table(stranger / "test.parquet").to_pylist()
     table[1]["images"][0]["path"] = str(stranger / "secret.png")
     pq.write_table(pa.Table.from_pylist(table, schema=FEATURES.arrow_schema), stranger / "test.parquet")
     assert len(load_rows(stranger, "test")) == 3
+
+
+@pytest.mark.parametrize("feature", [List(Image(mode="RGB")), List(Image(), length=1), List(Image(mode="L"), length=1)])
+def test_no_feature_makes_datasets_open_an_image(stranger, tmp_path, feature, monkeypatch):
+    """`datasets` opens whatever Pillow opens: files elsewhere, and EPS by Ghostscript."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: 1 / 0)
+    rows = pq.read_table(stranger / "test.parquet").to_pylist()
+    features = Features({**FEATURES, "images": feature})
+    Dataset.from_list(rows, features=features).to_parquet(stranger / "test.parquet")
+    with pytest.raises(ValueError, match=REFUSED):
+        load_rows(stranger, "test")
+    records = list(read_conversations(InputSettings(str(stranger), split="test")))
+    assert [type(record).__name__ for record in records] == ["Conversation", "Failure", "Conversation"]
+    rows[1]["images"] = [{"bytes": EPS, "path": None}]
+    Dataset.from_list(rows, features=features).to_parquet(stranger / "test.parquet")
+    assert load_rows(stranger, "test")[1]["images"][0]["bytes"] == EPS
+    assert len(list(read_conversations(InputSettings(str(stranger), split="test")))) == 3
 
 
 @pytest.mark.parametrize(
@@ -188,7 +205,11 @@ def test_one_picture_of_a_thousand_rows_is_refused(tmp_path, capsys):
     assert "a picture holds at most 50 rows, got 60: write a page (.html)" in capsys.readouterr().err
 
 
-def test_a_float_tiff_is_shown_as_a_viewer_shows_it():
+@pytest.mark.parametrize("beyond", [0.5, 1.01, -0.001])
+def test_a_float_tiff_is_shown_as_a_viewer_shows_it(beyond):
+    """Also where resampling left one value a little beyond the range."""
+    picture = PILImage.new("F", (60, 40), 0.5)
+    picture.putpixel((59, 39), beyond)
     buffer = io.BytesIO()
-    Image.new("F", (6, 4), 0.5).save(buffer, "TIFF")
+    picture.save(buffer, "TIFF")
     assert open_rgb(buffer.getvalue()).getpixel((0, 0)) == (127, 127, 127)

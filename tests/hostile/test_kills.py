@@ -172,6 +172,7 @@ def test_workers_end_with_their_killed_parent(tmp_path):
 
 OLD = {"README.md": "old", "data/a-1.parquet": "a", "data/b-1.parquet": "b", "pictures/0.jpg": "p"}
 NEW = {"README.md": "new", "data/a-1.parquet": "a", "data/c-2.parquet": "c"}
+EDITED = "old, with my notes"
 THEIRS = {"thesis.txt": "years of work", "data/mine.txt": "m", "pictures/mine.jpg": "m"}
 
 
@@ -188,7 +189,7 @@ def contents(folder):
     return {name: path.read_text() for name, path in sorted(found.items()) if name != LISTING}
 
 
-@pytest.mark.parametrize("theirs", [{}, THEIRS])
+@pytest.mark.parametrize("theirs", [{}, THEIRS, {"README.md": EDITED}])
 def test_a_folder_killed_at_every_step_loses_nothing(tmp_path, theirs):
     step, killed = 0, True
     while killed:
@@ -199,12 +200,15 @@ def test_a_folder_killed_at_every_step_loses_nothing(tmp_path, theirs):
             (folder / name).write_text(text)
         killed = killed_at(step, partial(write, folder, NEW), os, CHANGES)
         found = contents(folder)
-        assert found.items() >= theirs.items()
-        readable = OLD if found["README.md"] == "old" else NEW
+        assert set(theirs.values()) <= set(found.values())
+        readable = NEW if found["README.md"] == "new" else {**OLD, "README.md": theirs.get("README.md", "old")}
         assert found.items() >= readable.items(), step
         write(folder, NEW)
-        assert contents(folder) == {**NEW, **theirs}, step
-    assert step > 12
+        kept = {name: text for name, text in contents(folder).items() if ".yours-" not in name}
+        assert kept == {**theirs, **NEW}, step
+        assert set(theirs.values()) <= set(contents(folder).values())
+    # At least the changes that replacing three files takes.
+    assert step > 2 * len(NEW)
 
 
 def test_a_folder_killed_on_its_first_run_goes_on(tmp_path):

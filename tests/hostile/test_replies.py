@@ -13,10 +13,11 @@ import time
 import pytest
 from scripted_server import Answer, asked_answer, completion
 
-from fivl_hf.augment.extractors.chat import ChatExtractor
+from fivl_hf.augment.extractors.chat import ChatExtractor, expression_request
 from fivl_hf.cli.main import main
 from fivl_hf.files.owned import work_folder
 from fivl_hf.llm.answers import AnswerCache
+from fivl_hf.llm.batches import answer_by_batches
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.server import clean_text
 from fivl_hf.llm.settings import RequestError, ServiceError
@@ -88,8 +89,25 @@ def test_random_replies_are_used_or_fail(serve, extract, tmp_path):
             extract(server)
 
 
+def test_a_reply_of_thousands_of_expressions_is_refused_at_once(serve, extract):
+    """Each would be looked for in the whole answer."""
+    server = serve(lambda *_: Answer(json.dumps({"expressions": [f"number{i}" for i in range(20_000)]})))
+    started = time.monotonic()
+    with pytest.raises(RequestError, match="lists 20,000 expressions"):
+        extract(server)
+    assert time.monotonic() - started < 5
+
+
 @pytest.mark.parametrize(
-    "usage", [{"prompt_tokens": -5}, {"prompt_tokens": 1e400}, {"prompt_tokens": 10**12}, "lots", {"prompt_tokens": {}}]
+    "usage",
+    [
+        {"prompt_tokens": -5},
+        {"prompt_tokens": 1e400},
+        {"prompt_tokens": 10**12},
+        "lots",
+        {"prompt_tokens": {}},
+        {"prompt_tokens": -5, "completion_tokens": 1},
+    ],
 )
 def test_usage_that_cannot_be_true_does_not_disarm_the_budget(serve, extract, usage):
     _, spent = extract(serve(lambda *_: Answer(body=body('{"expressions": ["number0"]}', usage=usage))))
@@ -124,6 +142,9 @@ def test_a_slow_server_does_not_hold_a_request_for_ever(serve, extract):
 def test_what_a_server_says_is_cleaned():
     said = f"<html>\x1b[31mbad\x1b[0m key\n {KEY} </html> `x` \x07 Bearer abc.def"
     assert clean_text(said) == "bad key [key] 'x' Bearer [key]"
+    assert clean_text("![t](http://x/y.png) http://me:hunter2@host/v1") == "!(t)(http://x/y.png) http://[key]@host/v1"
+    for key in ("AIzaSyA1234567890abc", "r8_abcdefghij", "eyJhbGciOi.eyJzdWIi.c2ln", "SK-PROJ-ABCDEFGH", "0" * 40):
+        assert clean_text(f"invalid key {key}") == "invalid key [key]"
 
 
 def test_nothing_a_server_says_reaches_files_or_the_terminal_as_it_is(serve, tmp_path, monkeypatch, capsys):
@@ -152,6 +173,48 @@ def test_nothing_a_server_says_reaches_files_or_the_terminal_as_it_is(serve, tmp
     assert "Not complete: " in (output / "README.md").read_text()
     assert main(["push", "dataset", str(output), "me/x", "--dry-run"]) == 0
     assert "fivl is not complete, as its card says" in capsys.readouterr().err
+
+
+BATCH_REPLIES = {
+    "JSON nested deep": b"[" * 100_000 + b"]" * 100_000,
+    "null": b"null",
+    "a list": b"[]",
+    "text": b"<html><script>alert(1)</script>",
+    "90 MB": b'{"id": "' + b"x" * 90_000_000 + b'"}',
+}
+
+
+@pytest.mark.parametrize("name", BATCH_REPLIES)
+@pytest.mark.parametrize("place", ["_upload", "_create_batch", "_get"])
+def test_replies_of_the_batch_api_that_are_none_stop_with_a_reason(serve, settings, tmp_path, place, name):
+    server = serve()
+    setattr(server, place, lambda *_: Answer(body=BATCH_REPLIES[name]))
+    requests = [expression_request(Turn("What?", f"This is number{i}."), "m") for i in range(3)]
+    cache = AnswerCache(tmp_path / "answers.sqlite")
+    with pytest.raises(ServiceError, match="Batch API"):
+        answer_by_batches(requests, settings(server, retries=0), cache, poll_seconds=0.01, tell=str)
+
+
+def test_a_batch_server_that_drips_is_not_waited_for(serve, settings, tmp_path):
+    server = serve()
+    server._get = lambda *_: Answer("x" * 1000, drip=0.1)
+    requests = [expression_request(Turn("What?", f"This is number{i}."), "m") for i in range(3)]
+    started = time.monotonic()
+    cache = AnswerCache(tmp_path / "answers.sqlite")
+    with pytest.raises(ServiceError, match="Batch API: no reply within 0.5 s"):
+        answer_by_batches(requests, settings(server, retries=0, timeout=0.5), cache, poll_seconds=0.01, tell=str)
+    assert time.monotonic() - started < 5
+
+
+def test_what_a_batch_says_is_cleaned(serve, settings, tmp_path):
+    said = f"<script>alert(1)</script>\x1b[2J key {KEY}"
+    server = serve(lambda body, number: Answer(status=400, body=json.dumps({"error": {"message": said}}).encode())
+                   if "number2" in asked_answer(body) else Answer('{"expressions": []}'))  # fmt: skip
+    requests = [expression_request(Turn("What?", f"This is number{i}."), "m") for i in range(3)]
+    lines = []
+    cache = AnswerCache(tmp_path / "answers.sqlite")
+    answer_by_batches(requests, settings(server), cache, poll_seconds=0.01, tell=lines.append)
+    assert lines[-1].endswith("1 × alert(1) key [key]")
 
 
 def test_ctrl_c_waits_a_second_for_what_is_paid_and_no_longer(serve, tmp_path):

@@ -164,7 +164,7 @@ def test_command_draws_pages_and_pictures(tmp_path, capsys):
         status = main(["show", str(tmp_path / "set"), "--output", str(tmp_path / name), *options])
         assert status == (1 if name == "c.jpg" else 0)
     assert "no row has the id 'nobody'; ids look like 'scene-0-test-0'" in capsys.readouterr().err
-    assert (tmp_path / "a.html").read_text().count('<div class="card">') == 2
+    assert (tmp_path / "a.html").read_text().count('<div class="card" id="row-') == 2
     with Image.open(tmp_path / "b.png") as picture:
         assert picture.width > 700
     assert main(["show", str(tmp_path / "set"), "--output", str(tmp_path / "d.txt")]) == 1

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import transformers
-from datasets import Dataset
+from datasets import Dataset, Image, List
 
 from fivl_hf import FiVLTrainer
 from fivl_hf.masks import encode_mask
@@ -62,6 +62,27 @@ def test_a_training_without_vision_targets_says_so(
     assert f"{int(number) * 24 // 200} {what}" in later
 
 
+@pytest.mark.parametrize(("steps", "logging_steps"), [(7, 1), (5, 2), (3, 10)])
+def test_the_second_warning_counts_from_the_beginning(
+    model, processor, rows, config, warnings, monkeypatch, dataset, steps, logging_steps
+):
+    """However often is logged, evaluated with targets, or ended before the patience is over."""
+    bare = copy.deepcopy(rows)
+    for row in bare:
+        without_expressions(row)
+    monkeypatch.setattr("fivl_hf.training.trainer._PATIENCE", 5)
+    data = Dataset.from_list(bare, features=FEATURES)
+    args = config(max_steps=steps, logging_steps=logging_steps, eval_strategy="steps", eval_steps=1)
+    FiVLTrainer(
+        model, args, train_dataset=data, eval_dataset=dataset.select(range(4)), processing_class=processor
+    ).train()
+    (later,) = [message for message in warnings() if "No patch had a vision target" in message]
+    # Batches of four rows; the sixth batch is under way when five steps are done.
+    batches = min(steps, 6)
+    assert f"in the first {min(steps, 5)} steps" in later
+    assert f"{4 * batches} rows without key expressions" in later
+
+
 def test_rows_without_evidence_columns_are_told_apart_from_hidden_ones(model, processor, dataset, config, warnings):
     plain = dataset.remove_columns(["key_expressions", "masks"])
     hidden = dataset.with_format(None, columns=["images", "messages"])
@@ -104,6 +125,25 @@ def test_blank_answers_are_named(model, processor, rows, config, warnings):
     FiVLTrainer(model, config(max_steps=2), train_dataset=data, processing_class=processor).train()
     (told,) = [message for message in warnings() if "blank" in message]
     assert f"row '{rows[2]['id']}': all its answers are blank" in told
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_blank_completions_are_named(model, processor, rows, config, warnings, images):
+    prompts = [
+        {
+            "id": f"r{number}",
+            "prompt": [{"role": "user", "content": "What is it?"}],
+            "completion": [{"role": "assistant", "content": "" if number == 2 else "It is a circle."}],
+            **({"images": rows[0]["images"]} if images else {}),
+        }
+        for number in range(4)
+    ]
+    data = Dataset.from_list(prompts)
+    data = data.cast_column("images", List(Image())) if images else data
+    args = config(max_steps=1, vision_loss_weight=0.0)
+    FiVLTrainer(model, args, train_dataset=data, processing_class=processor).train()
+    (warning,) = [message for message in warnings() if "blank" in message]
+    assert "'r2'" in warning
 
 
 def test_images_that_are_not_finite_name_their_row(model, processor, rows, config):

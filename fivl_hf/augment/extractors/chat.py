@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fivl_hf.augment.expressions import Extraction, check_expressions
@@ -16,10 +16,14 @@ from fivl_hf.augment.extractors.prompts import (
 from fivl_hf.files.disk_table import DiskTable
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
 from fivl_hf.llm.client import ChatClient
+from fivl_hf.llm.server import clean_text
 from fivl_hf.llm.settings import ChatRequest, ChatSettings, estimated_tokens
 from fivl_hf.schema import Turn
 
 __all__ = ["ChatExtractor", "Estimate", "estimate", "expression_request"]
+
+# Far more than an answer has; each is looked for in the whole answer.
+_MOST_EXPRESSIONS = 500
 
 
 class ChatExtractor:
@@ -77,7 +81,17 @@ def _read(turn: Turn, reply: Reply) -> Extraction:
     """The expressions in a reply; raises ValueError for one that is refused, cut off, empty or malformed."""
     if reply.problem:
         raise ValueError(reply.problem)
-    return check_expressions(parse_expressions(reply.text, reply.format), turn)
+    proposed = parse_expressions(reply.text, reply.format)
+    if len(proposed) > _MOST_EXPRESSIONS:
+        raise ValueError(f"the reply lists {len(proposed):,} expressions")
+    # What is rejected is shown in reports: as untrusted text.
+    extraction = check_expressions(proposed, turn)
+    rejected = tuple(replace(item, text=clean_text(item.text)) for item in extraction.rejected)
+    extraction = replace(extraction, rejected=rejected)
+    # Plain text has no syntax that prose could break: that it names nothing of the answer gives it away.
+    if reply.format == "text" and extraction.rejected and not extraction.mentions:
+        raise ValueError("the reply lists no words of the answer")
+    return extraction
 
 
 @dataclass

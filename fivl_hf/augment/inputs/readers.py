@@ -15,7 +15,7 @@ from fivl_hf.augment.inputs.question_files import gqa_questions, pope_questions,
 from fivl_hf.augment.inputs.settings import FORMATS, InputSettings
 from fivl_hf.chat import message_text
 from fivl_hf.files.disk_table import DiskTable
-from fivl_hf.files.json_stream import json_items, json_lines, leading_events
+from fivl_hf.files.json_stream import json_items, json_lines, leading_events, marked_encoding
 from fivl_hf.images import ImageError, encoded_bytes
 from fivl_hf.jobs.outcomes import Drop, Failure
 from fivl_hf.models import existing_folder
@@ -182,14 +182,20 @@ def _dataset(settings: InputSettings) -> Iterator[Record]:
     try:
         if path.is_file():
             kind = {".csv": "csv", ".arrow": "arrow"}.get(path.suffix, "parquet")
-            rows = load_dataset(kind, data_files=str(path), split="train", streaming=True)
+            encoding = {"encoding": marked_encoding(path)} if kind == "csv" else {}
+            rows = load_dataset(kind, data_files=str(path), split="train", streaming=True, **encoding)
         else:
             rows = load_dataset(settings.input, settings.config, split=settings.split, streaming=True)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{settings.input} is not UTF-8 ({error}); save it as UTF-8") from error
     except DatasetsError as error:
         raise ValueError(f"{settings.input} cannot be read as a dataset: {error}") from error
     source = path.stem if path.exists() else settings.input
-    for number, row in enumerate(undecoded(rows)):
-        yield dataset_record(row, number, source, (*settings.images, *([path] if path.is_dir() else [])))
+    try:
+        for number, row in enumerate(undecoded(rows)):
+            yield dataset_record(row, number, source, (*settings.images, *([path] if path.is_dir() else [])))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{settings.input} is not UTF-8 ({error}); save it as UTF-8") from error
 
 
 def dataset_record(row: Mapping[str, Any], number: int, source: str, roots: Sequence[Path] = ()) -> Record:

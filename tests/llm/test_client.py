@@ -3,16 +3,12 @@
 import asyncio
 import json
 import sqlite3
-import subprocess
-import sys
-import time
 
 import pytest
 from scripted_server import Answer, asked_answer
 
-from fivl_hf.augment.extractors.chat import ChatExtractor, estimate, expression_request
-from fivl_hf.llm.answers import AnswerCache, BatchJob
-from fivl_hf.llm.batches import answer_by_batches
+from fivl_hf.augment.extractors.chat import ChatExtractor, estimate
+from fivl_hf.llm.answers import AnswerCache
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import ChatSettings, RequestError, ServiceError
 from fivl_hf.schema import Turn
@@ -163,81 +159,6 @@ def test_a_server_that_is_not_there_is_said_at_once(serve, extract):
         extract(server, turns(60))
 
 
-def test_every_attempt_counts(serve, extract):
-    """A time-out may be paid: it counts as a request, and by its estimated tokens."""
-    server = serve(lambda body, number: Answer("late", delay=2))
-    with pytest.raises(ServiceError, match="budget of 4 requests is spent"):
-        extract(server, turns(2), timeout=0.5, retries=6, concurrency=1, max_requests=4)
-    assert sum(server.asked.values()) == 4
-    with pytest.raises(ServiceError, match="budget of 500 tokens is spent"):
-        extract(server, turns(2), timeout=0.5, retries=6, concurrency=1, max_tokens=500)
-
-
-OPEN = """
-import multiprocessing, sys
-from pathlib import Path
-from fivl_hf.llm.answers import AnswerCache
-
-fork = multiprocessing.get_context("fork")
-
-def opened(path, together):
-    together.wait()
-    AnswerCache(path)
-
-for number in range(20):
-    together = fork.Barrier(6)
-    path = Path(sys.argv[1]) / str(number) / "a.sqlite"
-    processes = [fork.Process(target=opened, args=(path, together)) for _ in range(6)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        if process.exitcode:
-            sys.exit(1)
-"""
-
-
-def test_processes_that_open_a_new_cache_at_once_wait_for_each_other(tmp_path):
-    done = subprocess.run([sys.executable, "-c", OPEN, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_two_processes_with_one_cache_do_not_ask_twice(serve, settings, tmp_path):
-    server = serve(lambda body, number: Answer('{"expressions": []}', delay=0.3))
-    command = [sys.executable, "-c", ASK, str(tmp_path / "a.sqlite"), server.url]
-    both = [subprocess.Popen(command) for _ in range(2)]
-    assert [process.wait() for process in both] == [0, 0]
-    assert set(server.asked.values()) == {1}
-    assert len(server.asked) == 6
-
-
-ASK = """
-import sys
-from pathlib import Path
-from fivl_hf.augment.extractors.chat import ChatExtractor
-from fivl_hf.llm.answers import AnswerCache, BatchJob
-from fivl_hf.llm.client import ChatClient
-from fivl_hf.llm.settings import ChatSettings
-from fivl_hf.schema import Turn
-client = ChatClient(ChatSettings("m", sys.argv[2], concurrency=2), AnswerCache(Path(sys.argv[1])))
-with ChatExtractor(client) as extractor:
-    extractor.extract([Turn("What?", f"This is number{i}.") for i in range(6)])
-"""
-
-
-def test_requests_lost_in_a_kill_are_counted(serve, extract, tmp_path):
-    slow = serve(lambda body, number: Answer('{"expressions": []}', delay=30))
-    process = subprocess.Popen([sys.executable, "-c", ASK, str(tmp_path / "answers.sqlite"), slow.url])
-    while len(slow.asked) < 2:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    _, spent = extract(serve(), turns(1))
-    assert spent.lost == 2
-    _, spent = extract(serve(), turns(1))
-    assert spent.lost == 2
-
-
 def test_no_key_and_no_server_is_said_at_once(cache, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
@@ -349,130 +270,6 @@ def test_as_many_requests_at_a_time_as_allowed(serve, extract):
     extract(server, turns(100), concurrency=32)
     # On a busy machine the last of them may come after the first has gone.
     assert 24 <= server.most_open <= 32
-
-
-def requests(count, start=0):
-    return [expression_request(turn, "m") for turn in turns(count)[start:]]
-
-
-def test_batches_are_answered_in_any_order_and_resumed(serve, settings, cache, extract):
-    server = serve()
-    told = []
-
-    def interrupt(line):
-        told.append(line)
-        if "looking again" in line:
-            raise KeyboardInterrupt
-
-    server.batch_status = "in_progress"
-    options = {"poll_seconds": 0.01, "tell": interrupt}
-    with pytest.raises(KeyboardInterrupt):
-        answer_by_batches(requests(6), settings(server), cache, **options)
-    assert len(server.batches) == 1
-    server.batch_status = "completed"
-    answer_by_batches(requests(9), settings(server), cache, **options)
-    assert len(server.batches) == 2
-    assert len(cache) == 9
-    assert set(server.asked.values()) == {1}
-    found, spent = extract(server, turns(9))
-    assert (spent.requests, spent.cached) == (0, 9)
-    assert [words(each) for each in found] == [[f"number{i}"] for i in range(9)]
-
-
-def test_a_batch_submitted_just_before_a_kill_is_found_again(serve, settings, cache, monkeypatch):
-    server = serve()
-    kept = AnswerCache.note_batch
-
-    def killed(self, batch, **options):
-        if batch.id:
-            raise SystemExit
-        kept(self, batch, **options)
-
-    monkeypatch.setattr(AnswerCache, "note_batch", killed)
-    with pytest.raises(SystemExit):
-        answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01)
-    monkeypatch.setattr(AnswerCache, "note_batch", kept)
-    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=str)
-    assert len(server.batches) == 1
-    assert len(cache) == 3
-
-
-def test_a_lost_reply_to_a_submission_submits_no_second_batch(serve, settings, cache):
-    server = serve()
-    server.lose_batch_replies = 1
-    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=str)
-    assert len(server.batches) == 1
-    assert len(cache) == 3
-
-
-def test_a_batch_that_the_server_has_forgotten_is_asked_again(serve, settings, cache):
-    server = serve()
-    cache.note_batch(BatchJob("gone", "batch-9", 2))
-    (cache.path.with_suffix(".batches")).mkdir()
-    line = json.dumps({"custom_id": requests(1)[0].key, "body": {}})
-    (cache.path.with_suffix(".batches") / "gone.jsonl").write_text(line + "\n")
-    told = []
-    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=told.append)
-    assert "batch batch-9: the server does not know it any more" in " ".join(told)
-    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=str)
-    assert len(cache) == 3
-
-
-def test_an_unusable_reply_of_a_batch_is_asked_again(serve, settings, cache, extract):
-    good = Answer('{"expressions": []}')
-    server = serve(lambda body, number: Answer("prose") if "number2" in asked_answer(body) else good)
-    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=str)
-    assert len(cache) == 3
-    with pytest.raises(RequestError, match="not valid JSON"):
-        extract(server, turns(3), cached_only=True)
-    assert len(cache) == 2
-    server.answer = lambda body, number: good
-    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=str)
-    assert extract(server, turns(3), cached_only=True)[1].cached == 3
-
-
-def test_batch_results_that_are_no_answers_are_told_and_left_out(serve, settings, cache):
-    good = Answer('{"expressions": []}')
-    bad = Answer(status=400, body=b'{"error": {"message": "too odd"}}')
-    server = serve(lambda body, number: good if asked_answer(body) == "This is number0." else bad)
-    told = []
-    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=told.append)
-    assert told[-1] == "batch batch-0: completed, 0 of 2 answered; 2 × too odd"
-    assert len(cache) == 1
-
-
-def test_line_separators_inside_a_batch_result_do_not_cut_it(serve, settings, cache):
-    server = serve(lambda body, number: Answer('{"expressions": ["a\u2028b", "c\x85d"]}'))
-    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=str)
-    assert len(cache) == 3
-
-
-def test_batches_keep_to_the_budget(serve, settings, cache):
-    server = serve()
-    told = []
-    limited = settings(server, max_requests=4)
-    answer_by_batches(requests(10), limited, cache, poll_seconds=0.01, tell=told.append)
-    assert len(cache) == sum(server.asked.values()) == 4
-    assert "the budget allows 4 requests; the others are not submitted" in told
-
-
-def test_batches_use_what_the_first_direct_request_showed(serve, settings, cache):
-    def picky(body, number):
-        if "temperature" in body:
-            return Answer(status=400, body=b'{"error": {"message": "Unsupported value: temperature"}}')
-        return Answer('{"expressions": []}')
-
-    server = serve(picky)
-    answer_by_batches(requests(4), settings(server), cache, poll_seconds=0.01, tell=str)
-    assert len(cache) == 4
-    assert "temperature" not in server.bodies[-1]
-
-
-def test_a_server_that_refuses_batches_is_said_before_they_are_paid(serve, settings, cache):
-    server = serve(lambda body, number: Answer(status=400, body=b'{"error": {"message": "no"}}'))
-    with pytest.raises(ServiceError, match="the first request, sent directly, failed"):
-        answer_by_batches(requests(4), settings(server), cache, tell=str)
-    assert not server.batches
 
 
 def test_a_file_that_is_no_cache_is_named(tmp_path):
