@@ -3,7 +3,7 @@
     python examples/own_grounder.py INPUT.json IMAGES OUTPUT
 
 INPUT.json is a LLaVA file (or anything else that ``fivl augment --input`` reads). Swap ``ContrastGrounder`` for your
-model; a run that is interrupted goes on when it is started again.
+model; a run that is interrupted resumes when it is started again.
 """
 
 import sys

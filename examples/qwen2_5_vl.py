@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--model", default="Qwen/Qwen2.5-VL-7B-Instruct", help="model folder or Hub id")
     parser.add_argument("--dataset", required=True, help="row dataset: folder or Hub id")
     parser.add_argument("--output", required=True, help="folder for what is trained")
-    parser.add_argument("--max-steps", type=int, default=-1, help="stop after so many steps")
+    parser.add_argument("--max-steps", type=int, default=-1, help="number of steps")
     parser.add_argument("--cpu", action="store_true", help="try it in float32 on the CPU")
     options = parser.parse_args()
 

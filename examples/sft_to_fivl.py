@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="model folder or Hub id")
     parser.add_argument("--dataset", required=True, help="row dataset: folder or Hub id")
     parser.add_argument("--output", required=True, help="folder for the trained model")
-    parser.add_argument("--max-steps", type=int, default=-1, help="stop after so many steps")
+    parser.add_argument("--max-steps", type=int, default=-1, help="number of steps")
     parser.add_argument("--cpu", action="store_true", help="train in float32 on the CPU")
     options = parser.parse_args()
 

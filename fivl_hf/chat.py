@@ -286,7 +286,7 @@ def _learn_turn_format(processor: Any, template: Any) -> _TurnFormat:
     prompt = render(processor, question, prompt=True, template=template)
     whole = render(processor, answered, template=template)
     before, _, close = whole.partition(_ANSWER)
-    # White space after the end-of-turn mark is no part of an answer, and may share a token with the next turn.
+    # White space after the end-of-turn mark does not belong to an answer, and may share a token with the next turn.
     close = close.rstrip()
     if before.startswith(prompt):
         header = prompt[len(bare) :] if prompt.startswith(bare) else prompt[prompt.find(_QUESTION) + len(_QUESTION) :]

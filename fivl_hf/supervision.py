@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["LARGEST_MASK", "target_counts", "unusable_because", "usable_sentence"]
 
-# Share of the image; `vision_max_coverage` changes it for a training.
+# Share of the image; `vision_max_coverage` changes it for a training run.
 LARGEST_MASK = 0.3
 _USABLE, _NO_TARGET = "usable", "rows without a usable expression"
 

@@ -107,7 +107,7 @@ def check_box(box, x, y, size):
         first, last = np.nanmin(seen), np.nanmax(seen)
         samples = np.isfinite(seen).any(axis=0 if seen is x else 1).sum()
         step = (high - low) / samples
-        tolerance = 0.6 * max(step, 1)
+        tolerance = 0.7 * max(step, 1)
         assert first == pytest.approx(low + step / 2, abs=tolerance)
         assert last == pytest.approx(high - step / 2, abs=tolerance)
 

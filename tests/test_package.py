@@ -3,11 +3,15 @@
 import ast
 import subprocess
 import sys
+from configparser import ConfigParser
 from graphlib import TopologicalSorter
 from importlib import import_module
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import fivl_hf
 
@@ -98,3 +102,29 @@ def test_help_and_import_are_light(code):
     heavy = "{'datasets', 'numpy', 'PIL', 'torch', 'transformers'}"
     code += f"; import sys; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def declared(leave_out=()):
+    """The distributions that setup.cfg names, without those of some extras."""
+    setup = ConfigParser()
+    setup.read(ROOT.parent / "setup.cfg")
+    extras = setup["options.extras_require"]
+    lines = [setup["options"]["install_requires"], *(extras[name] for name in extras if name not in leave_out)]
+    return {canonicalize_name(Requirement(line).name) for text in lines for line in text.split("\n") if line.strip()}
+
+
+@pytest.mark.parametrize(
+    ("folders", "leave_out"),
+    [(("fivl_hf", "metrics", "dataset_builders"), ("dev",)), (("tests", "benchmarks", "examples"), ())],
+)
+def test_every_import_is_declared(folders, leave_out):
+    owners, known = packages_distributions(), declared(leave_out)
+    own = {"fivl_hf", *(path.stem for name in folders for path in (ROOT.parent / name).rglob("*.py"))}
+    for path in (path for name in folders for path in (ROOT.parent / name).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in {str(each).split(".")[0] for each in names} - own - sys.stdlib_module_names:
+                # An optional package that is not installed has its distribution's name.
+                found = {canonicalize_name(each) for each in owners.get(name, [name])}
+                assert found & known, f"{path.relative_to(ROOT.parent)}: {name}"

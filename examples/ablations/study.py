@@ -52,10 +52,10 @@ class Setting:
 def arguments(description: str) -> argparse.Namespace:
     """The options that every ablation has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="trainings per setting (default: 3)")
+    parser.add_argument("--seeds", type=int, default=3, help="training runs per setting (default: 3)")
     parser.add_argument("--steps", type=int, default=600, help="steps of 64 rows per training (default: 600)")
     parser.add_argument("--test-rows", type=int, default=300, help="questions per measurement (default: 300)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at a time (default: all cores)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs at a time (default: all cores)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for table, picture and runs")
     return parser.parse_args()
 
@@ -74,7 +74,7 @@ def measured(options: argparse.Namespace, settings: Mapping[str, Setting]) -> di
     wanted = dict.fromkeys(setting for group in zip(*sized.values(), strict=True) for setting in group)
     missing = [setting for setting in wanted if not setting.path(runs).exists()]
     if missing:
-        os.environ["TQDM_DISABLE"] = "1"  # for the trainings' own bars, in their processes
+        os.environ["TQDM_DISABLE"] = "1"  # for the training runs' own bars, in their processes
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(options.workers, mp_context=spawn, max_tasks_per_child=1) as pool:
             work = [pool.submit(_train_and_measure, setting, runs) for setting in missing]

@@ -29,7 +29,7 @@ HELD_OUT = frozenset(f"{color} {shape}" for color, shape in zip(COLORS, SHAPES, 
 
 
 def _grown(mask: BoolArray, pixels: int) -> BoolArray:
-    """The mask and all that lies within so many pixels of it, in a square."""
+    """Widen the mask by a number of pixels in every direction."""
     side = 2 * pixels + 1
     return np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(side))) > 0
 

@@ -69,7 +69,7 @@ class Mention:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A proposed expression that is none, and why. ``text`` is what was proposed, empty for a whole reply."""
+    """A proposed expression that was rejected, and why. ``text`` is what was proposed, empty for a whole reply."""
 
     text: str
     reason: str
@@ -148,7 +148,7 @@ def is_single_word(answer: str) -> bool:
 class ExpressionCheck:
     """Sorts what is proposed for one turn, one by one, by the paper's rules.
 
-    Kept is what stands in the answer, word for word; case may differ, the answer's is taken. The second proposal of the
+    Kept is what is in the answer, word for word; case may differ, the answer's is taken. The second proposal of the
     same words is their second place. For an answer of a single word, words of the question are kept, too.
     """
 
@@ -157,7 +157,7 @@ class ExpressionCheck:
         self._cursors: dict[str, int] = {}
 
     def place(self, raw: str) -> Mention | Rejected:
-        """Where a proposed expression stands, or why it is none."""
+        """Locate a proposed expression, or say why it is rejected."""
         text = _trimmed(raw)
         if problem := _problem(text):
             return Rejected(raw[:_MAX_EXPRESSION], problem)

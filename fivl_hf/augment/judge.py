@@ -84,7 +84,7 @@ def judge_rows(
     seed: int = 0,
     progress: Callable[[int], object] = bool,
 ) -> Judged:
-    """Judge key expressions drawn at random; answers are cached, so a run that was stopped goes on.
+    """Judge key expressions drawn at random; answers are cached, so a run that was stopped can be resumed.
 
     Args:
         rows: dataset of FiVL rows with pictures left encoded (:func:`fivl_hf.storage.load_rows`).

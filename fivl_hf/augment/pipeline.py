@@ -54,13 +54,13 @@ class RunSettings:
         split: what the dataset's split is called, where the records are of one split.
         identity: all that decides what rows look like; a run is only resumed with the same.
         shard_size: samples that are lost at most when the run is killed.
-        restart: begin anew; answers of language models are kept.
+        restart: start over; answers of language models are kept.
         retry_failed: run shards again in which samples failed.
         every_sample: no dataset is made if a sample failed.
         label: of the progress bar.
         total: how many samples there are, for the progress bar.
         card: what the dataset's card says; of its pictures and of the run, more is added.
-        pictures: so many rows are drawn for the card.
+        pictures: number of rows drawn for the card.
         about: more for the report on how the dataset was made.
     """
 
@@ -130,10 +130,10 @@ def run_augmentation(
         records: reads the input from its beginning; or one such function for each split.
         factory: makes a worker's tools (extractor and grounder); must be picklable.
         extraction: a language model, asked ahead of the workers; without one, the workers' own extractor is used.
-        prepare: called when it is sure that the run may go on, before anything is read; gives more for the report.
+        prepare: called once the run is known to be allowed, before anything is read; returns more for the report.
 
     Raises:
-        ValueError: settings that differ from those of the run to go on with, no row at all, or every sample failing.
+        ValueError: settings that differ from those of the run to resume, no row at all, or every sample failing.
         FileExistsError: the output folder holds something else.
         OSError: a shard cannot be written; finished shards are kept.
     """

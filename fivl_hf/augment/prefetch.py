@@ -5,6 +5,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from fivl_hf.schema import RowError, Turn, conversation_turns
 __all__ = ["PrefetchedExtractions", "askable_turns"]
 
 _END = object()
+_WAIT_SECONDS = 0.2
 
 
 def askable_turns(record: Record) -> tuple[Turn, ...]:
@@ -69,7 +71,7 @@ class PrefetchedExtractions:
         self._slots = asyncio.Semaphore(self._ahead)
         thread.start()
         try:
-            while (job := self._done.get()) is not _END:
+            while (job := self._next()) is not _END:
                 if isinstance(job, BaseException):
                     raise job
                 self._loop.call_soon_threadsafe(self._slots.release)
@@ -79,6 +81,12 @@ class PrefetchedExtractions:
                 self._loop.call_soon_threadsafe(self._give_up)
             thread.join()
             self._loop.close()
+
+    def _next(self) -> Any:
+        # Python acts on a Ctrl-C that arrived just before the wait only when the wait ends.
+        while True:
+            with suppress(queue.Empty):
+                return self._done.get(timeout=_WAIT_SECONDS)
 
     def _give_up(self) -> None:
         self._given_up = True

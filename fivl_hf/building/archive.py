@@ -97,7 +97,7 @@ def _require_tar(path: Path, file: IO[bytes]) -> None:
         tarfile.TarInfo.frombuf(first, "utf-8", "replace")
     except tarfile.HeaderError as error:
         kind = "compressed: unpack it to a plain .tar first" if first[:2] in (b"\x1f\x8b", b"BZ", b"\xfd7") else error
-        raise ValueError(f"{path} is no plain tar archive ({kind})") from error
+        raise ValueError(f"{path} is not a plain tar archive ({kind})") from error
 
 
 def _members(file: IO[bytes], refused: Counter[str], progress: Callable[[int], None]) -> Iterator[_Member]:

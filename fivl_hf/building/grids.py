@@ -15,7 +15,7 @@ from fivl_hf.masks import BoolArray, FloatArray
 __all__ = ["mask_from_grid"]
 
 _EXACT = 1e-9
-# A cell with room for so many more pixels can spare a whole border.
+# A cell with room for this many more pixels can spare a whole border.
 _SPARE = 15.0
 
 
@@ -201,7 +201,7 @@ class _Cells:
         return chosen.reshape(field.shape)
 
     def fill(self, mask: BoolArray, row: int, column: int, missing: float) -> None:
-        """Set so many more pixels that lie wholly in a cell, or unset them if ``missing`` is negative."""
+        """Set ``missing`` more pixels that are entirely in a cell, or unset pixels if it is negative."""
         window = self.touched(row, column)
         free = (self.weights(row, column) > 1 - _EXACT) & (mask[window] == (missing < 0))
         sign = -1.0 if missing > 0 else 1.0

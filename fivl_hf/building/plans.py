@@ -69,7 +69,7 @@ class Plan:
     Attributes:
         splits: reads the records of each split; can be pickled.
         maker: makes what makes the rows, in each worker; can be pickled.
-        files: what is read, whose sizes and times tell whether an interrupted build may go on.
+        files: what is read, whose sizes and times tell whether an interrupted build may be resumed.
         prepare: called once before anything is read; returns counts for the report.
         every_sample: whether a sample that fails is an error, since scores over the whole set would be wrong.
     """
@@ -224,7 +224,7 @@ def _covering(sources: Sources, found: Mapping[str, Path], names: Sequence[str])
 
 
 def scenes_plan(seed: int, counts: Mapping[str, int], splits: Sequence[str], limits: Limits) -> Plan:
-    """Rendered scenes, so many per split; of the splits named, or of all."""
+    """Plan rendered scenes of the splits named, or of all."""
     chosen = _chosen(list(counts), splits)
     return Plan(
         splits={
@@ -350,7 +350,7 @@ def _with_stored_evidence(settings: InputSettings, dataset: str, split: str) -> 
             try:
                 record = replace(record, evidence=_stored_evidence(row))
             except _MALFORMED as error:
-                record = Failure(record.id, "its evidence is no row of fivl-hf", f"{type(error).__name__}: {error}")
+                record = Failure(record.id, "its evidence is not a row of fivl-hf", f"{type(error).__name__}: {error}")
         yield record
     if not met:
         raise BuildError(f"{dataset}, split {split}, is evidence of other questions: no id is in {settings.input}")

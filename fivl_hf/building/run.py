@@ -28,8 +28,8 @@ class BuildSettings:
     Attributes:
         output: folder of the dataset.
         workers: processes.
-        limit, seed: so many samples of each split only; drawn at random if there is a seed, else the first.
-        restart: begin anew.
+        limit, seed: number of samples of each split; drawn at random if there is a seed, else the first.
+        restart: start over.
         retry_failed: run shards again in which samples failed.
     """
 

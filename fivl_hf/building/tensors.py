@@ -60,7 +60,7 @@ def load_grid(data: bytes) -> FloatArray:
         raise TensorError("a pickle that holds more than a tensor") from error
     except Exception as error:
         # The unpickler raises all sorts of things on bytes that were tampered with.
-        raise TensorError("no torch.save file") from error
+        raise TensorError("not a torch.save file") from error
     plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
     if not plain or tuple(value.shape) != (GRID, GRID) or value.dtype not in _NUMBERS:
         raise TensorError(f"no {GRID}×{GRID} tensor of numbers")
@@ -76,7 +76,7 @@ def _check_archive(data: bytes) -> None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError) as error:
-        raise TensorError("no torch.save file") from error
+        raise TensorError("not a torch.save file") from error
     # A small file may claim to unpack to gigabytes.
     unpacked = sum(member.file_size for member in members)
     if unpacked > MAX_TENSOR_BYTES or any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -91,7 +91,7 @@ def _check_pickle(data: bytes) -> None:
         try:
             operations = [each for name in pickles for each in pickletools.genops(archive.read(name))]
         except (ValueError, zipfile.BadZipFile, EOFError) as error:
-            raise TensorError("no torch.save file") from error
+            raise TensorError("not a torch.save file") from error
     for operation, argument, _ in operations:
         if operation.name not in _OPERATIONS or (operation.name == "GLOBAL" and not _CALLED.fullmatch(str(argument))):
             raise TensorError("a pickle that holds more than a tensor")

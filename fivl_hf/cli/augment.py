@@ -18,7 +18,8 @@ example:
   fivl augment --input llava_v1_5_mix665k.json --images data/ --output fivl \\
       --extractor openai --model gpt-4o --grounder grounded-sam
 
-Killed or interrupted, the same command goes on: finished shards and every paid answer are in OUTPUT.work.
+If it is killed or interrupted, run the same command again to resume: finished shards and every paid answer are in
+OUTPUT.work.
 The dataset in OUTPUT is ready for load_dataset; report.html there shows what was kept, what not and why."""
 
 
@@ -56,7 +57,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--vqa-answers", type=existing_file, default=None, help="VQA v2's annotations file")
     group.add_argument("--split", default="train", help="of an input dataset, and the output's split")
     group.add_argument("--dataset-config", default=None, help="the input dataset's configuration")
-    group.add_argument("--limit", type=positive, default=None, help="read so many samples only")
+    group.add_argument("--limit", type=positive, default=None, help="number of samples to read")
     group.add_argument(
         "--seed", type=count, default=None, help="with --limit: draw the samples at random instead of taking the first"
     )
@@ -120,7 +121,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--engine", choices=("local", "ray"), default="local", help="here, or on a Ray cluster")
     group.add_argument("--ray-address", default=None, help="of a Ray cluster; a local one if not given")
     group.add_argument("--num-gpus-per-worker", type=float, default=None, help="for Ray; 1 if this machine has GPUs")
-    group.add_argument("--restart", action="store_true", help="begin anew (paid answers are kept)")
+    group.add_argument("--restart", action="store_true", help="start over (paid answers are kept)")
     group.add_argument("--retry-failed", action="store_true", help="run the shards with failed samples again")
 
 

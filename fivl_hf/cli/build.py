@@ -33,8 +33,8 @@ what DATA_DIR holds:
   fivl_gqa       val_balanced_questions.json or testdev_...; images; val_sceneGraphs.json
   and for evidence from annotations COCO's instances_val2014.json (fivl_pope, fivl_vqav2)
 
-Killed or interrupted, the same command goes on. A benchmark keeps every question with its id; those without evidence
-have no key expressions, and are the configuration "without_evidence" of the dataset."""
+If it is killed or interrupted, run it again to resume. A benchmark keeps every question with its id; those without
+evidence have no key expressions, and are the configuration "without_evidence" of the dataset."""
 
 
 def add_build(commands: Any) -> None:
@@ -61,14 +61,14 @@ def add_build(commands: Any) -> None:
     keep.add_argument("--split", nargs="+", default=[], help="only these splits")
     keep.add_argument("--max-coverage", type=share, default=None, help="leave out masks covering more of the picture")
     keep.add_argument("--min-score", type=share, default=None, help="leave out expressions with a lower detector score")
-    keep.add_argument("--limit", type=positive, default=None, help="so many samples of each split")
+    keep.add_argument("--limit", type=positive, default=None, help="number of samples of each split")
     keep.add_argument(
         "--seed", type=count, default=None, help="with --limit: draw them at random; of scenes, their seed"
     )
     keep.add_argument("--tagger", choices=("hanta", "spacy"), default="hanta", help="finds the nouns of expressions")
     run = parser.add_argument_group("run")
     run.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes")
-    run.add_argument("--restart", action="store_true", help="begin anew")
+    run.add_argument("--restart", action="store_true", help="start over")
     run.add_argument("--retry-failed", action="store_true", help="run the shards with failed samples again")
     parser.set_defaults(run=_run)
 

@@ -17,9 +17,9 @@ def add_chat(parser: argparse.ArgumentParser, concurrency: int) -> None:
     group.add_argument("--concurrency", type=positive, default=concurrency, help="requests at a time")
     group.add_argument("--timeout", type=float, default=120.0, help="seconds for one request")
     group.add_argument("--retries", type=int, default=6, help="of a request that fails; Retry-After is honoured")
-    group.add_argument("--max-requests", type=positive, default=None, help="stop after so many paid requests")
-    group.add_argument("--max-tokens", type=positive, default=None, help="stop after so many paid tokens")
-    group.add_argument("--max-cost", type=float, default=None, help="stop after so many US dollars (needs the prices)")
+    group.add_argument("--max-requests", type=positive, default=None, help="largest number of paid requests")
+    group.add_argument("--max-tokens", type=positive, default=None, help="largest number of paid tokens")
+    group.add_argument("--max-cost", type=float, default=None, help="largest cost in US dollars (needs the prices)")
     group.add_argument("--input-price", type=float, default=None, help="US dollars per million prompt tokens")
     group.add_argument("--output-price", type=float, default=None, help="US dollars per million reply tokens")
     group.add_argument(

@@ -17,7 +17,7 @@ def add_evaluate(commands: Any) -> None:
         description="Asks every question on the original image, with the evidence blacked out, and with random boxes "
         "of the same sizes blacked out; reports accuracies and the Visual Reliance Score with confidence intervals.",
         epilog="Writes answers.jsonl (a line per question and condition, as the answers come) and reliance.json (the "
-        "summary). Interrupted, the same command goes on.",
+        "summary). If it is interrupted, run it again to resume.",
         formatter_class=HelpFormatter,
     )
     add_model_and_rows(parser)

@@ -16,7 +16,7 @@ def add_explain(commands: Any) -> None:
         description="Correlates every head's attention with the masks (and with masks of other images as a control), "
         "scores the segmentation from the vision logits, and draws samples.",
         epilog="Writes scores.jsonl (every row's scores, as they come), explanation.json, head_map.png and pictures/ "
-        "(image, mask, one head's attention, segment). Interrupted, the same command goes on.",
+        "(image, mask, one head's attention, segment). If it is interrupted, run it again to resume.",
         formatter_class=HelpFormatter,
     )
     add_model_and_rows(parser)

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _guarded(command: Any, *args: Any) -> int:
-    """What the user can mend is one message, not a traceback."""
+    """Run a command; an error that the user can fix is one message, not a traceback."""
     try:
         command(*args)
     except (ValueError, OSError, ImportError) as error:

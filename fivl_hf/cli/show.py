@@ -22,7 +22,7 @@ def add_show(commands: Any) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--row", type=count, default=None, help="this row, counted from 0")
     which.add_argument("--id", default=None, help="the row of this id")
-    which.add_argument("--sample", type=positive, default=12, help="so many rows drawn at random")
+    which.add_argument("--sample", type=positive, default=12, help="number of rows, drawn at random")
     parser.add_argument("--seed", type=count, default=0, help="of the draw")
     parser.add_argument("--split", default=None, help="the first one if not given")
     parser.add_argument("--dataset-config", default=None, help="the dataset's configuration")

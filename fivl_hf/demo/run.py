@@ -1,4 +1,4 @@
-"""``fivl demo``: scenes → rows → two trainings → reliance, heads, segmentation → one page.
+"""``fivl demo``: scenes → rows → two training runs → reliance, heads, segmentation → one page.
 
 Every stage writes its result last and together with the settings it was made with; running the demo again reuses
 what is finished.
@@ -67,7 +67,7 @@ def _run(output: Path, settings: DemoSettings) -> dict[str, Any]:
 
 
 def _claim(output: Path) -> None:
-    """Mark the folder as a demo's, whose stages may be made anew; somebody else's files are never touched."""
+    """Mark the folder as a demo's, whose stages may be made again; other people's files are never touched."""
     mark = output / _FOLDER_MARK
     if not mark.exists() and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FileExistsError(f"{output} exists and is not a demo's folder; choose another --output")
@@ -105,13 +105,13 @@ def _mark_done(folder: Path, made_with: MadeWith, seconds: float) -> None:
 
 
 def _seconds(output: Path) -> float:
-    """What all stages took when they ran; the trainings ran side by side."""
+    """Add up the seconds that all stages took; the training runs ran side by side."""
 
     def took(folder: Path) -> float:
         return json.loads((folder / _STAGE_MARK).read_text(encoding="utf-8"))["seconds"]
 
-    trainings = [took(output / "models" / name) for name in MODELS]
-    return took(output / "fivl") + max(trainings) + sum(took(output / "measurements" / name) for name in MODELS)
+    runs = [took(output / "models" / name) for name in MODELS]
+    return took(output / "fivl") + max(runs) + sum(took(output / "measurements" / name) for name in MODELS)
 
 
 def _make_dataset(folder: Path, settings: DemoSettings) -> None:

@@ -21,7 +21,7 @@ class Question:
 
     Attributes:
         id: the row's id, with the turn where a row gives several questions.
-        load_images: the row's pictures, in order and in stored form; read from the dataset anew where that can be
+        load_images: the row's pictures, in order and in stored form; read from the dataset again where that can be
             indexed, so that a large benchmark's pictures are not all held in memory.
         messages: the conversation up to and including the question, in chat format.
         answers: reference answers, any of which is right.

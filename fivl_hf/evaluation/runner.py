@@ -108,8 +108,8 @@ def summarize(answers: Iterable[Answer], *, seed: int = 0, resamples: int = 1000
     }
     if overlap is not None and overlap > _LARGEST_OVERLAP:
         summary["random_note"] = (
-            f"{overlap:.0%} of the random boxes' area lies on the evidence, for want of room elsewhere: the control "
-            "takes evidence away, too"
+            f"{overlap:.0%} of the random boxes' area is on the evidence, because there was no room elsewhere: the "
+            "control removes evidence, too"
         )
     if not complete:
         summary["reason"] = "no question has evidence to black out"

@@ -1,4 +1,4 @@
-"""Is an answer right?"""
+"""Exact-match scoring."""
 
 from collections.abc import Sequence
 

@@ -84,7 +84,7 @@ def attention_picture(
     if not (0 <= layer < layers and 0 <= head < heads):
         raise ValueError(f"layer {layer}, head {head}: the model has {layers} layers of {heads} heads, counted from 0")
     if np.isnan(attention[layer]).all():
-        raise ValueError(f"layer {layer} does not look at the image: it is no cross-attention layer")
+        raise ValueError(f"layer {layer} does not look at the image: it is not a cross-attention layer")
     here = (sample.image_of == image) & (True if scale is None else sample.scales == scale)
     return overlay_tokens(sample.pictures[image], attention[layer, head, here], sample.boxes[here], side)
 

@@ -49,7 +49,7 @@ def open_index(path: Path) -> sqlite3.Connection:
         table = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         table.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
-        raise OSError(f"{path} cannot be read: {error}; delete it, and the next run makes it anew") from error
+        raise OSError(f"{path} cannot be read: {error}; delete it, and the next run makes it again") from error
     return table
 
 

@@ -18,7 +18,7 @@ def files_digest(files: Iterable[Path]) -> str:
 def content_fingerprint(files: Iterable[Path]) -> str:
     """Return 16 hexadecimal digits of what files hold, wherever they lie: names, sizes, and up to 4 MB of each.
 
-    Large files are sampled in 64 blocks: two trainings differ in all of their weights, not in a few.
+    Large files are sampled in 64 blocks: two training runs differ in all of their weights, not in a few.
     """
     content = hashlib.sha256()
     for path in sorted(files, key=lambda path: path.name):

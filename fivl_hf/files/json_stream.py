@@ -202,7 +202,7 @@ class _Guarded:
         depths = self._depth + np.cumsum(_STEPS[found] * (1 - in_text.astype(np.int8)), dtype=np.int32)
         if len(depths):
             if depths.max() > MAX_DEPTH:
-                raise ValueError(f"{self._path} is nested deeper than {MAX_DEPTH} levels: this is no dataset")
+                raise ValueError(f"{self._path} is nested deeper than {MAX_DEPTH} levels: this cannot be a dataset")
             self._depth, self._in_text = int(depths[-1]), int(in_text[-1])
 
 

@@ -26,12 +26,12 @@ _HASHED_BYTES = 1_000_000
 # What an empty volume may hold.
 _EMPTY = ("lost+found",)
 
-# Fingerprints that a file of ours may have: two while it is being replaced.
+# Accepted fingerprints by file name; two while a file is being replaced.
 Listing = dict[str, list[str]]
 
 
 def work_folder(output: Path) -> Path:
-    """Where shards, answers and settings of a run are kept, so that it can go on: beside the output.
+    """Return the folder that keeps a run's shards, answers and settings: beside the output.
 
     In it if the output is a mount point: what is beside it is on another disk.
     """
@@ -143,7 +143,7 @@ def _keep(place: Path, name: Path) -> None:
 
 
 def _free_name(path: Path) -> Path:
-    """A name beside ``path`` that nothing has, for a file that somebody changed."""
+    """Return an unused name beside ``path``, for a file that somebody changed."""
     number = 1
     while os.path.lexists(free := path.with_name(f"{path.stem}.yours-{number}{path.suffix}")):
         number += 1

@@ -14,7 +14,7 @@ BoxFunction = Callable[[Any, tuple[int, int]], Boxes]
 _REGISTRY: dict[str, BoxFunction] = {}
 # For samples with more than one image, where a processor treats those otherwise.
 _SEVERAL: dict[str, BoxFunction] = {}
-# Where a view of the whole stands beside tiles: so many tokens at the beginning, or, negative, at the end.
+# For processors that show the whole image beside its tiles: its number of tokens; negative if they come last.
 _WHOLE: dict[str, Callable[[Any], int]] = {}
 
 _KEPT_BYTES = 64 * 2**20  # 18 KB an image size for 576 tokens

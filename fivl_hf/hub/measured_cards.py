@@ -91,7 +91,7 @@ def measured_card(text: str | None, name: str, measured: Measured, doubts: Seque
     try:
         card = ModelCard(text) if text else ModelCard(f"---\ntags:\n- fivl\n---\n\n# {name}\n")
     except yaml.YAMLError as error:
-        raise ValueError(f"the front matter of the model's README.md is no YAML: {error}") from error
+        raise ValueError(f"the front matter of the model's README.md is not valid YAML: {error}") from error
     data: Any = without_local_names(card.data)
     data.tags = sorted({*(data.tags or ()), "fivl"})
     sections = []
@@ -105,7 +105,7 @@ def measured_card(text: str | None, name: str, measured: Measured, doubts: Seque
         sections.append(_reliance_section(measured.reliance))
     if measured.explanation:
         sections.append(_heads_section(measured.explanation))
-    # Results of an earlier push make way, whatever else a person wrote stays.
+    # Results of an earlier push are replaced; other text is kept.
     body = _OLD_RESULTS.sub("", card.text).rstrip()
     # Trained under a folder's name, a model is loaded by its name on the Hub.
     body = _LOADING.sub(rf'\g<1>"{name}"', body)

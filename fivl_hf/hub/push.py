@@ -77,7 +77,7 @@ def dataset_upload(folder: Path, repo_id: str) -> Upload:
 
     Raises:
         ValueError: no dataset folder, one with files that are missing or only half written, or one whose card or
-            links lead out of it.
+            links point outside of it.
     """
     _require_id(repo_id)
     card = folder / "README.md"
@@ -148,7 +148,7 @@ def model_upload(
         _require_shards(index)
     doubts = mismatches(folder, measured)
     if doubts and not force:
-        raise ValueError(f"{folder}: {'; '.join(doubts)}; measure it again, or --force, which the card will tell")
+        raise ValueError(f"{folder}: {'; '.join(doubts)}; measure it again, or use --force, and the card will say so")
     _require_public_base(folder / "adapter_config.json")
     found = {path for pattern in _MODEL_FILES for path in folder.glob(pattern)}
     paths = _inside(folder, sorted(found))
@@ -206,14 +206,14 @@ def _require_whole(weights: Path) -> None:
         with safe_open(weights, framework="np") as file:
             file.keys()
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{weights} is no whole safetensors file: save the model again ({error})") from error
+        raise ValueError(f"{weights} is not a complete safetensors file: save the model again ({error})") from error
 
 
 def _require_shards(index: Path) -> None:
     try:
         named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{index} is no index of weights: save the model again ({error!r})") from error
+        raise ValueError(f"{index} is not a weights index: save the model again ({error!r})") from error
     if missing := sorted(name for name in named if not (index.parent / str(name)).is_file()):
         raise ValueError(f"{index} names {missing[0]}, which is not there: save the model again")
 
@@ -236,7 +236,7 @@ def _require_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise ValueError(f"{repo_id!r} is no name on the Hub: {error}") from error
+        raise ValueError(f"{repo_id!r} is not a valid name on the Hub: {error}") from error
     if repo_id.count("/") != 1:
         raise ValueError(f"name the repository as YOU/NAME, got {repo_id!r}")
 
@@ -247,7 +247,9 @@ def _shards(folder: Path, card: Path) -> list[Path]:
         front, _ = read_card(card.read_text(encoding="utf-8"))
         configs, rows = front["configs"], config_rows(front)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{card} is no card of fivl-hf: build the dataset with fivl build or fivl augment") from error
+        raise ValueError(
+            f"{card} is not a dataset card of fivl-hf: build the dataset with fivl build or fivl augment"
+        ) from error
     found: dict[Path, int] = {}
     for config in configs:
         expected = rows[config["config_name"]]
@@ -289,7 +291,7 @@ def _stale(api: HfApi, upload: Upload, revision: str | None) -> list[str]:
 
 @contextmanager
 def _in_one_sentence(upload: Upload, api: HfApi) -> Iterator[None]:
-    """What can go wrong on the way to the Hub, said so that it can be mended."""
+    """Turn errors on the way to the Hub into a PushError of one sentence."""
     import httpx2
 
     try:
@@ -312,7 +314,7 @@ def _in_one_sentence(upload: Upload, api: HfApi) -> Iterator[None]:
 def _refused(error: HfHubHTTPError, upload: Upload) -> str:
     status = error.response.status_code
     if status == 401:
-        return "the Hub does not know your token: run `hf auth login` again, or mend HF_TOKEN (401)"
+        return "the Hub does not know your token: run `hf auth login` again, or fix HF_TOKEN (401)"
     if status == 403:
         return f"your token may not write to {upload.url}: use a name of yours, and a token with write access (403)"
     return f"the Hub refused {upload.url}: {error.server_message or error} ({status})"

@@ -48,7 +48,7 @@ class LocalEngine:
                 yield from self._spread(pool, iter(jobs), folder)
             except BrokenProcessPool as error:
                 raise ChildProcessError(
-                    "a worker process died (out of memory?); finished shards are kept, run it again to go on, "
+                    "a worker process died (out of memory?); finished shards are kept, run it again to resume, "
                     "perhaps with fewer --workers"
                 ) from error
             finally:

@@ -1,5 +1,5 @@
 """OpenAI's Batch API: requests at half the price, answered within a day. Submitting, waiting and collecting can be
-interrupted anywhere; the same command goes on."""
+interrupted anywhere; the same command resumes."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ def answer_by_batches(
     poll_seconds: float = 60.0,
     tell: Callable[[str], None] = print,
 ) -> None:
-    """Have every request answered into the cache that is not there yet; waits until all batches have ended.
+    """Answer every request that is not in the cache yet; waits until all batches have ended.
 
     The first request is asked directly, which shows at once whether the server takes such requests. What a batch leaves
     unanswered (errors, expired) is not in the cache afterwards. What was submitted is kept beside the cache.
@@ -77,7 +77,7 @@ class _Batches:
         try:
             waiting = self._waiting(requests, await self._under_way())
             if first := next(waiting, None):
-                await self._show_that_it_works(first)
+                await self._probe_server(first)
                 self._submitted = self._client.spent
                 for lines in self._files(waiting):
                     await self._submit(lines)
@@ -109,7 +109,7 @@ class _Batches:
         except (RecursionError, AttributeError, TypeError, ValueError) as error:
             raise ServiceError(f"Batch API: a reply that cannot be read ({clean_text(error)})") from error
 
-    async def _show_that_it_works(self, first: ChatRequest) -> None:
+    async def _probe_server(self, first: ChatRequest) -> None:
         """Ask the first request directly, which shows whether the server takes such requests."""
         try:
             await self._client.ask(first)

@@ -13,9 +13,9 @@ __all__ = ["UNUSABLE", "ChatClient"]
 
 # So many requests in a row without one reply mean that the server is gone, not that the requests are odd.
 _FAILURES_IN_A_ROW = 20
-# For requests under way, when nobody waits for the others any more.
+# Seconds that requests in flight get when the client is closed.
 _LAST_SECONDS = 0.5
-# Of the wait before another attempt, which doubles: seconds.
+# Back-off in seconds: the first wait, which doubles, and the longest.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 # Attempts to connect to a server that never replied so far.
 _FIRST_CONNECTIONS = 3
@@ -39,7 +39,7 @@ class ChatClient:
         self.sdk = self._server.sdk
         self.spent.lost = self.cache.forget_dead_claims()
         self._slots = asyncio.Semaphore(self.settings.concurrency)
-        self._flying: dict[str, asyncio.Task[Any]] = {}
+        self._in_flight: dict[str, asyncio.Task[Any]] = {}
         self._format = "text" if self.settings.reply_format == "text" else "json"
         self._options: dict[str, Any] = {"temperature": 0, "max_completion_tokens": self.settings.reply_tokens}
         self._failures = 0
@@ -56,8 +56,8 @@ class ChatClient:
             RequestError: no usable reply to this request.
             ServiceError: none to any other either, or the budget is spent.
         """
-        if flying := self._flying.get(request.key):
-            return await asyncio.shield(flying)
+        if in_flight := self._in_flight.get(request.key):
+            return await asyncio.shield(in_flight)
         known = self.cache.get(request.key)
         unread: tuple[Reply, str] | None = None
         if known:
@@ -69,13 +69,13 @@ class ChatClient:
             else:
                 self.spent.cached += 1
                 return content
-        task = self._flying[request.key] = asyncio.create_task(self._answer(request, unread))
-        task.add_done_callback(lambda _: self._flying.pop(request.key, None))
+        task = self._in_flight[request.key] = asyncio.create_task(self._answer(request, unread))
+        task.add_done_callback(lambda _: self._in_flight.pop(request.key, None))
         # Who asked may be cancelled; what is paid for is still read and kept.
         return await asyncio.shield(task)
 
     def body(self, request: ChatRequest, earlier: tuple[Reply, str] | None = None) -> dict[str, Any]:
-        """Return a request as this server takes it, as far as earlier requests have shown.
+        """Build a request's body, without options that the server has rejected.
 
         Args:
             earlier: a reply that could not be used, and why; the request then asks for the format again.
@@ -94,11 +94,11 @@ class ChatClient:
     async def close(self) -> None:
         """Close the connections: requests under way, which are paid for, get half a second; others are not sent."""
         self._stopped = self._stopped or ServiceError("the client was closed")
-        if flying := set(self._flying.values()):
-            _, late = await asyncio.wait(flying, timeout=_LAST_SECONDS)
+        if in_flight := set(self._in_flight.values()):
+            _, late = await asyncio.wait(in_flight, timeout=_LAST_SECONDS)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*flying, return_exceptions=True)
+            await asyncio.gather(*in_flight, return_exceptions=True)
         await self._server.close()
 
     async def _answer(self, request: ChatRequest, earlier: tuple[Reply, str] | None) -> Any:

@@ -213,10 +213,10 @@ def _tokens(value: Any) -> int:
 
 
 def clean_text(text: object, limit: int = 300) -> str:
-    """Make what a server said fit for a terminal, a report and a card: one line without keys, markup and controls."""
+    """Sanitize a server's text for terminal, report and card: one line without keys, markup and control characters."""
     key = os.environ.get("OPENAI_API_KEY")
     plain = _ESCAPE.sub("", str(text))
-    # Shorter ones are no secrets, as local servers take them, and parts of words.
+    # Shorter ones, which local servers take, are not secret, and parts of words.
     plain = plain.replace(key, "\0") if key and len(key) >= 8 else plain
     plain = _TAG.sub(" ", _KEY.sub("\0", plain)).translate(_INERT).replace("\0", "[key]")
     return " ".join("".join(c if c.isprintable() else " " for c in plain).split())[:limit]

@@ -130,7 +130,7 @@ class Spent:
             ("US dollars", budget.max_cost, cost),
         ):
             if limit is not None and used is not None and used >= limit:
-                raise ServiceError(f"the budget of {limit:,} {name} is spent; run it again to go on")
+                raise ServiceError(f"the budget of {limit:,} {name} is spent; run it again to resume")
 
 
 def estimated_tokens(messages: list[dict[str, Any]]) -> tuple[int, int]:

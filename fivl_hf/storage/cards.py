@@ -25,7 +25,7 @@ __all__ = [
 # By which a folder is known to be ours.
 TAG = "fivl"
 DEFAULT_CONFIG = "default"
-# How the card of a dataset whose run was stopped goes on.
+# Begins the sentence by which the card of a dataset tells that its run was stopped.
 INCOMPLETE = "Not complete: "
 _COLUMNS = """\
 Each row is a conversation (`messages`) or a question (`question`, `answers`) about `images`, with its evidence:
@@ -96,7 +96,7 @@ def read_card(text: str) -> tuple[dict[str, Any], str]:
     try:
         loaded = yaml.safe_load(front)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"front matter that is no YAML: {error}") from error
+        raise ValueError(f"front matter that is not valid YAML: {error}") from error
     return loaded, rest.strip() if title.startswith("# ") else body.strip()
 
 

@@ -61,7 +61,7 @@ def _require_own_images(rows: datasets.Dataset, dataset: str | Path) -> None:
     folder = Path(dataset)
     cached = (HF_HUB_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH)
     roots = [Path(root).resolve() for root in ([folder] if folder.is_dir() else cached)]
-    for column in {"images", "masks"} & set(rows.column_names):
+    for column in [name for name in ("images", "masks") if name in rows.column_names]:
         feature = rows.features[column]
         if not isinstance(getattr(feature, "feature", None), datasets.Image):
             raise ValueError(f"{dataset}, column '{column}': a list of images was expected, got {feature}")
@@ -122,7 +122,7 @@ def split_names(dataset: str | Path, name: str | None = None) -> list[str]:
         return list(datasets.get_dataset_split_names(str(dataset), name))
     except (datasets.exceptions.DatasetsError, OSError):
         raise
-    except Exception as error:  # whatever yaml, pyarrow or fsspec say of a folder that is no dataset
+    except Exception as error:  # whatever yaml, pyarrow or fsspec say of a folder that is not a dataset
         raise ValueError(f"{dataset} cannot be read as a dataset: {error}") from error
 
 

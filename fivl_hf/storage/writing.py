@@ -147,7 +147,7 @@ def _write_split(
     """Write the shards of one split, or of one part of it; None without rows.
 
     A digest of their bytes is part of the file names: ``datasets`` caches a local folder by its name and the file
-    patterns of its card alone, and a folder written anew, or another of the same name, would load the old rows.
+    patterns of its card alone, and a folder written again, or another of the same name, would load the old rows.
     """
     stem = f"{split}-{part}" if part else split
     rows = num_bytes = 0

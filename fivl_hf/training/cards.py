@@ -1,4 +1,4 @@
-"""Model cards of trainings: what a model was trained from, on and with."""
+"""Model cards of training runs: what a model was trained from, on and with."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -127,7 +127,7 @@ def on_the_hub(name: str) -> bool:
 
 
 def shown_name(name: str) -> str:
-    """A name on the Hub as it is; of a folder its name, since where it lies is nobody's business."""
+    """A name on the Hub as it is; of a folder its name, since local paths are not published."""
     return name if on_the_hub(name) else Path(name).resolve().name
 
 

@@ -51,7 +51,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
     With ``options.expression_weight="score"`` also ``vision_weights`` (B, T), 0 except there; with
     ``count_unlabelled`` also ``vision_unlabelled`` (B, 5).
 
-    An expression labels its patches also when ``max_length`` cut off the answer it stands in: what a patch shows
+    An expression labels its patches also when ``max_length`` cut off the answer it is in: what a patch shows
     does not depend on the text after it.
 
     Attributes:
@@ -232,7 +232,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         )
 
     def _keyword_id(self, expression: KeyExpression, name: str) -> int:
-        """The token to predict; a random noun is drawn anew each epoch, alike for any batching and worker count."""
+        """The token to predict; a random noun is drawn again each epoch, alike for any batching and worker count."""
         if self.options.keyword == "head":
             word = head_noun(expression.text, expression.keywords)
         else:

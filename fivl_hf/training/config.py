@@ -117,7 +117,7 @@ class FiVLConfig(SFTConfig):
         super().__post_init__()
 
     def vision_warmup(self, steps: int) -> int:
-        """Return the steps of λ's warm-up in a training of ``steps`` steps."""
+        """Return the steps of λ's warm-up in a run of ``steps`` steps."""
         warmup = self.vision_loss_warmup_steps
         return ceil(steps * warmup) if warmup < 1 else int(warmup)
 

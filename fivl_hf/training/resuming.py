@@ -1,4 +1,4 @@
-"""Resuming: weights under other names, and whether the training goes on with the same settings and data."""
+"""Resuming: weights under other names, and whether a run resumes with the same settings and data."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ _SETTINGS = "fivl_settings.json"
 
 
 def resumed_folder(resume_from_checkpoint: str | bool | None, output_dir: str | None) -> str | bool | None:
-    """Return what ``Trainer.train`` is to resume from: a command line's "true" and "false" are no folders.
+    """Return what ``Trainer.train`` is to resume from: a command line's "true" and "false" are not folder names.
 
     Raises:
         FileNotFoundError: a folder that does not exist, or no checkpoint to resume from.

@@ -37,7 +37,7 @@ def train_from_arguments(arguments: Sequence[str]) -> None:
             launch`` (``--accelerate_config``, ``--num_processes``, ...) start the training through it.
 
     Raises:
-        ChildProcessError: a training that accelerate started failed.
+        ChildProcessError: a training run that accelerate started failed.
     """
     parser = TrlParser((ScriptArguments, FiVLConfig, ModelConfig, DatasetMixtureConfig), prog="fivl train")  # type: ignore[arg-type]
     given = {argument.split("=")[0] for argument in arguments}

@@ -70,8 +70,8 @@ def patch_owners(
             the one whose mask covers the fewest tokens (``"smallest"``).
 
     Returns:
-        (P,) the expression's number; ``BACKGROUND`` for a token that sees an image with expressions and lies under none
-        of their masks, also not under one that supervises nothing; ``UNASSIGNED`` for all others.
+        (P,) the expression's number; ``BACKGROUND`` for a token that sees an image with expressions and is covered by
+        no mask of theirs, including those that supervise nothing; ``UNASSIGNED`` for all others.
     """
     cover = np.asarray(coverage, dtype=np.float64)
     if not len(cover):

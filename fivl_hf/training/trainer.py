@@ -181,7 +181,7 @@ class FiVLTrainer(SFTTrainer):
     def _text_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any, vision_labels: Any
     ) -> Any:
-        """TRL's loss; beside it the sums by which it can be compared with a training on both tasks."""
+        """TRL's loss; beside it the sums by which it can be compared with a run on both tasks."""
         if self._models_vision:
             logger.warning_once("The batches hold no vision_labels: the data collator is not a FiVLCollator.")
         if not self._has_images or self.accelerator.parallelism_config is not None:
@@ -327,7 +327,7 @@ class FiVLTrainer(SFTTrainer):
         return result
 
     def _resumed_settings(self) -> dict[str, Any]:
-        """What should stay the same when a training goes on."""
+        """Collect what should stay the same when a run is resumed."""
         fields = [f.name for f in dataclasses.fields(self.args) if f.name.startswith("vision_")]
         settings = {name: getattr(self.args, name) for name in fields}
         return {**settings, "train_dataset": rows_fingerprint(self.train_dataset, sample=_COMPARED_ROWS)}
@@ -383,6 +383,6 @@ def _as_fivl_config(args: SFTConfig | TrainingArguments | None, model: Any) -> F
     if args is None:
         name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
         return FiVLConfig(f"{str(name).rstrip('/').split('/')[-1] or 'model'}-FiVL")
-    # to_dict() hides every ..._token, also those that are no secret.
+    # to_dict() hides every ..._token, also those that are not secret.
     hidden = {name: getattr(args, name) for name in args.to_dict() if name.endswith("_token")}
     return FiVLConfig(**{**args.to_dict(), **hidden})

@@ -8,7 +8,7 @@ METRIC = evaluate.load("head_alignment.py")
 EXAMPLE = ("[[[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]]]", "[0.0, 1.0, 0.2]")
 EXPLANATION = """\
 Which attention heads rank the image tokens as the mask of the evidence does? Spearman's rank correlation, averaged over
-samples. **1**: exactly as the mask. **0**: anywhere. **Negative**: away from the evidence.
+samples. **1**: exactly as the mask. **0**: unrelated to the mask. **Negative**: away from the evidence.
 
 A sample is one key expression of one answer: the attention from its tokens to the image tokens (of every layer and
 head), and the share of each image token that the expression's mask covers. One sample per line, in both boxes.

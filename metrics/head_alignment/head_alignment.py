@@ -12,7 +12,7 @@ from fivl_hf.explain.alignment import align, summary
 _DESCRIPTION = """\
 Head alignment of FiVL: for each layer and head, Spearman's correlation between the attention from a key expression's
 token to the image tokens and the mask's coverage of those tokens, averaged over samples. 1: the head ranks the patches
-as the mask does; 0: it looks anywhere; negative: it looks away from the evidence.
+as the mask does; 0: its attention is unrelated to the mask; negative: it looks away from the evidence.
 """
 
 _INPUTS = """\

@@ -41,7 +41,7 @@ def keyword_ids(keywords: str, tokenizer: str) -> dict[tuple[int, str], int]:
     words = [line.strip() for line in keywords.splitlines() if line.strip()]
     if not tokenizer:
         if wrong := [word for word in words if not word.isdecimal()]:
-            raise ValueError(f"{wrong[0]!r} is no vocabulary id: name the model's tokenizer to use words")
+            raise ValueError(f"{wrong[0]!r} is not a vocabulary id: name the model's tokenizer to use words")
         return {(number, word): int(word) for number, word in enumerate(words)}
     from transformers import AutoTokenizer
 

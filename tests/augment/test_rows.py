@@ -81,7 +81,7 @@ def test_nothing_is_lost_without_a_reason(tmp_path):
         missing,
         broken,
         Drop("c7", "no image"),
-        Failure("c8", "the entry is no conversation"),
+        Failure("c8", "the entry is not a conversation"),
         talk("A car. " * 5_000, id="c9"),
     ]
     rows = list(augment(records, TOOLS, tally))
@@ -96,7 +96,7 @@ def test_nothing_is_lost_without_a_reason(tmp_path):
     assert tally.failed == {
         "the image is missing": 1,
         "the image cannot be read": 1,
-        "the entry is no conversation": 1,
+        "the entry is not a conversation": 1,
     }
 
 

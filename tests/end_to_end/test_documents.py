@@ -13,7 +13,8 @@ import families
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SNIPPETS = [code for path in DOCUMENTS for code in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)]
 METRIC_CARDS = sorted((ROOT / "metrics").glob("*/README.md"))
 
 
@@ -26,7 +27,7 @@ def run(command, cwd, **environment):
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_readme_snippets_run_as_pasted(demo, number):
+def test_snippets_run_as_pasted(demo, number):
     """From the repository's folder, with the demo's results in it."""
     place = demo.parent
     for name in ("metrics", "fivl_hf"):
@@ -34,6 +35,16 @@ def test_readme_snippets_run_as_pasted(demo, number):
             (place / name).symlink_to(ROOT / name)
     out = run([sys.executable, "-c", SNIPPETS[number]], place)
     assert out.strip()
+
+
+def test_links_lead_somewhere():
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_readme_is_a_page():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 @pytest.mark.parametrize("card", METRIC_CARDS, ids=lambda path: path.parent.name)
@@ -130,8 +141,11 @@ def test_examples_are_short():
 def test_a_plain_install_is_complete(tmp_path):
     """A wheel unpacked elsewhere holds the metrics, the builders and the report's page."""
     source = tmp_path / "source"
-    skipped = shutil.ignore_patterns(".git", ".venv*", "demo", "build", "*.egg-info", "__pycache__", ".*_cache")
-    shutil.copytree(ROOT, source, ignore=skipped)
+    ours = ("fivl_hf", "metrics", "dataset_builders", "setup.cfg", "pyproject.toml", "README.md")
+    for place in map(ROOT.joinpath, ours):
+        copy = shutil.copytree if place.is_dir() else shutil.copy
+        (source / place.name).parent.mkdir(exist_ok=True)
+        copy(place, source / place.name)
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
     run([*build, tmp_path, source], tmp_path)
     (wheel,) = tmp_path.glob("fivl_hf-*.whl")
@@ -141,7 +155,7 @@ def test_a_plain_install_is_complete(tmp_path):
         "import fivl_hf, fivl_hf.demo.report; from fivl_hf.evaluation.metrics import metric_folders\n"
         "from fivl_hf.dataset_builders.fivl_scenes.fivl_scenes import FivlScenes\n"
         "from importlib.resources import files\n"
-        "assert (files('fivl_hf') / 'templates' / 'report.html.jinja').is_file()\n"
+        "assert (files('fivl_hf.show') / 'templates' / 'report.html.jinja').is_file()\n"
         "metric = fivl_hf.load_metric('visual_reliance_score')\n"
         "result = metric.compute(predictions=['a'], masked_predictions=['b'], references=[['a']])\n"
         "print(fivl_hf.__file__, sorted(metric_folders()), result['visual_reliance_score'])\n"

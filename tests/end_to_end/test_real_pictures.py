@@ -190,5 +190,5 @@ def test_rows_to_heads(photo_processor, config, tmp_path, capsys):
     assert main(["explain", *common, "--output", str(tmp_path / "heads"), "--pictures", "6"]) == 0
     explanation = json.loads((tmp_path / "heads" / "explanation.json").read_text())
     assert explanation["n"] >= 5
-    assert len(list((tmp_path / "heads" / "pictures").iterdir())) == 6
+    assert len(list((tmp_path / "heads" / "pictures").glob("*.png"))) == 6
     assert "correlation" in capsys.readouterr().out

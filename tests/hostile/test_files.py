@@ -124,7 +124,7 @@ def test_an_archive_that_is_cut_off_is_refused(tmp_path):
 def test_other_files_than_tar_are_refused(tmp_path):
     for name, data in (("x.tar", b"{}" * 400), ("y.tar", b""), ("z.tar", b"\x1f\x8b" + b"\0" * 600)):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(ValueError, match="no plain tar archive"):
+        with pytest.raises(ValueError, match="not a plain tar archive"):
             indexed_tar(tmp_path / name)
 
 
@@ -145,7 +145,7 @@ def test_files_without_a_tensor_are_refused(tmp_path):
     refused = {
         "a pickle that holds more than a tensor": [hostile_pickle(canary), saved({"a": 1})],
         "unpacks to more": [squeezed.getvalue()],
-        "no torch.save file": [
+        "not a torch.save file": [
             b"",
             b"PK",
             good[:900],

@@ -159,7 +159,7 @@ def test_all_forms_of_a_path_are_seen(tmp_path, stranger):
     paths = [{**row, "images": ["../../etc/passwd.png"]} for row in scene_rows("test", 1)]
     (tmp_path / "paths").mkdir()
     pq.write_table(pa.Table.from_pylist(paths), tmp_path / "paths" / "test.parquet")
-    with pytest.raises(ValueError, match="column 'images': a list of images was expected"):
+    with pytest.raises(ValueError, match="a list of images was expected"):
         load_rows(tmp_path / "paths", "test")
     (stranger / "secret.png").write_bytes((tmp_path / "secret.png").read_bytes())
     table = pq.read_table(stranger / "test.parquet").to_pylist()

@@ -3,12 +3,12 @@
 import contextlib
 import gzip
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from scripted_server import Answer, asked_answer, completion
@@ -221,12 +221,15 @@ def test_ctrl_c_waits_a_second_for_what_is_paid_and_no_longer(serve, tmp_path):
     server = serve(lambda *_: Answer("x", delay=60))
     command = [sys.executable, "-m", "fivl_hf", "augment", "--input", "scenes", "--limit", "4", "--grounder", "scenes"]
     command += ["--extractor", "openai", "--model", "m", "--base-url", server.url, "--output", str(tmp_path / "fivl")]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"})
+    # A process started in the background ignores Ctrl-C, and so would its children.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeding)
     while not server.asked:
         time.sleep(0.02)
         assert running.poll() is None
     interrupted = time.monotonic()
     running.send_signal(signal.SIGINT)
     _, error = running.communicate(timeout=30)
+    # Half a second for the replies, the rest for the interpreter to end.
     assert time.monotonic() - interrupted < 3
     assert "Traceback" not in error

@@ -27,7 +27,7 @@ WRONG = {
     ],
     "vision_segmentation": [
         (["x", "[1]", "7", ""], "Predictions, line 1: "),
-        (["[7, 9]", "[1, 0]", "ring", ""], "'ring' is no vocabulary id: name the model's tokenizer"),
+        (["[7, 9]", "[1, 0]", "ring", ""], "'ring' is not a vocabulary id: name the model's tokenizer"),
         (["[RING, 9]", "[1, 0]", "ring", "TOKENIZER"], "## IoU 1.000"),
         (["[7, 9]", "[1, 0]", "zebra", "TOKENIZER"], "the tokenizer does not know 'zebra'"),
         (["[7, 9]", "[1, 0]", "ring", "no/such"], "This could not be read: "),

@@ -123,7 +123,7 @@ def _matching(registry: Any, weights: Any, path: Path) -> Any:
     try:
         kind = widths[weights["image_encoder.pos_embed"].shape[-1]]
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no checkpoint of segment-anything's vit_b, vit_l or vit_h") from error
+        raise ValueError(f"{path} is not a checkpoint of segment-anything's vit_b, vit_l or vit_h") from error
     model = registry[kind]()
     model.load_state_dict(weights)
     return model

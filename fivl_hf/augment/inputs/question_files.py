@@ -22,7 +22,7 @@ def pope_questions(path: Path, roots: Sequence[Path]) -> Iterator[Question]:
     for number, item in json_lines(path):
         fields = ("question_id", "image", "text", "label")
         if problem := _problem(item, fields):
-            yield Failure(f"line {number}", "the entry is no question", problem)
+            yield Failure(f"line {number}", "the entry is not a question", problem)
             continue
         if item["label"] not in ("yes", "no"):
             yield Failure(str(item["question_id"]), "the label is neither yes nor no", repr(item["label"])[:100])
@@ -50,7 +50,7 @@ def vqa_questions(path: Path, annotations: Path | None, roots: Sequence[Path]) -
     number = -1
     for number, item in enumerate(json_items(path, "questions.item")):
         if problem := _problem(item, ("question_id", "image_id", "question")):
-            yield Failure(f"question {number}", "the entry is no question", problem)
+            yield Failure(f"question {number}", "the entry is not a question", problem)
             continue
         id = str(item["question_id"])
         found = answers.get(id)
@@ -71,7 +71,7 @@ def gqa_questions(path: Path, roots: Sequence[Path]) -> Iterator[Question]:
     """GQA: ``{question id: {"question", "imageId", "answer", "types": {"structural", ...}}}``."""
     for id, item in json_members(path):
         if problem := _problem(item, ("imageId", "question", "answer")):
-            yield Failure(id, "the entry is no question", problem)
+            yield Failure(id, "the entry is not a question", problem)
             continue
         types = item.get("types")
         category = str(types.get("structural", "")) if isinstance(types, Mapping) else ""

@@ -75,7 +75,7 @@ def count_records(settings: InputSettings) -> int | None:
 
 
 def sampled(records: Callable[[], Iterator[Record]], limit: int | None, seed: int | None) -> Iterator[Record]:
-    """The first ``limit`` records, or so many drawn at random in their order if there is a seed (reads twice)."""
+    """Return the first ``limit`` records; if there is a seed, ``limit`` of them at random, in order (reads twice)."""
     if limit is None or seed is None:
         return islice(records(), limit)
     total = sum(1 for _ in records())
@@ -134,7 +134,7 @@ def llava_record(item: Any, place: str, roots: Sequence[Path], source: str) -> R
     if isinstance(item, ValueError):
         return Failure(place, "the entry is not valid JSON", str(item))
     if not isinstance(item, Mapping):
-        return Failure(place, "the entry is no conversation", f"{type(item).__name__} in place of an object")
+        return Failure(place, "the entry is not a conversation", f"{type(item).__name__} in place of an object")
     id = _id(item, place)
     names = item.get("image") or item.get("images")
     if not names:
@@ -216,7 +216,7 @@ def dataset_record(row: Mapping[str, Any], number: int, source: str, roots: Sequ
 
 
 def row_picture(image: Any, roots: Sequence[Path]) -> Picture:
-    """A picture of a dataset's row: its bytes, or a file that is named and lies under one of the folders.
+    """A picture of a dataset's row: its bytes, or a file that is named and is in one of the folders.
 
     Raises:
         ImageError: it is neither.

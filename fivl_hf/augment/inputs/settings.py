@@ -18,7 +18,7 @@ class InputSettings:
         format: one of ``FORMATS``; None to find out.
         answers: VQA v2's annotations file, which goes with its questions file.
         split, config: of a dataset.
-        limit: read so many samples, the first ones, or a random choice of the whole input if there is a seed.
+        limit: number of samples to read: the first ones, or a random choice of the whole input if there is a seed.
         seed: of the choice, and of scenes.
         rename: give samples with an id that was there already a new one; if not, they come with the id they have.
     """
