@@ -91,13 +91,14 @@ def check_against_processor(processor, image_processor, size):
         if np.isnan(box[0]):
             assert np.isnan(x).all(), f"token {i} sees something of the picture"
             continue
-        check_box(box, x, y, size)
+        # Beside padding, the ramp is blended with it over another pixel.
+        check_box(box, x, y, size, 1.25 if np.isnan(xs).any() else 0.7)
 
 
-def check_box(box, x, y, size):
-    """The seen coordinates' centre is the box's, and they fill it: within half a source pixel per resized pixel.
+def check_box(box, x, y, size, pixels):
+    """The seen coordinates fill the box: within so many source pixels, or resized pixels where those are larger.
 
-    A little more: at the picture's edge a bicubic ramp stops half a pixel short, and overshoots.
+    More than half a pixel: at the picture's edge a bicubic ramp stops half a pixel short, and overshoots.
     """
     if np.isnan(x).all():
         # A sliver thinner than a processed pixel may lie between two sampling points.
@@ -107,7 +108,7 @@ def check_box(box, x, y, size):
         first, last = np.nanmin(seen), np.nanmax(seen)
         samples = np.isfinite(seen).any(axis=0 if seen is x else 1).sum()
         step = (high - low) / samples
-        tolerance = 0.7 * max(step, 1)
+        tolerance = pixels * max(step, 1)
         assert first == pytest.approx(low + step / 2, abs=tolerance)
         assert last == pytest.approx(high - step / 2, abs=tolerance)
 

@@ -91,18 +91,12 @@ def write_explanation(
         for scores in explain_rows(model, processor, indexed, known=file.known, keep_going=True):
             file.add(scores)
         found = gather(file)
-        best = top_heads(found.alignment.mean(), 1)
-        if not best:
-            problem = next(iter(found.problems.values()), None)
-            raise ValueError(
-                "no row has a key expression whose tokens and mask can be compared"
-                + (f": {problem}" if problem else "")
-            )
+        best = _best_head(found)
         drawn = _drawable((row for row in indexed if row.get("id") not in found.problems), pictures, word)
         if word is not None and pictures and not drawn:
             raise ValueError(f"no answer says {word!r}")
         result = {**run, **explanation_summary(found, chosen_on)}
-        named = result["best_head"] or best[0]
+        named = result["best_head"] or best
         # Made again from here on: what marks the results as complete is written last.
         (output / "explanation.json").unlink(missing_ok=True)
         layer, index = head or (named["layer"], named["head"])
@@ -111,6 +105,17 @@ def write_explanation(
         head_map(found.alignment.mean(), title, framed=(layer, index)).savefig(output / "head_map.png", dpi=150)
         write_json(output / "explanation.json", result)
     return result
+
+
+def _best_head(found: Explanation) -> dict[str, Any]:
+    """The head that fits best over all images; raises ValueError if none could be compared with a mask."""
+    best = top_heads(found.alignment.mean(), 1)
+    if not best:
+        problem = next(iter(found.problems.values()), None)
+        raise ValueError(
+            "no row has a key expression whose tokens and mask can be compared" + (f": {problem}" if problem else "")
+        )
+    return best[0]
 
 
 def _draw(

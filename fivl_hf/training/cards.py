@@ -22,6 +22,36 @@ __all__ = [
 
 PAPER = "[FiVL](https://arxiv.org/abs/2412.14672)"
 _ADAPTER_TAG = "base_model:adapter:"
+_ADAPTER = "These are an adapter's weights: `from_pretrained` loads the base model with them where `peft` is installed."
+_WHOLE = "The checkpoint is an ordinary one and needs no further package."
+_CARD = """---
+{front}
+---
+
+# {name}
+
+A vision-language model fine-tuned{start} with Vision Modeling of {paper}: besides its text, every image patch
+learned to predict the keyword of what it shows. {needs}
+
+```python
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+model = AutoModelForImageTextToText.from_pretrained("{load_name}")
+processor = AutoProcessor.from_pretrained("{load_name}")
+```
+
+## Training
+
+Trained with fivl-hf's `FiVLTrainer`.
+
+| | |
+|---|---|
+{settings}
+
+### Framework versions
+
+{versions}
+"""
 
 
 def training_card(
@@ -51,45 +81,19 @@ def training_card(
         model_name=name,
         tags=list(tags),
     )
-    told = f" from `{shown_name(base_model)}`" if base_model else ""
-    on = f" on `{shown_name(dataset)}`" if dataset else ""
-    table = "\n".join(f"| {key} | {value} |" for key, value in settings.items())
-    used = "\n".join(f"- {package}: {version}" for package, version in versions.items())
-    needs = (
-        "These are an adapter's weights: `from_pretrained` loads the base model with them where `peft` is installed."
-        if adapter
-        else "The checkpoint is an ordinary one and needs no further package."
+    source = f" from `{shown_name(base_model)}`" if base_model else ""
+    rows = f" on `{shown_name(dataset)}`" if dataset else ""
+    text = _CARD.format(
+        front=data.to_yaml(),
+        name=name,
+        start=f"{source}{rows}",
+        paper=PAPER,
+        needs=_ADAPTER if adapter else _WHOLE,
+        load_name=load_name,
+        settings="\n".join(f"| {key} | {value} |" for key, value in settings.items()),
+        versions="\n".join(f"- {package}: {version}" for package, version in versions.items()),
     )
-    return ModelCard(
-        f"""---
-{data.to_yaml()}
----
-
-# {name}
-
-A vision-language model fine-tuned{told}{on} with Vision Modeling of {PAPER}: besides its text, every image patch
-learned to predict the keyword of what it shows. {needs}
-
-```python
-from transformers import AutoModelForImageTextToText, AutoProcessor
-
-model = AutoModelForImageTextToText.from_pretrained("{load_name}")
-processor = AutoProcessor.from_pretrained("{load_name}")
-```
-
-## Training
-
-Trained with fivl-hf's `FiVLTrainer`.
-
-| | |
-|---|---|
-{table}
-
-### Framework versions
-
-{used}
-"""
-    )
+    return ModelCard(text)
 
 
 def training_settings(args: Any, state: Any) -> dict[str, Any]:

@@ -299,7 +299,7 @@ def test_segment_anything_runs_on_its_own_checkpoint(tmp_path, monkeypatch):
     assert (masks.shape, masks.dtype) == ((4, 60, 90), bool)
     assert (masks[1] == masks[2]).mean() > 0.99
     torch.save({"a": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="is no checkpoint of segment-anything"):
+    with pytest.raises(ValueError, match="is not a checkpoint of segment-anything"):
         load_segmenter(path)
     with pytest.raises(FileNotFoundError, match="there is no checkpoint nothing.pth"):
         load_segmenter("nothing.pth")

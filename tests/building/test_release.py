@@ -80,13 +80,13 @@ def test_masks_cover_every_token_by_the_released_value(release, rows):
             assert np.abs(found - grid).max() <= 1 / 255
             assert found[grid == 0].max(initial=0) < 1e-9
             checked += 1
-    assert checked > 500
+    assert checked > 250
 
 
 def test_turned_pictures_have_turned_masks_and_boxes(release, rows):
     """Stored lying (width, height), shown upright: what is at (x, y) is shown at (height - y, x)."""
     turned = [row for row in rows if row["id"] in release.turned]
-    assert len(turned) == 40
+    assert len(turned) == 20
     for row in turned[:8]:
         shown = open_image(row["images"][0]).size
         height = shown[0]

@@ -290,7 +290,7 @@ def test_what_is_not_whole_is_not_pushed(scenes, tmp_path):
     with pytest.raises(ValueError, match=r"holds no README.md"):
         dataset_upload(tmp_path, "me/x")
     (tmp_path / "README.md").write_text("# Something else")
-    with pytest.raises(ValueError, match="no card of fivl-hf"):
+    with pytest.raises(ValueError, match="not a dataset card of fivl-hf"):
         dataset_upload(tmp_path, "me/x")
     with pytest.raises(ValueError, match="holds no model"):
         model_upload(tmp_path, "me/x")
@@ -298,7 +298,7 @@ def test_what_is_not_whole_is_not_pushed(scenes, tmp_path):
     with pytest.raises(ValueError, match="holds no weights"):
         model_upload(tmp_path, "me/x")
     (tmp_path / "model.safetensors").write_bytes(b"\x10" + b"\0" * 100)
-    with pytest.raises(ValueError, match=r"model.safetensors is no whole safetensors file"):
+    with pytest.raises(ValueError, match=r"model.safetensors is not a complete safetensors file"):
         model_upload(tmp_path, "me/x")
 
 
