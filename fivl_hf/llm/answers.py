@@ -155,6 +155,11 @@ class AnswerCache:
             self._forget(key, entry)
         return self.claim(key, seconds)
 
+    def is_claimed(self, key: str) -> bool:
+        """Whether a process that is alive has claimed a key."""
+        entry = self._execute("SELECT host, pid, until FROM claims WHERE key = ?", key).fetchone()
+        return entry is not None and _is_alive(*entry)
+
     def mark_sent(self, key: str) -> None:
         """Note that the request of a claimed key is on its way, so that it may be paid for."""
         self._execute("UPDATE claims SET sent = 1 WHERE key = ?", key)

@@ -68,6 +68,7 @@ class _Batches:
         self._sdk = self._client.sdk.with_options(max_retries=settings.retries)
         self._submitted = Spent()
         self._claimed: list[str] = []
+        self._elsewhere: list[str] = []
         for leftover in self._folder.glob("*.part"):
             leftover.unlink()
 
@@ -82,6 +83,10 @@ class _Batches:
                 for lines in self._files(waiting):
                     await self._submit(lines)
             await self._collect_all()
+            while any(key not in self._cache and self._cache.is_claimed(key) for key in self._elsewhere):
+                # Another run has claimed them, and may not have submitted them yet.
+                await asyncio.sleep(self._poll_seconds)
+                await self._collect_all()
         except openai.OpenAIError as error:
             raise ServiceError(f"Batch API: {clean_text(error)}; run it again to resume") from error
         finally:
@@ -156,6 +161,7 @@ class _Batches:
         for request in requests:
             # Of two runs with one cache, the one that claims a request submits it, and the other waits for it.
             if not self._cache.claim(request.key, _CLAIM_SECONDS):
+                self._elsewhere.append(request.key)
                 continue
             self._claimed.append(request.key)
             body = self._client.body(request)
@@ -217,7 +223,8 @@ class _Batches:
             raise
 
     async def _collect_all(self) -> None:
-        while pending := self._cache.batches():
+        # Without those that another run is submitting at this moment.
+        while pending := [job for job in self._cache.batches() if job.id is not None]:
             ended = [await self._collect(job) for job in pending]
             if not all(ended):
                 self._tell(
