@@ -1,4 +1,4 @@
-"""How the code is built: loose modules, long files and functions, mirrored tests, comments, and what starting costs."""
+"""Measure the code's structure: loose modules, long files and functions, mirrored tests, comments, start-up time."""
 
 import ast
 import io

@@ -150,7 +150,7 @@ def _cached_configs(name: str | Path) -> list[Path]:
 
 @cache
 def hub_is_reachable() -> bool:
-    """Whether the Hub answers; cached, because libraries retry for minutes."""
+    """Return whether the Hub answers; cached, because libraries retry for minutes."""
     import httpx2
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session

@@ -91,6 +91,27 @@ def settings() -> Callable[..., Any]:
 
 
 @pytest.fixture
+def cache(tmp_path: Path) -> Any:
+    """An empty answer cache."""
+    from fivl_hf.llm.answers import AnswerCache
+
+    return AnswerCache(tmp_path / "answers.sqlite")
+
+
+@pytest.fixture
+def extract(cache: Any, settings: Callable[..., Any]) -> Callable[..., Any]:
+    """Extractions of turns by a server, and what the client spent."""
+    from fivl_hf.augment.extractors.chat import ChatExtractor
+    from fivl_hf.llm.client import ChatClient
+
+    def run(server: Any, turns: Any, **options: Any) -> tuple[Any, Any]:
+        with ChatExtractor(ChatClient(settings(server, **options), cache)) as extractor:
+            return extractor.extract(turns), extractor.client.spent
+
+    return run
+
+
+@pytest.fixture
 def build(tmp_path: Path) -> Callable[..., Any]:
     """Build by a builder's name; further arguments are its configuration, or the run's settings."""
     from fivl_hf.building.run import BuildSettings, build_dataset, builder_class

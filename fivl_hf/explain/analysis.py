@@ -156,7 +156,7 @@ def gather(rows: Iterable[RowScores]) -> Explanation:
 
 
 def _chooses(row: RowScores) -> bool:
-    """Whether a row is in the half that heads are chosen on; all rows about one image are in the same half."""
+    """Return whether heads are chosen on a row; all rows about one image are in the same half."""
     return int(row.picture[:8] or "0", 16) % 2 == 0
 
 

@@ -140,7 +140,10 @@ def _checked(path: Path, parse: Any) -> Iterator[Any]:
 def marked_encoding(path: Path) -> str | None:
     """Return the encoding that a file's byte-order mark says, such as "utf-16"; None without one."""
     with path.open("rb") as file:
-        start = file.read(4)
+        return _marked(file.read(4))
+
+
+def _marked(start: bytes) -> str | None:
     return next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
 
 
@@ -154,7 +157,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     with path.open("rb") as file:
         start = file.read(4)
         file.seek(0)
-        encoding = marked_encoding(path)
+        encoding = _marked(start)
         if encoding is None and b"\0" in start:
             raise ValueError(f"{path} is not UTF-8: it holds zero bytes; save it as UTF-8")
         yield file if encoding is None else _Decoded(file, encoding)  # type: ignore[misc]
@@ -207,7 +210,7 @@ class _Guarded:
 
 
 def _escape_start(data: bytes) -> int:
-    """Where the last escapes of a piece begin that more bytes could complete: a surrogate pair has twelve."""
+    """Find the start of the last escapes that more bytes could complete; a surrogate pair has twelve."""
     start = data.find(b"\\", max(0, len(data) - 12))
     if start < 0:
         return len(data)

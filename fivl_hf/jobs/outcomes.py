@@ -1,4 +1,4 @@
-"""What becomes of a sample: a row, a drop or a failure, and the count of all of them."""
+"""Outcomes of samples (a row, a drop or a failure) and their tally."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Failure:
 
 
 class Outcome(Protocol):
-    """What a worker returns for a sample: all that a report can tell is in it."""
+    """The result of one sample, with all that a report needs."""
 
     @property
     def id(self) -> str:

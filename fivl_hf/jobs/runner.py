@@ -32,7 +32,7 @@ class Engine(Protocol):
 
 @dataclass
 class Progress:
-    """What a run has come to.
+    """The state of a run: its tally and the shards that are done.
 
     Attributes:
         folder: of the shards.

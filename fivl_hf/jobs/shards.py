@@ -39,7 +39,7 @@ class Problem:
 
 @dataclass
 class ShardReport:
-    """What became of a shard's samples.
+    """The outcomes of a shard's samples, counted.
 
     Attributes:
         parts: the parts of the dataset that its rows belong to.
@@ -128,7 +128,7 @@ def run_job(job: Job, worker: Worker, folder: Path) -> ShardReport:
 
 
 def rows_file(folder: Path, number: int, part: str = "") -> Path:
-    """Return where a shard's rows of one part are, in Parquet; there is no file without rows.
+    """Return the path of a shard's rows of one part (Parquet); a part without rows has no file.
 
     Its name keeps ``load_dataset`` from taking unfinished work for a dataset.
     """

@@ -156,7 +156,7 @@ class AnswerCache:
         return self.claim(key, seconds)
 
     def is_claimed(self, key: str) -> bool:
-        """Whether a process that is alive has claimed a key."""
+        """Return whether a living process has claimed a key."""
         entry = self._execute("SELECT host, pid, until FROM claims WHERE key = ?", key).fetchone()
         return entry is not None and _is_alive(*entry)
 

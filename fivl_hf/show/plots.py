@@ -19,7 +19,7 @@ __all__ = [
     "paint_tokens",
 ]
 
-_LABELLED = 64  # maps of at most so many heads have room for numbers
+_LABELLED = 64  # maps of up to 64 heads have room for numbers
 
 
 def head_map(alignment: ArrayLike, title: str = "", *, framed: tuple[int, int] | None = None) -> Figure:

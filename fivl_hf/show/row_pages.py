@@ -71,7 +71,7 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]], title: str) -> str:
 
 
 def row_card(view: RowView) -> dict[str, Any]:
-    """What the template of a row's card needs: the evidence lies over the image, and can be taken away."""
+    """Return the values for a row's card; the evidence is a layer of its own, which readers can switch off."""
     layer = picture_url(view.layer) if view.layer else None
     return {"view": view, "anchor": f"row-{quote(view.id)}", "url": picture_url(view.image, "JPEG"), "layer": layer}
 

@@ -98,7 +98,7 @@ def _require_folder(dataset: str | Path) -> None:
 
 
 def parquet_rows(path: Path) -> int:
-    """How many rows a Parquet file has; raises ValueError, naming it, if it is broken or half written."""
+    """Count the rows of a Parquet file; raises ValueError, naming it, if it is truncated or corrupt."""
     try:
         return int(pq.read_metadata(path).num_rows)
     except (pa.ArrowInvalid, OSError) as error:
@@ -106,7 +106,7 @@ def parquet_rows(path: Path) -> int:
 
 
 def _broken_file(folder: Path) -> str | None:
-    """What is wrong with the first broken Parquet file of a folder."""
+    """Say what is wrong with the first broken Parquet file of a folder; None if all can be read."""
     for path in sorted(folder.glob("**/*.parquet")) if folder.is_dir() else ():
         try:
             parquet_rows(path)

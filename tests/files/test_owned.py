@@ -1,27 +1,9 @@
-"""Folders in which only our own files are replaced: killed at every step, and beside other people's files."""
+"""Folders in which only our own files are replaced, and everyone else's are kept."""
 
 import pytest
+from owned_folders import NEW, OLD, contents, write
 
-from fivl_hf.files.owned import LISTING, replaced_files, require_own_folder
-
-
-def write(folder, files, last="README.md"):
-    with replaced_files(folder, last=last) as scratch:
-        for name, text in files.items():
-            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
-            (scratch / name).write_text(text)
-
-
-def contents(folder):
-    """Every file that anybody would see, and its text."""
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_text() for name, path in sorted(found.items()) if name != LISTING}
-
-
-OLD = {"README.md": "old", "data/a-1.parquet": "a", "data/b-1.parquet": "b", "pictures/0.jpg": "p"}
-NEW = {"README.md": "new", "data/a-1.parquet": "a", "data/c-2.parquet": "c"}
-THEIRS = {"thesis.txt": "years of work", "data/mine.txt": "m", "pictures/mine.jpg": "m"}
-STEPS = ("replace", "rename", "unlink", "rmdir", "mkdir")
+from fivl_hf.files.owned import LISTING, require_own_folder
 
 
 def test_a_file_that_somebody_changed_is_kept(tmp_path):

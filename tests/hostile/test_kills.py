@@ -13,6 +13,7 @@ from functools import partial
 import psutil
 import pytest
 from limits import killed_at
+from owned_folders import NEW, OLD, contents, write
 from scripted_server import Answer, asked_answer
 from synthetic_release import make_release
 
@@ -23,7 +24,7 @@ from fivl_hf.augment.pipeline import ExtractionSettings, RunSettings, run_augmen
 from fivl_hf.augment.prefetch import askable_turns
 from fivl_hf.augment.tools import ToolSettings
 from fivl_hf.building.run import BuildSettings, build_dataset, builder_class
-from fivl_hf.files.owned import LISTING, replaced_files, work_folder
+from fivl_hf.files.owned import work_folder
 from fivl_hf.llm.answers import AnswerCache
 from fivl_hf.llm.batches import answer_by_batches
 from fivl_hf.schema import Turn
@@ -170,23 +171,8 @@ def test_workers_end_with_their_killed_parent(tmp_path):
     assert not alive
 
 
-OLD = {"README.md": "old", "data/a-1.parquet": "a", "data/b-1.parquet": "b", "pictures/0.jpg": "p"}
-NEW = {"README.md": "new", "data/a-1.parquet": "a", "data/c-2.parquet": "c"}
 EDITED = "old, with my notes"
 THEIRS = {"thesis.txt": "years of work", "data/mine.txt": "m", "pictures/mine.jpg": "m"}
-
-
-def write(folder, files):
-    with replaced_files(folder, last="README.md") as scratch:
-        for name, text in files.items():
-            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
-            (scratch / name).write_text(text)
-
-
-def contents(folder):
-    """Every file that anybody would see, and its text."""
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_text() for name, path in sorted(found.items()) if name != LISTING}
 
 
 @pytest.mark.parametrize("theirs", [{}, THEIRS, {"README.md": EDITED}])

@@ -1,42 +1,11 @@
 """The Batch API of a scripted server."""
 
 import pytest
+from extractions import requests, turns, words
 from scripted_server import Answer, asked_answer
 
-from fivl_hf.augment.extractors.chat import ChatExtractor, expression_request
-from fivl_hf.llm.answers import AnswerCache
 from fivl_hf.llm.batches import answer_by_batches
-from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import RequestError, ServiceError
-from fivl_hf.schema import Turn
-
-
-def turns(count):
-    return [Turn("What is it?", f"This is number{i}.") for i in range(count)]
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return AnswerCache(tmp_path / "answers.sqlite")
-
-
-@pytest.fixture
-def extract(cache, settings):
-    """Extractions of turns by a server, and what the client spent."""
-
-    def run(server, asked, **options):
-        with ChatExtractor(ChatClient(settings(server, **options), cache)) as extractor:
-            return extractor.extract(asked), extractor.client.spent
-
-    return run
-
-
-def words(extraction):
-    return [mention.text for mention in extraction.mentions]
-
-
-def requests(count, start=0):
-    return [expression_request(turn, "m") for turn in turns(count)[start:]]
 
 
 def test_batches_are_answered_in_any_order_and_resumed(serve, settings, cache, extract):

@@ -5,37 +5,13 @@ import json
 import sqlite3
 
 import pytest
+from extractions import turns, words
 from scripted_server import Answer, asked_answer
 
 from fivl_hf.augment.extractors.chat import ChatExtractor, estimate
 from fivl_hf.llm.answers import AnswerCache
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import ChatSettings, RequestError, ServiceError
-from fivl_hf.schema import Turn
-
-
-def turns(count):
-    return [Turn("What is it?", f"This is number{i}.") for i in range(count)]
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return AnswerCache(tmp_path / "answers.sqlite")
-
-
-@pytest.fixture
-def extract(cache, settings):
-    """Extractions of turns by a server, and what the client spent."""
-
-    def run(server, asked, **options):
-        with ChatExtractor(ChatClient(settings(server, **options), cache)) as extractor:
-            return extractor.extract(asked), extractor.client.spent
-
-    return run
-
-
-def words(extraction):
-    return [mention.text for mention in extraction.mentions]
 
 
 def reasons(extraction):

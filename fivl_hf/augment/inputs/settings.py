@@ -10,7 +10,7 @@ FORMATS = ("llava", "dataset", "pope", "vqa", "gqa", "scenes")
 
 @dataclass(frozen=True)
 class InputSettings:
-    """What to read, and how much of it.
+    """The input of a run: its files or dataset, and the number of samples.
 
     Attributes:
         input: a file, a dataset's folder or Hub id, or ``"scenes"``.
