@@ -28,7 +28,13 @@ class RunningSums:
 
     def pop(self, mode: str) -> dict[str, float]:
         """Return a mode's sums and begin again; empty if nothing was added."""
-        return {name: float(value) for name, value in self._sums.pop(mode, {}).items()}
+        sums = self.peek(mode)
+        self._sums.pop(mode, None)
+        return sums
+
+    def peek(self, mode: str) -> dict[str, float]:
+        """Return a mode's sums."""
+        return {name: float(value) for name, value in self._sums.get(mode, {}).items()}
 
 
 def vision_metrics(total: Mapping[str, float]) -> dict[str, float]:

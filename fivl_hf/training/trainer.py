@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -127,8 +128,8 @@ class FiVLTrainer(SFTTrainer):
         self._sums = RunningSums(lambda tensor: self.accelerator.reduce(tensor, reduction="sum"))
         self._vision_items: torch.Tensor | None = None
         self._weight_now = config.vision_loss_weight
-        # Sums since the beginning, until it is known whether patches have targets.
-        self._first_steps = RunningSums(lambda tensor: self.accelerator.reduce(tensor, reduction="sum"))
+        # Sums that were logged since the beginning, until it is known whether patches have targets.
+        self._logged: Counter[str] = Counter()
         self._checked_for_targets = not self._models_vision
 
     def create_model_card(  # type: ignore[override] # TRL's signature, not transformers'
@@ -172,10 +173,8 @@ class FiVLTrainer(SFTTrainer):
         if unlabelled is not None:
             sums |= dict(zip(UNLABELLED_REASONS, unlabelled.sum(dim=0), strict=True))
         self._sums.add(self._mode, sums)
-        if self._mode == "train" and not self._checked_for_targets:
-            self._first_steps.add("train", sums)
-            if self.state.global_step >= _PATIENCE:
-                self._warn_without_targets()
+        if self._mode == "train" and not self._checked_for_targets and self.state.global_step >= _PATIENCE:
+            self._warn_without_targets()
         return (loss, outputs) if return_outputs else loss
 
     def _text_loss(
@@ -266,6 +265,8 @@ class FiVLTrainer(SFTTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = self._mode
         total = self._sums.pop(mode)
+        if mode == "train" and not self._checked_for_targets:
+            self._logged.update(total)
         prefix = "" if mode == "train" else "eval_"
         logs.update({prefix + name: value for name, value in vision_metrics(total).items()})
         varies = self.args.vision_loss_schedule != "constant" or self.args.vision_loss_warmup_steps > 0
@@ -291,7 +292,8 @@ class FiVLTrainer(SFTTrainer):
     def _warn_without_targets(self) -> None:
         """Say once, after some steps or at the end of a short run, that no patch had a target, and why."""
         self._checked_for_targets = True
-        total = self._first_steps.pop("train")
+        total = self._logged
+        total.update(self._sums.peek("train"))
         if total and not total["vision_targets"] and self.is_world_process_zero():
             reasons = sorted(UNLABELLED_REASONS, key=lambda reason: -total.get(reason, 0))
             counts = "; ".join(f"{total[reason]:,.0f} {reason}" for reason in reasons if total.get(reason))
