@@ -1,6 +1,6 @@
 """FiVLCollator against TRL's collator: images a second through a data loader, with 1 and 4 workers.
 
-Pictures of 640 × 480 pixels as JPEG, four masks each; LLaVA-1.5's processor. Aim: at most 10% slower.
+Images of 640 × 480 pixels as JPEG, four masks each; LLaVA-1.5's processor. Aim: at most 10% slower.
 """
 
 import statistics
@@ -42,10 +42,10 @@ def rows() -> list[dict[str, Any]]:
 
 
 def _row(rng: np.random.Generator, number: int) -> dict[str, Any]:
-    """A picture with some texture, and ellipses for masks."""
+    """An image with some texture, and ellipses for masks."""
     coarse = Image.fromarray(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)).resize(SIZE, Image.Resampling.BICUBIC)
     noise = Image.fromarray(rng.integers(0, 255, (SIZE[1], SIZE[0], 3), dtype=np.uint8))
-    picture = Image.blend(coarse, noise.filter(ImageFilter.GaussianBlur(1)), 0.2)
+    image = Image.blend(coarse, noise.filter(ImageFilter.GaussianBlur(1)), 0.2)
     y, x = np.mgrid[: SIZE[1], : SIZE[0]]
     masks = []
     for _ in range(MASKS):
@@ -67,7 +67,7 @@ def _row(rng: np.random.Generator, number: int) -> dict[str, Any]:
     ]
     return {
         "id": str(number),
-        "images": [{"bytes": image_bytes(picture, "JPEG", quality=90), "path": None}],
+        "images": [{"bytes": image_bytes(image, "JPEG", quality=90), "path": None}],
         "messages": [{"role": "user", "content": "What is there?"}, {"role": "assistant", "content": answer}],
         "key_expressions": expressions,
         "masks": [{"bytes": encode_mask(mask), "path": None} for mask in masks],

@@ -1,4 +1,4 @@
-"""GroundedSam batched against one picture and one label at a time, the way such scripts are written; same models.
+"""GroundedSam batched against one image and one label at a time, the way such scripts are written; same models.
 
 ``--device cuda`` runs it on a GPU. The models are random: what they find means nothing, what they compute is the same.
 """
@@ -29,20 +29,20 @@ QUERIES = 4
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--pictures", type=int, default=8)
+    parser.add_argument("--images", type=int, default=8)
     device = parser.parse_args().device
-    pictures = _pictures(parser.parse_args().pictures)
+    images = _images(parser.parse_args().images)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         dino = save_grounding_dino(Path(folder) / "dino", size=256, width=64, queries=QUERIES)
         sam = save_sam(Path(folder) / "sam", size=256, width=96, layers=4)
         naive = _Naive(dino, sam, device)
-        requests = [GroundingRequest(str(i), (p,), (), LABELS) for i, p in enumerate(pictures)]
+        requests = [GroundingRequest(str(i), (p,), (), LABELS) for i, p in enumerate(images)]
         for batch_size in (1, 4, 16):
             detector = GroundingDinoDetector(dino, threshold=THRESHOLD, batch_size=batch_size, device=device)
             ours = BoxGrounder(detector, SamSegmenter(sam, device=device))
             variants: dict[str, Any] = {
-                "one": partial(_each, naive, pictures),
+                "one": partial(_each, naive, images),
                 "batched": partial(ours.ground, requests),
             }
             times = interleaved_medians(variants, 3)
@@ -56,15 +56,15 @@ def main() -> None:
                 }
             )
     name = "grounding" if device == "cpu" else "grounding_gpu"
-    publish(name, f"GroundedSam, {len(pictures)} pictures × {len(LABELS)} labels", rows)
+    publish(name, f"GroundedSam, {len(images)} images × {len(LABELS)} labels", rows)
 
 
-def _each(naive: "_Naive", pictures: list[Image.Image]) -> list[Any]:
-    return [naive(picture) for picture in pictures]
+def _each(naive: "_Naive", images: list[Image.Image]) -> list[Any]:
+    return [naive(image) for image in images]
 
 
 class _Naive:
-    """One picture and one label after the other; each box through all of SAM but its encoder."""
+    """One image and one label after the other; each box through all of SAM but its encoder."""
 
     def __init__(self, dino: Path, sam: Path, device: str) -> None:
         self._processor: Any = AutoProcessor.from_pretrained(dino)
@@ -75,18 +75,18 @@ class _Naive:
         self._device = device
 
     @torch.inference_mode()
-    def __call__(self, picture: Image.Image) -> list[Any]:
+    def __call__(self, image: Image.Image) -> list[Any]:
         found = []
         for label in LABELS:
-            inputs = self._processor(images=picture, text=label + ".", return_tensors="pt").to(self._device)
-            size = torch.tensor([picture.size[::-1]], device=self._device)
+            inputs = self._processor(images=image, text=label + ".", return_tensors="pt").to(self._device)
+            size = torch.tensor([image.size[::-1]], device=self._device)
             (result,) = self._processor.image_processor.post_process_object_detection(
                 self._dino(**inputs), threshold=THRESHOLD, target_sizes=size
             )
             if not len(result["boxes"]):
                 continue
             boxes = [result["boxes"].double().cpu().tolist()]
-            prompt = self._sam_processor(picture, input_boxes=boxes, return_tensors="pt")
+            prompt = self._sam_processor(image, input_boxes=boxes, return_tensors="pt")
             outputs = self._sam(
                 pixel_values=prompt["pixel_values"].to(self._device),
                 input_boxes=prompt["input_boxes"].float().to(self._device),
@@ -99,7 +99,7 @@ class _Naive:
         return found
 
 
-def _pictures(count: int) -> list[Image.Image]:
+def _images(count: int) -> list[Image.Image]:
     """As in COCO, most are 640×480 or 480×640."""
     rng = np.random.default_rng(0)
     sizes = [(480, 640), (480, 640), (640, 480), (427, 640)]

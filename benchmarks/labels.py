@@ -11,7 +11,7 @@ GRID, WIDTH, HEIGHT, EXPRESSIONS = 24, 640, 480, 8
 
 
 def patch_boxes() -> np.ndarray:
-    """The 576 boxes of a 24 × 24 grid over the picture."""
+    """The 576 boxes of a 24 × 24 grid over the image."""
     x, y = np.linspace(0, WIDTH, GRID + 1), np.linspace(0, HEIGHT, GRID + 1)
     return np.array([(x[i], y[j], x[i + 1], y[j + 1]) for j in range(GRID) for i in range(GRID)])
 

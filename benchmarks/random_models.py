@@ -75,7 +75,7 @@ def save_grounding_dino(folder: Path, *, mm: bool = False, size: int = 64, width
 
 
 def save_sam(folder: Path, *, size: int = 64, width: int = 32, layers: int = 2) -> Path:
-    """A SAM for pictures of ``size`` pixels."""
+    """A SAM for images of ``size`` pixels."""
     torch.manual_seed(1)
     config = SamConfig(
         vision_config={
@@ -109,7 +109,7 @@ def save_sam(folder: Path, *, size: int = 64, width: int = 32, layers: int = 2) 
 
 
 def save_sam2(folder: Path) -> Path:
-    """A SAM 2 for pictures of 128 pixels; its processor needs torchvision."""
+    """A SAM 2 for images of 128 pixels; its processor needs torchvision."""
     from transformers import Sam2Config, Sam2HieraDetConfig, Sam2ImageProcessor, Sam2Model, Sam2Processor
 
     torch.manual_seed(3)
@@ -141,7 +141,7 @@ def save_sam2(folder: Path) -> Path:
 
 
 def save_sam3(folder: Path) -> Path:
-    """A SAM 3 for pictures of 112 pixels; its processor needs torchvision."""
+    """A SAM 3 for images of 112 pixels; its processor needs torchvision."""
     from transformers import Sam3Config, Sam3ImageProcessor, Sam3Model, Sam3Processor
 
     torch.manual_seed(4)

@@ -60,8 +60,8 @@ def _measure(path: Path, way: str) -> Any:
 def _write(path: Path, count: int) -> None:
     """Samples of about the length of mix665k's, every second id twice."""
     talk = [
-        {"from": "human", "value": "<image>\nWhat are the people in the picture doing, and where are they?"},
-        {"from": "gpt", "value": "The picture shows two women with a red umbrella beside a small white dog. " * 3},
+        {"from": "human", "value": "<image>\nWhat are the people in the image doing, and where are they?"},
+        {"from": "gpt", "value": "The image shows two women with a red umbrella beside a small white dog. " * 3},
     ]
     with path.open("w") as file:
         file.write("[")

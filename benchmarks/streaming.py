@@ -54,12 +54,12 @@ def main() -> None:
 
 
 def _rows() -> Any:
-    """Scene rows whose picture is as large as a photograph's file."""
+    """Scene rows whose image is as large as a photograph's file."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 255, (1000, 1000), dtype=np.uint8)
     for number, row in enumerate(scene_rows("train", ROWS)):
-        picture = Image.fromarray(np.roll(noise, number, axis=0))
-        jpeg = image_bytes(picture.resize((640, 480)), "JPEG", quality=90)
+        image = Image.fromarray(np.roll(noise, number, axis=0))
+        jpeg = image_bytes(image.resize((640, 480)), "JPEG", quality=90)
         masks = [image_bytes(Image.new("1", (640, 480), 1)) for _ in row["masks"]]
         yield {**row, "images": [jpeg], "masks": masks}
 

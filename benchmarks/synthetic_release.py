@@ -1,6 +1,6 @@
-"""A release in the exact format of FiVL's authors, generated: conversations, segments, tensors in a tar, pictures.
+"""A release in the exact format of FiVL's authors, generated: conversations, segments, tensors in a tar, images.
 
-Masks are shapes in pixels of the source picture; the released value of a patch is the mean of the padded mask over it.
+Masks are shapes in pixels of the source image; the released value of a patch is the mean of the padded mask over it.
 (The authors' masks were probably drawn at 336×336: ``padded_grid(mask, resized=True)``.)
 """
 
@@ -34,7 +34,7 @@ class SyntheticRelease:
         expected: sample ids that must become rows.
         duplicates, tied: ids of several samples, and those whose samples fit equally well.
         missing_image, missing_tensor, without_segments: ids with missing pieces.
-        turned: ids whose picture is stored lying, and turned to be shown; grids and boxes are of the stored one.
+        turned: ids whose image is stored lying, and turned to be shown; grids and boxes are of the stored one.
     """
 
     folder: Path
@@ -136,7 +136,7 @@ def _sample(
         if turned:
             made.turned.add(id)
     things = rng.permutation(THINGS)[:3]
-    turns = [("<image>\nWhat is in the picture?", f"A {things[0]} and a {things[1]}.")]
+    turns = [("<image>\nWhat is in the image?", f"A {things[0]} and a {things[1]}.")]
     turns += [("Anything else?", f"There is a {things[2]}, too.")]
     sample = {"id": id, "image": image, "conversations": _messages(turns)}
     if kind == 13:
@@ -230,8 +230,8 @@ def _add_hostile(
 ) -> None:
     """Three attacks in the middle of the archive, each with a sample that asks for it."""
     attacks = {"code": "attacks/code.pt", "path": "../outside.pt", "size": "attacks/size.pt"}
-    picture = made.folder / "coco" / "attack.jpg"
-    Image.new("RGB", (100, 100)).save(picture)
+    image = made.folder / "coco" / "attack.jpg"
+    Image.new("RGB", (100, 100)).save(image)
     for name, member in attacks.items():
         made.hostile.add(name)
         conversations.append(

@@ -1,4 +1,4 @@
-"""Make a dataset with a grounder of your own: here, evidence is where a picture differs most from its mean colour.
+"""Make a dataset with a grounder of your own: here, evidence is where an image differs most from its mean colour.
 
     python examples/own_grounder.py INPUT.json IMAGES OUTPUT
 
@@ -30,7 +30,7 @@ class ContrastGrounder:
         return [[self.evidence(request)] * len(request.expressions) for request in requests]
 
     def evidence(self, request: GroundingRequest) -> Grounding | None:
-        pixels = np.asarray(request.pictures[0], dtype=np.float64)
+        pixels = np.asarray(request.images[0], dtype=np.float64)
         distance = np.linalg.norm(pixels - pixels.mean(axis=(0, 1)), axis=2)
         mask = clean_mask(distance > np.quantile(distance, 0.9))
         if not mask.any():

@@ -104,7 +104,7 @@ def encode(
 
     Args:
         conversations: B conversations in content blocks (:func:`as_blocks`).
-        images: the pictures of each conversation, in placeholder order.
+        images: the images of each conversation, in placeholder order.
         prompt: end with the header of the answer to come, as for generation.
         template: chat template to use in place of the processor's own.
         add_special_tokens: whether the tokenizer adds its own (a BOS token, say); by default, as in transformers'
@@ -125,7 +125,7 @@ def encode(
     with _noting_texts(processor, texts) as noted:
         inputs = processor(
             text=texts,
-            images=[list(pictures) for pictures in images] if any(map(len, images)) else None,
+            images=[list(row_images) for row_images in images] if any(map(len, images)) else None,
             return_tensors="pt",
             add_special_tokens=add_special_tokens,
             return_offsets_mapping=True,

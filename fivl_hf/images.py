@@ -1,4 +1,4 @@
-"""Opening pictures from whatever form a dataset holds them in, with errors that say what is wrong."""
+"""Opening images from whatever form a dataset holds them in, with errors that say what is wrong."""
 
 import io
 import re
@@ -45,14 +45,14 @@ _TOPS = (1.0, 255.0, 65535.0)
 
 
 class ImageError(ValueError):
-    """Bytes or a path that hold no readable picture."""
+    """Bytes or a path that hold no readable image."""
 
 
 def open_image(value: Any) -> Image.Image:
-    """Open a picture given as a PIL image, bytes, a path, or ``datasets``' ``{"bytes", "path"}``.
+    """Open an image given as a PIL image, bytes, a path, or ``datasets``' ``{"bytes", "path"}``.
 
     The pixels are decoded now, so that a truncated file is found here rather than later. A camera's EXIF orientation
-    is applied, as ``datasets`` does when it decodes: sizes and boxes are those of the upright picture.
+    is applied, as ``datasets`` does when it decodes: sizes and boxes are those of the upright image.
 
     Raises:
         ImageError: missing, not an image of a common format, truncated, or of more than 100 million pixels.
@@ -62,10 +62,10 @@ def open_image(value: Any) -> Image.Image:
         if isinstance(value, Image.Image):
             value.load()
             return _upright(value)
-        with Image.open(_file(value), formats=_formats()) as picture:
-            _check_size(picture)
-            picture.load()
-            return _upright(picture)
+        with Image.open(_file(value), formats=_formats()) as image:
+            _check_size(image)
+            image.load()
+            return _upright(image)
     except ImageError:
         raise
     except Exception as error:
@@ -83,24 +83,24 @@ def open_rgb(value: Any) -> Image.Image:
 
 @dataclass(frozen=True)
 class StoredSize:
-    """A picture's size as it is stored, and how EXIF turns it to be shown."""
+    """An image's size as it is stored, and how EXIF turns it to be shown."""
 
     stored: tuple[int, int]
     orientation: int = 1
 
     @property
     def shown(self) -> tuple[int, int]:
-        """(width, height) of the upright picture."""
+        """(width, height) of the upright image."""
         return self.stored[::-1] if self.orientation >= 5 else self.stored
 
     def upright_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """A mask (H, W) of the stored picture, turned as the picture is."""
+        """A mask (H, W) of the stored image, turned as the image is."""
         if self.orientation == 1:
             return mask
         return np.asarray(Image.fromarray(mask).transpose(_TURNS[self.orientation]))
 
     def upright_boxes(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Boxes (N, 4) in pixels of the stored picture, turned as the picture is."""
+        """Boxes (N, 4) in pixels of the stored image, turned as the image is."""
         width, height = self.stored
         x, y = boxes[:, [0, 2]], boxes[:, [1, 3]]
         turned = {
@@ -117,16 +117,16 @@ class StoredSize:
 
 
 def stored_size(data: bytes) -> StoredSize:
-    """The size and orientation of an encoded picture, from its header alone.
+    """The size and orientation of an encoded image, from its header alone.
 
     Raises:
-        ImageError: not a picture, or a larger one than is opened.
+        ImageError: not an image, or a larger one than is opened.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as picture:
-            _check_size(picture)
-            orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-            return StoredSize(picture.size, orientation if orientation in _TURNS else 1)
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+            _check_size(image)
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            return StoredSize(image.size, orientation if orientation in _TURNS else 1)
     except ImageError:
         raise
     except Exception as error:
@@ -140,22 +140,22 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _check_size(picture: Image.Image) -> None:
+def _check_size(image: Image.Image) -> None:
     """Refuse an image that would take too much memory, before it is decoded."""
-    if max(picture.size) > _MAX_SIDE or picture.width * picture.height > _MAX_PIXELS:
-        raise ImageError(f"an image of {picture.width}x{picture.height} pixels is too large")
+    if max(image.size) > _MAX_SIDE or image.width * image.height > _MAX_PIXELS:
+        raise ImageError(f"an image of {image.width}x{image.height} pixels is too large")
 
 
 def _unreadable(error: Exception) -> ImageError:
     return ImageError(f"an unreadable image ({_BUFFER.sub('its bytes', str(error))})")
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    return ImageOps.exif_transpose(picture) if turned else picture
+def _upright(image: Image.Image) -> Image.Image:
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
 
 
-def rgb(picture: Image.Image) -> Image.Image:
+def rgb(image: Image.Image) -> Image.Image:
     """A copy of an image in RGB as a viewer shows it: 16-bit greys scaled to 8 bits, transparent parts over white.
 
     Greys of floats or of 32 bits count as from 0 to 1, 255 or 65535, whichever is the smallest that none exceeds.
@@ -163,23 +163,23 @@ def rgb(picture: Image.Image) -> Image.Image:
     Raises:
         ImageError: greys that are not finite, or outside 0 to 65535.
     """
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return _scaled(picture)
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
+    if image.mode.startswith("I") or image.mode == "F":
+        return _scaled(image)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return picture.convert("RGB")
+    return image.convert("RGB")
 
 
-def _scaled(picture: Image.Image) -> Image.Image:
-    values = np.asarray(picture).astype(np.float32)
+def _scaled(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
         raise ImageError("an image with greys that are not finite (NaN or infinity)")
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
-    if picture.mode == "F":
+    if image.mode == "F":
         # Resampling and compression leave a few values beyond the range: 1.01 does not make white 255.
         low, high = _without_overshoot(values, low, high)
-    tops = (65535.0,) if picture.mode.startswith("I;16") else _TOPS[1:] if picture.mode == "I" else _TOPS
+    tops = (65535.0,) if image.mode.startswith("I;16") else _TOPS[1:] if image.mode == "I" else _TOPS
     top = next((top for top in tops if high <= top), None)
     if low < 0 or top is None:
         raise ImageError(f"an image with greys from {low:g} to {high:g}; 0 to 65535 can be shown")
@@ -195,23 +195,23 @@ def _without_overshoot(values: NDArray[np.float32], low: float, high: float) -> 
     return (0.0, high) if -0.1 * high <= low and (values < 0).mean() <= 0.01 else (low, high)
 
 
-def image_bytes(picture: Image.Image, format: str = "PNG", **options: Any) -> bytes:
-    """Encode a picture."""
+def image_bytes(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+    """Encode an image."""
     buffer = io.BytesIO()
-    picture.save(buffer, format=format, **options)
+    image.save(buffer, format=format, **options)
     return buffer.getvalue()
 
 
 def encoded_bytes(value: Any) -> bytes:
-    """The encoded bytes of a picture in any form: as they are where there are any, PNG for a PIL image, as
+    """The encoded bytes of an image in any form: as they are where there are any, PNG for a PIL image, as
     :func:`rgb` shows it where PNG does not hold its mode.
 
     Raises:
         ImageError: a path that cannot be read, not an image, or as :func:`rgb`.
     """
     if isinstance(value, Image.Image):
-        picture = open_image(value)
-        return image_bytes(picture if picture.mode in _PNG_MODES else rgb(picture))
+        image = open_image(value)
+        return image_bytes(image if image.mode in _PNG_MODES else rgb(image))
     source = _file(value)
     try:
         return source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()
@@ -220,7 +220,7 @@ def encoded_bytes(value: Any) -> bytes:
 
 
 def as_encoded(value: Any) -> dict[str, Any]:
-    """A picture in any form as rows hold it: its bytes inside, so that ``datasets`` stores them unchanged.
+    """An image in any form as rows hold it: its bytes inside, so that ``datasets`` stores them unchanged.
 
     Raises:
         ImageError: as :func:`encoded_bytes`.

@@ -47,11 +47,11 @@ def decode_mask(value: Any) -> BoolArray:
 
     Grey masks count as set from 128 up; one of zeros and ones, as label tools write them, from 1 up.
     """
-    picture = open_image(value)
-    if picture.mode == "1":
-        return np.asarray(picture)
+    image = open_image(value)
+    if image.mode == "1":
+        return np.asarray(image)
     # Whatever is not 8 bits is scaled to 8 bits first.
-    grey = np.asarray((picture if picture.mode in _EIGHT_BITS else rgb(picture)).convert("L"))
+    grey = np.asarray((image if image.mode in _EIGHT_BITS else rgb(image)).convert("L"))
     return grey >= (128 if grey.max(initial=0) > 1 else 1)
 
 
@@ -73,8 +73,8 @@ class MaskPart:
 
 def decode_part(value: Any) -> MaskPart:
     """:func:`decode_mask` without the empty margins."""
-    picture = open_image(value)
-    return _part(picture if picture.mode == "1" else Image.fromarray(decode_mask(picture)))
+    image = open_image(value)
+    return _part(image if image.mode == "1" else Image.fromarray(decode_mask(image)))
 
 
 def _part(bilevel: Image.Image) -> MaskPart:
@@ -143,7 +143,7 @@ def _inside(mask: MaskPart, corners: FloatArray) -> FloatArray:
     height, width = mask.pixels.shape
     x0, y0, x1, y1 = (corners - [mask.left, mask.top, mask.left, mask.top]).T
     meets = np.flatnonzero((x1 > 0) & (y1 > 0) & (x0 < width) & (y0 < height))
-    # 32 bits count the pixels of any picture that Pillow opens.
+    # 32 bits count the pixels of any image that Pillow opens.
     table = np.zeros((height + 1, width + 1), dtype=np.int32)
     np.cumsum(mask.pixels, axis=1, out=table[1:, 1:], dtype=np.int32)
     np.cumsum(table[1:, 1:], axis=0, out=table[1:, 1:])

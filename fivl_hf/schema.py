@@ -315,10 +315,10 @@ def _check_masks(
     if len(masks) != len(expressions):
         raise RowError(name, "masks", f"one mask per key expression ({len(expressions)})", f"{len(masks)} masks")
     for i, (mask, expression) in enumerate(zip(masks, expressions, strict=True)):
-        picture = _open(name, f"masks[{i}]", mask)
+        image = _open(name, f"masks[{i}]", mask)
         width, height = sizes[expression.image]
-        if picture.size != (width, height):
+        if image.size != (width, height):
             expected = f"the size of image {expression.image}, {width}x{height}"
-            raise RowError(name, f"masks[{i}]", expected, f"{picture.size[0]}x{picture.size[1]}")
-        if picture.mode not in ("1", "L"):
-            raise RowError(name, f"masks[{i}]", "a black-and-white image (mode 1 or L)", f"mode {picture.mode}")
+            raise RowError(name, f"masks[{i}]", expected, f"{image.size[0]}x{image.size[1]}")
+        if image.mode not in ("1", "L"):
+            raise RowError(name, f"masks[{i}]", "a black-and-white image (mode 1 or L)", f"mode {image.mode}")

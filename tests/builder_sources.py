@@ -15,7 +15,7 @@ from synthetic_release import make_release
 from fivl_hf.building.archive import ArchiveReader, index_archive
 
 SIZE = (96, 64)
-DOG = [10, 20, 30, 24]  # x, y, width, height in every picture of the benchmarks
+DOG = [10, 20, 30, 24]  # x, y, width, height in every image of the benchmarks
 
 
 def instruct(folder: Path) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def instruct(folder: Path) -> dict[str, Any]:
 
 
 def pope(folder: Path) -> dict[str, Any]:
-    pictures(folder / "val2014", [coco_name(i) for i in range(3)])
+    images(folder / "val2014", [coco_name(i) for i in range(3)])
     for split in ("adversarial", "popular", "random"):
         # Every other question is about something that is not there.
         lines = [
@@ -43,7 +43,7 @@ def pope(folder: Path) -> dict[str, Any]:
 
 
 def vqav2(folder: Path) -> dict[str, Any]:
-    pictures(folder / "val2014", [coco_name(i) for i in range(3)])
+    images(folder / "val2014", [coco_name(i) for i in range(3)])
     info = {"info": {"version": "2.0"}, "data_subtype": "val2014"}
     asked = [
         {"question_id": 10 + i, "image_id": i % 3, "question": ("What color is the dog?", "Is it late?")[i % 2]}
@@ -67,7 +67,7 @@ def vqav2(folder: Path) -> dict[str, Any]:
 
 
 def gqa(folder: Path) -> dict[str, Any]:
-    pictures(folder / "images", [f"{i}.jpg" for i in range(3)])
+    images(folder / "images", [f"{i}.jpg" for i in range(3)])
     questions = {
         f"0{i}": {
             "question": ("What is in front of the wall?", "Is it sunny?")[i % 2],
@@ -102,14 +102,14 @@ def coco_name(number: int) -> str:
     return f"COCO_val2014_{number:012d}.jpg"
 
 
-def pictures(folder: Path, names: list[str]) -> None:
+def images(folder: Path, names: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
         Image.new("RGB", SIZE, (40 * number, 90, 120)).save(folder / name)
 
 
 def instances(path: Path) -> None:
-    """A dog as a box-shaped polygon in every picture."""
+    """A dog as a box-shaped polygon in every image."""
     x, y, width, height = DOG
     corners = [x, y, x + width, y, x + width, y + height, x, y + height]
     content = {

@@ -118,13 +118,13 @@ def save(name: str, folder: str) -> None:
 
 
 def large_rows(rows: list[dict[str, Any]], factor: int = 3) -> list[dict[str, Any]]:
-    """Rows of scenes, their pictures enlarged: families with large cells need more than 40 pixels."""
+    """Rows of scenes, their images enlarged: families with large cells need more than 40 pixels."""
     return [_enlarged(row, factor) for row in rows]
 
 
 def _enlarged(row: dict[str, Any], factor: int) -> dict[str, Any]:
-    picture = open_image(row["images"][0])
-    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    image = open_image(row["images"][0])
+    image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     masks = [decode_mask(mask).repeat(factor, 0).repeat(factor, 1) for mask in row["masks"]]
     expressions = [
         {**expression, "boxes": [[factor * x for x in box] for box in expression["boxes"]]}
@@ -132,7 +132,7 @@ def _enlarged(row: dict[str, Any], factor: int) -> dict[str, Any]:
     ]
     return {
         **row,
-        "images": [{"bytes": image_bytes(picture), "path": None}],
+        "images": [{"bytes": image_bytes(image), "path": None}],
         "masks": [{"bytes": encode_mask(mask), "path": None} for mask in masks],
         "key_expressions": expressions,
     }

@@ -43,8 +43,8 @@ def test_as_many_boxes_as_placeholders(name):
     sizes = [[(90, 61), (200, 333)], [(64, 64)]]
     content = [[{"type": "image"}] * len(group) + [{"type": "text", "text": "red"}] for group in sizes]
     texts = [processor.apply_chat_template([{"role": "user", "content": c}], tokenize=False) for c in content]
-    pictures = [[Image.new("RGB", size) for size in group] for group in sizes]
-    inputs = processor(text=texts, images=pictures, padding=True, return_tensors="pt")
+    images = [[Image.new("RGB", size) for size in group] for group in sizes]
+    inputs = processor(text=texts, images=images, padding=True, return_tensors="pt")
     found = (inputs["input_ids"] == image_token_id(model.config)).sum(dim=1).tolist()
     expected = [
         sum(len(token_boxes(processor, size, images=len(group), model_config=model.config)) for size in group)
@@ -165,7 +165,7 @@ def test_tiles_and_the_whole_are_told_apart(name, size):
     scales = token_scales(processor, boxes)
     for scale in ("whole", "tiles"):
         seen = boxes[scales == scale]
-        # Each scale sees the whole picture.
+        # Each scale sees the whole image.
         assert seen[:, :2].min() == 0
         assert seen[:, 2].max() == pytest.approx(size[0], abs=3 + 0.04 * size[0])
     # The view of the whole has a cell for each of its tokens, side by side, at one end.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 from families import FAMILIES, large_rows, make
+from fivl_hf.explain.images import attention_picture, evidence_sheet
 from training_steps import assert_same, checkpointing, first_batch, loss_and_gradients, trained_losses
 from trl import SFTConfig, SFTTrainer
 
@@ -15,7 +16,6 @@ from fivl_hf import FiVLTrainer, vision_modeling_loss
 from fivl_hf.chat import as_blocks, encode
 from fivl_hf.evaluation.runner import evaluate_reliance
 from fivl_hf.explain.analysis import explain, token_attention, vision_predictions
-from fivl_hf.explain.pictures import attention_picture, evidence_sheet
 from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.runner import explanation_summary
 from fivl_hf.explain.samples import prepare
@@ -200,15 +200,15 @@ def test_reliance_is_measured(name, big_rows, record_property):
     # An untrained model may say the same of everything, but what it would say next differs in its logits.
     questions = [as_blocks(row["messages"][:1], 1) for row in big_rows[:3]]
     questions[0][0]["content"][-1]["text"] = "What?"
-    pictures = [[open_image(row["images"][0])] for row in big_rows[:3]]
+    images = [[open_image(row["images"][0])] for row in big_rows[:3]]
 
     def next_logits(rows):
         inputs = encode(processor, *rows, prompt=True, padding=True, padding_side="left").inputs
         with torch.inference_mode():
             return model(**inputs).logits[:, -1]
 
-    together = next_logits((questions, pictures))
-    alone = torch.cat([next_logits(([q], [p])) for q, p in zip(questions, pictures, strict=True)])
+    together = next_logits((questions, images))
+    alone = torch.cat([next_logits(([q], [p])) for q, p in zip(questions, images, strict=True)])
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(alone[0], alone[1], atol=1e-2)
 

@@ -37,14 +37,14 @@ IMAGE_PROCESSORS = {
 
 
 def processed(image_processor, pixels):
-    """(H, W) first channel of a grey picture after the processor, normalisation undone to 0..255 by calibration."""
+    """(H, W) first channel of a grey image after the processor, normalisation undone to 0..255 by calibration."""
     return image_processor(Image.fromarray(pixels).convert("RGB"), return_tensors="np")["pixel_values"][0, 0]
 
 
 def seen_coordinates(image_processor, size, axis):
     """Source coordinate of every processed pixel along an axis, NaN where it sees padding.
 
-    Grey thermometers for successive starts add up to the coordinate; a dark and a light picture calibrate
+    Grey thermometers for successive starts add up to the coordinate; a dark and a light image calibrate
     normalisation away and mark padding. Greys stay between 64 and 192, so that interpolation does not overshoot.
     """
     width, height = size
@@ -89,7 +89,7 @@ def check_against_processor(processor, image_processor, size):
         cell = np.s_[(i // columns) * PATCH :, (i % columns) * PATCH :]
         x, y = xs[cell][:PATCH, :PATCH], ys[cell][:PATCH, :PATCH]
         if np.isnan(box[0]):
-            assert np.isnan(x).all(), f"token {i} sees something of the picture"
+            assert np.isnan(x).all(), f"token {i} sees something of the image"
             continue
         # Beside padding, the ramp is blended with it over another pixel.
         check_box(box, x, y, size, 1.25 if np.isnan(xs).any() else 0.7)
@@ -98,7 +98,7 @@ def check_against_processor(processor, image_processor, size):
 def check_box(box, x, y, size, pixels):
     """The seen coordinates fill the box: within so many source pixels, or resized pixels where those are larger.
 
-    More than half a pixel: at the picture's edge a bicubic ramp stops half a pixel short, and overshoots.
+    More than half a pixel: at the image's edge a bicubic ramp stops half a pixel short, and overshoots.
     """
     if np.isnan(x).all():
         # A sliver thinner than a processed pixel may lie between two sampling points.

@@ -17,7 +17,7 @@ def grey(values, dtype):
 
 
 @pytest.mark.parametrize(
-    ("picture", "shown"),
+    ("image", "shown"),
     [
         (grey(32_768, np.uint16), 127),
         (grey(255, np.int32), 255),
@@ -29,8 +29,8 @@ def grey(values, dtype):
         (Image.new("RGBA", (6, 4), (0, 0, 0, 51)), 204),
     ],
 )
-def test_greys_and_transparency(picture, shown):
-    assert rgb(picture).getpixel((0, 0)) == (shown,) * 3
+def test_greys_and_transparency(image, shown):
+    assert rgb(image).getpixel((0, 0)) == (shown,) * 3
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_greys_that_cannot_be_shown(values, message):
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         grey(30_000, np.uint16),
         grey(30_000, np.int32),
@@ -55,16 +55,16 @@ def test_greys_that_cannot_be_shown(values, message):
         Image.new("PA", (6, 4)),
         Image.new("CMYK", (6, 4)),
     ],
-    ids=lambda picture: picture.mode,
+    ids=lambda image: image.mode,
 )
-def test_an_image_is_stored_as_it_is_shown(picture):
-    stored = open_rgb(encoded_bytes(picture))
-    assert np.array_equal(stored, rgb(picture))
+def test_an_image_is_stored_as_it_is_shown(image):
+    stored = open_rgb(encoded_bytes(image))
+    assert np.array_equal(stored, rgb(image))
     with pytest.raises(ImageError, match="not finite"):
         encoded_bytes(grey(np.nan, np.float32))
 
 
-def test_everybody_sees_the_same_picture(rows, model, processor):
+def test_everybody_sees_the_same_image(rows, model, processor):
     """Transparent and upright: the model that answers, the one that is explained, and the evidence that is removed."""
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
@@ -74,6 +74,6 @@ def test_everybody_sees_the_same_picture(rows, model, processor):
     expected = np.full((40, 40, 3), 255, np.uint8)
     expected[30:] = (255, 0, 0)
     (question,) = questions([row])
-    assert np.array_equal(question.pictures()[0], expected)
-    assert np.array_equal(prepare(model, processor, row).pictures[0], expected)
+    assert np.array_equal(question.images()[0], expected)
+    assert np.array_equal(prepare(model, processor, row).images[0], expected)
     assert np.array_equal(black_out(drawing.rotate(180), []), expected)

@@ -13,9 +13,9 @@ from fivl_hf.schema import FEATURES, RowError, validate_row
 from fivl_hf.storage import load_rows, write_dataset
 
 
-def encoded(picture, format="PNG"):
+def encoded(image, format="PNG"):
     buffer = io.BytesIO()
-    picture.save(buffer, format=format)
+    image.save(buffer, format=format)
     return {"bytes": buffer.getvalue(), "path": None}
 
 
@@ -84,7 +84,7 @@ BAD = [
     (("key_expressions", 0, "image"), 1, r"image'.*one of 1 images, found 1"),
     (("key_expressions", 0, "score"), 1.5, r"score'.*found 1.5"),
     (("key_expressions", 0, "text"), " ", r"text'.*non-empty"),
-    (("images", 0), {"bytes": b"not a picture", "path": None}, r"images\[0\]'.*readable image"),
+    (("images", 0), {"bytes": b"not an image", "path": None}, r"images\[0\]'.*readable image"),
     (("images", 0), {"bytes": None, "path": "/nowhere.png"}, r"images\[0\]'.*readable image.*nowhere"),
     (("images", 0), 17, r"images\[0\]'.*int in place of an image"),
     (("messages", 1, "role"), "user", r"messages'.*user and assistant in turn"),
@@ -138,14 +138,14 @@ def test_a_missing_column_is_named(row, column):
         validate_row(row)
 
 
-def test_a_truncated_picture_is_found(row):
+def test_a_truncated_image_is_found(row):
     whole = encoded(Image.effect_noise((200, 200), 60).convert("RGB"), "JPEG")["bytes"]
     cut = change(row, ("images", 0), {"bytes": whole[: len(whole) // 2], "path": None})
     with pytest.raises(RowError, match=r"images\[0\]'.*truncated"):
         validate_row(cut)
 
 
-def test_parquet_keeps_picture_bytes(row, tmp_path):
+def test_parquet_keeps_image_bytes(row, tmp_path):
     folder = tmp_path / "set"
     write_dataset(folder, {"train": [row, {**row, "id": "a2"}]}, title="T", description="D")
     stored = load_rows(folder, "train")
@@ -166,7 +166,7 @@ def test_a_bad_row_leaves_no_folder(row, tmp_path):
 
 
 def test_paths_and_pil_images_are_embedded(row, tmp_path):
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(row["images"][0]["bytes"])
     by_path = {**row, "id": "p", "images": [{"bytes": None, "path": str(path)}]}
     as_pil = {**row, "id": "q", "images": [Image.new("RGB", (8, 6))], "masks": [Image.new("1", (8, 6))]}
@@ -213,11 +213,11 @@ def test_pil_images_are_treated_as_their_bytes_are(row, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (6, 8)).save(tmp_path / "turned.jpg", exif=exif)
-    with Image.open(tmp_path / "turned.jpg") as picture:
-        assert validate_row({**row, "images": [picture]}).sizes == ((8, 6),)
+    with Image.open(tmp_path / "turned.jpg") as image:
+        assert validate_row({**row, "images": [image]}).sizes == ((8, 6),)
     (tmp_path / "cut.jpg").write_bytes(encoded(Image.effect_noise((200, 200), 60), "JPEG")["bytes"][:3000])
-    with Image.open(tmp_path / "cut.jpg") as picture, pytest.raises(RowError, match=r"images\[0\]'.*truncated"):
-        validate_row({**row, "images": [picture]})
+    with Image.open(tmp_path / "cut.jpg") as image, pytest.raises(RowError, match=r"images\[0\]'.*truncated"):
+        validate_row({**row, "images": [image]})
     write_dataset(
         tmp_path / "set", {"train": [{**row, "images": [Image.new("CMYK", (8, 6))]}]}, title="T", description=""
     )

@@ -14,7 +14,7 @@ _SPLITS = {"train": "train", "val": "validation", "testdev": "testdev"}
 class FivlGqa(BenchmarkBuilder):
     """Builds FiVL-GQA.
 
-    ``data_dir`` holds ``val_balanced_questions.json``, ``testdev_balanced_questions.json`` or the like, the pictures in
+    ``data_dir`` holds ``val_balanced_questions.json``, ``testdev_balanced_questions.json`` or the like, the images in
     ``images``, and, unless ``evidence`` names rows by ``fivl augment``, the scene graphs (``val_sceneGraphs.json``;
     GQA has none for testdev).
     """

@@ -15,7 +15,7 @@ class FivlPope(BenchmarkBuilder):
     """Builds FiVL-POPE.
 
     ``data_dir`` holds POPE's ``coco_pope_adversarial.json``, ``coco_pope_popular.json`` and ``coco_pope_random.json``
-    (or some of them), the pictures in ``val2014``, and, unless ``evidence`` names rows by ``fivl augment``, COCO's
+    (or some of them), the images in ``val2014``, and, unless ``evidence`` names rows by ``fivl augment``, COCO's
     ``instances_val2014.json``.
     """
 

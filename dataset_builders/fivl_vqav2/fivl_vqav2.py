@@ -15,7 +15,7 @@ class FivlVqav2(BenchmarkBuilder):
     """Builds FiVL-VQAv2.
 
     ``data_dir`` holds ``v2_OpenEnded_mscoco_val2014_questions.json``, ``v2_mscoco_val2014_annotations.json``, the
-    pictures in ``val2014``, and, unless ``evidence`` names rows by ``fivl augment``, COCO's ``instances_val2014.json``;
+    images in ``val2014``, and, unless ``evidence`` names rows by ``fivl augment``, COCO's ``instances_val2014.json``;
     or the same for ``train2014``, or both.
     """
 

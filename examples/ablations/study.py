@@ -1,4 +1,4 @@
-"""What the ablations share: train and measure the small scene model once per setting, then a table and a picture.
+"""What the ablations share: train and measure the small scene model once per setting, then a table and an image.
 
 Each measured setting is kept as a small JSON file in ``results/runs``; an ablation that is started again, or shares
 settings with another one, only trains what is missing.
@@ -20,7 +20,7 @@ import numpy as np
 from datasets import Dataset
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
-from variations import PICTURE_CHANGES, changed, training_rows, untraining_rows
+from variations import IMAGE_CHANGES, changed, training_rows, untraining_rows
 
 __all__ = ["Setting", "arguments", "measured", "publish"]
 
@@ -56,7 +56,7 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=600, help="steps of 64 rows per training (default: 600)")
     parser.add_argument("--test-rows", type=int, default=300, help="questions per measurement (default: 300)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs at a time (default: all cores)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for table, picture and runs")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for table, image and runs")
     return parser.parse_args()
 
 
@@ -141,7 +141,7 @@ def _measure(model: Any, processor: Any, setting: Setting) -> dict[str, Any]:
         "IoU": explanation.segmentation["iou"],
         "best head": best[0]["score"] if best else None,
         "accuracy, unseen pairs": accuracy(untraining_rows(setting.test_rows, seed=1000)),
-        **{f"accuracy, {kind}": accuracy(changed(test, kind)) for kind in PICTURE_CHANGES},
+        **{f"accuracy, {kind}": accuracy(changed(test, kind)) for kind in IMAGE_CHANGES},
     }
 
 
@@ -161,7 +161,7 @@ def publish(
     note = f"{options.seeds} seeds, {options.steps} steps of {BATCH}, {options.test_rows} questions; mean ± deviation."
     print(f"\n{title}\n\n{table}\n\n{note}")
     (options.output / f"{name}.md").write_text(f"# {title}\n\n{table}\n\n{note}\n", encoding="utf-8")
-    _picture(title, results, columns, x_label).savefig(options.output / f"{name}.png", dpi=120)
+    _image(title, results, columns, x_label).savefig(options.output / f"{name}.png", dpi=120)
 
 
 def _values(runs: Sequence[Mapping[str, Any]], column: str) -> list[float]:
@@ -173,7 +173,7 @@ def _cell(runs: Sequence[Mapping[str, Any]], column: str) -> str:
     return "–" if np.isnan(values).all() else f"{np.nanmean(values):.2f} ± {np.nanstd(values):.2f}"
 
 
-def _picture(
+def _image(
     title: str, results: Mapping[str, Sequence[Mapping[str, Any]]], columns: Sequence[str], x_label: str
 ) -> Figure:
     """One panel per column: every seed a dot, the mean a bar."""

@@ -1,4 +1,4 @@
-"""Does it carry over? To pairs of colour and shape never seen together, and to pictures drawn in another style.
+"""Does it carry over? To pairs of colour and shape never seen together, and to images drawn in another style.
 
 python examples/ablations/transfer.py
 

@@ -1,4 +1,4 @@
-"""Scenes changed on purpose: masks with errors, another rendering style, blurred and noisy pictures, unseen pairs."""
+"""Scenes changed on purpose: masks with errors, another rendering style, blurred and noisy images, unseen pairs."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -14,8 +14,8 @@ from fivl_hf.scenes.rendering import COLORS, SHAPES, Scene, scene
 
 __all__ = [
     "HELD_OUT",
+    "IMAGE_CHANGES",
     "MASK_ERRORS",
-    "PICTURE_CHANGES",
     "asks_unseen",
     "changed",
     "training_rows",
@@ -35,7 +35,7 @@ def _grown(mask: BoolArray, pixels: int) -> BoolArray:
 
 
 def _shifted(mask: BoolArray, rng: np.random.Generator) -> BoolArray:
-    """The mask moved by a patch (8 pixels) sideways or up or down; what leaves the picture is lost."""
+    """The mask moved by a patch (8 pixels) sideways or up or down; what leaves the image is lost."""
     dx, dy = ((8, 0), (-8, 0), (0, 8), (0, -8))[rng.integers(4)]
     padded = np.pad(mask, 8)
     return padded[8 - dy : 8 - dy + len(mask), 8 - dx : 8 - dx + len(mask)]
@@ -108,9 +108,9 @@ def asks_unseen(row: Row) -> bool:
     return any(pair in row["messages"][1]["content"] for pair in HELD_OUT)
 
 
-def _other_style(picture: Image.Image, plan: Scene, rng: np.random.Generator) -> Image.Image:
+def _other_style(image: Image.Image, plan: Scene, rng: np.random.Generator) -> Image.Image:
     """The same scene on a dark background, hatched, each object with a black outline."""
-    pixels = np.full((*picture.size[::-1], 3), 60, dtype=np.float64)
+    pixels = np.full((*image.size[::-1], 3), 60, dtype=np.float64)
     pixels[::4] += 25
     for thing in plan.objects:
         mask = thing.mask()
@@ -120,16 +120,16 @@ def _other_style(picture: Image.Image, plan: Scene, rng: np.random.Generator) ->
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def _blur(picture: Image.Image, plan: Scene, rng: np.random.Generator) -> Image.Image:
-    return picture.filter(ImageFilter.GaussianBlur(1.5))
+def _blur(image: Image.Image, plan: Scene, rng: np.random.Generator) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(1.5))
 
 
-def _noise(picture: Image.Image, plan: Scene, rng: np.random.Generator) -> Image.Image:
-    pixels = np.asarray(picture) + rng.normal(0, 40, (*picture.size[::-1], 3))
+def _noise(image: Image.Image, plan: Scene, rng: np.random.Generator) -> Image.Image:
+    pixels = np.asarray(image) + rng.normal(0, 40, (*image.size[::-1], 3))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-PICTURE_CHANGES: dict[str, Callable[[Image.Image, Scene, np.random.Generator], Image.Image]] = {
+IMAGE_CHANGES: dict[str, Callable[[Image.Image, Scene, np.random.Generator], Image.Image]] = {
     "blur": _blur,
     "noise": _noise,
     "style": _other_style,
@@ -137,12 +137,12 @@ PICTURE_CHANGES: dict[str, Callable[[Image.Image, Scene, np.random.Generator], I
 
 
 def changed(rows: Iterable[Row], kind: str) -> list[Row]:
-    """The rows with every picture changed; the same rows give the same pictures."""
+    """The rows with every image changed; the same rows give the same images."""
     rng = np.random.default_rng(0)
     result = []
     for row in rows:
-        picture = open_rgb(row["images"][0])
-        new = PICTURE_CHANGES[kind](picture, scene(row["id"]), rng)
+        image = open_rgb(row["images"][0])
+        new = IMAGE_CHANGES[kind](image, scene(row["id"]), rng)
         result.append(row | {"images": [{"bytes": image_bytes(new), "path": None}]})
     return result
 

@@ -41,10 +41,10 @@ _PLAIN_QUOTES = str.maketrans("‘’“”", "''\"\"")
 # Thai to Burmese, Khmer, Japanese and Chinese are written without spaces between words.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
-# Heads of phrases that no detector can find in a picture.
+# Heads of phrases that no detector can find in an image.
 _UNSEEN = re.compile(
-    # the picture itself, and places in it
-    "(?:image|picture|photo|photograph|scene|view|shot|background|foreground"
+    # the image itself, and places in it
+    "(?:image|image|photo|photograph|scene|view|shot|background|foreground"
     "|side|left|right|top|bottom|middle|center|centre|front|back|edge|corner|end|part|area|position|place|location"
     # amounts and kinds
     "|kind|type|sort|way|lot|number|amount|variety|range|set|series|total|pair|one|other|none|case|order|addition"
@@ -83,7 +83,7 @@ class Extraction:
     rejected: tuple[Rejected, ...] = ()
 
 
-# Longer answers are not worth their tokens: nobody writes them about a picture.
+# Longer answers are not worth their tokens: nobody writes them about an image.
 MAX_ANSWER = 20_000
 TOO_LONG = Extraction(rejected=(Rejected("", f"the answer has more than {MAX_ANSWER:,} characters"),))
 
@@ -103,7 +103,7 @@ class NounPhraseExtractor:
     """Every noun phrase of the answer without its article, offline (the tagger's model ships in its wheel).
 
     The phrases of the question are taken for an answer of a single word that names nothing visible ("Yes", "3").
-    Phrases whose last noun is on a short list of words that name nothing to be seen in a picture (the picture itself,
+    Phrases whose last noun is on a short list of words that name nothing to be seen in an image (the image itself,
     places in it, amounts, properties, times, thoughts) are left out.
 
     Args:
@@ -132,7 +132,7 @@ def _sort_out(text: str, spans: Iterable[tuple[int, int]]) -> Extraction:
     for start, end in spans:
         phrase = text[start:end]
         if _UNSEEN.fullmatch(phrase.split()[-1].casefold()):
-            rejected.append(Rejected(phrase, "it does not show in a picture"))
+            rejected.append(Rejected(phrase, "it does not show in an image"))
         else:
             mentions.append(Mention(phrase, start, end))
     return Extraction(tuple(mentions), tuple(rejected))

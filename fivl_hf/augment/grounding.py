@@ -1,6 +1,6 @@
-"""Grounders: pictures and expressions in, the evidence for each expression out.
+"""Grounders: images and expressions in, the evidence for each expression out.
 
-Shapes: N boxes as (x0, y0, x1, y1) in pixels of the picture as it is shown, masks (H, W) bool.
+Shapes: N boxes as (x0, y0, x1, y1) in pixels of the image as it is shown, masks (H, W) bool.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from fivl_hf.augment.inputs.conversations import Picture
+from fivl_hf.augment.inputs.conversations import ImageSource
 from fivl_hf.masks import BoolArray, FloatArray
 
 __all__ = [
@@ -38,18 +38,18 @@ SAME = 0.95
 
 @dataclass(frozen=True)
 class GroundingRequest:
-    """One sample's pictures and the expressions to find in them.
+    """One sample's images and the expressions to find in them.
 
     Attributes:
         id: of the sample.
-        pictures: RGB, upright.
-        sources: where the pictures come from; annotations know them by their names.
+        images: RGB, upright.
+        sources: where the images come from; annotations know them by their names.
         expressions: as written; the same words may come more than once.
     """
 
     id: str
-    pictures: tuple[Image.Image, ...]
-    sources: tuple[Picture, ...]
+    images: tuple[Image.Image, ...]
+    sources: tuple[ImageSource, ...]
     expressions: tuple[str, ...]
 
 
@@ -74,32 +74,32 @@ class Grounder(Protocol):
 
 @dataclass(frozen=True)
 class Detection:
-    """A detector's boxes (N, 4) for one label in one picture, and their scores (N,)."""
+    """A detector's boxes (N, 4) for one label in one image, and their scores (N,)."""
 
     boxes: FloatArray
     scores: FloatArray
 
 
 class Detector(Protocol):
-    """Finds boxes for labels: (picture, label) pairs in, one detection each out."""
+    """Finds boxes for labels: (image, label) pairs in, one detection each out."""
 
     def detect(self, pairs: Sequence[tuple[Image.Image, str]]) -> list[Detection]: ...
 
 
 class Segmenter(Protocol):
-    """Turns boxes (N, 4) of a picture into masks: one (H, W) bool for each, in order, as they are made.
+    """Turns boxes (N, 4) of an image into masks: one (H, W) bool for each, in order, as they are made.
 
     They come one by one, because the masks of all boxes of a large photograph would not fit into memory.
     """
 
-    def segment(self, picture: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]: ...
+    def segment(self, image: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]: ...
 
 
 class BoxGrounder:
     """A detector's boxes turned into masks by a segmenter, as in the paper.
 
-    Boxes of a picture with IoU > 0.95 are one box shared by their labels. Every box's mask is cleaned; the masks of an
-    expression's boxes are united; united masks with IoU > 0.95 become one. Of several pictures, an expression is
+    Boxes of an image with IoU > 0.95 are one box shared by their labels. Every box's mask is cleaned; the masks of an
+    expression's boxes are united; united masks with IoU > 0.95 become one. Of several images, an expression is
     grounded in the one where the detector is surest.
     """
 
@@ -111,12 +111,12 @@ class BoxGrounder:
             (number, image, label)
             for number, request in enumerate(requests)
             for label in dict.fromkeys(request.expressions)
-            for image in range(len(request.pictures))
+            for image in range(len(request.images))
         ]
-        found = self._detector.detect([(requests[n].pictures[image], label) for n, image, label in places])
+        found = self._detector.detect([(requests[n].images[image], label) for n, image, label in places])
         best: list[dict[str, tuple[int, Detection]]] = [{} for _ in requests]
         for (number, image, label), detection in zip(places, found, strict=True):
-            inside = _inside(detection, requests[number].pictures[image].size)
+            inside = _inside(detection, requests[number].images[image].size)
             known = best[number].get(label)
             if len(inside.boxes) and (known is None or inside.scores.max() > known[1].scores.max()):
                 best[number][label] = (image, inside)
@@ -126,34 +126,34 @@ class BoxGrounder:
         self, request: GroundingRequest, detections: dict[str, tuple[int, Detection]]
     ) -> list[Grounding | None]:
         grounded: dict[str, Grounding] = {}
-        for image, picture in enumerate(request.pictures):
-            here = {label: found for label, (where, found) in detections.items() if where == image}
-            grounded.update(self._picture(picture, image, here))
+        for index, image in enumerate(request.images):
+            in_image = {label: detection for label, (place, detection) in detections.items() if place == index}
+            grounded.update(self._image(image, index, in_image))
         return [grounded.get(text) for text in request.expressions]
 
-    def _picture(self, picture: Image.Image, image: int, found: dict[str, Detection]) -> dict[str, Grounding]:
-        if not found:
+    def _image(self, image: Image.Image, index: int, detections: dict[str, Detection]) -> dict[str, Grounding]:
+        if not detections:
             return {}
-        kept, member = distinct_boxes(np.concatenate([detection.boxes for detection in found.values()]))
-        ends = np.cumsum([0, *(len(detection.boxes) for detection in found.values())])
+        kept, member = distinct_boxes(np.concatenate([detection.boxes for detection in detections.values()]))
+        ends = np.cumsum([0, *(len(detection.boxes) for detection in detections.values())])
         members = {
             label: list(dict.fromkeys(member[start:end].tolist()))
-            for label, (start, end) in zip(found, pairwise(ends), strict=True)
+            for label, (start, end) in zip(detections, pairwise(ends), strict=True)
         }
-        united = {label: np.zeros((picture.height, picture.width), dtype=bool) for label in found}
+        united = {label: np.zeros((image.height, image.width), dtype=bool) for label in detections}
         filled = []
-        for number, mask in enumerate(self._segmenter.segment(picture, kept)):
+        for number, mask in enumerate(self._segmenter.segment(image, kept)):
             cleaned = clean_mask(mask)
             filled.append(cleaned.any())
             for label in (label for label, own in members.items() if number in own):
                 united[label] |= cleaned
         groundings: dict[str, Grounding] = {}
-        for label, detection in found.items():
+        for label, detection in detections.items():
             own = [number for number in members[label] if filled[number]]
             if own:
                 corners = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in kept[own])
                 score = float(np.clip(detection.scores.max(), 0, 1))
-                groundings[label] = Grounding(united[label], corners, score, image)
+                groundings[label] = Grounding(united[label], corners, score, index)
         return share_masks(groundings)
 
 
@@ -171,7 +171,7 @@ def distinct_boxes(boxes: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
 
 
 def share_masks(groundings: dict[str, Grounding]) -> dict[str, Grounding]:
-    """Masks of one picture with IoU > 0.95 with an earlier one are replaced by it."""
+    """Masks of one image with IoU > 0.95 with an earlier one are replaced by it."""
     shared: dict[str, Grounding] = {}
     for label, grounding in groundings.items():
         for earlier in shared.values():
@@ -220,7 +220,7 @@ def clean_mask(mask: BoolArray, smallest: float = 0.1) -> BoolArray:
 
 
 def _inside(detection: Detection, size: tuple[int, int]) -> Detection:
-    """Boxes clipped to the picture; those left without area are dropped."""
+    """Boxes clipped to the image; those left without area are dropped."""
     width, height = size
     boxes = np.clip(detection.boxes.reshape(-1, 4), 0, np.array([width, height, width, height], dtype=np.float64))
     valid = np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])

@@ -1,7 +1,7 @@
 """The paper's automatic quality check: a vision language model judges expressions and masks.
 
-For each sampled key expression it is asked how important the expression is (0 to 10), whether the picture shows it
-inside the mask (Seg1), and whether the picture still shows something of it outside (Seg2).
+For each sampled key expression it is asked how important the expression is (0 to 10), whether the image shows it
+inside the mask (Seg1), and whether the image still shows something of it outside (Seg2).
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from fivl_hf.schema import FiVLRow, KeyExpression, RowError, validate_row
 
 __all__ = ["Judged", "Judgement", "judge_rows", "summarize", "write_judgements"]
 
-# Larger pictures cost more tokens and show no more of what is asked.
+# Larger images cost more tokens and show no more of what is asked.
 _SIDE = 768
 _BANDS = (0.0, 0.05, 0.2, 0.5, 1.0)
 _RESAMPLES = 2000
@@ -48,11 +48,11 @@ class Judgement:
     """What the judge says of one key expression; None where it gave no usable reply, which ``problem`` explains.
 
     Attributes:
-        coverage: share of the picture that the mask covers.
-        important: whether the expression matters for question and picture.
+        coverage: share of the image that the mask covers.
+        important: whether the expression matters for question and image.
         degree: how much, 0 to 10.
-        seg1: whether the picture inside the mask shows the expression; yes is good.
-        seg2: whether the picture outside the mask still shows something of it; no is good.
+        seg1: whether the image inside the mask shows the expression; yes is good.
+        seg2: whether the image outside the mask still shows something of it; no is good.
     """
 
     id: str
@@ -87,7 +87,7 @@ def judge_rows(
     """Judge key expressions drawn at random; answers are cached, so a run that was stopped can be resumed.
 
     Args:
-        rows: dataset of FiVL rows with pictures left encoded (:func:`fivl_hf.storage.load_rows`).
+        rows: dataset of FiVL rows with images left encoded (:func:`fivl_hf.storage.load_rows`).
         cache: SQLite file of the answers.
         samples: how many key expressions.
         progress: called with the number of expressions judged since the last call.
@@ -145,11 +145,11 @@ async def _judge_all(
 async def _judge(client: ChatClient, row: FiVLRow, number: int) -> Judgement:
     """Ask the three questions about one key expression."""
     expression, mask = row.key_expressions[number], decode_mask(row.masks[number])
-    picture = open_rgb(row.images[expression.image])
+    image = open_rgb(row.images[expression.image])
     views = {
-        "importance": picture,
-        "seg1": _blacked_out(picture, ~mask),
-        "seg2": _blacked_out(picture, mask),
+        "importance": image,
+        "seg1": _blacked_out(image, ~mask),
+        "seg2": _blacked_out(image, mask),
     }
     answers: dict[str, Any] = {}
     problems = []
@@ -192,8 +192,8 @@ def _read(kind: str, reply: Reply) -> dict[str, Any]:
     return parse_judgement(kind, reply.text, reply.format)
 
 
-def _blacked_out(picture: Image.Image, mask: BoolArray) -> Image.Image:
-    pixels = np.array(picture)
+def _blacked_out(image: Image.Image, mask: BoolArray) -> Image.Image:
+    pixels = np.array(image)
     pixels[mask] = 0
     return Image.fromarray(pixels)
 

@@ -33,7 +33,7 @@ def askable_turns(record: Record) -> tuple[Turn, ...]:
 
 
 def _turns(record: Record) -> tuple[Turn, ...]:
-    if not isinstance(record, Conversation) or not all(picture.exists() for picture in record.images):
+    if not isinstance(record, Conversation) or not all(image.exists() for image in record.images):
         return ()
     try:
         return conversation_turns(record.messages, record.id)[0]

@@ -27,11 +27,11 @@ __all__ = [
     "augment",
     "build_rows",
     "checked_row",
-    "picture_data",
+    "image_data",
     "turns_of",
 ]
 
-# Samples, and pixels of their pictures, that are decoded and grounded together.
+# Samples, and pixels of their images, that are decoded and grounded together.
 GROUP = 16
 GROUP_PIXELS = 40_000_000
 
@@ -83,7 +83,7 @@ class Outcome:
     Attributes:
         result: a row, or why there is none.
         rejected: the expressions that were left out.
-        coverage: of a row's masks, the share of its picture that each covers.
+        coverage: of a row's masks, the share of its image that each covers.
         part: the part of the dataset that a row belongs to, where it has parts.
     """
 
@@ -115,13 +115,13 @@ class Outcome:
 class _Prepared:
     conversation: Conversation
     data: tuple[bytes, ...]
-    pictures: tuple[Image.Image, ...]
+    images: tuple[Image.Image, ...]
     mentions: tuple[tuple[int, Mention], ...]
     rejected: tuple[RejectedExpression, ...]
 
     def request(self) -> GroundingRequest:
         expressions = tuple(mention.text for _, mention in self.mentions)
-        return GroundingRequest(self.conversation.id, self.pictures, self.conversation.images, expressions)
+        return GroundingRequest(self.conversation.id, self.images, self.conversation.images, expressions)
 
 
 def augment(records: Iterable[Record], tools: Tools, tally: Tally | None = None) -> Iterator[dict[str, Any]]:
@@ -148,12 +148,12 @@ def build_rows(samples: Sequence[Sample], tools: Tools) -> list[Outcome]:
 
 
 def _groups(prepared: Iterable["_Prepared | Outcome"]) -> Iterator[list["_Prepared | Outcome"]]:
-    """As many samples at a time as may have their pictures open."""
+    """As many samples at a time as may have their images open."""
     group: list[_Prepared | Outcome] = []
     pixels = 0
     for item in prepared:
         group.append(item)
-        pixels += sum(picture.width * picture.height for picture in getattr(item, "pictures", ()))
+        pixels += sum(image.width * image.height for image in getattr(item, "images", ()))
         if len(group) >= GROUP or pixels >= GROUP_PIXELS:
             yield group
             group, pixels = [], 0
@@ -162,14 +162,14 @@ def _groups(prepared: Iterable["_Prepared | Outcome"]) -> Iterator[list["_Prepar
 
 
 def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
-    """A sample with its mentions found and its pictures opened, or why that is not possible."""
+    """A sample with its mentions found and its images opened, or why that is not possible."""
     record = sample.record
     if not isinstance(record, Conversation):
         return Outcome(record.id, record)
     turns = turns_of(record)
     if isinstance(turns, Drop):
         return Outcome(record.id, turns)
-    if missing := _missing_picture(record):
+    if missing := _missing_image(record):
         return Outcome(record.id, missing)
     extractions = sample.extractions or _extract(extractor, turns)
     mentions = tuple((turn, mention) for turn, found in enumerate(extractions) for mention in found.mentions)
@@ -180,15 +180,15 @@ def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
     )
     if not mentions:
         return Outcome(record.id, Drop(record.id, "no key expression in any answer"), rejected)
-    data = picture_data(record)
+    data = image_data(record)
     if isinstance(data, Failure):
         return Outcome(record.id, data, rejected)
     try:
-        pictures = tuple(open_rgb(picture) for picture in data)
+        images = tuple(open_rgb(image) for image in data)
     except ImageError as error:
-        names = ", ".join(picture.name for picture in record.images)
+        names = ", ".join(image.name for image in record.images)
         return Outcome(record.id, Failure(record.id, "the image cannot be read", f"{names}: {error}"), rejected)
-    return _Prepared(record, data, pictures, mentions, rejected)
+    return _Prepared(record, data, images, mentions, rejected)
 
 
 def turns_of(record: Conversation) -> tuple[Turn, ...] | Drop:
@@ -199,17 +199,17 @@ def turns_of(record: Conversation) -> tuple[Turn, ...] | Drop:
         return Drop(record.id, "questions and answers do not take turns")
 
 
-def _missing_picture(record: Conversation) -> Failure | None:
-    missing = [picture.name for picture in record.images if not picture.exists()]
+def _missing_image(record: Conversation) -> Failure | None:
+    missing = [image.name for image in record.images if not image.exists()]
     return Failure(record.id, "the image is missing", missing[0]) if missing else None
 
 
-def picture_data(record: Conversation) -> tuple[bytes, ...] | Failure:
-    """The encoded bytes of a conversation's pictures, or what is wrong with them."""
-    if missing := _missing_picture(record):
+def image_data(record: Conversation) -> tuple[bytes, ...] | Failure:
+    """The encoded bytes of a conversation's images, or what is wrong with them."""
+    if missing := _missing_image(record):
         return missing
     try:
-        return tuple(picture.read() for picture in record.images)
+        return tuple(image.read() for image in record.images)
     except (ImageError, OSError) as error:
         return Failure(record.id, "the image cannot be read", str(error))
 
@@ -272,7 +272,7 @@ def checked_row(
     """The row of a conversation with its evidence, checked.
 
     Args:
-        data: its pictures' encoded bytes.
+        data: its images' encoded bytes.
         masks: one black-and-white PNG per expression.
     """
     evidence = {
@@ -280,7 +280,7 @@ def checked_row(
         "masks": [as_encoded(mask) for mask in masks],
         "source": conversation.source,
     }
-    head = {"id": conversation.id, "images": [as_encoded(picture) for picture in data]}
+    head = {"id": conversation.id, "images": [as_encoded(image) for image in data]}
     if conversation.answers:
         asked = {"question": conversation.messages[-2]["content"], "answers": list(conversation.answers)}
         row = {**head, **asked, "category": conversation.category, **evidence}

@@ -15,12 +15,12 @@ from fivl_hf.jobs.outcomes import Tally
 from fivl_hf.masks import mask_boxes
 from fivl_hf.scenes.rendering import SPLITS, Scene, SceneObject, scene
 
-__all__ = ["SceneGrounder", "ScenePicture", "scene_conversations", "scene_rows"]
+__all__ = ["SceneGrounder", "SceneImage", "scene_conversations", "scene_rows"]
 
 
 @dataclass(frozen=True)
-class ScenePicture:
-    """The picture of a scene, rendered when it is read."""
+class SceneImage:
+    """The image of a scene, rendered when it is read."""
 
     scene: Scene
 
@@ -32,7 +32,7 @@ class ScenePicture:
         return True
 
     def read(self) -> bytes:
-        return self.scene.picture()
+        return self.scene.image()
 
 
 class SceneGrounder:
@@ -43,8 +43,8 @@ class SceneGrounder:
 
     def _scene(self, request: GroundingRequest) -> list[Grounding | None]:
         (source,) = request.sources
-        if not isinstance(source, ScenePicture):
-            raise ValueError(f"the scene grounder knows only scenes, got the picture {source.name!r}")
+        if not isinstance(source, SceneImage):
+            raise ValueError(f"the scene grounder knows only scenes, got the image {source.name!r}")
         named = {thing.name: thing for thing in source.scene.objects}
         return [_grounding(named[text]) if text in named else None for text in request.expressions]
 
@@ -78,7 +78,7 @@ def _conversation(scene: Scene) -> Conversation:
         for turn in scene.turns
         for role, text in zip(("user", "assistant"), turn, strict=True)
     )
-    return Conversation(scene.id, (ScenePicture(scene),), messages, "scenes")
+    return Conversation(scene.id, (SceneImage(scene),), messages, "scenes")
 
 
 def _grounding(thing: SceneObject) -> Grounding:

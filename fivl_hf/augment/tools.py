@@ -27,7 +27,7 @@ class ToolSettings:
         sam3: model of "sam3".
         annotations: index of "annotations", see :func:`fivl_hf.augment.grounders.annotations.index_annotations`.
         threshold: smallest score of a box.
-        batch_size: (picture, expression) pairs that go through the detector at a time.
+        batch_size: (image, expression) pairs that go through the detector at a time.
         device: None for a GPU each, if there are any, else the CPU.
         dtype: None for bfloat16 on GPUs that have it, float32 elsewhere.
         workers: how many share the CPU's cores.

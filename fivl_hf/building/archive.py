@@ -19,7 +19,7 @@ __all__ = ["ArchiveReader", "index_archive"]
 
 _BLOCK = 512
 _MAX_NAME = 4_096
-# Pictures and tensors of single masks are far smaller; a header that claims more is not believed.
+# Images and tensors of single masks are far smaller; a header that claims more is not believed.
 MAX_MEMBER = 64_000_000
 
 

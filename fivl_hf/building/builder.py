@@ -33,11 +33,11 @@ class EvidenceConfig(datasets.BuilderConfig):
     """What to build from, and what to keep; ``data_dir`` is the folder of the source files.
 
     Attributes:
-        images: further folders of pictures.
+        images: further folders of images.
         evidence: folders of rows by ``fivl augment`` (benchmarks).
         annotations: COCO instances or GQA scene graphs (benchmarks); found in ``data_dir`` if not given.
         splits: only these.
-        max_coverage: leave out masks that cover more of their picture.
+        max_coverage: leave out masks that cover more of their image.
         min_score: leave out key expressions with a lower detector score.
         tagger: finds the nouns of expressions, "hanta" or "spacy".
     """

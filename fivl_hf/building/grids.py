@@ -1,9 +1,9 @@
 """A pixel mask from what a coarse grid says of it: how much of each cell it covers.
 
-FiVL's authors released each mask as a 24×24 grid over the picture padded to a square. The mask that is made of it here
-covers, in pixels of the source picture, each cell by what the grid says, as far as whole pixels can.
+FiVL's authors released each mask as a 24×24 grid over the image padded to a square. The mask that is made of it here
+covers, in pixels of the source image, each cell by what the grid says, as far as whole pixels can.
 
-Shapes: G cells per side, picture H × W pixels.
+Shapes: G cells per side, image H × W pixels.
 """
 
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ def mask_from_grid(grid: FloatArray, size: tuple[int, int]) -> BoolArray:
     In each cell, the pixels nearest to better covered neighbours are set, so that shapes come out whole. A pixel across
     a cell's border counts for every cell by its share; a cell with 0 stays empty, whatever the others need.
 
-    The cells of a mask that was drawn in pixels of this picture are met to half a pixel: to 1/255 where the longer side
+    The cells of a mask that was drawn in pixels of this image are met to half a pixel: to 1/255 where the longer side
     has 280 pixels or more. Of a mask drawn elsewhere (at 336×336, say) and with an edge along a border of cells, no set
     of whole pixels may do: some cells on the edge are then further off (benchmarks/LOG.md).
 
     Args:
-        grid: (G, G) shares from 0 to 1 of the cells of the picture padded to a square (centred, as LLaVA pads).
-        size: (width, height) of the source picture.
+        grid: (G, G) shares from 0 to 1 of the cells of the image padded to a square (centred, as LLaVA pads).
+        size: (width, height) of the source image.
     """
     cells = _Cells(np.clip(grid, 0.0, 1.0), size)
     unset = np.zeros(cells.field.shape, dtype=bool)
@@ -95,7 +95,7 @@ class _Axis1D:
         overlap: (G, pixels) how much of each pixel lies in each cell.
         start, stop: (G,) the pixels that each cell touches.
         cells: (2, pixels) the first and the last cell that each pixel touches.
-        edges: (G + 1,) where the cells begin and end, in pixels of the picture.
+        edges: (G + 1,) where the cells begin and end, in pixels of the image.
         share: (pixels, G) linear interpolation between the cells' centres, at the pixels' centres.
     """
 
@@ -134,11 +134,11 @@ class _Axis1D:
 
 
 class _Cells:
-    """The cells of a grid over a picture.
+    """The cells of a grid over an image.
 
     Attributes:
         wanted: (G, G) pixels that the mask is to cover in each cell.
-        visible: (G, G) pixels of each cell that lie in the picture.
+        visible: (G, G) pixels of each cell that lie in the image.
         field: (H, W) the grid, interpolated: where it is high, the mask is likely.
         full: (row, column) of the cells that the mask is to cover wholly.
     """

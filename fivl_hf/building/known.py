@@ -9,7 +9,7 @@ import numpy as np
 
 from fivl_hf.augment.expressions import ExpressionCheck, Mention
 from fivl_hf.augment.inputs.conversations import Conversation
-from fivl_hf.augment.rows import Outcome, RejectedExpression, Sample, checked_row, picture_data, turns_of
+from fivl_hf.augment.rows import Outcome, RejectedExpression, Sample, checked_row, image_data, turns_of
 from fivl_hf.building.archive import ArchiveReader
 from fivl_hf.building.grids import mask_from_grid
 from fivl_hf.building.release import PADDED_SIDE, Segment
@@ -26,7 +26,7 @@ __all__ = ["KnownEvidence", "ReleasedEvidence", "StoredEvidence", "StoredExpress
 
 @dataclass(frozen=True)
 class Located:
-    """A key expression with its mask: one bilevel PNG, and the share of the picture that it covers."""
+    """A key expression with its mask: one bilevel PNG, and the share of the image that it covers."""
 
     expression: KeyExpression
     mask: bytes
@@ -56,13 +56,13 @@ class KnownEvidence:
         turns = turns_of(record)
         if isinstance(turns, Drop):
             return Outcome(record.id, turns)
-        data = picture_data(record)
+        data = image_data(record)
         if isinstance(data, Failure):
             return Outcome(record.id, data)
         try:
-            sizes = [stored_size(picture) for picture in data]
+            sizes = [stored_size(image) for image in data]
         except ImageError as error:
-            names = ", ".join(picture.name for picture in record.images)
+            names = ", ".join(image.name for image in record.images)
             return Outcome(record.id, Failure(record.id, "the image cannot be read", f"{names}: {error}"))
         located, rejected = self._evidence.locate(record, turns, sizes)
         if not located:
@@ -74,7 +74,7 @@ class KnownEvidence:
 class ReleasedEvidence:
     """The authors' segments: expressions, 24×24 tensors in the archive, boxes in padded 336×336 pixels.
 
-    Both are taken to be of the picture as it is stored, as LLaVA opens it: without regard to EXIF's orientation.
+    Both are taken to be of the image as it is stored, as LLaVA opens it: without regard to EXIF's orientation.
     """
 
     def __init__(self, archive: Path, index: Path, tagger: str = "hanta") -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fivl_hf.augment.inputs.conversations import Conversation
-from fivl_hf.augment.rows import Outcome, RejectedExpression, RowMaker, Sample, checked_row, picture_data
+from fivl_hf.augment.rows import Outcome, RejectedExpression, RowMaker, Sample, checked_row, image_data
 from fivl_hf.jobs.outcomes import Drop, Failure
 
 __all__ = ["WITHOUT_EVIDENCE", "WITH_EVIDENCE", "Limits", "SortedRows"]
@@ -19,7 +19,7 @@ class Limits:
     """Which key expressions are kept.
 
     Attributes:
-        max_coverage: largest share of the picture that a mask may cover.
+        max_coverage: largest share of the image that a mask may cover.
         min_score: smallest score; expressions without one (annotated, released) are kept.
 
     Raises:
@@ -37,7 +37,7 @@ class Limits:
 
     def problem(self, expression: dict[str, Any], coverage: float) -> str | None:
         if self.max_coverage is not None and coverage > self.max_coverage:
-            return f"its mask covers more than {self.max_coverage:.0%} of the picture"
+            return f"its mask covers more than {self.max_coverage:.0%} of the image"
         score = expression["score"]
         if self.min_score is not None and score is not None and score < self.min_score:
             return f"its score is under {self.min_score}"
@@ -90,6 +90,6 @@ class SortedRows:
 
     def _without_evidence(self, record: Conversation, outcome: Outcome) -> Outcome:
         """A benchmark's question counts for accuracy also when nothing can be blacked out."""
-        data = picture_data(record)
+        data = image_data(record)
         row = data if isinstance(data, Failure) else checked_row(record, data, (), ())
         return replace(outcome, result=row, part=WITHOUT_EVIDENCE)

@@ -8,7 +8,7 @@ from typing import Any
 
 from fivl_hf.augment.expressions import NounPhraseExtractor
 from fivl_hf.augment.inputs.conversations import Conversation, Record
-from fivl_hf.augment.inputs.readers import input_format, read_conversations, row_picture
+from fivl_hf.augment.inputs.readers import input_format, read_conversations, row_image
 from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.augment.rows import RowMaker, Tools
 from fivl_hf.building.known import KnownEvidence, ReleasedEvidence, StoredEvidence, StoredExpression
@@ -47,7 +47,7 @@ class Sources:
 
     Attributes:
         data_dir: folder of the files to build from.
-        images: further folders of pictures.
+        images: further folders of images.
         evidence: folders of rows by ``fivl augment``, for a benchmark.
         annotations: COCO instances or GQA scene graphs, for a benchmark; found in ``data_dir`` if empty.
         splits: only these; empty for all.
@@ -187,7 +187,7 @@ def benchmark_plan(
 
 
 def image_roots(sources: Sources, *names: str) -> tuple[Path, ...]:
-    """Where a benchmark's pictures may be: the folders given, folders of these names in the data folder, and itself."""
+    """Where a benchmark's images may be: the folders given, folders of these names in the data folder, and itself."""
     inside = [sources.data_dir / name for name in names]
     return (*sources.images, *(path for path in inside if path.is_dir()), sources.data_dir)
 
@@ -312,12 +312,12 @@ def _stored_records(dataset: str, split: str) -> Iterator[Record]:
     roots = [Path(dataset)] if Path(dataset).is_dir() else []
     for row in rows:
         try:
-            pictures = tuple(row_picture(image, roots) for image in row["images"])
+            images = tuple(row_image(image, roots) for image in row["images"])
             evidence = _stored_evidence(row)
         except _MALFORMED as error:
             yield Failure(str(row["id"]), "no row of fivl-hf", f"{type(error).__name__}: {error}")
             continue
-        yield Conversation(row["id"], pictures, tuple(row["messages"]), row["source"] or "", evidence=evidence)
+        yield Conversation(row["id"], images, tuple(row["messages"]), row["source"] or "", evidence=evidence)
 
 
 def _questions(settings: InputSettings) -> Iterator[Record]:
@@ -336,12 +336,12 @@ def _with_stored_evidence(settings: InputSettings, dataset: str, split: str) -> 
     if "question" not in rows.column_names:
         raise BuildError(f"{dataset}, split {split}, holds conversations, not a benchmark's questions")
     places = {id: number for number, id in enumerate(rows["id"])}
-    pictureless = rows.remove_columns("images")
+    without_images = rows.remove_columns("images")
     met: set[str] = set()
     for record in _questions(settings):
         if isinstance(record, Conversation) and record.id in places:
             met.add(record.id)
-            row, asked = pictureless[places[record.id]], record.messages[-2]["content"]
+            row, asked = without_images[places[record.id]], record.messages[-2]["content"]
             if row["question"] != asked:
                 raise BuildError(
                     f"{dataset}, split {split}, is evidence of other questions: {record.id} is {row['question']!r} "

@@ -52,7 +52,7 @@ class Segment:
     Attributes:
         turn: 0-based question-answer pair.
         mask: the tensor's name in the archive.
-        boxes: x0, y0, x1, y1 in pixels of the picture padded to 336×336.
+        boxes: x0, y0, x1, y1 in pixels of the image padded to 336×336.
     """
 
     turn: int
@@ -180,7 +180,7 @@ def _choose(release: Release, table: sqlite3.Connection) -> tuple[int, int, int]
 
 
 def _score(raw: Any, record: Conversation) -> tuple[int, int]:
-    """How many segments' expressions a sample has, and whether its picture is the segments'."""
+    """How many segments' expressions a sample has, and whether its image is the segments'."""
     try:
         segments = _segments(raw)
     except ValueError:

@@ -29,7 +29,7 @@ def add_augment(commands: Any) -> None:
         "augment",
         help="make a FiVL dataset from image conversations: key expressions, boxes and masks",
         description="Finds the key expressions of every answer (a language model, or noun phrases offline), finds each "
-        "in the picture (detector and segmenter, or annotations), and writes a dataset of FiVL rows.",
+        "in the image (detector and segmenter, or annotations), and writes a dataset of FiVL rows.",
         epilog=_EXAMPLE,
         formatter_class=ExamplesHelpFormatter,
     )
@@ -51,7 +51,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
         "'scenes' for rendered ones",
     )
     group.add_argument(
-        "--images", type=existing_folder, nargs="+", default=[], help="folders of the pictures that the input names"
+        "--images", type=existing_folder, nargs="+", default=[], help="folders of the images that the input names"
     )
     group.add_argument("--format", choices=FORMATS, default=None, help="of the input; found out if not given")
     group.add_argument("--vqa-answers", type=existing_file, default=None, help="VQA v2's annotations file")
@@ -88,7 +88,7 @@ def _add_extractor(parser: argparse.ArgumentParser) -> None:
 
 def _add_grounder(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("evidence")
-    group.add_argument("--grounder", choices=GROUNDERS, default="grounded-sam", help="finds expressions in pictures")
+    group.add_argument("--grounder", choices=GROUNDERS, default="grounded-sam", help="finds expressions in images")
     group.add_argument("--detector", default=ToolSettings.detector, help="Grounding DINO or MM Grounding DINO")
     group.add_argument(
         "--segmenter", default=ToolSettings.segmenter, help="SAM or SAM 2, or a segment-anything .pth checkpoint"
@@ -102,9 +102,7 @@ def _add_grounder(parser: argparse.ArgumentParser) -> None:
         help="COCO instances or GQA scene graphs, for the grounder annotations",
     )
     group.add_argument("--threshold", type=float, default=ToolSettings.threshold, help="smallest score of a box")
-    group.add_argument(
-        "--batch-size", type=positive, default=8, help="detector's (picture, expression) pairs at a time"
-    )
+    group.add_argument("--batch-size", type=positive, default=8, help="detector's (image, expression) pairs at a time")
     group.add_argument("--device", default=None, help="a GPU per worker if there are any, else the CPU")
     group.add_argument("--dtype", default=None, help="bfloat16 on GPUs that have it, else float32")
 

@@ -52,14 +52,14 @@ def add_build(commands: Any) -> None:
     source = parser.add_argument_group("sources")
     source.add_argument("--data-dir", type=existing_folder, default=None, help="folder of the source files, see below")
     source.add_argument("--config", default=None, help="of the builder: release or augmented, for fivl_instruct")
-    source.add_argument("--images", type=existing_folder, nargs="+", default=[], help="further folders of pictures")
+    source.add_argument("--images", type=existing_folder, nargs="+", default=[], help="further folders of images")
     source.add_argument("--evidence", nargs="+", default=[], help="rows by fivl augment, for a benchmark")
     source.add_argument(
         "--annotations", type=existing_file, nargs="+", default=[], help="COCO instances or GQA scene graphs"
     )
     keep = parser.add_argument_group("what to keep")
     keep.add_argument("--split", nargs="+", default=[], help="only these splits")
-    keep.add_argument("--max-coverage", type=share, default=None, help="leave out masks covering more of the picture")
+    keep.add_argument("--max-coverage", type=share, default=None, help="leave out masks covering more of the image")
     keep.add_argument("--min-score", type=share, default=None, help="leave out expressions with a lower detector score")
     keep.add_argument("--limit", type=positive, default=None, help="number of samples of each split")
     keep.add_argument(

@@ -16,7 +16,7 @@ def add_judge(commands: Any) -> None:
         "judge",
         help="the quality of a dataset's expressions and masks, judged by a vision language model",
         description="Asks a vision language model about key expressions drawn at random: how important each is (0 to "
-        "10), whether the picture shows it inside the mask (Seg1, yes is good), and whether the picture still shows "
+        "10), whether the image shows it inside the mask (Seg1, yes is good), and whether the image still shows "
         "something of it outside (Seg2, no is good). Three requests per expression; answers are cached, so running it "
         "again goes on where it stopped.",
         epilog="Writes judge.json (means with 95% intervals, also by mask coverage) and judgements.jsonl.",

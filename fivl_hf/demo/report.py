@@ -111,12 +111,12 @@ def _answer_cards(test: Any, measured: dict[str, Any]) -> list[dict[str, Any]]:
     """The first test questions, as they come: three pictures and each model's three answers."""
     cards = []
     for question in questions(test.select(range(min(_SHOWN, len(test))))):
-        picture, boxes = question.pictures()[0], question.evidence[0]
+        image, boxes = question.images()[0], question.evidence[0]
         elsewhere = next(iter(measured.values()))["answers"][question.id][RANDOM].boxes[0]
         views = {
-            ORIGINAL: frame_boxes(picture, boxes),
-            RANDOM: enlarge(black_out(picture, elsewhere), 288),
-            REMOVED: enlarge(black_out(picture, boxes), 288),
+            ORIGINAL: frame_boxes(image, boxes),
+            RANDOM: enlarge(black_out(image, elsewhere), 288),
+            REMOVED: enlarge(black_out(image, boxes), 288),
         }
         answers = {
             name: {
@@ -148,8 +148,8 @@ def _segment_cards(output: Path, test: Any, results: dict[str, Any]) -> list[dic
         cards.append(
             {
                 "text": first.expression.text,
-                "scene": picture_url(enlarge(sample.pictures[0], 288)),
-                "mask": picture_url(outline_masks(sample.pictures[0], [first.mask])),
+                "scene": picture_url(enlarge(sample.images[0], 288)),
+                "mask": picture_url(outline_masks(sample.images[0], [first.mask])),
                 "keywords": [
                     Part(e.expression.text, PALETTE[i % len(PALETTE)]) for i, e in enumerate(_different(sample))
                 ],

@@ -53,10 +53,10 @@ def generate_answers(
 
 @torch.inference_mode()
 def _answer(model: Any, processor: Any, asks: Sequence[Ask], max_new_tokens: int) -> list[str]:
-    images = [open_pictures() for _, open_pictures in asks]
+    images = [open_images() for _, open_images in asks]
     inputs = encode(
         processor,
-        [as_blocks(messages, len(pictures)) for (messages, _), pictures in zip(asks, images, strict=True)],
+        [as_blocks(messages, len(row_images)) for (messages, _), row_images in zip(asks, images, strict=True)],
         images,
         prompt=True,
         padding=True,

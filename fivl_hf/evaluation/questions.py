@@ -1,4 +1,4 @@
-"""What is asked of a model: questions with their pictures, reference answers and evidence."""
+"""What is asked of a model: questions with their images, reference answers and evidence."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ class Question:
 
     Attributes:
         id: the row's id, with the turn where a row gives several questions.
-        load_images: the row's pictures, in order and in stored form; read from the dataset again where that can be
-            indexed, so that a large benchmark's pictures are not all held in memory.
+        load_images: the row's images, in order and in stored form; read from the dataset again where that can be
+            indexed, so that a large benchmark's images are not all held in memory.
         messages: the conversation up to and including the question, in chat format.
         answers: reference answers, any of which is right.
-        sizes: (width, height) of each picture.
-        evidence: per picture, the boxes of the key expressions in source pixels.
+        sizes: (width, height) of each image.
+        evidence: per image, the boxes of the key expressions in source pixels.
         category: free text to group results by.
     """
 
@@ -42,7 +42,7 @@ class Question:
     def has_evidence(self) -> bool:
         return any(self.evidence)
 
-    def pictures(self) -> list[Image.Image]:
+    def images(self) -> list[Image.Image]:
         """Open the images; raises ImageError, naming the question, for one that cannot be shown."""
         try:
             return [open_rgb(image) for image in self.load_images()]

@@ -34,7 +34,7 @@ def write_evaluation(
 
     Args:
         load: gives the model and its processor.
-        rows: of the split, pictures left encoded (:func:`fivl_hf.storage.load_rows`).
+        rows: of the split, images left encoded (:func:`fivl_hf.storage.load_rows`).
         restart: replace the results of another run.
 
     Returns:

@@ -66,7 +66,7 @@ def evaluate_reliance(
     }
     for condition, wanted in plan.items():
         missing = [(question, hidden) for question, hidden in wanted if (question.id, condition) not in table]
-        asks = [(question.messages, partial(_pictures, question, hidden)) for question, hidden in missing]
+        asks = [(question.messages, partial(_images, question, hidden)) for question, hidden in missing]
         answers = generate_answers(
             model,
             processor,
@@ -128,12 +128,12 @@ def _by_category(complete: Sequence[Mapping[str, Answer]], options: Mapping[str,
     return {name: visual_reliance_score(*groups[name], **options) for name in sorted(groups)}
 
 
-def _pictures(question: Question, hidden: Sequence[RandomBoxes]) -> list[Image.Image]:
+def _images(question: Question, hidden: Sequence[RandomBoxes]) -> list[Image.Image]:
     """A question's images, with boxes blacked out if there are any."""
-    pictures = question.pictures()
+    images = question.images()
     if not hidden:
-        return pictures
-    return [black_out(picture, boxes.boxes) for picture, boxes in zip(pictures, hidden, strict=True)]
+        return images
+    return [black_out(image, boxes.boxes) for image, boxes in zip(images, hidden, strict=True)]
 
 
 def _random_boxes(question: Question, seed: tuple[int, int]) -> list[RandomBoxes]:

@@ -157,7 +157,7 @@ def gather(rows: Iterable[RowScores]) -> Explanation:
 
 def _chooses(row: RowScores) -> bool:
     """Return whether heads are chosen on a row; all rows about one image are in the same half."""
-    return int(row.picture[:8] or "0", 16) % 2 == 0
+    return int(row.image[:8] or "0", 16) % 2 == 0
 
 
 def _add(explanation: Explanation, scores: ExpressionScores, chooses: bool) -> None:
@@ -181,14 +181,14 @@ def _row_scores(
     model: Any, processor: Any, raw: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], number: int
 ) -> RowScores:
     sample = prepare(model, processor, raw)
-    picture = _picture_key(raw)
-    foreign = _foreign_mask(rows, number, picture) if sample.evidence else None
+    image = _image_key(raw)
+    foreign = _foreign_mask(rows, number, image) if sample.evidence else None
     attention, predicted = _observe(model, sample, [evidence.tokens for evidence in sample.evidence])
     scores = tuple(
         _expression_scores(sample, evidence, heads, predicted, foreign)
         for evidence, heads in zip(sample.evidence, attention, strict=True)
     )
-    return RowScores(sample.id, picture, scores)
+    return RowScores(sample.id, image, scores)
 
 
 def _expression_scores(
@@ -232,18 +232,18 @@ def _expression_scores(
     )
 
 
-def _picture_key(raw: Mapping[str, Any]) -> str:
+def _image_key(raw: Mapping[str, Any]) -> str:
     """A digest of a row's images."""
     return hashlib.sha256(b"".join(encoded_bytes(image) for image in raw["images"])).hexdigest()[:16]
 
 
-def _foreign_mask(rows: Sequence[Mapping[str, Any]], number: int, picture: str) -> BoolArray | None:
+def _foreign_mask(rows: Sequence[Mapping[str, Any]], number: int, image: str) -> BoolArray | None:
     """The first mask of the next row (after the last one comes the first) about another image; None without one."""
     count = len(rows)
     for step in range(1, min(count, _NEIGHBOURS)):
         other = rows[(number + step) % count]
         try:
-            if other.get("masks") and _picture_key(other) != picture:
+            if other.get("masks") and _image_key(other) != image:
                 return decode_mask(other["masks"][0])
         except ImageError:
             continue  # told when it is that row's turn
@@ -292,6 +292,6 @@ def _observe(
 
 def _foreign_coverage(mask: BoolArray, sample: Sample, evidence: Evidence) -> NDArray[np.float64]:
     """Another image's mask, stretched over this one: its coverage of this sample's visual tokens."""
-    width, height = sample.pictures[evidence.expression.image].size
+    width, height = sample.images[evidence.expression.image].size
     scale = np.array([mask.shape[1] / width, mask.shape[0] / height] * 2)
     return coverage(mask[None], sample.boxes * scale)[0]

@@ -34,7 +34,7 @@ def evidence_sheet(
     """
     evidence = sample.evidence[k]
     expression = evidence.expression
-    image, picture = expression.image, sample.pictures[expression.image]
+    image, picture = expression.image, sample.images[expression.image]
     turn, tokens, said = expression.turn, evidence.tokens, expression.text
     if word is not None:
         turn, tokens, said = _said_in(sample, word), word_tokens(sample, word), word
@@ -86,7 +86,7 @@ def attention_picture(
     if np.isnan(attention[layer]).all():
         raise ValueError(f"layer {layer} does not look at the image: it is not a cross-attention layer")
     here = (sample.image_of == image) & (True if scale is None else sample.scales == scale)
-    return overlay_tokens(sample.pictures[image], attention[layer, head, here], sample.boxes[here], side)
+    return overlay_tokens(sample.images[image], attention[layer, head, here], sample.boxes[here], side)
 
 
 def segments_picture(model: Any, sample: Sample, shown: Sequence[Evidence], side: int = 288) -> Image.Image:
@@ -98,7 +98,7 @@ def segments_picture(model: Any, sample: Sample, shown: Sequence[Evidence], side
         raise ValueError("the model's visual tokens do not stand in the sequence, so they predict no token")
     predicted = everything[here]
     segments = [predicted == (-1 if evidence.keyword_id is None else evidence.keyword_id) for evidence in shown]
-    return paint_segments(sample.pictures[image], segments, sample.boxes[here], side)
+    return paint_segments(sample.images[image], segments, sample.boxes[here], side)
 
 
 def word_tokens(sample: Sample, word: str) -> NDArray[np.intp]:

@@ -55,7 +55,7 @@ class Sample:
         image_of: (N,) which image that is.
         scales: (N,) "whole" or "tiles" in images seen at two scales; see :func:`fivl_hf.geometry.token_scales`.
         in_sequence: whether the visual tokens stand in the sequence, and so predict tokens themselves.
-        pictures: the row's images, RGB.
+        images: the row's images, RGB.
         evidence: one entry per key expression.
         text: the conversation as (question, answer) pairs.
     """
@@ -67,7 +67,7 @@ class Sample:
     image_of: NDArray[np.intp]
     scales: NDArray[np.str_]
     in_sequence: bool
-    pictures: tuple[Image.Image, ...]
+    images: tuple[Image.Image, ...]
     evidence: tuple[Evidence, ...]
     text: tuple[tuple[str, str], ...]
 
@@ -85,11 +85,9 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
         ValueError: visual tokens and boxes do not agree in number.
     """
     row = validate_row(raw)
-    pictures = tuple(open_rgb(image) for image in row.images)
-    encoded = encode(processor, [as_blocks(row.messages(), len(pictures))], [pictures])
-    boxes = [
-        token_boxes(processor, picture.size, images=len(pictures), model_config=model.config) for picture in pictures
-    ]
+    images = tuple(open_rgb(image) for image in row.images)
+    encoded = encode(processor, [as_blocks(row.messages(), len(images))], [images])
+    boxes = [token_boxes(processor, image.size, images=len(images), model_config=model.config) for image in images]
     positions = _visual_positions(model.config, encoded.inputs)
     if len(positions) != sum(map(len, boxes)):
         raise ValueError(f"row {row.id!r}: {len(positions)} visual tokens, but boxes for {sum(map(len, boxes))}")
@@ -107,7 +105,7 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
         image_of=image_of,
         scales=np.concatenate([token_scales(processor, b) for b in boxes]) if boxes else np.empty(0, dtype="<U5"),
         in_sequence=not uses_cross_attention(model.config),
-        pictures=pictures,
+        images=images,
         evidence=evidence,
         text=text,
     )

@@ -45,12 +45,12 @@ class RowScores:
     """The scores of one row's key expressions.
 
     Attributes:
-        picture: digest of the row's images.
+        image: digest of the row's images.
         problem: why the row has none.
     """
 
     id: str
-    picture: str = ""
+    image: str = ""
     expressions: tuple[ExpressionScores, ...] = ()
     problem: str | None = None
 

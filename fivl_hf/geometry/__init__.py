@@ -1,6 +1,6 @@
 """Token boxes: which part of the source image each visual token sees.
 
-Everything that joins tokens to pictures (targets, alignment, segmentation, overlays) goes through
+Everything that joins tokens to images (targets, alignment, segmentation, overlays) goes through
 :func:`token_boxes`; a new model family needs nothing more than a function registered here.
 """
 

@@ -24,7 +24,7 @@ class UnknownProcessorError(ValueError):
 
 @dataclass(frozen=True)
 class Axis:
-    """One side of the picture on its way through an image processor: source pixels <-> processed pixels.
+    """One side of the image on its way through an image processor: source pixels <-> processed pixels.
 
     ``processed = (source + pad) * scale - offset``; ``length`` is the processed side.
     """
@@ -57,7 +57,7 @@ class Axis:
 
 
 def padded_square_axes(size: tuple[int, int], side: int) -> tuple[Axis, Axis]:
-    """The x and y axis of a picture (width, height) that LLaVA's padding makes a square, resized to ``side``."""
+    """The x and y axis of an image (width, height) that LLaVA's padding makes a square, resized to ``side``."""
     square = max(size)
     x, y = (
         Axis(source=length, pad=(square - length) // 2, scale=side / square, offset=0, length=side) for length in size
@@ -75,7 +75,7 @@ def grid_boxes(columns: Boxes, rows: Boxes) -> Boxes:
 
 
 def stretched_boxes(size: tuple[int, int], processed: tuple[int, int], cells: tuple[int, int]) -> Boxes:
-    """Cells of a picture that is stretched to ``processed``, without regard to its shape.
+    """Cells of an image that is stretched to ``processed``, without regard to its shape.
 
     Args:
         size, processed: (width, height).
@@ -89,7 +89,7 @@ def stretched_boxes(size: tuple[int, int], processed: tuple[int, int], cells: tu
 
 
 def tile_boxes(size: tuple[int, int], tiles: tuple[int, int], side: tuple[int, int], cells: int) -> list[Boxes]:
-    """Cells of each tile, tiles row by row, of a picture that is stretched over columns × rows of them.
+    """Cells of each tile, tiles row by row, of an image that is stretched over columns × rows of them.
 
     Args:
         tiles: so many columns and rows.

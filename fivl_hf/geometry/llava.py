@@ -1,4 +1,4 @@
-"""LLaVA-1.5, one view of the picture; LLaVA-NeXT and LLaVA-OneVision, a view and tiles."""
+"""LLaVA-1.5, one view of the image; LLaVA-NeXT and LLaVA-OneVision, a view and tiles."""
 
 import re
 from math import ceil, isqrt, sqrt
@@ -86,12 +86,12 @@ def _crop_offset(length: int, crop: int, pads_missing_evenly: bool) -> int:
     if crop <= length:
         return (length - crop) // 2
     missing = crop - length
-    # The PIL backend puts the odd pixel before the picture, the torchvision backend after it.
+    # The PIL backend puts the odd pixel before the image, the torchvision backend after it.
     return -(missing // 2) if pads_missing_evenly else -ceil(missing / 2)
 
 
 def _llava_next(processor: Any, size: tuple[int, int]) -> Boxes:
-    """LLaVA-NeXT: the whole picture, stretched, then the tiles' cells stitched and without padding.
+    """LLaVA-NeXT: the whole image, stretched, then the tiles' cells stitched and without padding.
 
     Every stitched row ends with a newline token, which has the image tokens' id and sees nothing.
     """
@@ -182,7 +182,7 @@ def _edge(size: Any) -> int | None:
 
 
 def _best_fit(size: tuple[int, int], pinpoints: Any) -> tuple[Axis, Axis]:
-    """The x and y axis of a picture that keeps its shape, centred on the canvas of tiles that fits it best."""
+    """The x and y axis of an image that keeps its shape, centred on the canvas of tiles that fits it best."""
     from transformers.image_processing_utils import select_best_resolution
 
     canvas = select_best_resolution(size[::-1], pinpoints)[::-1]

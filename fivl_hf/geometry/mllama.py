@@ -33,7 +33,7 @@ def _mllama(processor: Any, size: tuple[int, int]) -> Boxes:
         canvas_width=canvas_width,
         tile_size=side,
     )
-    # The picture lies at the canvas's top left; what is right of it and below is padding.
+    # The image lies at the canvas's top left; what is right of it and below is padding.
     horizontal = Axis(size[0], pad=0, scale=width / size[0], offset=0, length=canvas_width)
     vertical = Axis(size[1], pad=0, scale=height / size[1], offset=0, length=canvas_height)
     cells = side // patch

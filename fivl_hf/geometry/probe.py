@@ -187,15 +187,15 @@ def element_coordinates(processor: Any, image_size: tuple[int, int], axis: int, 
 
 
 def _processed(processor: Any, grey: NDArray[np.uint8], images: int) -> dict[str, Any]:
-    """What the processor makes of a picture, followed by dark ones of its size."""
+    """What the processor makes of an image, followed by dark ones of its size."""
     dark = np.full_like(grey, _DARK)
-    pictures = [Image.fromarray(grey).convert("RGB")] + [Image.fromarray(dark).convert("RGB")] * (images - 1)
+    rendered = [Image.fromarray(grey).convert("RGB")] + [Image.fromarray(dark).convert("RGB")] * (images - 1)
     content = [{"type": "image"}] * images + [{"type": "text", "text": "a"}]
     if getattr(processor, "chat_template", None):
         text = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
     else:
         text = processor.image_token * images + "a"
-    return dict(processor(text=[text], images=[pictures], return_tensors="pt"))
+    return dict(processor(text=[text], images=[rendered], return_tensors="pt"))
 
 
 def _intervals(
@@ -233,5 +233,5 @@ def _tell(name: str, boxes: Boxes, image_size: tuple[int, int]) -> None:
     logger.warning(
         f"The token boxes of {name} are not known to fivl_hf; they are probed on a small random model of its class, "
         f"which takes seconds per image size. {found} They are right to about a tenth of a pixel: with "
-        "vision_min_coverage=0.05 slivers do not count. Look at the pictures of `fivl explain`."
+        "vision_min_coverage=0.05 slivers do not count. Look at the images of `fivl explain`."
     )

@@ -1,4 +1,4 @@
-"""Families that stretch the picture: over one grid, or over tiles with a view of the whole."""
+"""Families that stretch the image: over one grid, or over tiles with a view of the whole."""
 
 from math import ceil, isqrt
 from typing import Any
@@ -45,7 +45,7 @@ def _gemma3(processor: Any, size: tuple[int, int]) -> Boxes:
     if _setting(processor, "do_pan_and_scan"):
         from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
-        # The processor's own rule, which only one of its backends has as a function, on a picture without memory.
+        # The processor's own rule, which only one of its backends has as a function, on an image without memory.
         blank = np.broadcast_to(np.uint8(0), (1, size[1], size[0]))
         rule = ("min_crop_size", "max_num_crops", "min_ratio_to_activate")
         settings = [_setting(processor, f"pan_and_scan_{name}") for name in rule]
@@ -59,7 +59,7 @@ def _gemma3(processor: Any, size: tuple[int, int]) -> Boxes:
 
 
 def _internvl(processor: Any, size: tuple[int, int]) -> Boxes:
-    """InternVL: tiles row by row, then the whole picture; one tile stands for the whole."""
+    """InternVL: tiles row by row, then the whole image; one tile stands for the whole."""
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
     image_processor, tokens = processor.image_processor, processor.image_seq_length
@@ -72,7 +72,7 @@ def _internvl(processor: Any, size: tuple[int, int]) -> Boxes:
 
 
 def _idefics3(processor: Any, size: tuple[int, int]) -> Boxes:
-    """Idefics3 and SmolVLM: tiles row by row, then the whole picture; marks between them have other ids."""
+    """Idefics3 and SmolVLM: tiles row by row, then the whole image; marks between them have other ids."""
     image_processor, tokens = processor.image_processor, processor.image_seq_len
     side = image_processor.max_image_size["longest_edge"]
     whole = _whole(size, {"width": side, "height": side}, tokens)

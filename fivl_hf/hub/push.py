@@ -73,7 +73,7 @@ class Upload:
 
 
 def dataset_upload(folder: Path, repo_id: str) -> Upload:
-    """A dataset folder: its Parquet files, card and pictures.
+    """A dataset folder: its Parquet files, card and images.
 
     Raises:
         ValueError: no dataset folder, one with files that are missing or only half written, or one whose card or

@@ -104,7 +104,7 @@ def _work(job: Job, folder: Path) -> ShardReport:
 class RayEngine:
     """Ray Data: actors that hold the models, on one machine or a cluster.
 
-    Pictures named in an input file and the work folder must be at the same paths on every machine. Jobs go to Ray's
+    Images named in an input file and the work folder must be at the same paths on every machine. Jobs go to Ray's
     object store (which spills to disk) before the first actor starts.
 
     Attributes:

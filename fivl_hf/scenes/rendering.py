@@ -77,7 +77,7 @@ class Scene:
     turns: tuple[tuple[str, str], ...]
     background: tuple[int, int, int]
 
-    def picture(self) -> bytes:
+    def image(self) -> bytes:
         """The rendered scene as PNG."""
         pixels = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
         pixels[:] = self.background
@@ -106,7 +106,7 @@ def scene(scene_id: str) -> Scene:
 
 
 def _centers(rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
-    """Places on the grid at which objects neither touch nor leave the picture."""
+    """Places on the grid at which objects neither touch nor leave the image."""
     places = [(int(x), int(y)) for x in range(_GRID, IMAGE_SIZE, _GRID) for y in range(_GRID, IMAGE_SIZE, _GRID)]
     while True:
         centers = [places[i] for i in rng.choice(len(places), size=count, replace=False)]

@@ -23,7 +23,7 @@ def choose_rows(rows: Any, *, row: int | None, id: str | None, sample: int, seed
     """The row of a number or id, or some drawn at random, in their order.
 
     Args:
-        rows: a dataset, pictures left encoded.
+        rows: a dataset, images left encoded.
 
     Raises:
         ValueError: there is no such row.

@@ -1,4 +1,4 @@
-"""Rows to look at: the picture with its evidence, and the conversation with the expressions in the same colours."""
+"""Rows to look at: the image with its evidence, and the conversation with the expressions in the same colours."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from fivl_hf.supervision import unusable_because
 
 __all__ = ["Part", "RowView", "TurnView", "draw_row", "view_row"]
 
-# Of expressions whose mask is in another picture than the one drawn.
+# Of expressions whose mask is in another image than the one drawn.
 _ELSEWHERE = (221, 221, 221)
 _INK, _SOFT = (29, 36, 48), (92, 102, 117)
 _LINE = 1.35
@@ -145,7 +145,7 @@ def _legend(expression: KeyExpression, color: Color, coverage: float, asked_only
 
 
 def _colors(row: FiVLRow, here: Sequence[int]) -> dict[int, Color]:
-    """Colours of the expressions whose mask is in the picture; the same mask has the same colour."""
+    """Colours of the expressions whose mask is in the image; the same mask has the same colour."""
     stored = {i: _key(row.masks[i]) for i in here}
     different = list(dict.fromkeys(stored.values()))
     return {i: PALETTE[different.index(mask) % len(PALETTE)] for i, mask in stored.items()}

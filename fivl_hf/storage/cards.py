@@ -29,7 +29,7 @@ DEFAULT_CONFIG = "default"
 INCOMPLETE = "Not complete: "
 _COLUMNS = """\
 Each row is a conversation (`messages`) or a question (`question`, `answers`) about `images`, with its evidence:
-`key_expressions` (turn, text, span, nouns, boxes in source pixels) and `masks`, one black-and-white picture per key
+`key_expressions` (turn, text, span, nouns, boxes in source pixels) and `masks`, one black-and-white image per key
 expression. Load it with `datasets.load_dataset`; train on it with `fivl_hf.FiVLTrainer` or any TRL vision script.
 """
 

@@ -23,7 +23,7 @@ __all__ = ["load_rows", "parquet_rows", "rows_fingerprint", "split_names", "unde
 
 
 def load_rows(dataset: str | Path, split: str, name: str | None = None, *, evidence: bool = True) -> datasets.Dataset:
-    """Load a split of FiVL rows from a folder or the Hub, pictures left encoded, so that nothing is decoded before use.
+    """Load a split of FiVL rows from a folder or the Hub, images left encoded, so that nothing is decoded before use.
 
     Args:
         dataset: folder or Hub id, as for :func:`datasets.load_dataset`.

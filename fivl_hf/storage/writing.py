@@ -198,9 +198,9 @@ def _tables(rows: Iterable[Mapping[str, Any]]) -> Iterator[pa.Table]:
         if features not in (None, kind):
             raise RowError(row["id"], "messages", "rows of one kind", "conversation and benchmark rows in one split")
         features = kind
-        pictures = {column: [as_encoded(value) for value in row[column]] for column in ("images", "masks")}
-        batch.append({column: pictures.get(column, row.get(column)) for column in features})
-        batch_bytes += sum(len(picture["bytes"]) for column in pictures.values() for picture in column) + 500
+        images = {column: [as_encoded(value) for value in row[column]] for column in ("images", "masks")}
+        batch.append({column: images.get(column, row.get(column)) for column in features})
+        batch_bytes += sum(len(image["bytes"]) for column in images.values() for image in column) + 500
         if batch_bytes >= ROW_GROUP_BYTES:
             yield pa.Table.from_pylist(batch, schema=features.arrow_schema)
             batch, batch_bytes = [], 0

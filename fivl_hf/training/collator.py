@@ -101,8 +101,8 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         self._warn_of_blank_answers(examples)
         images = [_images(example) for example in examples]
         plain = [
-            {k: v for k, v in example.items() if k not in (*EVIDENCE_COLUMNS, "image")} | {"images": pictures}
-            for example, pictures in zip(examples, images, strict=True)
+            {k: v for k, v in example.items() if k not in (*EVIDENCE_COLUMNS, "image")} | {"images": row_images}
+            for example, row_images in zip(examples, images, strict=True)
         ]
         try:
             batch = super().torch_call(plain)
@@ -153,7 +153,10 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         images = [example["images"] for example in examples]
         encoded = encode(
             self.processor,
-            [as_blocks(example["messages"], len(pictures)) for example, pictures in zip(examples, images, strict=True)],
+            [
+                as_blocks(example["messages"], len(row_images))
+                for example, row_images in zip(examples, images, strict=True)
+            ],
             images,
             template=self.chat_template,
             add_special_tokens=False,
@@ -178,12 +181,12 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         input_ids = batch["input_ids"]
         is_image = input_ids == self.image_token_id
         targets = []
-        for row, pictures, written in zip(rows, images, is_image.sum(dim=1).tolist(), strict=True):
-            targets.append(self._row_targets(row, pictures))
+        for row, row_images, written in zip(rows, images, is_image.sum(dim=1).tolist(), strict=True):
+            targets.append(self._row_targets(row, row_images))
             if len(targets[-1].keyword_ids) != written:
                 raise ValueError(
                     f"row {row['id']!r}: {len(targets[-1].keyword_ids)} visual tokens expected for its "
-                    f"{len(pictures)} images, {written} found in input_ids. If max_length ({self.max_length}) cut them "
+                    f"{len(images)} images, {written} found in input_ids. If max_length ({self.max_length}) cut them "
                     "off, raise it or set it to None."
                 )
         labels = torch.full_like(input_ids, IGNORE)
@@ -200,13 +203,13 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             # With the loss on every token, a labelled patch would also have to predict what follows it.
             batch["labels"][:, 1:][labels[:, :-1] != IGNORE] = IGNORE
 
-    def _row_targets(self, row: Mapping[str, Any], pictures: Sequence[Image.Image]) -> "_RowTargets":
+    def _row_targets(self, row: Mapping[str, Any], images: Sequence[Image.Image]) -> "_RowTargets":
         boxes = [
-            token_boxes(self.processor, picture.size, images=len(pictures), model_config=self.model_config)
-            for picture in pictures
+            token_boxes(self.processor, image.size, images=len(images), model_config=self.model_config)
+            for image in images
         ]
         counts = [len(b) for b in boxes]
-        expressions, masks = _evidence(row, pictures)
+        expressions, masks = _evidence(row, images)
         if len(masks) != len(expressions):
             raise ValueError(f"row {row['id']!r}: {len(expressions)} key expressions, but {len(masks)} masks")
         cover = np.zeros((len(expressions), sum(counts)))
@@ -218,7 +221,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             mine = np.flatnonzero(image_of == i)
             if len(mine):
                 part = np.ix_(mine, np.arange(starts[i], starts[i + 1]))
-                cover[part] = part_coverage([_mask(row, int(k), pictures[i]) for k in mine], here)
+                cover[part] = part_coverage([_mask(row, int(k), images[i]) for k in mine], here)
                 visible[part] = np.isfinite(here[:, 0])
         limits = {"max_coverage": self.options.max_coverage, "min_coverage": self.options.min_coverage}
         owners = patch_owners(cover, ids != IGNORE, visible=visible, overlap=self.options.overlap, **limits)
@@ -280,30 +283,28 @@ def _single_token(processor: Any, token: str | None) -> int:
     return vocabulary[token]
 
 
-def _evidence(
-    row: Mapping[str, Any], pictures: Sequence[Image.Image]
-) -> tuple[tuple[KeyExpression, ...], Sequence[Any]]:
+def _evidence(row: Mapping[str, Any], images: Sequence[Image.Image]) -> tuple[tuple[KeyExpression, ...], Sequence[Any]]:
     """A row's key expressions, checked, and its masks; none for rows without evidence columns."""
     raw, name = row["key_expressions"] or [], row["id"]
     messages = [{"role": m["role"], "content": message_text(m)} for m in row["messages"] or []]
     turns = conversation_turns(messages, name)[0] if raw and messages else None
-    return validate_key_expressions(raw, turns, [p.size for p in pictures], name), row["masks"] or []
+    return validate_key_expressions(raw, turns, [p.size for p in images], name), row["masks"] or []
 
 
-def _mask(row: Mapping[str, Any], k: int, picture: Image.Image) -> MaskPart:
+def _mask(row: Mapping[str, Any], k: int, image: Image.Image) -> MaskPart:
     """One of the row's masks; an error names the row."""
     try:
         mask = decode_part(row["masks"][k])
     except ImageError as error:
         raise ImageError(f"row {row['id']!r}: masks[{k}]: {error}") from error
-    if mask.size != picture.size:
-        sizes = [f"{width}x{height}" for width, height in (mask.size, picture.size)]
+    if mask.size != image.size:
+        sizes = [f"{width}x{height}" for width, height in (mask.size, image.size)]
         raise ValueError(f"row {row['id']!r}: masks[{k}] is {sizes[0]}, its image {sizes[1]}")
     return mask
 
 
 def _images(example: Mapping[str, Any]) -> list[Image.Image]:
-    """The row's pictures, opened; an error names the row."""
+    """The row's images, opened; an error names the row."""
     values = [example["image"]] if "image" in example else example.get("images") or []
     try:
         return [open_rgb(value) for value in values]

@@ -108,7 +108,7 @@ def test_every_proposal_is_kept_or_rejected_and_spans_are_true(proposed, questio
             assert mention.text in question
 
 
-def test_offline_takes_noun_phrases_and_leaves_out_what_no_picture_shows():
+def test_offline_takes_noun_phrases_and_leaves_out_what_no_image_shows():
     found = offline("What?", "The image shows a red car and a variety of books on the left side.")
     assert [mention.text for mention in found.mentions] == ["red car", "books"]
     assert [item.text for item in found.rejected] == ["image", "variety", "left side"]

@@ -1,4 +1,4 @@
-"""Grounders: rules by hand, and the batched GroundedSam against one picture, one label at a time."""
+"""Grounders: rules by hand, and the batched GroundedSam against one image, one label at a time."""
 
 import json
 import sys
@@ -36,7 +36,7 @@ from fivl_hf.augment.grounding import (
     distinct_boxes,
     share_masks,
 )
-from fivl_hf.augment.inputs.conversations import StoredPicture
+from fivl_hf.augment.inputs.conversations import StoredImage
 from fivl_hf.images import image_bytes, open_image
 
 
@@ -46,10 +46,10 @@ def square(x0, y0, x1, y1, size=20):
     return mask
 
 
-def request(id, picture, *expressions, name="a.jpg"):
-    pictures = picture if isinstance(picture, tuple) else (picture,)
-    sources = tuple(StoredPicture(image_bytes(each), name) for each in pictures)
-    return GroundingRequest(id, pictures, sources, expressions)
+def request(id, image, *expressions, name="a.jpg"):
+    images = image if isinstance(image, tuple) else (image,)
+    sources = tuple(StoredImage(image_bytes(each), name) for each in images)
+    return GroundingRequest(id, images, sources, expressions)
 
 
 def noise(width, height, seed=0):
@@ -111,7 +111,7 @@ class FixedDetector:
         self.found = found
 
     def detect(self, pairs):
-        boxes = [self.found.get((picture.width, label), []) for picture, label in pairs]
+        boxes = [self.found.get((image.width, label), []) for image, label in pairs]
         return [Detection(np.array(b, dtype=float).reshape(-1, 4), np.linspace(0.9, 0.8, len(b))) for b in boxes]
 
 
@@ -121,10 +121,10 @@ class BoxSegmenter:
     def __init__(self):
         self.seen = []
 
-    def segment(self, picture, boxes):
+    def segment(self, image, boxes):
         self.seen.append(len(boxes))
         for x0, y0, x1, y1 in boxes.astype(int):
-            mask = np.zeros((picture.height, picture.width), dtype=bool)
+            mask = np.zeros((image.height, image.width), dtype=bool)
             mask[y0:y1, x0:x1] = True
             yield mask
 
@@ -152,7 +152,7 @@ def test_boxes_are_clipped_and_empty_ones_are_nothing():
     assert (b, c) == (None, None)
 
 
-def test_of_several_pictures_the_surest_is_taken():
+def test_of_several_images_the_surest_is_taken():
     class Surer(FixedDetector):
         def detect(self, pairs):
             return [
@@ -179,25 +179,25 @@ def models(tmp_path_factory):
     return folder
 
 
-def naive(folder, detector, threshold, picture, labels):
-    """The paper's steps for one picture, written plainly: one label, one forward pass, one box, one mask."""
+def naive(folder, detector, threshold, image, labels):
+    """The paper's steps for one image, written plainly: one label, one forward pass, one box, one mask."""
     processor = AutoProcessor.from_pretrained(folder / detector)
     dino = AutoModelForZeroShotObjectDetection.from_pretrained(folder / detector).eval()
     sam, sam_processor = SamModel.from_pretrained(folder / "sam").eval(), SamProcessor.from_pretrained(folder / "sam")
     groundings, known, earlier = {}, [], []
     for label in labels:
-        inputs = processor(images=picture, text=label + ".", return_tensors="pt")
+        inputs = processor(images=image, text=label + ".", return_tensors="pt")
         with torch.no_grad():
             outputs = dino(**inputs)
         (result,) = processor.image_processor.post_process_object_detection(
-            outputs, threshold=threshold, target_sizes=torch.tensor([picture.size[::-1]])
+            outputs, threshold=threshold, target_sizes=torch.tensor([image.size[::-1]])
         )
-        mask, boxes = np.zeros(picture.size[::-1], dtype=bool), []
+        mask, boxes = np.zeros(image.size[::-1], dtype=bool), []
         for box in result["boxes"].double().numpy():
-            box = np.clip(box, 0, [*picture.size, *picture.size])
+            box = np.clip(box, 0, [*image.size, *image.size])
             same = [k for k in known if box_iou([box], [k[0]])[0, 0] > 0.95]
             if not same:
-                prompt = sam_processor(picture, input_boxes=[[box.tolist()]], return_tensors="pt")
+                prompt = sam_processor(image, input_boxes=[[box.tolist()]], return_tensors="pt")
                 with torch.no_grad():
                     out = sam(
                         pixel_values=prompt["pixel_values"],
@@ -224,15 +224,15 @@ def naive(folder, detector, threshold, picture, labels):
 
 @pytest.mark.parametrize(("detector", "threshold"), [("dino", 0.93), ("mm", 0.62)])
 def test_batched_grounding_equals_one_at_a_time(models, detector, threshold):
-    pictures = [noise(64, 48, 0), noise(50, 50, 1), noise(64, 48, 2), noise(30, 90, 3), noise(64, 48, 4)]
+    images = [noise(64, 48, 0), noise(50, 50, 1), noise(64, 48, 2), noise(30, 90, 3), noise(64, 48, 4)]
     labels = ("red car", "dog", "a very old tree")
     grounder = BoxGrounder(
         GroundingDinoDetector(models / detector, threshold=threshold, batch_size=4), SamSegmenter(models / "sam")
     )
-    found = grounder.ground([request(str(i), picture, *labels) for i, picture in enumerate(pictures)])
+    found = grounder.ground([request(str(i), image, *labels) for i, image in enumerate(images)])
     count = 0
-    for picture, groundings in zip(pictures, found, strict=True):
-        expected = naive(models, detector, threshold, picture, labels)
+    for image, groundings in zip(images, found, strict=True):
+        expected = naive(models, detector, threshold, image, labels)
         for label, grounding in zip(labels, groundings, strict=True):
             assert (grounding is None) == (label not in expected)
             if grounding:
@@ -254,7 +254,7 @@ def test_many_boxes_go_through_sam_in_chunks(models, monkeypatch):
         assert (np.stack(list(segmenter.segment(noise(64, 48), boxes))) == whole).mean() > 0.999
 
 
-def test_a_picture_of_one_pixel(models):
+def test_a_image_of_one_pixel(models):
     grounder = BoxGrounder(GroundingDinoDetector(models / "dino"), SamSegmenter(models / "sam"))
     ((found,),) = grounder.ground([request("1", noise(1, 1), "dog")])
     assert found is None or found.mask.shape == (1, 1)
@@ -315,16 +315,16 @@ def test_sam2_turns_boxes_into_masks(tmp_path, monkeypatch):
 
 
 def test_sam3_grounds_words(tmp_path):
-    """What the grounder unites is what SAM 3's own processor gives for one picture and one text."""
-    folder, picture = save_sam3(tmp_path / "sam3"), noise(90, 60)
-    asked = GroundingRequest("1", (picture,), (), ("red car", "dog", "red car"))
+    """What the grounder unites is what SAM 3's own processor gives for one image and one text."""
+    folder, image = save_sam3(tmp_path / "sam3"), noise(90, 60)
+    asked = GroundingRequest("1", (image,), (), ("red car", "dog", "red car"))
     ((car, _, again),) = Sam3Grounder(folder, threshold=0.2).ground([asked])
     processor, model = (
         transformers.Sam3Processor.from_pretrained(folder),
         transformers.Sam3Model.from_pretrained(folder),
     )
     with torch.no_grad():
-        outputs = model.eval()(**processor(images=picture, text="red car", return_tensors="pt"))
+        outputs = model.eval()(**processor(images=image, text="red car", return_tensors="pt"))
     (plain,) = processor.post_process_instance_segmentation(outputs, threshold=0.2, target_sizes=[(60, 90)])
     assert np.array_equal(car.mask, plain["masks"].numpy().astype(bool).any(axis=0))
     assert car.score == pytest.approx(float(plain["scores"].max()), abs=1e-4)
@@ -362,7 +362,7 @@ def test_expressions_find_annotated_objects_by_noun(expression, names, expected)
     assert [t.name for t in matching_objects(expression, [thing(name) for name in names])] == expected
 
 
-def test_pictures_of_the_same_number_elsewhere_get_no_evidence(tmp_path):
+def test_images_of_the_same_number_elsewhere_get_no_evidence(tmp_path):
     coco = {
         "images": [{"id": 9, "file_name": "000000002370.jpg", "width": 20, "height": 20}],
         "annotations": [{"image_id": 9, "category_id": 1, "bbox": [5, 5, 3, 4], "segmentation": []}],
@@ -394,7 +394,7 @@ def test_annotations_of_a_turned_photograph_are_turned_with_it(tmp_path, orienta
     (tmp_path / "instances.json").write_text(json.dumps(coco))
     index_annotations([tmp_path / "instances.json"], tmp_path / "index.sqlite")
     shown = open_image(data).convert("RGB")
-    asked = GroundingRequest("1", (shown,), (StoredPicture(data, "a.png"),), ("dog",))
+    asked = GroundingRequest("1", (shown,), (StoredImage(data, "a.png"),), ("dog",))
     ((found,),) = AnnotationsGrounder(tmp_path / "index.sqlite").ground([asked])
     assert (found.mask == (np.asarray(shown)[..., 0] == 255)).all()
 
@@ -420,7 +420,7 @@ def test_adjectives_choose_among_annotated_objects():
 
 
 def test_coco_and_gqa_files_ground_exactly(tmp_path):
-    counts = [0, 20, 380]  # the first column of a 20×20 picture
+    counts = [0, 20, 380]  # the first column of a 20×20 image
     coco = {
         "info": {"year": 2017},
         "images": [{"id": 9, "file_name": "000000000042.jpg", "width": 20, "height": 20}],

@@ -22,7 +22,7 @@ def dataset(tmp_path_factory):
     return folder
 
 
-def picture_of(body):
+def image_of(body):
     (image,) = [part for part in body["messages"][1]["content"] if part["type"] == "image_url"]
     data = base64.b64decode(image["image_url"]["url"].split(",")[1])
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=int)
@@ -35,7 +35,7 @@ def kind_of(body):
 
 def honest(body, number):
     """Judges by looking: is there anything but black and grey?"""
-    pixels = picture_of(body)
+    pixels = image_of(body)
     colourful = (pixels.max(axis=2) - pixels.min(axis=2) > 60).sum()
     if kind_of(body) == "importance":
         return Answer('{"important": true, "degree": 8}')
@@ -48,7 +48,7 @@ def test_the_judge_sees_the_inside_and_the_outside(dataset, serve, settings, tmp
     judged = judge_rows(rows, settings(server), tmp_path / "a.sqlite", samples=10)
     assert len(judged.judgements) == 10
     assert all(j.seg1 and j.important and j.degree == 8 and j.problem is None for j in judged.judgements)
-    shares = {kind_of(body): (picture_of(body).max(axis=2) < 20).mean() for body in server.bodies}
+    shares = {kind_of(body): (image_of(body).max(axis=2) < 20).mean() for body in server.bodies}
     assert shares["importance"] < 0.05
     assert shares["seg1"] > 0.8
     assert 0.01 < shares["seg2"] < 0.2

@@ -153,7 +153,7 @@ def test_a_language_model_gives_the_same_rows_as_noun_phrases(whole, tmp_path, s
 
 @pytest.fixture
 def photos(tmp_path):
-    """A LLaVA file of 400 samples, half of whose pictures are missing, and its settings."""
+    """A LLaVA file of 400 samples, half of whose images are missing, and its settings."""
     (tmp_path / "a.jpg").write_bytes(image_bytes(Image.new("RGB", (8, 6), "red"), "JPEG"))
     return tmp_path, partial(_photo_settings, tmp_path)
 
@@ -171,16 +171,16 @@ def _photo_settings(folder, thing="car", count=400):
     return partial(read_conversations, InputSettings(str(folder / "mix.json"), images=(folder,)))
 
 
-def whole_picture(worker):
-    return Tools(NounPhraseExtractor(), WholePicture())
+def whole_image(worker):
+    return Tools(NounPhraseExtractor(), WholeImage())
 
 
-class WholePicture:
+class WholeImage:
     def ground(self, requests):
         return [[self.one(request)] * len(request.expressions) for request in requests]
 
     def one(self, request):
-        width, height = request.pictures[0].size
+        width, height = request.images[0].size
         return Grounding(np.ones((height, width), dtype=bool), ((0, 0, width, height),))
 
 
@@ -189,13 +189,13 @@ def names_the_first_noun(body, number):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_file_with_a_language_model_and_missing_pictures_are_not_paid_for(photos, serve, settings, workers):
+def test_a_file_with_a_language_model_and_missing_images_are_not_paid_for(photos, serve, settings, workers):
     folder, read = photos
     server = serve(names_the_first_noun)
     extraction = ExtractionSettings(settings(server, concurrency=8), folder / "a.sqlite")
     result = run_augmentation(
         read(),
-        whole_picture,
+        whole_image,
         RunSettings(folder / "fivl", shard_size=16),
         extraction=extraction,
         engine=LocalEngine(workers),
@@ -216,7 +216,7 @@ def test_shards_of_an_earlier_input_are_not_mixed_in(photos, serve, settings):
             settings(serve(names_the_first_noun), concurrency=1, **budget), folder / "a.sqlite"
         )
         return run_augmentation(
-            read(thing, 40), whole_picture, RunSettings(folder / "fivl", shard_size=4), extraction=extraction
+            read(thing, 40), whole_image, RunSettings(folder / "fivl", shard_size=4), extraction=extraction
         )
 
     assert run("car").tally.kept == 30
@@ -235,7 +235,7 @@ def test_a_later_stop_does_not_lose_what_was_finished(photos, serve, settings):
             settings(serve(names_the_first_noun), concurrency=1, **budget), folder / "a.sqlite"
         )
         settings_ = RunSettings(folder / "fivl", shard_size=4)
-        return run_augmentation(read("car", 40), whole_picture, settings_, extraction=extraction).tally.kept
+        return run_augmentation(read("car", 40), whole_image, settings_, extraction=extraction).tally.kept
 
     assert run() == 30
     shards = work_folder(folder / "fivl") / "shards"
@@ -244,9 +244,9 @@ def test_a_later_stop_does_not_lose_what_was_finished(photos, serve, settings):
     assert run(max_requests=1) == 27
 
 
-def test_a_picture_that_was_corrected_is_made_again(photos):
+def test_a_image_that_was_corrected_is_made_again(photos):
     folder, read = photos
-    make = partial(run_augmentation, factory=whole_picture, settings=RunSettings(folder / "fivl", shard_size=4))
+    make = partial(run_augmentation, factory=whole_image, settings=RunSettings(folder / "fivl", shard_size=4))
     make(read("car", 8))
     path = folder / "mix.json"
     path.write_text(path.read_text().replace("b.jpg", "a.jpg"))
@@ -265,7 +265,7 @@ def test_an_interrupted_run_waits_for_what_is_paid(photos, serve, settings):
     extraction = ExtractionSettings(settings(server, concurrency=8), folder / "a.sqlite")
     with pytest.raises(ValueError, match="no such model"):
         run_augmentation(read(), broken, RunSettings(folder / "fivl", shard_size=4), extraction=extraction)
-    result = run_augmentation(read(), whole_picture, RunSettings(folder / "fivl", shard_size=4), extraction=extraction)
+    result = run_augmentation(read(), whole_image, RunSettings(folder / "fivl", shard_size=4), extraction=extraction)
     assert result.tally.kept == 300
     assert set(server.asked.values()) == {1}
 
@@ -286,7 +286,7 @@ def test_waiting_requests_are_not_sent_after_an_end_and_hanging_ones_not_waited_
     started = time.monotonic()
     with pytest.raises(ValueError, match="no such model"):
         run_augmentation(
-            read(), whole_picture, RunSettings(folder / "fivl", shard_size=16), engine=Failing(), extraction=extraction
+            read(), whole_image, RunSettings(folder / "fivl", shard_size=16), engine=Failing(), extraction=extraction
         )
     assert time.monotonic() - started < 3
     assert len(server.asked) <= 60 + 4
@@ -301,7 +301,7 @@ def test_what_batches_leave_unanswered_waits_for_the_next_run(photos, serve, set
             settings(server, **budget), folder / "a.sqlite", batches=True, poll_seconds=0.01
         )
         return run_augmentation(
-            read("car", 40), whole_picture, RunSettings(folder / "fivl", shard_size=4), extraction=extraction
+            read("car", 40), whole_image, RunSettings(folder / "fivl", shard_size=4), extraction=extraction
         )
 
     first = run(max_requests=14)
@@ -322,7 +322,7 @@ def test_half_surrogates_in_inputs_and_replies_are_survived(photos, serve, setti
     source = InputSettings(str(folder / "odd.jsonl"), images=(folder,))
     extraction = ExtractionSettings(settings(server), folder / "a.sqlite")
     run_augmentation(
-        partial(read_conversations, source), whole_picture, RunSettings(folder / "fivl"), extraction=extraction
+        partial(read_conversations, source), whole_image, RunSettings(folder / "fivl"), extraction=extraction
     )
     (row,) = rows(folder / "fivl")
     assert row["messages"][1]["content"] == "It is a car ?."

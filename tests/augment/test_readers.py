@@ -13,7 +13,7 @@ from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.images import image_bytes
 from fivl_hf.jobs.outcomes import Drop, Failure
 
-PICTURE = image_bytes(PILImage.new("RGB", (6, 4), "red"))
+IMAGE = image_bytes(PILImage.new("RGB", (6, 4), "red"))
 
 
 def read(path, **options):
@@ -29,7 +29,7 @@ def entry(id="1", image="coco/a.jpg", question="<image>\nWhat is it?", answer="A
 def images(tmp_path):
     (tmp_path / "one" / "coco").mkdir(parents=True)
     (tmp_path / "two" / "coco").mkdir(parents=True)
-    (tmp_path / "two" / "coco" / "a.jpg").write_bytes(PICTURE)
+    (tmp_path / "two" / "coco" / "a.jpg").write_bytes(IMAGE)
     return tmp_path / "one", tmp_path / "two"
 
 
@@ -54,7 +54,7 @@ def test_llava_list_with_the_quirks_of_mix665k(tmp_path, images):
     first = records[0]
     assert isinstance(first, Conversation)
     assert first.messages[0] == {"role": "user", "content": "What is it?"}
-    assert first.images[0].read() == PICTURE
+    assert first.images[0].read() == IMAGE
     assert first.source == "mix/coco"
     assert [record.id for record in records] == ["7", "7-2", "2", "7-3", "4", "5", "6", "item 7"]
     assert records[2] == Drop("2", "no image")
@@ -134,7 +134,7 @@ def test_datasets_of_several_styles(tmp_path, style):
         ],
         "conversations": [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A car."}],
     }
-    row = {"images": [{"bytes": PICTURE, "path": "a/b.png"}]}
+    row = {"images": [{"bytes": IMAGE, "path": "a/b.png"}]}
     row |= {"question": "What?", "answer": "A car."} if style == "question" else {style: talks[style]}
     folder = tmp_path / "data"
     folder.mkdir()
@@ -146,7 +146,7 @@ def test_datasets_of_several_styles(tmp_path, style):
             {"role": "user", "content": "What?"},
             {"role": "assistant", "content": "A car."},
         )
-        assert good.images[0].read() == PICTURE
+        assert good.images[0].read() == IMAGE
         assert good.images[0].name == "b.png"
         assert empty.reason == "no image"
         assert good.answers == (("A car.",) if style == "question" else ())
@@ -162,11 +162,11 @@ def test_rows_may_not_name_files_elsewhere(tmp_path, place):
 
 
 def test_rows_may_name_files_of_their_folder(tmp_path):
-    (tmp_path / "a.png").write_bytes(PICTURE)
+    (tmp_path / "a.png").write_bytes(IMAGE)
     talk = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "A car."}]
     rows_ = [{"image": name, "messages": talk} for name in ("a.png", str(tmp_path / "a.png"))]
     Dataset.from_list(rows_).to_parquet(tmp_path / "train.parquet")
-    assert [record.images[0].read() for record in read(tmp_path)] == [PICTURE, PICTURE]
+    assert [record.images[0].read() for record in read(tmp_path)] == [IMAGE, IMAGE]
 
 
 def _feature(value):

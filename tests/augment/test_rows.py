@@ -4,23 +4,23 @@ from PIL import Image
 
 from fivl_hf.augment.expressions import Extraction, Mention, NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding
-from fivl_hf.augment.inputs.conversations import Conversation, StoredPicture, picture_file
+from fivl_hf.augment.inputs.conversations import Conversation, StoredImage, image_file
 from fivl_hf.augment.rows import RejectedExpression, Sample, Tools, augment, build_rows
 from fivl_hf.images import image_bytes
 from fivl_hf.jobs.outcomes import Drop, Failure, Tally
 from fivl_hf.schema import validate_row
 
-PICTURE = image_bytes(Image.new("RGB", (6, 4)))
+IMAGE = image_bytes(Image.new("RGB", (6, 4)))
 
 
 class Everywhere:
-    """Grounds every expression but "ghost" on the left half of its picture."""
+    """Grounds every expression but "ghost" on the left half of its image."""
 
     def ground(self, requests):
         return [[self.one(request, text) for text in request.expressions] for request in requests]
 
     def one(self, request, text):
-        width, height = request.pictures[0].size
+        width, height = request.images[0].size
         mask = np.zeros((height, width), dtype=bool)
         mask[:, : max(1, width // 2)] = True
         return None if "ghost" in text else Grounding(mask, ((0.0, 0.0, max(1, width // 2), height),), 0.9)
@@ -29,11 +29,11 @@ class Everywhere:
 TOOLS = Tools(NounPhraseExtractor(), Everywhere())
 
 
-def talk(*answers, id="c1", picture=PICTURE, question="What?"):
+def talk(*answers, id="c1", image=IMAGE, question="What?"):
     messages = [{"role": "system", "content": "Be brief."}]
     for answer in answers:
         messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return Conversation(id, (StoredPicture(picture, "a.png"),), tuple(messages), "test")
+    return Conversation(id, (StoredImage(image, "a.png"),), tuple(messages), "test")
 
 
 def outcome(conversation, tools=TOOLS, extractions=None):
@@ -41,14 +41,14 @@ def outcome(conversation, tools=TOOLS, extractions=None):
     return found
 
 
-def test_a_row_keeps_pictures_turns_and_evidence():
+def test_a_row_keeps_images_turns_and_evidence():
     found = outcome(talk("A red car.", "Two dogs and a ghost."))
     view = validate_row(found.result)
     assert [(e.turn, e.text, e.keywords) for e in view.key_expressions] == [
         (0, "red car", ("car",)),
         (1, "Two dogs", ("dogs",)),
     ]
-    assert found.result["images"][0]["bytes"] == PICTURE
+    assert found.result["images"][0]["bytes"] == IMAGE
     assert view.system == "Be brief."
     assert found.rejected == (RejectedExpression(1, "ghost", "nothing detected"),)
 
@@ -71,8 +71,8 @@ def test_benchmark_questions_become_benchmark_rows():
 def test_nothing_is_lost_without_a_reason(tmp_path):
     tally = Tally()
     unanswered = Conversation("c4", talk("A car.").images, talk("A car.").messages[:-1], "test")
-    missing = Conversation("c5", (picture_file("b.jpg", [tmp_path]),), talk("A car.").messages, "test")
-    broken = talk("A car.", id="c6", picture=b"no picture")
+    missing = Conversation("c5", (image_file("b.jpg", [tmp_path]),), talk("A car.").messages, "test")
+    broken = talk("A car.", id="c6", image=b"no image")
     records = [
         talk("A car."),
         talk("Quickly!", id="c2"),
@@ -139,15 +139,15 @@ def test_a_missing_package_stops_instead_of_failing_every_sample():
         outcome(talk("A car."), Tools(NounPhraseExtractor(), Needing()))
 
 
-# --- pictures as people have them -------------------------------------------------------------------------------
+# --- images as people have them -------------------------------------------------------------------------------
 
 
-def jpeg(picture, **options):
-    return image_bytes(picture, "JPEG", **options)
+def jpeg(image, **options):
+    return image_bytes(image, "JPEG", **options)
 
 
 @pytest.mark.parametrize(
-    ("picture", "size"),
+    ("image", "size"),
     [
         (image_bytes(Image.fromarray(np.full((4, 6), 40_000, dtype=np.uint16))), (6, 4)),
         (jpeg(Image.new("CMYK", (6, 4))), (6, 4)),
@@ -157,10 +157,10 @@ def jpeg(picture, **options):
     ],
     ids=["16 bits", "CMYK", "transparent", "palette", "1x1"],
 )
-def test_odd_pictures_work_and_keep_their_bytes(picture, size):
-    found = outcome(talk("A car.", picture=picture))
+def test_odd_images_work_and_keep_their_bytes(image, size):
+    found = outcome(talk("A car.", image=image))
     assert validate_row(found.result).sizes == (size,)
-    assert found.result["images"][0]["bytes"] == picture
+    assert found.result["images"][0]["bytes"] == image
 
 
 def test_16_bits_keep_their_greys():
@@ -168,20 +168,20 @@ def test_16_bits_keep_their_greys():
 
     class Looking(Everywhere):
         def ground(self, requests):
-            seen.append(requests[0].pictures[0].getpixel((0, 0)))
+            seen.append(requests[0].images[0].getpixel((0, 0)))
             return super().ground(requests)
 
     outcome(
-        talk("A car.", picture=image_bytes(Image.fromarray(np.full((4, 6), 32_768, dtype=np.uint16)))),
+        talk("A car.", image=image_bytes(Image.fromarray(np.full((4, 6), 32_768, dtype=np.uint16)))),
         Tools(NounPhraseExtractor(), Looking()),
     )
     assert seen == [(127, 127, 127)]
 
 
-def test_a_turned_camera_gives_evidence_in_the_picture_as_shown():
+def test_a_turned_camera_gives_evidence_in_the_image_as_shown():
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
-    found = outcome(talk("A car.", picture=jpeg(Image.new("RGB", (6, 4)), exif=exif)))
+    found = outcome(talk("A car.", image=jpeg(Image.new("RGB", (6, 4)), exif=exif)))
     view = validate_row(found.result)
     assert view.sizes == ((4, 6),)
     assert view.key_expressions[0].boxes == ((0.0, 0.0, 2.0, 6.0),)
@@ -189,8 +189,8 @@ def test_a_turned_camera_gives_evidence_in_the_picture_as_shown():
 
 def test_a_truncated_jpeg_and_a_bomb_fail_with_a_reason(monkeypatch):
     whole = jpeg(Image.effect_noise((200, 200), 50).convert("RGB"))
-    assert "truncated" in outcome(talk("A car.", picture=whole[: len(whole) // 2])).result.detail
+    assert "truncated" in outcome(talk("A car.", image=whole[: len(whole) // 2])).result.detail
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
-    bomb = outcome(talk("A car.", picture=whole)).result
+    bomb = outcome(talk("A car.", image=whole)).result
     assert bomb.reason == "the image cannot be read"
     assert "decompression bomb" in bomb.detail

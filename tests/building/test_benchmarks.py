@@ -98,13 +98,13 @@ def test_evidence_of_conversations_is_refused(augmented, build, tmp_path):
 
 def test_missing_images_fail_the_build_and_can_be_mended(build, tmp_path):
     options = pope(tmp_path)
-    picture = tmp_path / "val2014" / coco_name(1)
-    data = picture.read_bytes()
-    picture.unlink()
+    image = tmp_path / "val2014" / coco_name(1)
+    data = image.read_bytes()
+    image.unlink()
     with pytest.raises(ValueError, match="6 of 18 samples failed.*the image is missing.*--retry-failed"):
         build("fivl_pope", tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
-    picture.write_bytes(data)
+    image.write_bytes(data)
     build("fivl_pope", tmp_path / "out", **options, settings={"retry_failed": True})
     assert len(load_rows(tmp_path / "out", "random")) == 6
 
@@ -306,7 +306,7 @@ def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch, capsys):
         assert "is the folder you are in" in capsys.readouterr().err
 
 
-def test_changed_pictures_are_read_anew_and_work_is_no_dataset(build, tmp_path):
+def test_changed_images_are_read_anew_and_work_is_no_dataset(build, tmp_path):
     import datasets
 
     options = pope(tmp_path)
@@ -314,9 +314,9 @@ def test_changed_pictures_are_read_anew_and_work_is_no_dataset(build, tmp_path):
     for folder in (tmp_path / "out.work", tmp_path / "out.work" / "shards"):
         with pytest.raises((datasets.exceptions.DatasetsError, FileNotFoundError)):
             datasets.load_dataset(str(folder))
-    picture = tmp_path / "val2014" / coco_name(0)
+    image = tmp_path / "val2014" / coco_name(0)
     other = (tmp_path / "val2014" / coco_name(1)).read_bytes()
-    picture.write_bytes(other)
+    image.write_bytes(other)
     build("fivl_pope", tmp_path / "out", **options)
     assert load_rows(tmp_path / "out", "random")[0]["images"][0]["bytes"] == other
 

@@ -54,7 +54,7 @@ def test_covers_every_token_by_the_released_value(llava, width, height, data):
 
 
 def test_half_covered_cell_beside_a_full_one():
-    """24 cells of 2 × 2 pixels in a 48 × 48 picture: the half goes to the side of the full neighbour."""
+    """24 cells of 2 × 2 pixels in a 48 × 48 image: the half goes to the side of the full neighbour."""
     grid = np.zeros((24, 24))
     grid[5, 5], grid[5, 6] = 1.0, 0.5
     mask = mask_from_grid(grid, (48, 48))
@@ -63,7 +63,7 @@ def test_half_covered_cell_beside_a_full_one():
 
 
 def test_padding_is_undone():
-    """A 48 × 24 picture lies in rows 12 to 36 of its square: cells of padding say nothing of it."""
+    """A 48 × 24 image lies in rows 12 to 36 of its square: cells of padding say nothing of it."""
     grid = np.zeros((24, 24))
     grid[:6] = 1.0
     assert not mask_from_grid(grid, (48, 24)).any()
@@ -95,7 +95,7 @@ def test_masks_drawn_elsewhere_are_met_almost_everywhere():
 
 
 @given(width=st.integers(1, 60), height=st.integers(1, 60), seed=st.integers(0, 99))
-def test_small_pictures_are_as_near_as_pixels_allow(width, height, seed):
+def test_small_images_are_as_near_as_pixels_allow(width, height, seed):
     grid = np.random.default_rng(seed).random((24, 24))
     mask = mask_from_grid(grid, (width, height))
     assert mask.shape == (height, width)

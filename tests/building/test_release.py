@@ -83,7 +83,7 @@ def test_masks_cover_every_token_by_the_released_value(release, rows):
     assert checked > 250
 
 
-def test_turned_pictures_have_turned_masks_and_boxes(release, rows):
+def test_turned_images_have_turned_masks_and_boxes(release, rows):
     """Stored lying (width, height), shown upright: what is at (x, y) is shown at (height - y, x)."""
     turned = [row for row in rows if row["id"] in release.turned]
     assert len(turned) == 20
@@ -108,7 +108,7 @@ def test_boxes_are_in_source_pixels(release, rows):
 def test_rows_are_whole_and_configurations_are_collections(imported, rows):
     for row in rows.select(range(0, len(rows), 37)):
         validate_row(row)
-        assert row["messages"][0]["content"] == "What is in the picture?"
+        assert row["messages"][0]["content"] == "What is in the image?"
         assert all(expression["keywords"] for expression in row["key_expressions"])
     for name in ("coco", "gqa", "ocr_vqa", "textvqa", "vg"):
         part = load_dataset(str(imported[0]), name, split="train")

@@ -46,7 +46,7 @@ def test_an_ablation_runs_and_is_not_run_twice(tmp_path):
 
 @pytest.mark.parametrize("script", [name for name in SCRIPTS if name != "robustness"])
 def test_committed_results_are_complete(script):
-    """Table and picture of each ablation, three seeds each, from runs that are committed, too."""
+    """Table and image of each ablation, three seeds each, from runs that are committed, too."""
     text = (FOLDER / "results" / f"{script}.md").read_text()
     assert "3 seeds" in text
     assert (FOLDER / "results" / f"{script}.png").exists()
@@ -102,8 +102,8 @@ def test_left_out_pairs_are_not_seen_and_are_asked_for():
     assert all(variations.asks_unseen(row) for row in variations.untraining_rows(5, 0))
 
 
-@pytest.mark.parametrize("kind", variations.PICTURE_CHANGES)
-def test_changed_pictures_differ_and_are_the_same_each_time(scenes, kind):
+@pytest.mark.parametrize("kind", variations.IMAGE_CHANGES)
+def test_changed_images_differ_and_are_the_same_each_time(scenes, kind):
     first, second = (variations.changed(scenes[:3], kind) for _ in range(2))
     assert first == second
     for row, new in zip(scenes, first, strict=False):

@@ -68,8 +68,8 @@ def test_grounded_sam_on_photographs_by_both_engines(inputs, tmp_path, capsys):
     found = rows(tmp_path / "local")
     for row in found:
         view = validate_row(row)
-        picture = inputs / "images" / "coco" / f"{row['id']}.jpg"
-        assert row["images"][0]["bytes"] == picture.read_bytes()
+        image = inputs / "images" / "coco" / f"{row['id']}.jpg"
+        assert row["images"][0]["bytes"] == image.read_bytes()
         assert {e.keywords for e in view.key_expressions}
     assert [e["text"] for e in found[1]["key_expressions"]] == ["striped cat", "green eyes"]
     assert [(e["text"], e["start"]) for e in found[3]["key_expressions"]] == [("rocket", -1)]
@@ -102,7 +102,7 @@ def test_the_example_of_an_own_grounder_runs(inputs, tmp_path):
     assert len(rows(tmp_path / "fivl")) == 4
 
 
-def test_the_report_shows_pictures_and_reasons(inputs, tmp_path):
+def test_the_report_shows_images_and_reasons(inputs, tmp_path):
     coco = {"images": [], "annotations": [], "categories": []}
     (tmp_path / "instances.json").write_text(json.dumps(coco))
     assert augment(

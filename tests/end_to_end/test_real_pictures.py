@@ -26,8 +26,8 @@ from fivl_hf.masks import encode_mask, mask_boxes
 from fivl_hf.scenes.model import CHAT_TEMPLATE
 from fivl_hf.storage import load_rows, write_dataset
 
-# What is where, as fractions of each picture: (x0, y0, x1, y1).
-PICTURES = {
+# What is where, as fractions of each image: (x0, y0, x1, y1).
+IMAGES = {
     "astronaut": (
         skimage.data.astronaut,
         "Who is it?",
@@ -67,15 +67,15 @@ PICTURES = {
 }
 
 
-def picture_row(name):
-    load, question, answer, text, (x0, y0, x1, y1) = PICTURES[name]
-    picture = Image.fromarray(load())
-    mask = np.zeros((picture.height, picture.width), dtype=bool)
-    mask[int(y0 * picture.height) : int(y1 * picture.height), int(x0 * picture.width) : int(x1 * picture.width)] = True
+def image_row(name):
+    load, question, answer, text, (x0, y0, x1, y1) = IMAGES[name]
+    image = Image.fromarray(load())
+    mask = np.zeros((image.height, image.width), dtype=bool)
+    mask[int(y0 * image.height) : int(y1 * image.height), int(x0 * image.width) : int(x1 * image.width)] = True
     start = answer.index(text)
     return {
         "id": name,
-        "images": [{"bytes": image_bytes(picture, "JPEG"), "path": None}],
+        "images": [{"bytes": image_bytes(image, "JPEG"), "path": None}],
         "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
         "key_expressions": [
             {
@@ -123,7 +123,7 @@ IMAGE_PROCESSORS = {
 def photo_processor(request):
     return LlavaProcessor(
         image_processor=IMAGE_PROCESSORS[request.param],
-        tokenizer=tokenizer_of([picture_row(name) for name in PICTURES]),
+        tokenizer=tokenizer_of([image_row(name) for name in IMAGES]),
         patch_size=14,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
@@ -156,7 +156,7 @@ def photo_model(processor):
 
 
 def test_rows_to_heads(photo_processor, config, tmp_path, capsys):
-    rows = [picture_row(name) for name in PICTURES]
+    rows = [image_row(name) for name in IMAGES]
     write_dataset(tmp_path / "photos", {"train": rows}, title="Photos", description="Six photographs.")
     stored = load_rows(tmp_path / "photos", "train")
 
@@ -186,7 +186,7 @@ def test_rows_to_heads(photo_processor, config, tmp_path, capsys):
     assert reliance["n"] == 6
     assert reliance["random_overlap"] < 0.2
     answers = by_question(read_answers(tmp_path / "reliance" / "answers.jsonl"))
-    assert answers.keys() == PICTURES.keys()
+    assert answers.keys() == IMAGES.keys()
     assert main(["explain", *common, "--output", str(tmp_path / "heads"), "--pictures", "6"]) == 0
     explanation = json.loads((tmp_path / "heads" / "explanation.json").read_text())
     assert explanation["n"] >= 5

@@ -9,7 +9,7 @@ size = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
 @st.composite
-def picture_and_boxes(draw):
+def image_and_boxes(draw):
     width, height = draw(size)
     boxes = []
     for _ in range(draw(st.integers(1, 3))):
@@ -19,7 +19,7 @@ def picture_and_boxes(draw):
     return (width, height), boxes
 
 
-@given(picture_and_boxes())
+@given(image_and_boxes())
 def test_every_touched_pixel_is_black_and_no_other(case):
     (width, height), boxes = case
     image = Image.new("RGB", (width, height), (9, 200, 30))
@@ -31,7 +31,7 @@ def test_every_touched_pixel_is_black_and_no_other(case):
     assert np.asarray(image).any(axis=-1).all(), "the original is untouched"
 
 
-@given(picture_and_boxes(), st.integers(0, 5))
+@given(image_and_boxes(), st.integers(0, 5))
 def test_random_boxes_keep_size_and_stay_inside(case, seed):
     (width, height), boxes = case
     placed = random_boxes(boxes, (width, height), seed)

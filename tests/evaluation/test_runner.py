@@ -42,7 +42,7 @@ def test_benchmark_rows_keep_all_answers(rows):
 
 def test_batched_answers_equal_answers_one_by_one(model, processor, rows):
     asked = list(questions(rows[:7]))
-    asks = [(q.messages, q.pictures) for q in asked]
+    asks = [(q.messages, q.images) for q in asked]
     batched = dict(generate_answers(model, processor, asks, batch_size=3, max_new_tokens=5))
     alone = [list(generate_answers(model, processor, [ask], batch_size=1, max_new_tokens=5)) for ask in asks]
     assert batched == {number: answer for number, [(_, answer)] in enumerate(alone)}
@@ -51,10 +51,10 @@ def test_batched_answers_equal_answers_one_by_one(model, processor, rows):
 def test_answers_are_the_greedy_continuation(model, processor, rows):
     (question,) = questions(rows[:1])
     messages = as_blocks(question.messages, 1)
-    ids = encode(processor, [messages], [question.pictures()], prompt=True).inputs
+    ids = encode(processor, [messages], [question.images()], prompt=True).inputs
     with torch.no_grad():
         best = model(**ids).logits[0, -1].argmax()
-    asks = [(question.messages, question.pictures)]
+    asks = [(question.messages, question.images)]
     ((_, answer),) = generate_answers(model, processor, asks, max_new_tokens=1)
     assert answer == processor.tokenizer.decode([best], skip_special_tokens=True).strip()
 
@@ -63,16 +63,16 @@ def test_a_model_that_looks_relies_on_the_evidence(monkeypatch, rows):
     """A perfect seer loses every answer with the evidence, none with random boxes elsewhere."""
 
     def seer(model, processor, asks, **options):
-        for number, (messages, pictures) in enumerate(asks):
-            picture = pictures()[0]
-            question = next(q for q in questions(rows) if q.messages == messages and close(q, picture))
+        for number, (messages, images) in enumerate(asks):
+            image = images()[0]
+            question = next(q for q in questions(rows) if q.messages == messages and close(q, image))
             x0, y0, x1, y1 = map(int, question.evidence[0][0])
-            hidden = picture.crop((x0, y0, x1, y1)).getbbox() is None
+            hidden = image.crop((x0, y0, x1, y1)).getbbox() is None
             yield number, "nothing" if hidden else question.answers[0]
 
-    def close(question, picture):
+    def close(question, image):
         """The same scene, up to blacked-out pixels."""
-        pairs = zip(question.pictures()[0].getdata(), picture.getdata(), strict=True)
+        pairs = zip(question.images()[0].getdata(), image.getdata(), strict=True)
         return all(a == b or b == (0, 0, 0) for a, b in pairs)
 
     monkeypatch.setattr("fivl_hf.evaluation.runner.generate_answers", seer)
@@ -146,7 +146,7 @@ def test_a_control_that_takes_evidence_away_is_told():
     assert summarize(scored("1", "", 1, 0, overlap=0.44))["random_note"].startswith("44% of the random boxes' area")
 
 
-def test_pictures_are_opened_as_rgb(rows):
+def test_images_are_opened_as_rgb(rows):
     (question,) = questions(rows[:1])
-    assert question.pictures()[0].mode == "RGB"
-    assert isinstance(question.pictures()[0], Image.Image)
+    assert question.images()[0].mode == "RGB"
+    assert isinstance(question.images()[0], Image.Image)

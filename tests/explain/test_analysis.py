@@ -4,18 +4,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from scipy import stats
-
-from fivl_hf.explain.alignment import AlignmentMap, spearman
-from fivl_hf.explain.analysis import explain, gather, token_attention, vision_predictions
-from fivl_hf.explain.pictures import (
+from fivl_hf.explain.images import (
     attention_picture,
     evidence_sheet,
     last_place,
     segments_picture,
     word_tokens,
 )
+from PIL import Image
+from scipy import stats
+
+from fivl_hf.explain.alignment import AlignmentMap, spearman
+from fivl_hf.explain.analysis import explain, gather, token_attention, vision_predictions
 from fivl_hf.explain.runner import explanation_summary, write_explanation
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.scores import ExpressionScores, RowScores
@@ -211,7 +211,7 @@ def test_head_map_frames_the_best_head():
     assert [t.get_text() for t in figure.axes[0].texts] == ["0.10", "0.50", "-0.20"]
 
 
-def test_pictures_of_a_sample(model, processor, rows):
+def test_images_of_a_sample(model, processor, rows):
     sample = prepare(model, processor, rows[0])
     drawing = evidence_sheet(model, sample, 0, layer=0, head=0, side=80)
     assert drawing.width == 2 * 150 + 3 * 12

@@ -33,7 +33,7 @@ def test_scores_come_back_as_they_went(tmp_path):
     assert first.expressions[0].iou == 0.5
     assert first.expressions[0].skipped == ("no keyword",)
     assert first.expressions[1] == ExpressionScores()
-    assert (first.id, first.picture, second.problem) == ("1", "ab", "broken")
+    assert (first.id, first.image, second.problem) == ("1", "ab", "broken")
     again.add(RowScores("2", "cd"))
     assert [row.problem for row in ScoreFile(tmp_path / "scores.jsonl")] == [None, None]
 
@@ -64,7 +64,7 @@ def test_an_interrupted_explanation_goes_on(model, processor, rows, tmp_path, mo
 
 
 def test_one_broken_row_is_listed_and_loses_nothing(model, processor, rows, tmp_path):
-    broken = {**rows[1], "images": [{"bytes": b"no picture", "path": None}]}
+    broken = {**rows[1], "images": [{"bytes": b"no image", "path": None}]}
     given = [rows[0], broken, *rows[2:5]]
     result = write_explanation(model, processor, given, tmp_path, pictures=1, about=ABOUT)
     assert list(result["problems"]) == [rows[1]["id"]]

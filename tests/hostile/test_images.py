@@ -14,7 +14,7 @@ from limits import limited
 from PIL import Image as PILImage
 from scripted_server import Answer
 
-from fivl_hf.augment.inputs.conversations import Conversation, StoredPicture, picture_file
+from fivl_hf.augment.inputs.conversations import Conversation, StoredImage, image_file
 from fivl_hf.augment.inputs.readers import read_conversations
 from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.augment.rows import Sample, build_rows
@@ -79,18 +79,18 @@ def test_whatever_a_decoder_raises_is_an_image_error(monkeypatch):
         open_image(image_bytes(PILImage.new("L", (1, 1))))
 
 
-def talk(picture):
+def talk(image):
     messages = ({"role": "user", "content": "What?"}, {"role": "assistant", "content": "A car."})
-    return Sample(Conversation("c", (picture,), messages, "test"), None)
+    return Sample(Conversation("c", (image,), messages, "test"), None)
 
 
 def test_one_fails_its_sample_and_not_the_run(tmp_path):
     with (tmp_path / "big.jpg").open("wb") as file:
         file.truncate(100_000_001)
-    pictures = [StoredPicture(data, "a.jpg") for data, _ in HOSTILE.values()]
-    pictures += [picture_file("big.jpg", [tmp_path]), StoredPicture(image_bytes(PILImage.new("RGB", (6, 4))), "b.png")]
+    images = [StoredImage(data, "a.jpg") for data, _ in HOSTILE.values()]
+    images += [image_file("big.jpg", [tmp_path]), StoredImage(image_bytes(PILImage.new("RGB", (6, 4))), "b.png")]
     tools = ToolSettings(grounder="scenes")(0)
-    outcomes = [found.result for found in build_rows([talk(picture) for picture in pictures], tools)]
+    outcomes = [found.result for found in build_rows([talk(image) for image in images], tools)]
     assert [getattr(found, "reason", None) for found in outcomes[:-1]] == ["the image cannot be read"] * 9
     assert "at most 100,000,000 are read" in outcomes[-2].detail
     assert "the image cannot be read" not in repr(outcomes[-1])
@@ -198,18 +198,18 @@ def test_names_that_leave_the_image_folder_fail_their_sample(tmp_path, name):
     assert type(record).__name__ == "Failure"
 
 
-def test_one_picture_of_a_thousand_rows_is_refused(tmp_path, capsys):
+def test_one_image_of_a_thousand_rows_is_refused(tmp_path, capsys):
     write_dataset(tmp_path / "set", {"test": scene_rows("test", 60)}, title="S", description="D")
     command = ["show", str(tmp_path / "set"), "--sample", "60", "--output"]
     assert main([*command, str(tmp_path / "a.png")]) == 1
-    assert "a picture holds at most 50 rows, got 60: write a page (.html)" in capsys.readouterr().err
+    assert "an image holds at most 50 rows, got 60: write a page (.html)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("beyond", [0.5, 1.01, -0.001])
 def test_a_float_tiff_is_shown_as_a_viewer_shows_it(beyond):
     """Also where resampling left one value a little beyond the range."""
-    picture = PILImage.new("F", (60, 40), 0.5)
-    picture.putpixel((59, 39), beyond)
+    image = PILImage.new("F", (60, 40), 0.5)
+    image.putpixel((59, 39), beyond)
     buffer = io.BytesIO()
-    picture.save(buffer, "TIFF")
+    image.save(buffer, "TIFF")
     assert open_rgb(buffer.getvalue()).getpixel((0, 0)) == (127, 127, 127)

@@ -31,9 +31,9 @@ def test_same_seed_same_rows_other_seed_other_rows():
         next(scene_rows("dev", 1))
 
 
-def test_splits_share_no_picture():
-    pictures = [row["images"][0]["bytes"] for split in ("train", "test") for row in scene_rows(split, 100)]
-    assert len(set(pictures)) > 195
+def test_splits_share_no_image():
+    images = [row["images"][0]["bytes"] for split in ("train", "test") for row in scene_rows(split, 100)]
+    assert len(set(images)) > 195
 
 
 def test_masks_are_exact():

@@ -21,7 +21,7 @@ def expression(text, start, turn=0, image=0):
 
 
 def row(expressions, masks, images=1):
-    picture = as_encoded(image_bytes(Image.new("RGB", (8, 8), "white")))
+    image = as_encoded(image_bytes(Image.new("RGB", (8, 8), "white")))
     messages = [
         {"role": "user", "content": "What?"},
         {"role": "assistant", "content": "A car and a dog."},
@@ -31,7 +31,7 @@ def row(expressions, masks, images=1):
     masks = [as_encoded(encode_mask(mask)) for mask in masks]
     return {
         "id": "a",
-        "images": [picture] * images,
+        "images": [image] * images,
         "messages": messages,
         "key_expressions": expressions,
         "masks": masks,
@@ -66,7 +66,7 @@ def test_expressions_take_the_colours_of_their_masks_and_share_them():
     assert found.more == ()
 
 
-def test_the_picture_with_most_expressions_is_shown():
+def test_the_image_with_most_expressions_is_shown():
     found = view_row(
         row([expression("car", 2, image=1), expression("dog", 12)], [part_mask(1), part_mask(2)], images=2)
     )
@@ -84,7 +84,7 @@ def test_a_line_of_pixels_is_drawn():
     thin = row([expression("car", 2)], [np.ones((1, 5000), dtype=bool)])
     thin["images"] = [as_encoded(image_bytes(Image.new("RGB", (5000, 1))))]
     thin["key_expressions"][0]["boxes"] = [[3.0, 0.0, 4.0, 1.0]]
-    assert view_row(thin, boxes=True).picture.size == (420, 1)
+    assert view_row(thin, boxes=True).image.size == (420, 1)
 
 
 def test_drawn_text_has_coloured_grounds():
@@ -158,13 +158,13 @@ def contrast(first, second):
     return (high + 0.05) / (low + 0.05)
 
 
-def test_command_draws_pages_and_pictures(tmp_path, capsys):
+def test_command_draws_pages_and_images(tmp_path, capsys):
     write_dataset(tmp_path / "set", {"test": scene_rows("test", 4)}, title="S", description="D")
     for name, options in (("a.html", ["--sample", "2"]), ("b.png", ["--row", "3"]), ("c.jpg", ["--id", "nobody"])):
         status = main(["show", str(tmp_path / "set"), "--output", str(tmp_path / name), *options])
         assert status == (1 if name == "c.jpg" else 0)
     assert "no row has the id 'nobody'; ids look like 'scene-0-test-0'" in capsys.readouterr().err
     assert (tmp_path / "a.html").read_text().count('<div class="card" id="row-') == 2
-    with Image.open(tmp_path / "b.png") as picture:
-        assert picture.width > 700
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.width > 700
     assert main(["show", str(tmp_path / "set"), "--output", str(tmp_path / "d.txt")]) == 1

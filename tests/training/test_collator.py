@@ -168,7 +168,7 @@ def test_large_masks_supervise_nothing(make, dataset):
     assert (allowed["vision_labels"] != -100).sum() == 25
 
 
-def test_undecoded_pictures_give_the_same_batch(make, rows, dataset):
+def test_undecoded_images_give_the_same_batch(make, rows, dataset):
     decoded, encoded = make()([dict(dataset[0])]), make()([dict(rows[0])])
     for key in decoded:
         assert torch.equal(decoded[key], encoded[key])

@@ -292,7 +292,7 @@ def test_sft_config_prompt_completion_and_own_collator_still_work(model, process
     assert mine.data_collator is trainer.data_collator
 
 
-def test_an_own_collator_gets_decoded_pictures(model, processor, dataset, config):
+def test_an_own_collator_gets_decoded_images(model, processor, dataset, config):
     seen = []
 
     def own(examples):

@@ -197,7 +197,7 @@ def test_truncation_that_cuts_image_tokens_says_what_to_do(name, rows, config):
 
 
 def test_what_a_processor_refuses_names_the_row(processor, model, rows, config):
-    """A question with a literal placeholder has more placeholders than pictures."""
+    """A question with a literal placeholder has more placeholders than images."""
     rows = copy.deepcopy(rows[:3])
     rows[1]["messages"][0]["content"] = "What does <image> mean?"
     data = Dataset.from_list(rows, features=FEATURES)

@@ -14,7 +14,7 @@ import numpy as np
 
 from fivl_hf.augment.grounders.coco_names import SYNONYMS
 from fivl_hf.augment.grounding import Grounding, GroundingRequest
-from fivl_hf.augment.inputs.conversations import Picture
+from fivl_hf.augment.inputs.conversations import ImageSource
 from fivl_hf.files.disk_table import open_index, written_index
 from fivl_hf.files.json_stream import json_items, json_members, leading_events
 from fivl_hf.images import StoredSize, stored_size
@@ -28,12 +28,12 @@ _COCO_FILE = re.compile(r"(?:COCO_\w+?_)?(\d{12})")
 
 @dataclass(frozen=True)
 class AnnotatedObject:
-    """One object of a picture.
+    """One object of an image.
 
     Attributes:
         shape: a COCO segmentation (polygons or RLE) or a box [x, y, width, height], in pixels of ``size``.
-        size: (width, height) of the picture that was annotated, as it is stored.
-        orientation: EXIF's, by which the stored picture is turned to be shown.
+        size: (width, height) of the image that was annotated, as it is stored.
+        orientation: EXIF's, by which the stored image is turned to be shown.
     """
 
     name: str
@@ -47,9 +47,9 @@ class AnnotatedObject:
         return StoredSize(self.size, self.orientation).shown
 
     def mask(self, size: tuple[int, int]) -> BoolArray:
-        """(H, W) bool at the size of the picture as it is shown."""
-        picture = StoredSize(size[::-1] if self.orientation >= 5 else size, self.orientation)
-        return picture.upright_mask(self._stored_mask(picture.stored))
+        """(H, W) bool at the size of the image as it is shown."""
+        image = StoredSize(size[::-1] if self.orientation >= 5 else size, self.orientation)
+        return image.upright_mask(self._stored_mask(image.stored))
 
     def _stored_mask(self, size: tuple[int, int]) -> BoolArray:
         if isinstance(self.shape, list) and self.shape and not isinstance(self.shape[0], list):
@@ -82,26 +82,26 @@ class AnnotationsGrounder:
 
     def _sample(self, request: GroundingRequest) -> list[Grounding | None]:
         objects = [
-            [thing for thing in self._objects(source) if _alike(thing.shown_size, picture.size)]
-            for source, picture in zip(request.sources, request.pictures, strict=True)
+            [thing for thing in self._objects(source) if _alike(thing.shown_size, image.size)]
+            for source, image in zip(request.sources, request.images, strict=True)
         ]
         return [self._expression(text, request, objects) for text in request.expressions]
 
     def _expression(
         self, text: str, request: GroundingRequest, objects: Sequence[Sequence[AnnotatedObject]]
     ) -> Grounding | None:
-        for image, picture in enumerate(request.pictures):
-            masks = [thing.mask(picture.size) for thing in matching_objects(text, objects[image])]
+        for index, image in enumerate(request.images):
+            masks = [thing.mask(image.size) for thing in matching_objects(text, objects[index])]
             masks = [mask for mask in masks if mask.any()]
             if masks:
                 boxes = tuple((a, b, c, d) for a, b, c, d in mask_boxes(np.stack(masks)).tolist())
-                return Grounding(union(masks), boxes, None, image)
+                return Grounding(union(masks), boxes, None, index)
         return None
 
-    def _objects(self, source: Picture) -> list[AnnotatedObject]:
+    def _objects(self, source: ImageSource) -> list[AnnotatedObject]:
         found = self._db.execute(
-            "SELECT name, attributes, shape, width, height FROM objects WHERE picture = ? ORDER BY rowid",
-            (_picture_key(source.name),),
+            "SELECT name, attributes, shape, width, height FROM objects WHERE image = ? ORDER BY rowid",
+            (_image_key(source.name),),
         ).fetchall()
         turned = stored_size(source.read()).orientation if found else 1
         return [
@@ -111,7 +111,7 @@ class AnnotationsGrounder:
 
 
 def _alike(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """Whether two sizes may be of one picture, perhaps scaled; another picture of the same name is not this one."""
+    """Whether two sizes may be of one image, perhaps scaled; another image of the same name is not this one."""
     return abs(a[0] * b[1] / (a[1] * b[0]) - 1) < 0.03
 
 
@@ -161,10 +161,10 @@ def index_annotations(files: Sequence[Path], index: Path) -> None:
         ValueError: a file that is neither, or not valid JSON.
     """
     with written_index(index) as db:
-        db.execute("CREATE TABLE objects (picture TEXT, name TEXT, attributes TEXT, shape TEXT, width INT, height INT)")
+        db.execute("CREATE TABLE objects (image TEXT, name TEXT, attributes TEXT, shape TEXT, width INT, height INT)")
         for file in files:
             db.executemany("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?)", _file_objects(file))
-        db.execute("CREATE INDEX pictures ON objects (picture)")
+        db.execute("CREATE INDEX images ON objects (image)")
 
 
 def _file_objects(path: Path) -> Iterator[tuple[Any, ...]]:
@@ -185,27 +185,27 @@ def _file_objects(path: Path) -> Iterator[tuple[Any, ...]]:
 
 def _coco_objects(path: Path) -> Iterator[tuple[Any, ...]]:
     categories = {item["id"]: item["name"] for item in json_items(path, "categories.item")}
-    pictures = {
-        item["id"]: (_picture_key(item["file_name"]), item["width"], item["height"])
+    images = {
+        item["id"]: (_image_key(item["file_name"]), item["width"], item["height"])
         for item in json_items(path, "images.item")
     }
     for item in json_items(path, "annotations.item"):
-        picture, width, height = pictures[item["image_id"]]
+        image, width, height = images[item["image_id"]]
         shape = json.dumps(item.get("segmentation") or item["bbox"])
-        yield picture, categories[item["category_id"]], "[]", shape, width, height
+        yield image, categories[item["category_id"]], "[]", shape, width, height
 
 
 def _gqa_objects(path: Path) -> Iterator[tuple[Any, ...]]:
-    for picture, graph in json_members(path):
+    for image, graph in json_members(path):
         for thing in (graph["objects"] or {}).values():
             box = [thing["x"], thing["y"], thing["w"], thing["h"]]
             attributes = json.dumps(thing.get("attributes") or [])
             size = graph["width"], graph["height"]
-            yield _picture_key(picture), thing["name"], attributes, json.dumps(box), *size
+            yield _image_key(image), thing["name"], attributes, json.dumps(box), *size
 
 
-def _picture_key(name: str) -> str:
-    """What files of one picture share: COCO's 12 digits without prefix, else the name without its ending."""
+def _image_key(name: str) -> str:
+    """What files of one image share: COCO's 12 digits without prefix, else the name without its ending."""
     stem = Path(name).stem
     number = _COCO_FILE.fullmatch(stem)
     return number.group(1) if number else stem

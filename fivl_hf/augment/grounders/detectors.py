@@ -17,10 +17,10 @@ __all__ = ["GroundingDinoDetector"]
 
 
 class GroundingDinoDetector:
-    """Grounding DINO, one label per forward pass as in the paper, but many (picture, label) pairs in a batch.
+    """Grounding DINO, one label per forward pass as in the paper, but many (image, label) pairs in a batch.
 
-    Pairs are batched with pairs whose picture has the same size at the model, so that no picture is padded: the boxes
-    are those of one picture at a time.
+    Pairs are batched with pairs whose image has the same size at the model, so that no image is padded: the boxes
+    are those of one image at a time.
 
     Args:
         model: folder or Hub id, such as ``IDEA-Research/grounding-dino-tiny`` or
@@ -47,10 +47,10 @@ class GroundingDinoDetector:
     def detect(self, pairs: Sequence[tuple[Image.Image, str]]) -> list[Detection]:
         pixels: dict[int, torch.Tensor] = {}
         sizes = defaultdict(list)
-        for number, (picture, _) in enumerate(pairs):
-            if id(picture) not in pixels:
-                pixels[id(picture)] = self._pixels(picture)
-            sizes[tuple(pixels[id(picture)].shape[-2:])].append(number)
+        for number, (image, _) in enumerate(pairs):
+            if id(image) not in pixels:
+                pixels[id(image)] = self._pixels(image)
+            sizes[tuple(pixels[id(image)].shape[-2:])].append(number)
         found: dict[int, Detection] = {}
         for members in sizes.values():
             for start in range(0, len(members), self._batch_size):
@@ -59,12 +59,12 @@ class GroundingDinoDetector:
                 found.update(zip(batch, self._batch(stacked, [pairs[number] for number in batch]), strict=True))
         return [found[number] for number in range(len(pairs))]
 
-    def _pixels(self, picture: Image.Image) -> torch.Tensor:
-        """A picture as the model takes it, (1, 3, h, w)."""
-        # Said outright, because a picture one pixel wide looks like one with its channels first.
-        return self._processor.image_processor(
-            np.array(picture), input_data_format="channels_last", return_tensors="pt"
-        )["pixel_values"]
+    def _pixels(self, image: Image.Image) -> torch.Tensor:
+        """An image as the model takes it, (1, 3, h, w)."""
+        # Said outright, because an image one pixel wide looks like one with its channels first.
+        return self._processor.image_processor(np.array(image), input_data_format="channels_last", return_tensors="pt")[
+            "pixel_values"
+        ]
 
     @torch.inference_mode()
     def _batch(self, pixels: torch.Tensor, pairs: Sequence[tuple[Image.Image, str]]) -> list[Detection]:
@@ -74,7 +74,7 @@ class GroundingDinoDetector:
         pixels = pixels.to(device)
         with torch.autocast(device.type, self._dtype, enabled=self._dtype != torch.float32):
             outputs = self._model(pixel_values=pixels, pixel_mask=torch.ones_like(pixels[:, 0]).long(), **text)
-        return [self._boxes(outputs, i, picture.size) for i, (picture, _) in enumerate(pairs)]
+        return [self._boxes(outputs, i, image.size) for i, (image, _) in enumerate(pairs)]
 
     def _boxes(self, outputs: Any, number: int, size: tuple[int, int]) -> Detection:
         """Boxes above the threshold: a box's score is that of its best text token."""

@@ -16,7 +16,7 @@ __all__ = ["Sam3Grounder"]
 
 
 class Sam3Grounder:
-    """Grounds expressions with SAM 3; a picture is encoded once for all its expressions.
+    """Grounds expressions with SAM 3; an image is encoded once for all its expressions.
 
     Masks are SAM 3's own (it needs no clean-up); an expression's instances are united.
 
@@ -47,39 +47,39 @@ class Sam3Grounder:
     def _sample(self, request: GroundingRequest) -> list[Grounding | None]:
         labels = list(dict.fromkeys(request.expressions))
         best: dict[str, Grounding] = {}
-        for image, picture in enumerate(request.pictures):
-            for label, found in self._picture(picture, image, labels).items():
-                if label not in best or (found.score or 0) > (best[label].score or 0):
-                    best[label] = found
+        for index, image in enumerate(request.images):
+            for label, grounding in self._image(image, index, labels).items():
+                if label not in best or (grounding.score or 0) > (best[label].score or 0):
+                    best[label] = grounding
         return [best.get(text) for text in request.expressions]
 
     @torch.inference_mode()
-    def _picture(self, picture: Image.Image, image: int, labels: list[str]) -> dict[str, Grounding]:
+    def _image(self, image: Image.Image, index: int, labels: list[str]) -> dict[str, Grounding]:
         device = self._model.device
-        pixels = self._processor(images=picture, return_tensors="pt")["pixel_values"].to(device)
+        pixels = self._processor(images=image, return_tensors="pt")["pixel_values"].to(device)
         groundings: dict[str, Grounding] = {}
         with torch.autocast(device.type, self._dtype, enabled=self._dtype != torch.float32):
             seen = self._model.get_vision_features(pixels)
             for label in labels:
                 text = self._processor(text=label, return_tensors="pt").to(device)
                 outputs = self._model(vision_embeds=seen, **text)
-                if found := self._grounding(outputs, picture, image):
-                    groundings[label] = found
+                if grounding := self._grounding(outputs, image, index):
+                    groundings[label] = grounding
         return share_masks(groundings)
 
-    def _grounding(self, outputs: Any, picture: Image.Image, image: int) -> Grounding | None:
-        """The united instances above the threshold, their boxes clipped to the picture."""
-        size = picture.size[::-1]
+    def _grounding(self, outputs: Any, image: Image.Image, index: int) -> Grounding | None:
+        """The united instances above the threshold, their boxes clipped to the image."""
+        size = image.size[::-1]
         (result,) = self._processor.post_process_instance_segmentation(
             outputs, threshold=self._threshold, target_sizes=[size]
         )
         masks = np.asarray(result["masks"].cpu()).astype(bool)
         filled = masks.any(axis=(1, 2)) if len(masks) else np.zeros(0, dtype=bool)
-        limits = np.array([*picture.size, *picture.size], dtype=np.float64)
+        limits = np.array([*image.size, *image.size], dtype=np.float64)
         boxes = np.clip(result["boxes"].double().cpu().numpy().reshape(-1, 4), 0, limits)
         kept = filled & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         if not kept.any():
             return None
         corners = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in boxes[kept])
         score = float(result["scores"].double().cpu().numpy()[kept].max())
-        return Grounding(union(masks[kept]), corners, score, image)
+        return Grounding(union(masks[kept]), corners, score, index)

@@ -30,7 +30,7 @@ def load_segmenter(
 
 
 class SamSegmenter:
-    """SAM or SAM 2 through transformers: the picture is encoded once, boxes go through the decoder in chunks.
+    """SAM or SAM 2 through transformers: the image is encoded once, boxes go through the decoder in chunks.
 
     Args:
         model: folder or Hub id, such as ``facebook/sam-vit-huge`` or ``facebook/sam2.1-hiera-large`` (SAM 2's image
@@ -48,7 +48,7 @@ class SamSegmenter:
         classes: dict[str, tuple[Any, Any]] = {
             "sam": (SamModel, SamProcessor),
             "sam2": (Sam2Model, Sam2Processor),
-            # What Meta's SAM 2 checkpoints are declared as; the picture part of them is the same.
+            # What Meta's SAM 2 checkpoints are declared as; the image part of them is the same.
             "sam2_video": (Sam2Model, Sam2Processor),
         }
         if kind not in classes:
@@ -58,19 +58,19 @@ class SamSegmenter:
         self._model = model_class.from_pretrained(model, **options).to(device).eval()
         self._dtype = dtype
 
-    def segment(self, picture: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]:
+    def segment(self, image: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]:
         """The boxes' masks (H, W), one by one."""
-        pixels = np.array(picture)
+        pixels = np.array(image)
         encoded: Any = None
         for chunk in _chunks(boxes, CHUNK):
             small, sizes, encoded = self._decoded(pixels, chunk, encoded)
-            for piece in _chunks(small, max(1, CHUNK_PIXELS // (picture.width * picture.height))):
+            for piece in _chunks(small, max(1, CHUNK_PIXELS // (image.width * image.height))):
                 (masks,) = self._processor.image_processor.post_process_masks(piece[None], *sizes)
                 yield from masks[:, 0].numpy()
 
     @torch.inference_mode()
     def _decoded(self, pixels: NDArray[np.uint8], boxes: FloatArray, encoded: Any) -> tuple[Any, list[Any], Any]:
-        """Mask logits (n, 1, h, w) at the model's size, what scales them up, and the encoded picture for the next."""
+        """Mask logits (n, 1, h, w) at the model's size, what scales them up, and the encoded image for the next."""
         device = self._model.device
         inputs = self._processor(
             pixels, input_boxes=[boxes.tolist()], input_data_format="channels_last", return_tensors="pt"
@@ -102,17 +102,17 @@ class SegmentAnythingSegmenter:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         self._predictor = SamPredictor(_matching(sam_model_registry, weights, path).to(device).eval())
 
-    def segment(self, picture: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]:
+    def segment(self, image: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]:
         """The boxes' masks (H, W), one by one."""
         with torch.inference_mode():
-            self._predictor.set_image(np.array(picture))
-        for chunk in _chunks(boxes, min(CHUNK, max(1, CHUNK_PIXELS // (picture.width * picture.height)))):
-            yield from self._chunk(picture, chunk)
+            self._predictor.set_image(np.array(image))
+        for chunk in _chunks(boxes, min(CHUNK, max(1, CHUNK_PIXELS // (image.width * image.height)))):
+            yield from self._chunk(image, chunk)
 
     @torch.inference_mode()
-    def _chunk(self, picture: Image.Image, boxes: FloatArray) -> BoolArray:
+    def _chunk(self, image: Image.Image, boxes: FloatArray) -> BoolArray:
         prompts = torch.as_tensor(boxes, dtype=torch.float32, device=self._predictor.device)
-        prompts = self._predictor.transform.apply_boxes_torch(prompts, picture.size[::-1])
+        prompts = self._predictor.transform.apply_boxes_torch(prompts, image.size[::-1])
         masks, _, _ = self._predictor.predict_torch(None, None, boxes=prompts, multimask_output=False)
         return masks[:, 0].cpu().numpy()
 

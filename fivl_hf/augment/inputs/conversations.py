@@ -10,21 +10,21 @@ from typing import Any, Protocol
 from fivl_hf.images import ImageError
 from fivl_hf.jobs.outcomes import Drop, Failure
 
-__all__ = ["Conversation", "Picture", "PictureFile", "Record", "StoredPicture", "picture_file", "records_digest"]
+__all__ = ["Conversation", "ImageFile", "ImageSource", "Record", "StoredImage", "image_file", "records_digest"]
 
-MAX_PICTURE_BYTES = 100_000_000
+MAX_IMAGE_BYTES = 100_000_000
 
 
-class Picture(Protocol):
-    """A picture that is read where it is needed: the reader passes on thousands without opening one."""
+class ImageSource(Protocol):
+    """An image that is read where it is needed: the reader passes on thousands without opening one."""
 
     @property
     def name(self) -> str:
-        """File name or id, by which annotations know the picture."""
+        """File name or id, by which annotations know the image."""
         ...
 
     def exists(self) -> bool:
-        """Whether there is anything to read; cheap, so that nobody is paid for a picture that is missing."""
+        """Whether there is anything to read; cheap, so that nobody is paid for an image that is missing."""
         ...
 
     def read(self) -> bytes:
@@ -33,8 +33,8 @@ class Picture(Protocol):
 
 
 @dataclass(frozen=True)
-class StoredPicture:
-    """A picture whose bytes are at hand, as in a dataset."""
+class StoredImage:
+    """An image whose bytes are at hand, as in a dataset."""
 
     data: bytes = field(repr=False)
     name: str = ""
@@ -47,8 +47,8 @@ class StoredPicture:
 
 
 @dataclass(frozen=True)
-class PictureFile:
-    """A picture on disk: the first of several possible places that exists."""
+class ImageFile:
+    """An image on disk: the first of several possible places that exists."""
 
     name: str
     places: tuple[Path, ...]
@@ -70,14 +70,14 @@ class PictureFile:
         for place in self.places:
             if place.is_file():
                 size = place.stat().st_size
-                if size > MAX_PICTURE_BYTES:
-                    raise ImageError(f"{place} has {size:,} bytes; at most {MAX_PICTURE_BYTES:,} are read")
+                if size > MAX_IMAGE_BYTES:
+                    raise ImageError(f"{place} has {size:,} bytes; at most {MAX_IMAGE_BYTES:,} are read")
                 return place.read_bytes()
         raise FileNotFoundError(f"there is no {' or '.join(map(str, self.places))}")
 
 
-def picture_file(name: object, roots: Sequence[Path]) -> PictureFile:
-    """A picture named in an input file, which must lie under one of the folders.
+def image_file(name: object, roots: Sequence[Path]) -> ImageFile:
+    """An image named in an input file, which must lie under one of the folders.
 
     Raises:
         ImageError: no name, an absolute path, or one that leaves the folder.
@@ -89,7 +89,7 @@ def picture_file(name: object, roots: Sequence[Path]) -> PictureFile:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0]:
         raise ImageError(f"the image path {name!r} leaves the image folder")
-    return PictureFile(str(path), tuple(root / path for root in roots))
+    return ImageFile(str(path), tuple(root / path for root in roots))
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ class Conversation:
         messages: plain text in chat format.
         answers: the reference answers of a benchmark's question, the usual one first; empty for a conversation.
         category: of a benchmark's question.
-        evidence: what is known already of where the pictures show the answers, for tools that read it.
+        evidence: what is known already of where the images show the answers, for tools that read it.
     """
 
     id: str
-    images: tuple[Picture, ...]
+    images: tuple[ImageSource, ...]
     messages: tuple[dict[str, str], ...]
     source: str
     answers: tuple[str, ...] = ()
@@ -128,7 +128,7 @@ def records_digest(records: Sequence[Record]) -> str:
     return content.hexdigest()
 
 
-def _image_digest(image: Picture) -> str:
-    if isinstance(image, StoredPicture):
+def _image_digest(image: ImageSource) -> str:
+    if isinstance(image, StoredImage):
         return hashlib.sha256(image.data).hexdigest()
-    return image.version() if isinstance(image, PictureFile) else ""
+    return image.version() if isinstance(image, ImageFile) else ""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.inputs.conversations import Conversation, picture_file
+from fivl_hf.augment.inputs.conversations import Conversation, image_file
 from fivl_hf.files.disk_table import DiskTable
 from fivl_hf.files.json_stream import json_items, json_lines, json_members, leading_events
 from fivl_hf.images import ImageError
@@ -82,13 +82,13 @@ def _question(
     id: str, image: Any, question: Any, answers: tuple[Any, ...], roots: Sequence[Path], category: str, source: str
 ) -> Question:
     try:
-        picture = picture_file(image, roots or (Path(),))
+        source_image = image_file(image, roots or (Path(),))
     except ImageError as error:
         return Failure(id, "the image path is not allowed", str(error))
     if not all(isinstance(text, str) and text.strip() for text in (question, *answers)):
         return Failure(id, "question and answers are not text", repr((question, answers))[:200])
     messages = ({"role": "user", "content": question.strip()}, {"role": "assistant", "content": answers[0]})
-    return Conversation(id, (picture,), messages, source, answers, category)
+    return Conversation(id, (source_image,), messages, source, answers, category)
 
 
 def _problem(item: Any, fields: Sequence[str]) -> str | None:

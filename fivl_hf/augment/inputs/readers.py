@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.inputs.conversations import Conversation, Picture, PictureFile, Record, StoredPicture, picture_file
+from fivl_hf.augment.inputs.conversations import Conversation, ImageFile, ImageSource, Record, StoredImage, image_file
 from fivl_hf.augment.inputs.question_files import gqa_questions, pope_questions, vqa_questions
 from fivl_hf.augment.inputs.settings import FORMATS, InputSettings
 from fivl_hf.chat import message_text
@@ -27,7 +27,7 @@ __all__ = [
     "llava_record",
     "llava_records",
     "read_conversations",
-    "row_picture",
+    "row_image",
     "sampled",
 ]
 
@@ -141,12 +141,12 @@ def llava_record(item: Any, place: str, roots: Sequence[Path], source: str) -> R
         return Drop(id, "no image")
     names = names if isinstance(names, list) else [names]
     try:
-        pictures = tuple(picture_file(name, roots or (Path(),)) for name in names)
+        images = tuple(image_file(name, roots or (Path(),)) for name in names)
     except ImageError as error:
         return Failure(id, "the image path is not allowed", str(error))
     messages = item.get("conversations", item.get("messages"))
-    folder = Path(pictures[0].name).parts[:-1]
-    return _conversation(id, pictures, messages, "/".join((source, *folder[:1])))
+    folder = Path(images[0].name).parts[:-1]
+    return _conversation(id, images, messages, "/".join((source, *folder[:1])))
 
 
 def _id(item: Mapping[str, Any], otherwise: str) -> str:
@@ -155,7 +155,7 @@ def _id(item: Mapping[str, Any], otherwise: str) -> str:
     return otherwise if found is None or found == "" else str(found)
 
 
-def _conversation(id: str, pictures: tuple[Any, ...], raw: Any, source: str) -> Record:
+def _conversation(id: str, images: tuple[Any, ...], raw: Any, source: str) -> Record:
     """A conversation from messages in LLaVA's or in chat format."""
     if not isinstance(raw, Sequence) or isinstance(raw, str) or not raw:
         return Drop(id, "the conversation is empty")
@@ -167,7 +167,7 @@ def _conversation(id: str, pictures: tuple[Any, ...], raw: Any, source: str) -> 
             messages.append({"role": role, "content": text.replace(_PLACEHOLDER, "").strip()})
         except (KeyError, TypeError, AttributeError):
             return Failure(id, "a message without a known role and a text", repr(message)[:200])
-    return Conversation(id, pictures, tuple(messages), source)
+    return Conversation(id, images, tuple(messages), source)
 
 
 def _dataset(settings: InputSettings) -> Iterator[Record]:
@@ -199,24 +199,24 @@ def _dataset(settings: InputSettings) -> Iterator[Record]:
 
 
 def dataset_record(row: Mapping[str, Any], number: int, source: str, roots: Sequence[Path] = ()) -> Record:
-    """One row of a dataset; a picture that is only named must lie under one of the folders ``roots``."""
+    """One row of a dataset; an image that is only named must lie under one of the folders ``roots``."""
     id = _id(row, f"{source}-{number}")
     images = row.get("images") or row.get("image")
     images = images if isinstance(images, list | tuple) else [images]
     try:
-        pictures = tuple(row_picture(image, roots) for image in images if image is not None)
+        stored = tuple(row_image(image, roots) for image in images if image is not None)
     except ImageError as error:
         return Failure(id, "the image cannot be used", str(error))
-    if not pictures:
+    if not stored:
         return Drop(id, "no image")
     messages = row.get("messages") or row.get("conversations")
     if messages is None and row.get("question") and (row.get("answers") or row.get("answer")):
-        return _question(id, pictures, row, source)
-    return _conversation(id, pictures, messages, str(row.get("source") or source))
+        return _question(id, stored, row, source)
+    return _conversation(id, stored, messages, str(row.get("source") or source))
 
 
-def row_picture(image: Any, roots: Sequence[Path]) -> Picture:
-    """A picture of a dataset's row: its bytes, or a file that is named and is in one of the folders.
+def row_image(image: Any, roots: Sequence[Path]) -> ImageSource:
+    """An image of a dataset's row: its bytes, or a file that is named and is in one of the folders.
 
     Raises:
         ImageError: it is neither.
@@ -225,23 +225,21 @@ def row_picture(image: Any, roots: Sequence[Path]) -> Picture:
     if isinstance(image, Mapping) and image.get("bytes") is None and isinstance(named, str):
         image = named
     if not isinstance(image, str):
-        return StoredPicture(encoded_bytes(image), Path(named if isinstance(named, str) else "").name)
+        return StoredImage(encoded_bytes(image), Path(named if isinstance(named, str) else "").name)
     if not Path(image).is_absolute():
-        return picture_file(image, roots)
+        return image_file(image, roots)
     if any(Path(image).resolve().is_relative_to(root.resolve()) for root in roots):
-        return PictureFile(image, (Path(image),))
+        return ImageFile(image, (Path(image),))
     raise ImageError(f"the image path {image!r} is not in the dataset's or an image folder")
 
 
-def _question(id: str, pictures: tuple[Any, ...], row: Mapping[str, Any], source: str) -> Record:
+def _question(id: str, images: tuple[Any, ...], row: Mapping[str, Any], source: str) -> Record:
     answers = row.get("answers") or row["answer"]
     answers = tuple(answers) if isinstance(answers, list | tuple) else (answers,)
     if not all(isinstance(answer, str) for answer in answers) or not isinstance(row["question"], str):
         return Failure(id, "question and answers are not text", repr(answers)[:200])
     messages = ({"role": "user", "content": row["question"]}, {"role": "assistant", "content": answers[0]})
-    return Conversation(
-        id, pictures, messages, str(row.get("source") or source), answers, str(row.get("category") or "")
-    )
+    return Conversation(id, images, messages, str(row.get("source") or source), answers, str(row.get("category") or ""))
 
 
 def _scenes(settings: InputSettings) -> Iterator[Record]:

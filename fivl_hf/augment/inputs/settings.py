@@ -14,7 +14,7 @@ class InputSettings:
 
     Attributes:
         input: a file, a dataset's folder or Hub id, or ``"scenes"``.
-        images: folders in which the pictures that a file names are looked for, in order.
+        images: folders in which the images that a file names are looked for, in order.
         format: one of ``FORMATS``; None to find out.
         answers: VQA v2's annotations file, which goes with its questions file.
         split, config: of a dataset.
