@@ -5,7 +5,7 @@ import torch
 from table import interleaved_medians, publish
 
 from fivl_hf.masks import coverage, decode_mask, encode_mask
-from fivl_hf.training.targets import vision_targets
+from fivl_hf.training.targets import IGNORE, patch_owners, values_of_owners
 
 GRID, WIDTH, HEIGHT, EXPRESSIONS = 24, 640, 480, 8
 
@@ -43,21 +43,27 @@ def loop_over_pixels(masks: np.ndarray, boxes: np.ndarray, keyword_ids: list[int
     return loop_over_patches(torch.from_numpy(cover.reshape(-1, GRID, GRID)), keyword_ids).numpy()
 
 
+def our_labels(cover: np.ndarray, keyword_ids: list[int]) -> np.ndarray:
+    """The collator's way from coverage (M, P) to labels (P,)."""
+    owners = patch_owners(cover, np.ones(len(cover), dtype=bool))
+    return values_of_owners(owners, keyword_ids, IGNORE, IGNORE)
+
+
 def main() -> None:
     rng = np.random.default_rng(0)
     masks, boxes, ids = ellipses(rng), patch_boxes(), list(range(100, 100 + EXPRESSIONS))
     cover = coverage(masks, boxes)
     as_tensor = torch.from_numpy(cover.reshape(-1, GRID, GRID))
     stored = [encode_mask(mask) for mask in masks]
-    assert vision_targets(cover, ids).tolist() == loop_over_patches(as_tensor, ids).tolist()
+    assert our_labels(cover, ids).tolist() == loop_over_patches(as_tensor, ids).tolist()
 
     labels = interleaved_medians(
-        {"loop": lambda: loop_over_patches(as_tensor, ids), "ours": lambda: vision_targets(cover, ids)}, repeats=15
+        {"loop": lambda: loop_over_patches(as_tensor, ids), "ours": lambda: our_labels(cover, ids)}, repeats=15
     )
     whole = interleaved_medians(
         {
             "loop": lambda: loop_over_pixels(np.stack([decode_mask(m) for m in stored]), boxes, ids),
-            "ours": lambda: vision_targets(coverage(np.stack([decode_mask(m) for m in stored]), boxes), ids),
+            "ours": lambda: our_labels(coverage(np.stack([decode_mask(m) for m in stored]), boxes), ids),
         },
         repeats=15,
     )

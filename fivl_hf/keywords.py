@@ -19,15 +19,16 @@ _PREPOSITION = re.compile(
 
 # Letters of a word that the tagger sees.
 _LONGEST = 40
-# The tagger takes some for nouns: "It's", "it", "don't".
-_PRONOUN = re.compile(
+# The tagger takes some for nouns: "It's", "it", "don't", the first half of "upside down".
+_NEVER_NOUN = re.compile(
     r"(?:i|you|he|she|it|we|they|me|him|her|us|them|this|that|these|those|there|here|what|who|where|how|let)"
-    r"(?:['’](?:s|m|re|ve|ll|d))?|\w+n['’]t",
+    r"(?:['’](?:s|m|re|ve|ll|d))?|\w+n['’]t|upside",
     re.IGNORECASE,
 )
 
 # Adjectives and numbers, in the tagger's names; prepositions are "PRF" and "PRP".
 _BEFORE_NOUNS = ("AJ", "CR")
+_NOUNS = ("NOUN", "PROPN")
 
 
 def nouns(expression: str, tagger: str = "hanta") -> tuple[str, ...]:
@@ -54,25 +55,51 @@ def lemmas(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def noun_phrases(text: str) -> list[tuple[int, int]]:
-    """Character spans of the noun phrases of a text without their articles: adjectives and numbers before nouns."""
-    tagged = _tag_hanta(text)
+    """Character spans of the noun phrases of a text without their articles: adjectives and numbers before nouns.
+
+    Adjectives, or numbers, may be joined: "tan and black cat", "red, white and blue flag", "two or three dogs".
+    """
+    words = list(zip(_WORD.finditer(text), (tag for _, tag in _tag_hanta(text)), strict=True))
     spans: list[tuple[int, int]] = []
     run: list[tuple[re.Match[str], str]] = []
-    for match, (_, tag) in zip([*_WORD.finditer(text), None], [*tagged, ("", "END")], strict=True):
-        adjoins = match is not None and (not run or text[run[-1][0].end() : match.start()].isspace())
-        if run and not (adjoins and _in_phrase(tag)):
-            while run and run[-1][1] not in ("NOUN", "PROPN"):
-                run.pop()
-            if run:
-                spans.append((run[0][0].start(), run[-1][0].end()))
+    listed = False
+    for number, (match, tag) in enumerate(words):
+        if run and not _continues(text, run[-1], match, listed):
+            spans += _phrase(run)
             run = []
-        if match is not None and _in_phrase(tag):
+        if not run:
+            # In "the wall is blue, red apples ..." the comma ends a sentence's predicate.
+            listed = not (number and words[number - 1][1].startswith("VB"))
+        # A conjunction counts as one of the words that it joins, and only between them.
+        if (
+            tag == "CJC"
+            and run
+            and number + 1 < len(words)
+            and words[number + 1][1][:2] == run[-1][1][:2] in _BEFORE_NOUNS
+        ):
+            tag = run[-1][1]
+        if _in_phrase(tag):
             run.append((match, tag))
-    return spans
+        else:
+            spans += _phrase(run)
+            run = []
+    return spans + _phrase(run)
+
+
+def _continues(text: str, last: tuple[re.Match[str], str], match: re.Match[str], listed: bool) -> bool:
+    """Whether a word stands next to the last one of a phrase, or, where adjectives are listed, behind a comma."""
+    between = text[last[0].end() : match.start()]
+    return between.isspace() or (listed and last[1].startswith("AJ") and between.strip() == ",")
+
+
+def _phrase(run: list[tuple[re.Match[str], str]]) -> list[tuple[int, int]]:
+    """The span of a run of words up to its last noun; none if it has no noun."""
+    ends = [match.end() for match, tag in run if tag in _NOUNS]
+    return [(run[0][0].start(), ends[-1])] if ends else []
 
 
 def _in_phrase(tag: str) -> bool:
-    return tag in ("NOUN", "PROPN") or tag.startswith(_BEFORE_NOUNS)
+    return tag in _NOUNS or tag.startswith(_BEFORE_NOUNS)
 
 
 def head_noun(expression: str, keywords: Sequence[str]) -> str | None:
@@ -138,8 +165,8 @@ def _tagged(words: Sequence[str]) -> list[tuple[str, str, str]]:
 
 
 def _kind(word: str, tag: str) -> str:
-    if _PRONOUN.fullmatch(word):
-        return "PRONOUN"
+    if _NEVER_NOUN.fullmatch(word):
+        return "OTHER"
     return "PROPN" if tag.startswith("NP") else "NOUN" if tag.startswith("NN") else tag
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "decode_part",
     "encode_mask",
     "mask_boxes",
+    "mask_part",
     "part_coverage",
     "rasterize_boxes",
     "union",
@@ -77,6 +78,11 @@ def decode_part(value: Any) -> MaskPart:
     return _part(image if image.mode == "1" else Image.fromarray(decode_mask(image)))
 
 
+def mask_part(mask: BoolArray) -> MaskPart:
+    """A (H, W) mask without the empty margins."""
+    return _part(Image.fromarray(mask))
+
+
 def _part(bilevel: Image.Image) -> MaskPart:
     box = bilevel.getbbox() or (0, 0, 0, 0)
     return MaskPart(np.asarray(bilevel.crop(box)), box[0], box[1], bilevel.size)
@@ -112,7 +118,7 @@ def rasterize_boxes(boxes: ArrayLike, size: tuple[int, int]) -> BoolArray:
 
 def coverage(masks: ArrayLike, boxes: ArrayLike) -> FloatArray:
     """The mean of each mask inside each box: (M, H, W) bool, (N, 4) -> float64 (M, N); see :func:`part_coverage`."""
-    return part_coverage([_part(Image.fromarray(mask)) for mask in _stack(masks)], boxes)
+    return part_coverage([mask_part(mask) for mask in _stack(masks)], boxes)
 
 
 def part_coverage(parts: Sequence[MaskPart], boxes: ArrayLike) -> FloatArray:

@@ -102,6 +102,20 @@ class KeyExpression:
     score: float | None = None
     image: int = 0
 
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "KeyExpression":
+        """Build one from a row's fields; they are believed (:func:`validate_key_expressions` checks them)."""
+        return cls(
+            turn=int(raw["turn"]),
+            text=raw["text"],
+            start=int(raw["start"]),
+            end=int(raw["end"]),
+            keywords=tuple(raw["keywords"]),
+            boxes=tuple((float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in raw["boxes"]),
+            score=None if raw["score"] is None else float(raw["score"]),
+            image=int(raw["image"]),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         return {
             **vars(self),
@@ -262,16 +276,8 @@ def _key_expression(
     score = raw["score"]
     if score is not None and not (_is_number(score) and 0 <= float(score) <= 1):
         raise RowError(name, f"{column}.score", "null or a number from 0 to 1", score)
-    return KeyExpression(
-        turn=int(turn),
-        text=text,
-        start=int(start),
-        end=int(end),
-        keywords=tuple(raw["keywords"]),
-        boxes=tuple(_check_box(box, f"{column}.boxes[{i}]", name, sizes[image]) for i, box in enumerate(raw["boxes"])),
-        score=None if score is None else float(score),
-        image=int(image),
-    )
+    boxes = [_check_box(box, f"{column}.boxes[{i}]", name, sizes[image]) for i, box in enumerate(raw["boxes"])]
+    return KeyExpression.from_dict({**raw, "boxes": boxes})
 
 
 def _check_span(start: int, end: int, text: str, turn: Turn, column: str, name: object) -> None:

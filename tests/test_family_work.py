@@ -8,7 +8,6 @@ import pytest
 import torch
 from datasets import Dataset
 from families import FAMILIES, large_rows, make
-from fivl_hf.explain.images import attention_picture, evidence_sheet
 from training_steps import assert_same, checkpointing, first_batch, loss_and_gradients, trained_losses
 from trl import SFTConfig, SFTTrainer
 
@@ -16,6 +15,7 @@ from fivl_hf import FiVLTrainer, vision_modeling_loss
 from fivl_hf.chat import as_blocks, encode
 from fivl_hf.evaluation.runner import evaluate_reliance
 from fivl_hf.explain.analysis import explain, token_attention, vision_predictions
+from fivl_hf.explain.pictures import attention_picture, evidence_sheet
 from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.runner import explanation_summary
 from fivl_hf.explain.samples import prepare

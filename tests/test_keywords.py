@@ -137,6 +137,14 @@ def test_spacy_is_an_extra():
         ("There is a young tennis player, and two dogs.", ["young tennis player", "two dogs"]),
         ("Yes.", []),
         ("The ring, the blue square.", ["ring", "blue square"]),
+        ("It's a tan and black cat.", ["tan and black cat"]),
+        ("A red, white and blue flag", ["red, white and blue flag"]),
+        ("two or three dogs", ["two or three dogs"]),
+        ("a small, brown dog and a cat", ["small, brown dog", "cat"]),
+        ("The wall is blue, red apples lie there.", ["wall", "red apples"]),
+        ("It is black and white.", []),
+        ("The cat is upside down.", ["cat"]),
+        ("It's upside-down", []),
     ],
 )
 def test_noun_phrases(text, phrases):

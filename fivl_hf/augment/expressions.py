@@ -44,7 +44,7 @@ _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3
 # Heads of phrases that no detector can find in an image.
 _UNSEEN = re.compile(
     # the image itself, and places in it
-    "(?:image|image|photo|photograph|scene|view|shot|background|foreground"
+    "(?:image|picture|photo|photograph|scene|view|shot|background|foreground"
     "|side|left|right|top|bottom|middle|center|centre|front|back|edge|corner|end|part|area|position|place|location"
     # amounts and kinds
     "|kind|type|sort|way|lot|number|amount|variety|range|set|series|total|pair|one|other|none|case|order|addition"

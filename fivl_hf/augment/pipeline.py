@@ -59,7 +59,7 @@ class RunSettings:
         every_sample: no dataset is made if a sample failed.
         label: of the progress bar.
         total: how many samples there are, for the progress bar.
-        card: what the dataset's card says; of its images and of the run, more is added.
+        card: what the dataset's card says; of its pictures and of the run, more is added.
         images: number of rows drawn for the card.
         about: more for the report on how the dataset was made.
     """

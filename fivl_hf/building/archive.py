@@ -1,7 +1,10 @@
 """A tar archive read where it lies: indexed once, members fetched by offset, nothing extracted.
 
 The archive is untrusted. Sizes in its headers are only believed within limits, names that leave the archive are
-refused, and links and devices are passed over. (``tarfile`` reads long-name headers of any size into memory.)
+refused, and links and devices are passed over.
+
+``tarfile`` is not up to that, nor is a subclass of its headers: it reads long-name headers of any size into memory,
+calls itself for each of a row of them until Python's stack is full, and stops at a header that lies.
 """
 
 import os

@@ -283,8 +283,7 @@ def _require_format(settings: InputSettings) -> None:
 def _index_once(files: tuple[Path, ...], index: Path) -> dict[str, Any]:
     from fivl_hf.augment.grounders.annotations import index_annotations
 
-    if not index.is_file():
-        index_annotations(files, index)
+    index_annotations(files, index)
     return {"annotations": [path.name for path in files]}
 
 
@@ -363,19 +362,6 @@ _MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 
 def _stored_evidence(row: Mapping[str, Any]) -> tuple[StoredExpression, ...]:
     return tuple(
-        StoredExpression(_stored_expression(raw), mask["bytes"])
+        StoredExpression(KeyExpression.from_dict(raw), mask["bytes"])
         for raw, mask in zip(row["key_expressions"], row["masks"], strict=True)
-    )
-
-
-def _stored_expression(raw: Mapping[str, Any]) -> KeyExpression:
-    return KeyExpression(
-        turn=raw["turn"],
-        text=raw["text"],
-        start=raw["start"],
-        end=raw["end"],
-        keywords=tuple(raw["keywords"]),
-        boxes=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in raw["boxes"]),
-        score=raw["score"],
-        image=raw["image"],
     )

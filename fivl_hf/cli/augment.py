@@ -215,7 +215,7 @@ def _tools(options: argparse.Namespace, work: Path) -> ToolSettings:
 
 
 def _index_annotations(options: argparse.Namespace, tools: ToolSettings) -> dict[str, Any]:
-    if options.grounder == "annotations" and tools.annotations and not tools.annotations.exists():
+    if options.grounder == "annotations" and tools.annotations:
         from fivl_hf.augment.grounders.annotations import index_annotations
 
         print("reading annotations ...", flush=True)

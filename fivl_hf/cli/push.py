@@ -21,7 +21,7 @@ def add_push(commands: Any) -> None:
     dataset = kinds.add_parser(
         "dataset",
         help="a folder that fivl build or fivl augment wrote",
-        description="Pushes Parquet files, card and images of a dataset folder; files of an earlier push that are "
+        description="Pushes Parquet files, card and pictures of a dataset folder; files of an earlier push that are "
         "not in it are deleted.",
         formatter_class=HelpFormatter,
     )

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fivl_hf.chat import Encoded, as_blocks, encode
-from fivl_hf.geometry import token_boxes, token_scales
+from fivl_hf.geometry import row_coverage, token_boxes, token_scales
 from fivl_hf.images import open_rgb
 from fivl_hf.keywords import head_noun, span_tokens, word_token_id
-from fivl_hf.masks import coverage, decode_mask
+from fivl_hf.masks import BoolArray, FloatArray, decode_mask, mask_part
 from fivl_hf.models import image_token_id, uses_cross_attention
 from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
 
@@ -93,8 +93,12 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
         raise ValueError(f"row {row.id!r}: {len(positions)} visual tokens, but boxes for {sum(map(len, boxes))}")
     image_of = np.repeat(np.arange(len(boxes)), [len(b) for b in boxes])
     joined = np.concatenate(boxes) if boxes else np.empty((0, 4))
+    masks = [decode_mask(mask) for mask in row.masks]
+    cover, visible = row_coverage([e.image for e in row.key_expressions], [mask_part(mask) for mask in masks], boxes)
+    covered = np.where(visible, cover, np.nan)
     evidence = tuple(
-        _evidence(row, k, joined, image_of, encoded, processor.tokenizer) for k in range(len(row.key_expressions))
+        _evidence(row, expression, mask, under_mask, encoded, processor.tokenizer)
+        for expression, mask, under_mask in zip(row.key_expressions, masks, covered, strict=True)
     )
     text = tuple((turn.question, turn.answer) for turn in row.turns)
     return Sample(
@@ -123,12 +127,8 @@ def _visual_positions(config: Any, inputs: Any) -> torch.Tensor:
 
 
 def _evidence(
-    row: FiVLRow, k: int, boxes: NDArray[np.float64], image_of: NDArray[np.intp], encoded: Any, tokenizer: Any
+    row: FiVLRow, expression: KeyExpression, mask: BoolArray, covered: FloatArray, encoded: Any, tokenizer: Any
 ) -> Evidence:
-    expression = row.key_expressions[k]
-    mask = decode_mask(row.masks[k])
-    sees = (image_of == expression.image) & np.isfinite(boxes[:, 0])
-    covered = np.where(sees, coverage(mask[None], boxes)[0], np.nan)
     span = encoded.answers[0][expression.turn]
     # An expression grounded through the question stands for the whole one-word answer.
     length = len(row.turns[expression.turn].answer)

@@ -9,6 +9,7 @@ import fivl_hf.geometry.llava
 import fivl_hf.geometry.mllama
 import fivl_hf.geometry.stretched  # noqa: F401
 from fivl_hf.geometry.axes import Axis, UnknownProcessorError, padded_square_axes
+from fivl_hf.geometry.evidence import row_coverage
 from fivl_hf.geometry.registry import register_token_boxes, token_boxes
 from fivl_hf.geometry.scales import TILES, WHOLE, token_scales
 
@@ -19,6 +20,7 @@ __all__ = [
     "UnknownProcessorError",
     "padded_square_axes",
     "register_token_boxes",
+    "row_coverage",
     "token_boxes",
     "token_scales",
 ]

@@ -233,5 +233,5 @@ def _tell(name: str, boxes: Boxes, image_size: tuple[int, int]) -> None:
     logger.warning(
         f"The token boxes of {name} are not known to fivl_hf; they are probed on a small random model of its class, "
         f"which takes seconds per image size. {found} They are right to about a tenth of a pixel: with "
-        "vision_min_coverage=0.05 slivers do not count. Look at the images of `fivl explain`."
+        "vision_min_coverage=0.05 slivers do not count. Look at the pictures of `fivl explain`."
     )

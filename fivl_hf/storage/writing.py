@@ -1,6 +1,7 @@
 """Writing rows: Parquet folders that ``load_dataset(folder)`` reads."""
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features
+from datasets.arrow_writer import get_parquet_column_options
+from datasets.config import DEFAULT_CDC_OPTIONS
 
 from fivl_hf.files.owned import replaced_files
 from fivl_hf.images import as_encoded
@@ -236,7 +239,23 @@ def _groups(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
 
 
 def _write_shard(path: Path, tables: list[pa.Table]) -> int:
-    with pq.ParquetWriter(path, tables[0].schema) as writer:
+    with pq.ParquetWriter(path, tables[0].schema, **writer_options(tables[0].schema)) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=len(table))
+        # As `datasets` does, so that whoever changes the file can chunk it alike.
+        writer.add_key_value_metadata({"content_defined_chunking": json.dumps(DEFAULT_CDC_OPTIONS)})
     return sum(map(len, tables))
+
+
+def writer_options(schema: pa.Schema) -> dict[str, Any]:
+    """Return the options of ``pyarrow.parquet.ParquetWriter``: those of `datasets`.
+
+    Images and masks, which are compressed already, stay as they are, so that the Hub finds them again after an edit
+    and takes only what changed. Pages of at most 1 MB that end where the content says so, and their index, let its
+    viewer fetch a few rows. ``benchmarks/pushing.py`` measures both.
+    """
+    return {
+        "use_content_defined_chunking": DEFAULT_CDC_OPTIONS,
+        "write_page_index": True,
+        **get_parquet_column_options(Features.from_arrow_schema(schema), schema),
+    }

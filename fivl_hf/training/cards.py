@@ -8,7 +8,6 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
-from transformers.trainer_utils import SchedulerType
 
 __all__ = [
     "PAPER",
@@ -104,12 +103,12 @@ def training_settings(args: Any, state: Any) -> dict[str, Any]:
         state: its TrainerState.
     """
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    warmup = args.get_warmup_steps(state.max_steps)
+    schedule, warmup = args.lr_scheduler_type, args.get_warmup_steps(state.max_steps)
     settings: dict[str, Any] = {
         "vision loss weight λ": args.vision_loss_weight,
         "largest mask that supervises": f"{args.vision_max_coverage:.0%} of the patches",
         "learning rate": args.learning_rate,
-        "schedule": f"{SchedulerType(args.lr_scheduler_type).value}, {warmup} warm-up steps",
+        "schedule": f"{getattr(schedule, 'value', schedule)}, {warmup} warm-up steps",
         "samples per step": batch,
         "steps": state.global_step,
     }

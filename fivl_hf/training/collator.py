@@ -13,10 +13,10 @@ from transformers.utils import logging
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from fivl_hf.chat import as_blocks, encode, message_text
-from fivl_hf.geometry import token_boxes
+from fivl_hf.geometry import row_coverage, token_boxes
 from fivl_hf.images import ImageError, open_rgb
 from fivl_hf.keywords import head_noun, span_tokens, word_token_id
-from fivl_hf.masks import MaskPart, decode_part, part_coverage
+from fivl_hf.masks import MaskPart, decode_part
 from fivl_hf.models import image_token_id
 from fivl_hf.schema import KeyExpression, conversation_turns, validate_key_expressions
 from fivl_hf.training.answers import has_blank_answers
@@ -186,8 +186,8 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             if len(targets[-1].keyword_ids) != written:
                 raise ValueError(
                     f"row {row['id']!r}: {len(targets[-1].keyword_ids)} visual tokens expected for its "
-                    f"{len(images)} images, {written} found in input_ids. If max_length ({self.max_length}) cut them "
-                    "off, raise it or set it to None."
+                    f"{len(row_images)} images, {written} found in input_ids. If max_length ({self.max_length}) cut "
+                    "them off, raise it or set it to None."
                 )
         labels = torch.full_like(input_ids, IGNORE)
         labels[is_image] = torch.from_numpy(np.concatenate([each.keyword_ids for each in targets]))
@@ -208,21 +208,13 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
             token_boxes(self.processor, image.size, images=len(images), model_config=self.model_config)
             for image in images
         ]
-        counts = [len(b) for b in boxes]
         expressions, masks = _evidence(row, images)
         if len(masks) != len(expressions):
             raise ValueError(f"row {row['id']!r}: {len(expressions)} key expressions, but {len(masks)} masks")
-        cover = np.zeros((len(expressions), sum(counts)))
-        visible = np.zeros(cover.shape, dtype=bool)
-        starts = np.concatenate([[0], np.cumsum(counts)])
+        image_of = [expression.image for expression in expressions]
+        parts = [_mask(row, k, images[image]) for k, image in enumerate(image_of)]
+        cover, visible = row_coverage(image_of, parts, boxes)
         ids = np.array([self._keyword_id(e, f"{row['id']}:{k}") for k, e in enumerate(expressions)], dtype=np.int64)
-        image_of = np.array([expression.image for expression in expressions], dtype=np.intp)
-        for i, here in enumerate(boxes):
-            mine = np.flatnonzero(image_of == i)
-            if len(mine):
-                part = np.ix_(mine, np.arange(starts[i], starts[i + 1]))
-                cover[part] = part_coverage([_mask(row, int(k), images[i]) for k in mine], here)
-                visible[part] = np.isfinite(here[:, 0])
         limits = {"max_coverage": self.options.max_coverage, "min_coverage": self.options.min_coverage}
         owners = patch_owners(cover, ids != IGNORE, visible=visible, overlap=self.options.overlap, **limits)
         unlabelled = unlabelled_reasons(cover, ids != IGNORE, owners, visible=visible, **limits)

@@ -7,6 +7,7 @@ from numbers import Real
 from trl import SFTConfig
 
 from fivl_hf.supervision import LARGEST_MASK
+from fivl_hf.training.targets import require_share
 
 __all__ = ["FiVLConfig", "VisionModelingOptions"]
 
@@ -103,9 +104,7 @@ class FiVLConfig(SFTConfig):
 
     def __post_init__(self) -> None:
         for name in ("vision_loss_weight", "vision_max_coverage", "vision_min_coverage"):
-            value = getattr(self, name)
-            if not isinstance(value, Real) or not 0 <= float(value) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {value}")
+            require_share(name, getattr(self, name))
         warmup = self.vision_loss_warmup_steps
         if not isinstance(warmup, Real) or not (0 <= warmup < 1 or warmup == int(warmup) > 0):
             raise ValueError(

@@ -1,6 +1,5 @@
 """LLaVA whose own ``forward`` computes the Vision Modeling loss, for ``transformers.Trainer`` and own loops."""
 
-from numbers import Real
 from typing import Any
 
 import torch
@@ -8,7 +7,7 @@ from transformers import Cache, LlavaConfig, LlavaForConditionalGeneration
 from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 
-from fivl_hf.training.targets import IGNORE, vision_modeling_loss
+from fivl_hf.training.targets import IGNORE, require_share, vision_modeling_loss
 
 __all__ = ["FiVLLlavaForConditionalGeneration"]
 
@@ -30,9 +29,7 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 
     def __init__(self, config: LlavaConfig, vision_loss_weight: float | None = None) -> None:
         weight = getattr(config, "vision_loss_weight", 0.1) if vision_loss_weight is None else vision_loss_weight
-        if not isinstance(weight, Real) or not 0 <= float(weight) <= 1:
-            raise ValueError(f"vision_loss_weight must be between 0 and 1, got {weight}")
-        config.vision_loss_weight = weight
+        config.vision_loss_weight = require_share("vision_loss_weight", weight)
         super().__init__(config)
 
     # LLaVA's own parameters come first and by name: ``generate`` reads them, and positional callers count on them.

@@ -5,6 +5,7 @@ Shapes: M key expressions, P visual tokens, B batch, T tokens.
 
 from dataclasses import dataclass
 from math import cos, pi
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,12 +28,12 @@ __all__ = [
     "joint_loss",
     "merge_targets",
     "patch_owners",
+    "require_share",
     "scheduled_weight",
     "unlabelled_reasons",
     "values_of_owners",
     "vision_loss_weights",
     "vision_modeling_loss",
-    "vision_targets",
     "weighted_mean",
 ]
 
@@ -116,27 +117,20 @@ def unlabelled_reasons(
     return reasons
 
 
-def vision_targets(
-    coverage: ArrayLike, keyword_ids: ArrayLike, *, background_id: int = IGNORE, **rules: Any
-) -> NDArray[np.int64]:
-    """The token each visual token is to predict.
-
-    Args:
-        coverage: as in :func:`patch_owners`.
-        keyword_ids: (M,) token id of each expression's keyword; -100 for an expression without one.
-        background_id: what tokens of the background predict.
-        rules: the options of :func:`patch_owners`.
-
-    Returns:
-        (P,) int64 token ids, -100 where nothing is to be predicted.
-    """
-    ids = np.asarray(keyword_ids, dtype=np.int64)
-    return values_of_owners(patch_owners(coverage, ids != IGNORE, **rules), ids, background_id, IGNORE)
-
-
 def values_of_owners(owners: NDArray[np.intp], by_expression: ArrayLike, background: Any, nothing: Any) -> NDArray[Any]:
     """Look up each visual token's owner: (P,) owners and (M,) values -> (P,), two values for tokens without one."""
     return np.append(np.asarray(by_expression), [background, nothing])[owners]
+
+
+def require_share(name: str, value: object) -> float:
+    """Return a number from 0 to 1, such as λ.
+
+    Raises:
+        ValueError: naming it, for anything else.
+    """
+    if not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value}")
+    return float(value)
 
 
 def merge_targets(labels: "torch.Tensor", vision_labels: "torch.Tensor") -> "torch.Tensor":
@@ -260,8 +254,7 @@ def vision_modeling_loss(
     """
     import torch
 
-    if not 0 <= vision_loss_weight <= 1:
-        raise ValueError(f"vision_loss_weight must be between 0 and 1, got {vision_loss_weight}")
+    require_share("vision_loss_weight", vision_loss_weight)
     shapes = [tuple(tensor.shape) for tensor in (logits[..., 0], labels, vision_labels)]
     if len(set(shapes)) > 1:
         raise ValueError(

@@ -6,9 +6,9 @@ from fivl_hf.building.run import BuildSettings, build_dataset, builder_class
 
 @pytest.fixture(scope="package")
 def release(tmp_path_factory):
-    """A release of 1,000 samples with everything that can be wrong with one."""
+    """A release of 300 samples with everything that can be wrong with one."""
     folder = tmp_path_factory.mktemp("release")
-    return make_release(folder / "files", 1_000, canary=folder / "canary")
+    return make_release(folder / "files", 300, canary=folder / "canary")
 
 
 @pytest.fixture(scope="package")

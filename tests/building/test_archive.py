@@ -41,6 +41,22 @@ def test_only_wanted_members_are_indexed_tar(tmp_path):
     assert "a.png" not in reader
 
 
+def test_names_upon_names_do_not_exhaust_the_stack(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+        for _ in range(3_000):
+            header = tarfile.TarInfo("long")
+            header.type = tarfile.GNUTYPE_LONGNAME
+            header.size = 5
+            archive.addfile(header, io.BytesIO(b"a.pt\0"))
+        header = tarfile.TarInfo("b.pt")
+        header.size = 1
+        archive.addfile(header, io.BytesIO(b"x"))
+    with pytest.raises(RecursionError), tarfile.open(tmp_path / "x.tar") as archive:
+        archive.getmembers()
+    reader, _ = indexed_tar(tmp_path / "x.tar")
+    assert reader.read("a.pt") == b"x"
+
+
 def test_released_tensor_is_read_exactly():
     from synthetic_release import released_tensor
 

@@ -121,9 +121,9 @@ def test_built_card_says_what_a_user_needs(made):
     }
     assert all(f"`{column}`" in text for column in builder_class(name).FEATURES)
     assert "2412.14672" in text
-    images = sorted((folder / "pictures").glob("*.jpg"))
-    assert images
-    assert all(f"(pictures/{path.name})" in text for path in images)
+    pictures = sorted((folder / "pictures").glob("*.jpg"))
+    assert pictures
+    assert all(f"(pictures/{path.name})" in text for path in pictures)
 
 
 def test_source_card_names_licence_and_columns(made):

@@ -4,18 +4,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from fivl_hf.explain.images import (
+from PIL import Image
+from scipy import stats
+
+from fivl_hf.explain.alignment import AlignmentMap, spearman
+from fivl_hf.explain.analysis import explain, gather, token_attention, vision_predictions
+from fivl_hf.explain.pictures import (
     attention_picture,
     evidence_sheet,
     last_place,
     segments_picture,
     word_tokens,
 )
-from PIL import Image
-from scipy import stats
-
-from fivl_hf.explain.alignment import AlignmentMap, spearman
-from fivl_hf.explain.analysis import explain, gather, token_attention, vision_predictions
 from fivl_hf.explain.runner import explanation_summary, write_explanation
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.scores import ExpressionScores, RowScores

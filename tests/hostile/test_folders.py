@@ -114,7 +114,7 @@ def test_images_of_the_user_are_not_overwritten_by_drawings(tmp_path, made, mode
     rows = load_rows(made, "train").select(range(2))
     (tmp_path / "out" / "pictures").mkdir(parents=True)
     (tmp_path / "out" / "pictures" / "000.png").write_text("mine")
-    with pytest.raises(FileExistsError, match="images exists and is not an images of fivl-hf"):
+    with pytest.raises(FileExistsError, match="pictures exists and is not a pictures of fivl-hf"):
         write_explanation(model, processor, rows, tmp_path / "out", pictures=1)
     assert (tmp_path / "out" / "pictures" / "000.png").read_text() == "mine"
 

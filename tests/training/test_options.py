@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -13,7 +14,20 @@ from fivl_hf import FiVLTrainer, vision_modeling_loss
 from fivl_hf.schema import FEATURES
 from fivl_hf.training.collator import FiVLCollator
 from fivl_hf.training.config import VisionModelingOptions
-from fivl_hf.training.targets import TaskCounts, scheduled_weight, vision_loss_weights, vision_targets
+from fivl_hf.training.targets import (
+    IGNORE,
+    TaskCounts,
+    patch_owners,
+    scheduled_weight,
+    values_of_owners,
+    vision_loss_weights,
+)
+
+
+def targets_of(coverage, ids, background_id=IGNORE, **rules):
+    """The token that each visual token is to predict, as the collator puts the two steps together."""
+    ids = np.asarray(ids, dtype=np.int64)
+    return values_of_owners(patch_owners(coverage, ids != IGNORE, **rules), ids, background_id, IGNORE)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +102,9 @@ def test_background_by_hand():
     coverage = [[1, 0, 0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 1, 1, 0, 0]]
     visible = [[1, 1, 1, 1, 1, 1, 0, 0]] * 2
     # The second mask is too large to teach; what lies under it is no background either.
-    targets = vision_targets(coverage, [7, 8], visible=visible, background_id=3)
+    targets = targets_of(coverage, [7, 8], visible=visible, background_id=3)
     assert targets.tolist() == [7, 3, -100, -100, -100, -100, -100, -100]
-    assert vision_targets([[0.0] * 3], [-100], visible=[[1, 0, 1]], background_id=3).tolist() == [3, -100, 3]
+    assert targets_of([[0.0] * 3], [-100], visible=[[1, 0, 1]], background_id=3).tolist() == [3, -100, 3]
 
 
 def test_background_is_a_token_where_there_is_evidence(processor, dataset):

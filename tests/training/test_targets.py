@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fivl_hf.training.targets import TaskCounts, joint_loss, merge_targets, vision_targets
+from fivl_hf.training.targets import IGNORE, TaskCounts, joint_loss, merge_targets, patch_owners, values_of_owners
+
+
+def targets_of(coverage, ids, background_id=IGNORE, **rules):
+    """The token that each visual token is to predict, as the collator puts the two steps together."""
+    ids = np.asarray(ids, dtype=np.int64)
+    return values_of_owners(patch_owners(coverage, ids != IGNORE, **rules), ids, background_id, IGNORE)
 
 
 def naive_targets(coverage, ids, visible, max_coverage, min_coverage, overlap):
@@ -46,18 +52,18 @@ shapes = st.tuples(st.integers(1, 5), st.integers(1, 12))
 )
 def test_fast_targets_equal_the_naive_ones(case):
     coverage, visible, ids, largest, smallest, overlap = case
-    got = vision_targets(coverage, ids, visible=visible, max_coverage=largest, min_coverage=smallest, overlap=overlap)
+    got = targets_of(coverage, ids, visible=visible, max_coverage=largest, min_coverage=smallest, overlap=overlap)
     assert got.tolist() == naive_targets(coverage, ids, visible, largest, smallest, overlap)
 
 
 def test_rules_by_hand():
     coverage = np.array([[0.1, 0.9, 0, 0, 0, 0, 0, 0, 0, 0], [0, 0.5, 0.5, 0.5, 0, 0, 0, 0, 0, 0], [1.0] * 10])
-    assert vision_targets(coverage, [5, 6, 7]).tolist() == [5, 5, 6, 6] + [-100] * 6
-    assert vision_targets(coverage, [5, 6, 7], min_coverage=0.5).tolist() == [-100, 5] + [-100] * 8
-    assert vision_targets(coverage, [5, 6, 7], max_coverage=1.0).tolist() == [5, 5, 6, 6] + [7] * 6
-    assert vision_targets(coverage[[1, 0]], [6, 5], overlap="smallest").tolist()[:4] == [5, 5, 6, 6]
-    assert vision_targets(coverage, [-100, 6, -100]).tolist() == [-100, 6, 6, 6] + [-100] * 6
-    assert vision_targets(np.zeros((0, 4)), []).tolist() == [-100] * 4
+    assert targets_of(coverage, [5, 6, 7]).tolist() == [5, 5, 6, 6] + [-100] * 6
+    assert targets_of(coverage, [5, 6, 7], min_coverage=0.5).tolist() == [-100, 5] + [-100] * 8
+    assert targets_of(coverage, [5, 6, 7], max_coverage=1.0).tolist() == [5, 5, 6, 6] + [7] * 6
+    assert targets_of(coverage[[1, 0]], [6, 5], overlap="smallest").tolist()[:4] == [5, 5, 6, 6]
+    assert targets_of(coverage, [-100, 6, -100]).tolist() == [-100, 6, 6, 6] + [-100] * 6
+    assert targets_of(np.zeros((0, 4)), []).tolist() == [-100] * 4
 
 
 def test_merged_targets_by_hand():

@@ -155,11 +155,13 @@ def _covers(name: str, words: Sequence[set[str]], place: int) -> int:
 
 
 def index_annotations(files: Sequence[Path], index: Path) -> None:
-    """Read COCO instance files or GQA scene-graph files into an index; it appears when it is complete.
+    """Read COCO instance files or GQA scene-graph files into an index, unless it is there; it appears when complete.
 
     Raises:
         ValueError: a file that is neither, or not valid JSON.
     """
+    if index.is_file():
+        return
     with written_index(index) as db:
         db.execute("CREATE TABLE objects (image TEXT, name TEXT, attributes TEXT, shape TEXT, width INT, height INT)")
         for file in files:

@@ -74,13 +74,12 @@ class GroundingDinoDetector:
         pixels = pixels.to(device)
         with torch.autocast(device.type, self._dtype, enabled=self._dtype != torch.float32):
             outputs = self._model(pixel_values=pixels, pixel_mask=torch.ones_like(pixels[:, 0]).long(), **text)
-        return [self._boxes(outputs, i, image.size) for i, (image, _) in enumerate(pairs)]
-
-    def _boxes(self, outputs: Any, number: int, size: tuple[int, int]) -> Detection:
-        """Boxes above the threshold: a box's score is that of its best text token."""
-        scores = outputs.logits[number].float().sigmoid().amax(dim=-1)
-        kept = scores > self._threshold
-        x, y, width, height = outputs.pred_boxes[number].float()[kept].double().cpu().unbind(-1)
-        corners = torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], dim=-1)
-        boxes = corners * torch.tensor([*size, *size], dtype=torch.float64)
-        return Detection(boxes.numpy(), scores[kept].double().cpu().numpy())
+        # Half precision is too coarse for corners in pixels of a large image.
+        outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
+        results = self._processor.post_process_grounded_object_detection(
+            outputs,
+            text["input_ids"],
+            threshold=self._threshold,
+            target_sizes=[(image.height, image.width) for image, _ in pairs],
+        )
+        return [Detection(*(result[name].double().cpu().numpy() for name in ("boxes", "scores"))) for result in results]
