@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from fivl_hf.explain.analysis import token_attention, vision_predictions
 from fivl_hf.explain.samples import Evidence, Sample
 from fivl_hf.keywords import span_tokens
-from fivl_hf.show.drawing import Color, enlarge, outline_masks, text_font
+from fivl_hf.show.drawing import Color, enlarge, outline_masks
 from fivl_hf.show.plots import overlay_tokens, paint_segments
+from fivl_hf.show.text import Pen
 
 __all__ = ["attention_picture", "evidence_sheet", "last_place", "segments_picture", "sheet", "word_tokens"]
 
@@ -129,41 +130,27 @@ def sheet(panels: Mapping[str, Image.Image], heading: Sequence[str], footing: st
 
     Titles and text are wrapped and large enough to be read where the sheet is as wide as a phone.
     """
-    font = text_font(_TEXT)
     column = max(150, *(picture.width for picture in panels.values()))
     width = 2 * column + 3 * gap
     page = Image.new("RGB", (width, 8000), "white")
     y = gap
     for number, text in enumerate(heading):
-        y = _write(page, text, (gap, y), width - 2 * gap, font, _SOFT if number == 0 else _INK)
+        y = _write(page, text, (gap, y), width - 2 * gap, _SOFT if number == 0 else _INK)
     titles = list(panels)
     for start in range(0, len(titles), 2):
         pair = titles[start : start + 2]
         top = y + gap
         places = [(gap + i * (column + gap), title) for i, title in enumerate(pair)]
-        bottom = max(_write(page, title, (x, top), column, font, _INK) for x, title in places)
+        bottom = max(_write(page, title, (x, top), column, _INK) for x, title in places)
         for x, title in places:
             page.paste(panels[title], (x, bottom + 2))
         y = bottom + 2 + max(panels[title].height for title in pair)
-    y = _write(page, footing, (gap, y + gap), width - 2 * gap, font, _SOFT)
+    y = _write(page, footing, (gap, y + gap), width - 2 * gap, _SOFT)
     return page.crop((0, 0, width, y + gap))
 
 
-def _write(page: Image.Image, text: str, place: tuple[int, int], width: int, font: Any, ink: Color) -> int:
+def _write(page: Image.Image, text: str, place: tuple[int, int], width: int, ink: Color) -> int:
     """Write a wrapped paragraph; returns where it ends."""
-    draw = ImageDraw.Draw(page)
-    x, y = place
-    line = ""
-    lines = []
-    for word in text.split():
-        longer = f"{line} {word}".strip()
-        if line and draw.textlength(longer, font) > width:
-            lines.append(line)
-            longer = word
-        line = longer
-    for each in [*lines, line]:
-        while len(each) > 1 and draw.textlength(each, font) > width:
-            each = each[:-2] + "…"
-        draw.text((x, y), each, fill=ink, font=font)
-        y += round(1.3 * _TEXT)
-    return y
+    pen = Pen(page, *place, width, size=_TEXT)
+    pen.write([(text, None)], ink, gap=0)
+    return pen.y

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from fivl_hf.images import open_rgb
 from fivl_hf.masks import BoolArray, decode_mask
 from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
-from fivl_hf.show.drawing import PALETTE, Color, enlarge, evidence_layer, ink_on, text_font
+from fivl_hf.show.drawing import PALETTE, Color, enlarge, evidence_layer, ink_on
+from fivl_hf.show.text import Pen
 from fivl_hf.supervision import unusable_because
 
 __all__ = ["Part", "RowView", "TurnView", "draw_row", "view_row"]
@@ -19,7 +20,6 @@ __all__ = ["Part", "RowView", "TurnView", "draw_row", "view_row"]
 # Of expressions whose mask is in another image than the one drawn.
 _ELSEWHERE = (221, 221, 221)
 _INK, _SOFT = (29, 36, 48), (92, 102, 117)
-_LINE = 1.35
 
 
 @dataclass(frozen=True)
@@ -189,57 +189,24 @@ def draw_row(view: RowView, width: int = 460) -> Image.Image:
 
 def _write(page: Image.Image, view: RowView) -> int:
     """Write the conversation; returns where it ends."""
-    pen = _Pen(page)
+    pen = Pen(page)
     for turn in view.turns:
-        pen.write([Part(turn.question)], _SOFT)
-        pen.write(turn.parts, _INK, gap=10)
+        pen.write([(turn.question, None)], _SOFT)
+        pen.write(_runs(turn.parts), _INK, gap=10)
     if view.asked:
-        pen.write([Part("found through the question:")], _SOFT)
-        pen.write(view.asked, _INK, gap=10)
+        pen.write([("found through the question:", None)], _SOFT)
+        pen.write(_runs(view.asked), _INK, gap=10)
     if view.more:
-        pen.write([Part(f"and {len(view.more)} more {'turn' if len(view.more) == 1 else 'turns'}")], _SOFT, gap=10)
+        turns = "turn" if len(view.more) == 1 else "turns"
+        pen.write([(f"and {len(view.more)} more {turns}", None)], _SOFT, gap=10)
     for part in view.legend:
         unusable = f" ({part.unusable})" if part.unusable else ""
-        pen.write([part, Part(f" {part.coverage:.1%} of the image{unusable}")], _SOFT)
+        pen.write([*_runs([part]), (f" {part.coverage:.1%} of the image{unusable}", None)], _SOFT)
     if not view.legend:
-        pen.write([Part("no evidence")], _SOFT)
-    pen.write([Part(view.id)], _SOFT)
+        pen.write([("no evidence", None)], _SOFT)
+    pen.write([(view.id, None)], _SOFT)
     return pen.y
 
 
-class _Pen:
-    """Writes words from left to right and top to bottom, with coloured grounds."""
-
-    def __init__(self, page: Image.Image, size: int = 16) -> None:
-        self._font = text_font(size)
-        self._draw, self._width, self._height = ImageDraw.Draw(page), page.width, round(size * _LINE)
-        self._limit = page.height - self._height
-        self.y = 0
-
-    def write(self, parts: Sequence[Part], ink: Color, gap: int = 2) -> None:
-        """One paragraph."""
-        x = 0
-        for part in parts:
-            for word in _words(part.text):
-                length = round(self._draw.textlength(word, self._font))
-                if x and x + length > self._width:
-                    x, self.y = 0, self.y + self._height
-                    word = word.lstrip()
-                    length = round(self._draw.textlength(word, self._font))
-                if self.y > self._limit:
-                    return
-                if part.color:
-                    self._draw.rectangle((x, self.y, x + length, self.y + self._height - 2), fill=part.color)
-                self._draw.text((x, self.y), word, fill=ink_on(part.color) if part.color else ink, font=self._font)
-                x += length
-        self.y += self._height + gap
-
-
-def _words(text: str) -> list[str]:
-    """Words with the space before them."""
-    words = " ".join(text.split()).split(" ")
-    spaced = [word if i == 0 else f" {word}" for i, word in enumerate(words)]
-    spaced[0] = f" {spaced[0]}" if text[:1].isspace() else spaced[0]
-    if text[-1:].isspace():
-        spaced[-1] += " "
-    return spaced
+def _runs(parts: Sequence[Part]) -> list[tuple[str, Color | None]]:
+    return [(part.text, part.color) for part in parts]
