@@ -9,14 +9,32 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # The tests' datasets do not fill the user's cache.
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="fivl-tests-")
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from example_rows import encoded
+from hub_server import HubServer
+from PIL import Image
+from scene_runs import SCENES, photo_conversations, scenes
+from scene_runs import rows as rows_of
+
+from fivl_hf.augment.pipeline import RunSettings, run_augmentation
+from fivl_hf.augment.scenes import scene_rows
+from fivl_hf.demo.run import run_demo
+from fivl_hf.demo.settings import DemoSettings
+from fivl_hf.images import image_bytes
+from fivl_hf.masks import encode_mask
+from fivl_hf.schema import FEATURES
+from fivl_hf.storage import write_dataset
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=40)
 hypothesis.settings.load_profile("default")
@@ -52,7 +70,6 @@ def rows() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def dataset(rows: list[dict[str, Any]]) -> Dataset:
-    from fivl_hf.schema import FEATURES
 
     return Dataset.from_list(rows, features=FEATURES)
 
@@ -148,6 +165,93 @@ def config(tmp_path: Any) -> Callable[..., Any]:
         return FiVLConfig(**{**defaults, **options})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def scene_run(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The rows of 70 scenes that one process augmented without interruption."""
+    output = tmp_path_factory.mktemp("scene_run") / "fivl"
+    result = run_augmentation(scenes(70), SCENES, RunSettings(output, shard_size=8, total=70))
+    assert (result.tally.read, result.tally.kept) == (70, 70)
+    return rows_of(output)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> tuple[Path, Callable[..., Any]]:
+    """A folder with one photograph, and a reader of a LLaVA file of 400 samples, a quarter without their image."""
+    (tmp_path / "a.jpg").write_bytes(image_bytes(Image.new("RGB", (8, 6), "red"), "JPEG"))
+    return tmp_path, partial(photo_conversations, tmp_path)
+
+
+@pytest.fixture
+def row() -> dict[str, Any]:
+    """A row of one turn and one key expression, a red car of 3 × 2 pixels."""
+    mask = np.zeros((6, 8), dtype=bool)
+    mask[1:3, 2:5] = True
+    return {
+        "id": "a1",
+        "images": [encoded(Image.new("RGB", (8, 6), "red"), "JPEG")],
+        "messages": [
+            {"role": "user", "content": "What is it?"},
+            {"role": "assistant", "content": "A red car, a red car."},
+        ],
+        "key_expressions": [
+            {
+                "turn": 0,
+                "text": "red car",
+                "start": 13,
+                "end": 20,
+                "keywords": ["car"],
+                "boxes": [[2.0, 1.0, 5.0, 3.0]],
+                "score": 0.5,
+                "image": 0,
+            }
+        ],
+        "masks": [{"bytes": encode_mask(mask), "path": None}],
+        "source": "test",
+    }
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    """A stand-in for the Hub."""
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture
+def fivl(hub: HubServer, tmp_path: Path) -> Callable[..., Any]:
+    """Run ``fivl`` as a user of the stand-in Hub; returns the finished process."""
+
+    def run(*arguments: Any, token: str | None = None, **environment: str) -> Any:
+        command = [sys.executable, "-m", "fivl_hf", *map(str, arguments)]
+        env = {**os.environ, **hub.environment(tmp_path / "home", token), **environment}
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def scenes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset folder of 12 rows to train on, 12 to validate and 12 to test."""
+    folder = tmp_path_factory.mktemp("data") / "scenes"
+    splits = {split: scene_rows(split, 12) for split in ("train", "validation", "test")}
+    write_dataset(folder, splits, title="S", description="S")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_settings() -> DemoSettings:
+    """A demo of seconds."""
+    return DemoSettings(seed=1, steps=3, train_rows=40, validation_rows=6, test_rows=8, batch_size=8)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory, small_settings: DemoSettings) -> Path:
+    """That demo, in a folder called demo."""
+    output = tmp_path_factory.mktemp("work") / "demo"
+    run_demo(output, small_settings)
+    return output
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -17,3 +17,7 @@ def requests(count: int, start: int = 0) -> list[ChatRequest]:
 
 def words(extraction: Any) -> list[str]:
     return [mention.text for mention in extraction.mentions]
+
+
+def reasons(extraction: Any) -> list[str]:
+    return [item.reason for item in extraction.rejected]

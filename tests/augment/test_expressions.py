@@ -9,7 +9,6 @@ from fivl_hf.augment.expressions import (
     check_expressions,
     is_single_word,
 )
-from fivl_hf.augment.extractors.prompts import parse_expressions
 from fivl_hf.schema import Turn
 
 TURN = Turn("What is there?", "A red car and a dog beside a red car.")
@@ -126,14 +125,3 @@ def test_apostrophes_of_another_kind_are_found():
         Mention("man’s hat", 10, 19),
         Mention("No", 39, 41),
     )
-
-
-def test_replies_in_text_and_json():
-    assert parse_expressions('<think>A car?</think>\n{"expressions": ["a"]}', "json") == ["a"]
-    assert parse_expressions("red car ::: dog", "text") == ["red car ", " dog"]
-    assert parse_expressions('```json\n{"expressions": ["a"]}\n```', "json") == ["a"]
-    with pytest.raises(ValueError, match="not valid JSON"):
-        parse_expressions("red car", "json")
-    for other in ("[]", '{"expressions": "a"}', '{"expressions": [1]}', "3", "[" * 100_000):
-        with pytest.raises(ValueError, match="JSON"):
-            parse_expressions(other, "json")

@@ -2,6 +2,7 @@ import pytest
 from synthetic_release import make_release
 
 from fivl_hf.building.run import BuildSettings, build_dataset, builder_class
+from fivl_hf.storage import load_rows
 
 
 @pytest.fixture(scope="package")
@@ -19,3 +20,8 @@ def imported(release, tmp_path_factory):
         cache_dir=str(tmp_path_factory.mktemp("cache")), data_dir=str(release.folder)
     )
     return output, build_dataset(builder, BuildSettings(output, workers=2))
+
+
+@pytest.fixture(scope="module")
+def rows(imported):
+    return load_rows(imported[0], "train")

@@ -3,11 +3,8 @@
 import io
 import tarfile
 
-import numpy as np
 import pytest
 from builder_sources import indexed_tar, write_tar
-
-from fivl_hf.building.tensors import load_grid
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
@@ -55,10 +52,3 @@ def test_names_upon_names_do_not_exhaust_the_stack(tmp_path):
         archive.getmembers()
     reader, _ = indexed_tar(tmp_path / "x.tar")
     assert reader.read("a.pt") == b"x"
-
-
-def test_released_tensor_is_read_exactly():
-    from synthetic_release import released_tensor
-
-    grid = np.arange(576, dtype=np.float32).reshape(24, 24) / 575 * 255
-    assert np.array_equal(load_grid(released_tensor(grid)), grid.astype(np.float64) / 255)

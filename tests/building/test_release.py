@@ -3,24 +3,13 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 from builder_sources import pope
 from datasets import load_dataset
 from synthetic_release import make_release
 
-from fivl_hf.augment.scenes import scene_rows
-from fivl_hf.building.grids import mask_from_grid
-from fivl_hf.geometry import padded_square_axes
-from fivl_hf.images import open_image
-from fivl_hf.masks import coverage, decode_mask
 from fivl_hf.schema import validate_row
-from fivl_hf.storage import load_rows, write_dataset
-
-
-@pytest.fixture(scope="module")
-def rows(imported):
-    return load_rows(imported[0], "train")
+from fivl_hf.storage import load_rows
 
 
 def test_everything_is_accounted_for(release, imported, rows):
@@ -65,46 +54,6 @@ def test_image_bytes_are_the_source_files(release, rows):
         assert row["images"][0]["bytes"] == path.read_bytes()
 
 
-def test_masks_cover_every_token_by_the_released_value(release, rows):
-    """In cells of LLaVA-1.5's padded square (test_grids compares these with the processor's token boxes)."""
-    checked = 0
-    for row in (each for each in rows.select(range(0, len(rows), 3)) if each["id"] not in release.turned):
-        size = open_image(row["images"][0]).size
-        x, y = padded_square_axes(size, 336)
-        columns, lines = x.cells(14), y.cells(14)
-        boxes = np.array([[a, b, c, d] for b, d in lines for a, c in columns])
-        area = np.nan_to_num((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-        for expression, mask in zip(row["key_expressions"], row["masks"], strict=True):
-            grid = release.grids[row["id"], expression["turn"], expression["text"]].reshape(-1) / 255
-            found = coverage(decode_mask(mask)[None], boxes)[0] * area / (max(size) / 24) ** 2
-            assert np.abs(found - grid).max() <= 1 / 255
-            assert found[grid == 0].max(initial=0) < 1e-9
-            checked += 1
-    assert checked > 250
-
-
-def test_turned_images_have_turned_masks_and_boxes(release, rows):
-    """Stored lying (width, height), shown upright: what is at (x, y) is shown at (height - y, x)."""
-    turned = [row for row in rows if row["id"] in release.turned]
-    assert len(turned) == 6
-    for row in turned[:8]:
-        shown = open_image(row["images"][0]).size
-        height = shown[0]
-        for expression, mask in zip(row["key_expressions"], row["masks"], strict=True):
-            key = row["id"], expression["turn"], expression["text"]
-            stored = mask_from_grid(release.grids[key] / 255, shown[::-1])
-            assert np.array_equal(decode_mask(mask), stored[::-1].T)
-            x0, y0, x1, y1 = release.boxes[key]
-            assert expression["boxes"][0] == pytest.approx([height - y1, x0, height - y0, x1], abs=1e-3)
-
-
-def test_boxes_are_in_source_pixels(release, rows):
-    for row in (each for each in rows.select(range(0, len(rows), 3)) if each["id"] not in release.turned):
-        for expression in row["key_expressions"]:
-            expected = release.boxes[row["id"], expression["turn"], expression["text"]]
-            assert expression["boxes"][0] == pytest.approx(expected, abs=1e-3)
-
-
 def test_rows_are_whole_and_configurations_are_collections(imported, rows):
     for row in rows.select(range(0, len(rows), 37)):
         validate_row(row)
@@ -113,37 +62,6 @@ def test_rows_are_whole_and_configurations_are_collections(imported, rows):
     for name in ("coco", "gqa", "ocr_vqa", "textvqa", "vg"):
         part = load_dataset(str(imported[0]), name, split="train")
         assert {source.split("/")[-1] for source in part["source"]} == {name}
-
-
-def test_augmented_rows_give_the_same_rows(imported, rows, build, tmp_path):
-    """Built again from its own rows, as from `fivl augment`'s."""
-    build("fivl_instruct", tmp_path / "again", config_name="augmented", data_dir=str(imported[0]))
-    again = {row["id"]: row for row in load_rows(tmp_path / "again", "train")}
-    assert again == {row["id"]: row for row in rows}
-
-
-def test_limits_leave_out_expressions_and_say_so(imported, build, tmp_path):
-    options = {"config_name": "augmented", "data_dir": str(imported[0]), "max_coverage": 0.1}
-    result = build("fivl_instruct", tmp_path / "small", **options, settings={"limit": 200, "seed": 1})
-    rows = load_rows(tmp_path / "small", "train")
-    assert 0 < len(rows) < 200
-    assert result.tally.dropped == {"no key expression is within the limits": 200 - len(rows)}
-    assert all(decode_mask(mask).mean() <= 0.1 for row in rows for mask in row["masks"])
-    again = tmp_path / "again"
-    build("fivl_instruct", again, **options, settings={"limit": 200, "seed": 1})
-    assert load_rows(again, "train")["id"] == rows["id"]
-
-
-def test_low_scores_are_left_out_and_unknown_ones_kept(build, tmp_path):
-    made = list(scene_rows("train", 3))
-    for row in made:
-        for expression, score in zip(row["key_expressions"], (0.2, 0.95), strict=True):
-            expression["score"] = score
-    made[2]["key_expressions"][0]["score"] = None
-    write_dataset(tmp_path / "rows", {"train": made}, title="S", description="D")
-    build("fivl_instruct", tmp_path / "out", config_name="augmented", data_dir=str(tmp_path / "rows"), min_score=0.9)
-    found = [[e["score"] for e in row["key_expressions"]] for row in load_rows(tmp_path / "out", "train")]
-    assert found == [[pytest.approx(0.95)], [pytest.approx(0.95)], [None, pytest.approx(0.95)]]
 
 
 def test_replaced_archive_is_indexed_anew(release, build, tmp_path):
@@ -167,11 +85,6 @@ def test_benchmark_rows_are_no_conversations(build, tmp_path):
     build("fivl_pope", tmp_path / "pope", **pope(tmp_path))
     with pytest.raises(ValueError, match="holds a benchmark's questions, not conversations"):
         build("fivl_instruct", tmp_path / "out", config_name="augmented", data_dir=str(tmp_path / "pope"))
-
-
-def test_wrong_limits_are_refused(imported, build, tmp_path):
-    with pytest.raises(ValueError, match="max_coverage must be from 0 to 1, got 30"):
-        build("fivl_instruct", tmp_path / "x", config_name="augmented", data_dir=str(imported[0]), max_coverage=30)
 
 
 def test_release_of_other_conversations_is_refused(release, build, tmp_path):

@@ -6,19 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
-from hub_server import HubServer
 
 import fivl_hf
 from fivl_hf.augment.scenes import scene_rows
 from fivl_hf.cli.main import main
-from fivl_hf.hub.measured_cards import Measured, measured_card, mismatches
-from fivl_hf.hub.push import dataset_upload, metric_upload, model_upload
+from fivl_hf.hub.push import dataset_upload
 from fivl_hf.storage import write_dataset
-from fivl_hf.training.cards import training_card
 
 METRICS = {
     "visual_reliance_score": {
@@ -29,24 +25,6 @@ METRICS = {
     "head_alignment": {"predictions": [[[[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]]]], "references": [[0.0, 0.5, 1.0]]},
     "vision_segmentation": {"predictions": [[7, 7, 9, 9]], "references": [[1, 0, 0, 0]], "keyword_ids": [7]},
 }
-
-
-@pytest.fixture
-def hub():
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture
-def fivl(hub, tmp_path):
-    """Run ``fivl`` as a user of the stand-in Hub; returns the finished process."""
-
-    def run(*arguments, token=None, **environment):
-        command = [sys.executable, "-m", "fivl_hf", *map(str, arguments)]
-        env = {**os.environ, **hub.environment(tmp_path / "home", token), **environment}
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-
-    return run
 
 
 @pytest.fixture
@@ -64,15 +42,10 @@ def python(hub, tmp_path):
     return run
 
 
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scenes") / "fivl-scenes"
-    assert main(["build", "fivl_scenes", "--limit", "12", "--output", str(folder), "--workers", "1"]) == 0
-    return folder
-
-
-def test_dataset_is_pushed_streamed_and_trained_on_and_the_model_pushed(hub, fivl, python, scenes, demo, tmp_path):
-    done = fivl("push", "dataset", scenes, "me/fivl-scenes")
+def test_dataset_is_pushed_streamed_and_trained_on_and_the_model_pushed(
+    hub, fivl, python, scenes_folder, demo, tmp_path
+):
+    done = fivl("push", "dataset", scenes_folder, "me/fivl-scenes")
     assert done.returncode == 0, done.stderr
     assert f"{hub.url}/datasets/me/fivl-scenes/commit/" in done.stdout
     trained = tmp_path / "trained"
@@ -107,8 +80,8 @@ print(json.dumps({{"ids": ids, "whole": {{s: list(whole[s]["id"]) for s in whole
     assert all(loss > 0 for loss in found["losses"])
 
     for command in ("evaluate", "explain"):
-        common = ("--model", trained, "--dataset", scenes, "--output", tmp_path / "measured", "--dtype", "float32")
-        assert main([command, *map(str, common)]) == 0
+        places = ("--model", trained, "--dataset", scenes_folder, "--output", tmp_path / "measured")
+        assert main([command, *map(str, places), "--dtype", "float32"]) == 0
     reliance = json.loads((tmp_path / "measured" / "reliance.json").read_text())
     explanation = json.loads((tmp_path / "measured" / "explanation.json").read_text())
     measured = ("--evaluation", tmp_path / "measured", "--explanation", tmp_path / "measured")
@@ -158,9 +131,9 @@ print(json.dumps({{name: evaluate.load("me/" + name).compute(**given) for name, 
     assert found == json.loads(json.dumps(local))
 
 
-def test_an_interrupted_push_is_repeated_without_sending_twice(hub, fivl, scenes):
+def test_an_interrupted_push_is_repeated_without_sending_twice(hub, fivl, scenes_folder):
     hub.fail_after = 2
-    done = fivl("push", "dataset", scenes, "me/fivl-scenes")
+    done = fivl("push", "dataset", scenes_folder, "me/fivl-scenes")
     assert done.returncode == 1
     assert "push again, what has arrived is not sent twice" in done.stderr
     assert "Traceback" not in done.stderr
@@ -169,9 +142,10 @@ def test_an_interrupted_push_is_repeated_without_sending_twice(hub, fivl, scenes
     assert len(sent) == 2
     hub.fail_after = None
     hub.uploads.clear()
-    assert fivl("push", "dataset", scenes, "me/fivl-scenes").returncode == 0
+    assert fivl("push", "dataset", scenes_folder, "me/fivl-scenes").returncode == 0
     assert not set(hub.uploads) & sent
-    assert len(hub.repos["datasets", "me/fivl-scenes"].branches["main"]) == len(dataset_upload(scenes, "me/x").files)
+    files = dataset_upload(scenes_folder, "me/x").files
+    assert len(hub.repos["datasets", "me/fivl-scenes"].branches["main"]) == len(files)
 
 
 def test_a_new_build_replaces_the_old_files(hub, fivl, tmp_path):
@@ -206,35 +180,11 @@ def test_old_weights_make_way(hub, fivl, demo, tmp_path):
     }
 
 
-def test_a_branch_is_made_for_a_revision(hub, fivl, scenes):
-    assert fivl("push", "dataset", scenes, "me/scenes", "--revision", "v2").returncode == 0
+def test_a_branch_is_made_for_a_revision(hub, fivl, scenes_folder):
+    assert fivl("push", "dataset", scenes_folder, "me/scenes", "--revision", "v2").returncode == 0
     repo = hub.repos["datasets", "me/scenes"]
     assert not repo.branches["main"]
     assert "README.md" in repo.branches["v2"]
-
-
-def test_dry_run_lists_and_sends_nothing(hub, fivl, scenes):
-    done = fivl("push", "dataset", scenes, "me/scenes", "--dry-run", token="")
-    assert done.returncode == 0
-    for name, size in dataset_upload(scenes, "me/scenes").sizes():
-        assert f"{size:>14,}  {name}" in done.stdout
-    assert not hub.requests
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"token": ""}, "no Hub token: run `hf auth login`"),
-        ({"token": "hf_wrong"}, "does not know your token"),
-        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
-        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached"),
-    ],
-)
-def test_what_goes_wrong_is_said_in_one_sentence(fivl, options, message):
-    done = fivl("push", "metric", "visual_reliance_score", "me", "--requirement", "fivl-hf", **options)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -253,7 +203,7 @@ def test_what_goes_wrong_is_said_in_one_sentence(fivl, options, message):
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_without_a_network_nothing_is_tried_for_minutes(fivl, scenes, demo, tmp_path, arguments, message):
+def test_without_a_network_nothing_is_tried_for_minutes(fivl, scenes_folder, demo, tmp_path, arguments, message):
     (tmp_path / "input.json").write_text(
         '[{"id": "1", "image": "x.jpg", "conversations": [{"from": "human", "value": "<image>\\nWhat?"}, '
         '{"from": "gpt", "value": "A cat."}]}]'
@@ -261,7 +211,7 @@ def test_without_a_network_nothing_is_tried_for_minutes(fivl, scenes, demo, tmp_
     places = {
         "INPUT": str(tmp_path / "input.json"),
         "FOLDER": str(tmp_path),
-        "SCENES": str(scenes),
+        "SCENES": str(scenes_folder),
         "MODEL": str(demo / "models" / "fivl"),
     }
     given = [re.sub("|".join(places), lambda found: places[found[0]], argument) for argument in arguments]
@@ -276,138 +226,6 @@ def test_a_name_without_rights(fivl):
     done = fivl("push", "metric", "visual_reliance_score", "somebody", "--requirement", "fivl-hf")
     assert done.returncode == 1
     assert "may not write to spaces/somebody/visual_reliance_score" in done.stderr
-
-
-def test_what_is_not_whole_is_not_pushed(scenes, tmp_path):
-    shutil.copytree(scenes, tmp_path / "half")
-    file = sorted((tmp_path / "half" / "data").glob("train*"))[0]
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=f"{file.name} is truncated or not a Parquet file"):
-        dataset_upload(tmp_path / "half", "me/x")
-    file.unlink()
-    with pytest.raises(ValueError, match="split train has 0 rows, but its card says 12"):
-        dataset_upload(tmp_path / "half", "me/x")
-    with pytest.raises(ValueError, match=r"holds no README.md"):
-        dataset_upload(tmp_path, "me/x")
-    (tmp_path / "README.md").write_text("# Something else")
-    with pytest.raises(ValueError, match="not a dataset card of fivl-hf"):
-        dataset_upload(tmp_path, "me/x")
-    with pytest.raises(ValueError, match="holds no model"):
-        model_upload(tmp_path, "me/x")
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="holds no weights"):
-        model_upload(tmp_path, "me/x")
-    (tmp_path / "model.safetensors").write_bytes(b"\x10" + b"\0" * 100)
-    with pytest.raises(ValueError, match=r"model.safetensors is not a complete safetensors file"):
-        model_upload(tmp_path, "me/x")
-
-
-def test_a_space_installs_this_package_from_where_it_is(fivl):
-    done = fivl("push", "metric", "head_alignment", "me")
-    assert done.returncode == 2
-    assert "the following arguments are required: --requirement" in done.stderr
-    files = dict(metric_upload("head_alignment", "me", "fivl-hf @ git+https://example.org/fivl-hf").files)
-    assert files["requirements.txt"].decode().strip() == "fivl-hf @ git+https://example.org/fivl-hf"
-
-
-def test_names_are_checked(scenes):
-    for wrong in ("scenes", "me/a b", "me/x/y", "me/.."):
-        with pytest.raises(ValueError, match="name"):
-            dataset_upload(scenes, wrong)
-    with pytest.raises(ValueError, match="push it to me/visual_reliance_score"):
-        metric_upload("visual_reliance_score", "me/vrs", "fivl-hf")
-    with pytest.raises(ValueError, match="no metric named 'bleu'"):
-        metric_upload("bleu", "me", "fivl-hf")
-
-
-def test_a_card_of_somebody_else_keeps_its_text_and_results_are_not_added_twice():
-    loading = 'X.from_pretrained("llava-hf/llava-1.5-7b-hf")'
-    text = f"---\nlicense: mit\ntags:\n- mine\n---\n\n# Mine\n\n{loading}\n"
-    measured = Measured(reliance={"visual_reliance_score": None, "accuracy": 0.0, "n": 3})
-    once = measured_card(text, "me/x", measured)
-    assert measured_card(once, "me/x", measured) == once
-    after = measured_card(once + "\n## Notes\n\nMine, too.\n", "me/x", measured)
-    assert "Mine, too." in after
-    assert after.count("Measured with fivl-hf") == 1
-    front = yaml.safe_load(once.split("---\n")[1])
-    assert front["license"] == "mit"
-    assert front["tags"] == ["fivl", "mine"]
-    assert loading in once
-    assert once.count("Measured with fivl-hf") == 1
-
-
-def test_results_of_another_kind_are_refused(tmp_path, capsys, demo):
-    model = demo / "models" / "baseline"
-    assert main(["push", "model", str(model), "me/x", "--dry-run", "--evaluation", str(tmp_path)]) == 1
-    assert f"there is no {tmp_path / 'reliance.json'}" in capsys.readouterr().err
-    Path(tmp_path / "reliance.json").write_text("{}")
-    assert main(["push", "model", str(model), "me/x", "--dry-run", "--evaluation", str(tmp_path)]) == 1
-    assert "holds no visual_reliance_score" in capsys.readouterr().err
-    Path(tmp_path / "reliance.json").write_text('{"visual_reliance_score": "high"}')
-    assert main(["push", "model", str(model), "me/x", "--dry-run", "--evaluation", str(tmp_path)]) == 1
-    assert "visual_reliance_score must be a number or null" in capsys.readouterr().err
-    for content, message in (
-        ('{"visual_reliance_score": 0.5, "confidence_interval": [0.1]}', "confidence_interval must be two numbers"),
-        ('{"visual_reliance_score": 0.5, "accu', "reliance.json is not valid JSON"),
-    ):
-        Path(tmp_path / "reliance.json").write_text(content)
-        assert main(["push", "model", str(model), "me/x", "--dry-run", "--evaluation", str(tmp_path)]) == 1
-        assert message in capsys.readouterr().err
-    Path(tmp_path / "explanation.json").write_text('{"top_heads": [], "best_head": {"layer": 1}}')
-    assert main(["push", "model", str(model), "me/x", "--dry-run", "--explanation", str(tmp_path)]) == 1
-    assert "best_head must have layer, head and score" in capsys.readouterr().err
-
-
-def test_results_of_another_model_are_refused(demo, capsys):
-    """Each model's own results are accepted, those of the other only with --force, which the card tells."""
-    push = ["push", "model", str(demo / "models" / "baseline"), "me/x", "--dry-run"]
-    own, other = (str(demo / "measurements" / name) for name in ("baseline", "fivl"))
-    assert main([*push, "--evaluation", own, "--explanation", own]) == 0
-    card = capsys.readouterr().out
-    assert "# me/x" in card
-    assert "Visual Reliance Score" in card
-    assert "Pushed with" not in card
-    for options in (["--evaluation", other], ["--explanation", other], ["--evaluation", own, "--explanation", other]):
-        assert main([*push, *options]) == 1
-        assert "was measured with other weights (fivl)" in capsys.readouterr().err
-    assert main([*push, "--evaluation", other, "--force"]) == 0
-    assert "> Pushed with `--force`: the evaluation was measured with other weights (fivl)." in capsys.readouterr().out
-
-
-def test_results_without_a_fingerprint_of_another_version_or_of_other_rows_are_refused(demo):
-    folder = demo / "models" / "baseline"
-    found = json.loads((demo / "measurements" / "baseline" / "reliance.json").read_text())
-    assert mismatches(folder, Measured(found, found)) == []
-    bare = {key: value for key, value in found.items() if key != "weights_fingerprint"}
-    assert mismatches(folder, Measured(bare)) == ["the evaluation does not say which weights it was measured with"]
-    assert "with fivl-hf 0.0.1, this is" in mismatches(folder, Measured({**found, "fivl_hf_version": "0.0.1"}))[0]
-    assert "different rows" in mismatches(folder, Measured(found, {**found, "rows_fingerprint": "0"}))[0]
-
-
-def test_an_adapter_of_a_base_model_that_nobody_has_is_refused(tmp_path, demo):
-    (tmp_path / "adapter_model.safetensors").write_bytes(
-        (demo / "models" / "baseline" / "model.safetensors").read_bytes()
-    )
-    adapter = tmp_path / "adapter_config.json"
-    for base, message in ((str(demo), "which nobody else has"), (None, "names no base model")):
-        adapter.write_text(json.dumps({"base_model_name_or_path": base} if base else {}))
-        with pytest.raises(ValueError, match=message):
-            model_upload(tmp_path, "me/x")
-    adapter.write_text(json.dumps({"base_model_name_or_path": "llava-hf/llava-1.5-7b-hf"}))
-    assert model_upload(tmp_path, "me/x").card.startswith("---")
-
-
-def test_an_adapters_card(tmp_path):
-    """A base model's folder is named nowhere, and PEFT's part has a heading of its own."""
-    (tmp_path / "base").mkdir()
-    options = {"load_name": "x", "dataset": None, "tags": ["a"], "settings": {}, "versions": {"trl": "1"}}
-    card = training_card("x", base_model=str(tmp_path / "base"), adapter=True, **options)
-    assert card.data.base_model is None
-    assert card.data.library_name == "peft"
-    assert "where `peft` is installed" in card.text
-    assert "needs no further package" not in card.text
-    assert "\n\n### Framework versions\n\n- trl: 1" in card.text
-    assert training_card("x", base_model="me/base", **options).data.base_model == "me/base"
 
 
 def test_a_trainer_pushes_itself(hub, python, tmp_path):

@@ -1,7 +1,6 @@
 """Evaluations on disk: interrupted, continued, and never mixed with another run's."""
 
 import io
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,7 +8,7 @@ from datasets import Dataset
 from PIL import Image
 
 from fivl_hf.evaluation.results import write_evaluation
-from fivl_hf.evaluation.table import Answer, AnswerTable, read_answers
+from fivl_hf.evaluation.table import read_answers
 from fivl_hf.files.locks import FolderInUseError, locked
 from fivl_hf.images import ImageError
 from fivl_hf.scenes.model import scene_model
@@ -157,16 +156,3 @@ def test_an_image_that_cannot_be_shown_names_its_question(evaluate, places, mode
 def test_one_evaluation_at_a_time(evaluate, tmp_path):
     with locked(tmp_path / "out"), pytest.raises(FolderInUseError, match="is in use by"):
         evaluate()
-
-
-def test_answers_of_another_format_are_named(tmp_path):
-    file = tmp_path / "answers.jsonl"
-    for content in ('{"id": "1"}\n', "[]\n", "no JSON\n"):
-        file.write_text(content)
-        with pytest.raises(ValueError, match=r"answers.jsonl, line 1, is not an answer of fivl evaluate"):
-            AnswerTable(file)
-    answer = Answer("1", "original", "q", ("a", "b"), "a", 1.0, boxes=(((0.0, 1.0, 2.0, 3.0),), ()))
-    file.unlink()
-    AnswerTable(file).add([answer])
-    assert list(AnswerTable(file)) == [answer]
-    assert json.loads(file.read_text())["references"] == ["a", "b"]

@@ -2,20 +2,14 @@
 
 import asyncio
 import json
-import sqlite3
 
 import pytest
 from extractions import turns, words
 from scripted_server import Answer, asked_answer
 
-from fivl_hf.augment.extractors.chat import ChatExtractor, estimate
-from fivl_hf.llm.answers import AnswerCache
+from fivl_hf.augment.extractors.chat import ChatExtractor
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import ChatSettings, RequestError, ServiceError
-
-
-def reasons(extraction):
-    return [item.reason for item in extraction.rejected]
 
 
 def test_answers_belong_to_their_questions_whatever_the_order(serve, extract):
@@ -26,16 +20,6 @@ def test_answers_belong_to_their_questions_whatever_the_order(serve, extract):
     found, spent = extract(serve(late_first), turns(20), concurrency=20)
     assert [words(each) for each in found] == [[f"number{i}"] for i in range(20)]
     assert (spent.requests, spent.prompt_tokens, spent.completion_tokens) == (20, 2000, 200)
-
-
-def test_nothing_is_paid_twice(serve, extract, cache):
-    server = serve()
-    extract(server, turns(5) * 3)
-    found, spent = extract(server, turns(6))
-    assert (spent.requests, spent.cached) == (1, 5)
-    assert set(server.asked.values()) == {1}
-    assert words(found[5]) == ["number5"]
-    assert len(cache) == 6
 
 
 @pytest.mark.parametrize(
@@ -135,84 +119,6 @@ def test_a_server_that_is_not_there_is_said_at_once(serve, extract):
         extract(server, turns(60))
 
 
-def test_no_key_and_no_server_is_said_at_once(cache, monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    with pytest.raises(ServiceError, match="OPENAI_API_KEY"):
-        ChatClient(ChatSettings("gpt-4o"), cache)
-
-
-UNUSABLE = [
-    (Answer("red car, dog"), "the reply is not valid JSON"),
-    (Answer('{"expressions": ["number0"', finish="length"), "the reply is cut off"),
-    (Answer(""), "the reply is empty"),
-    (Answer(None), "the reply is empty"),
-    (Answer(None, refusal="I cannot"), "the model refused"),
-    (Answer("x", finish="content_filter"), "the model refused"),
-    (Answer('{"words": []}'), "the reply is JSON, but not a list of expressions"),
-]
-
-
-@pytest.mark.parametrize(("answer", "reason"), UNUSABLE)
-def test_an_unusable_reply_is_asked_again_once_and_kept_for_inspection(serve, extract, cache, answer, reason):
-    server = serve(lambda body, number: answer)
-    with pytest.raises(RequestError, match=f"reply cannot be used: {reason}"):
-        extract(server, turns(1))
-    first, second = server.bodies
-    assert second["messages"][:2] == first["messages"]
-    assert second["messages"][2] == {"role": "assistant", "content": answer.text or ""}
-    assert reason in second["messages"][3]["content"]
-    assert "Reply with JSON only" in second["messages"][3]["content"]
-    kept = sqlite3.connect(cache.path).execute("SELECT problem, reply FROM unusable").fetchall()
-    assert [problem for problem, _ in kept] == [reason, reason]
-    assert json.loads(kept[0][1])["text"] == (answer.text or "")
-    # The next run asks again.
-    server.answer = lambda body, number: Answer('{"expressions": ["number0"]}')
-    found, spent = extract(server, turns(1))
-    assert (words(found[0]), spent.requests, spent.cached) == (["number0"], 1, 0)
-
-
-def test_a_model_that_understands_the_reminder_is_believed(serve, extract):
-    good = Answer('{"expressions": ["number0"]}')
-    server = serve(lambda body, number: good if len(body["messages"]) > 2 else Answer("number0, I think"))
-    found, spent = extract(server, turns(1))
-    assert (words(found[0]), spent.requests, spent.failed) == (["number0"], 2, 0)
-    assert extract(server, turns(1))[1].cached == 1
-
-
-def test_an_expression_that_is_not_in_the_answer_makes_no_reply_unusable(serve, extract):
-    server = serve(lambda body, number: Answer('{"expressions": ["a zebra"]}'))
-    found, spent = extract(server, turns(1))
-    assert reasons(found[0]) == ["not in the answer"]
-    assert spent.requests == 1
-
-
-def test_a_server_without_structured_output_gets_the_text_format(serve, extract):
-    def no_schema(body, number):
-        if "response_format" in body:
-            return Answer(status=400, body=b'{"error": {"message": "response_format json_schema is not supported"}}')
-        return Answer("number0 ::: none")
-
-    server = serve(no_schema)
-    found, _ = extract(server, turns(1))
-    assert words(found[0]) == ["number0"]
-    assert reasons(found[0]) == ["a refusal"]
-    assert ":::" in server.bodies[-1]["messages"][0]["content"]
-
-
-def test_a_server_that_does_not_know_our_options_gets_those_it_knows(serve, extract):
-    def picky(body, number):
-        for name in ("temperature", "max_completion_tokens"):
-            if name in body:
-                return Answer(status=400, body=f'{{"error": {{"message": "Unsupported parameter: {name}"}}}}'.encode())
-        return Answer('{"expressions": ["number0"]}')
-
-    server = serve(picky)
-    found, _ = extract(server, turns(1))
-    assert words(found[0]) == ["number0"]
-    assert server.bodies[-1]["max_tokens"] == 512
-
-
 @pytest.mark.parametrize(
     ("budget", "paid"),
     [
@@ -231,25 +137,9 @@ def test_the_budget_stops_cleanly(serve, extract, cache, budget, paid):
         ChatSettings("m", max_cost=1.0)
 
 
-def test_the_dry_run_counts_without_asking(serve, settings, cache, extract):
-    server = serve()
-    extract(server, turns(3))
-    found = estimate(turns(10), settings(server), cache)
-    assert (found.requests, found.cached) == (7, 3)
-    assert 7 * 200 < found.prompt_tokens < 7 * 600
-    assert sum(server.asked.values()) == 3
-
-
 def test_as_many_requests_at_a_time_as_allowed(serve, extract):
     """How near the time comes to the ideal is measured in benchmarks/extraction.py."""
     server = serve(lambda body, number: Answer('{"expressions": []}', delay=0.2))
     extract(server, turns(100), concurrency=32)
     # On a busy machine the last of them may come after the first has gone.
     assert 24 <= server.most_open <= 32
-
-
-def test_a_file_that_is_no_cache_is_named(tmp_path):
-    path = tmp_path / "answers.sqlite"
-    path.write_text("not a database, but long enough to have a header of its own" * 10)
-    with pytest.raises(ValueError, match=r"answers\.sqlite cannot be used as an answer cache"):
-        AnswerCache(path)

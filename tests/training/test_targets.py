@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fivl_hf.training.targets import IGNORE, TaskCounts, joint_loss, merge_targets, patch_owners, values_of_owners
+from fivl_hf import vision_modeling_loss
+from fivl_hf.training.targets import (
+    IGNORE,
+    TaskCounts,
+    joint_loss,
+    merge_targets,
+    patch_owners,
+    scheduled_weight,
+    values_of_owners,
+    vision_loss_weights,
+)
 
 
 def targets_of(coverage, ids, background_id=IGNORE, **rules):
@@ -94,3 +106,69 @@ def test_loss_value_and_gradient(as_tensor, n_text, n_vision, expected):
     vision_weight = (0.25 if n_text else 1.0) / n_vision if n_vision else 0.0
     assert torch.allclose(text.grad, torch.full((4,), text_weight))
     assert torch.allclose(vision.grad, torch.full((2,), vision_weight))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "expected"),
+    [
+        ("constant", 0, [0.2, 0.2, 0.2]),
+        ("constant", 4, [0.0, 0.2, 0.2]),
+        ("linear", 0, [0.2, 0.1, 0.0]),
+        ("cosine", 0, [0.2, 0.1, 0.0]),
+        ("linear", 2, [0.0, 0.2 * 5 / 8, 0.0]),
+    ],
+)
+def test_schedules_by_hand(schedule, warmup, expected):
+    assert [scheduled_weight(0.2, step, 10, schedule, warmup) for step in (0, 5, 10)] == pytest.approx(expected)
+
+
+def test_background_by_hand():
+    coverage = [[1, 0, 0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 1, 1, 0, 0]]
+    visible = [[1, 1, 1, 1, 1, 1, 0, 0]] * 2
+    # The second mask is too large to teach; what lies under it is no background either.
+    targets = targets_of(coverage, [7, 8], visible=visible, background_id=3)
+    assert targets.tolist() == [7, 3, -100, -100, -100, -100, -100, -100]
+    assert targets_of([[0.0] * 3], [-100], visible=[[1, 0, 1]], background_id=3).tolist() == [3, -100, 3]
+
+
+def test_the_pure_loss_refuses_what_cannot_be_right():
+    logits, labels = torch.zeros(1, 4, 8), torch.full((1, 4), -100)
+    with pytest.raises(ValueError, match="between 0 and 1, got 2"):
+        vision_modeling_loss(logits, labels, labels, vision_loss_weight=2)
+    with pytest.raises(ValueError, match="logits of every position"):
+        vision_modeling_loss(logits[:, -1:], labels, labels)
+
+
+def test_the_pure_loss_and_its_gradient_by_hand():
+    """B = 1, T = 4, vocabulary 3: text at positions 0 and 2 (labels of 1 and 3), a keyword at 1, nothing at 3."""
+    logits = torch.zeros(1, 4, 3, dtype=torch.float64, requires_grad=True)
+    labels, vision = torch.tensor([[-100, 1, 0, 2]]), torch.tensor([[-100, 2, -100, -100]])
+    # Position 1 would have to predict both the keyword and label 0 of position 2: the keyword has it.
+    loss = vision_modeling_loss(logits, labels, vision, vision_loss_weight=0.25)
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(3))
+    third = 1 / 3
+    expected = [
+        [0.75 / 2 * g for g in (third, third - 1, third)],
+        [0.25 * g for g in (third, third, third - 1)],
+        [0.75 / 2 * g for g in (third, third, third - 1)],
+        [0.0, 0.0, 0.0],
+    ]
+    assert torch.allclose(logits.grad[0], torch.tensor(expected, dtype=torch.float64))
+    nothing = torch.full((1, 4), -100)
+    empty = vision_modeling_loss(logits, nothing, nothing)
+    assert empty.item() == 0
+    empty.backward()
+    halves = TaskCounts(4, 2)
+    assert vision_modeling_loss(logits, labels, vision, vision_loss_weight=0.25, counts=halves).item() == pytest.approx(
+        math.log(3) / 2
+    )
+    assert vision_modeling_loss(logits.bfloat16(), labels, vision).dtype == torch.float32
+
+
+def test_zero_weight_by_schedule_is_zero_without_text():
+    """Every answer is cut off, and λ is still at 0: nothing is learnt in that step."""
+    text, vision = vision_loss_weights(TaskCounts(0, 5), 0.0)
+    assert (float(text), float(vision)) == (1.0, 0.0)
+    text, vision = vision_loss_weights(TaskCounts(0, 5), 0.1)
+    assert (float(text), float(vision)) == (0.0, 1.0)

@@ -1,7 +1,6 @@
-"""Token boxes against the processor itself: coordinate ramps pushed through it (see MODELS.md's probe)."""
-
 import numpy as np
 import pytest
+from families import make
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -9,7 +8,24 @@ from transformers import CLIPImageProcessorPil, LlavaImageProcessorPil, LlavaPro
 
 from fivl_hf.geometry import UnknownProcessorError, register_token_boxes, token_boxes
 
+
+def test_llava_next_with_another_crop_is_refused():
+    processor, _ = make("LLaVA-NeXT")
+    processor.image_processor.size = {"shortest_edge": 40}
+    with pytest.raises(UnknownProcessorError, match="size .* and crop_size .* the same"):
+        token_boxes(processor, (100, 100))
+
+
+def test_onevision_with_another_aspect_ratio_is_refused():
+    processor, _ = make("LLaVA-OneVision")
+    processor.vision_aspect_ratio = "anyres"
+    with pytest.raises(UnknownProcessorError, match="'anyres_max_N', not .*'anyres'"):
+        token_boxes(processor, (100, 100))
+
+
 PATCH = 7
+
+
 SIZES = [(64, 64), (37, 641), (1000, 1), (1, 300), (333, 47), (20, 13), (90, 91)]
 
 

@@ -1,5 +1,3 @@
-"""Every family at work: trained, compared with SFTTrainer, its heads and its patches read."""
-
 import copy
 
 import numpy as np

@@ -4,38 +4,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from conversation_files import IMAGE, read, write
 from datasets import Dataset, Features, Image, List, Value
-from PIL import Image as PILImage
 
 from fivl_hf.augment.inputs.conversations import Conversation
 from fivl_hf.augment.inputs.readers import count_records, input_format, read_conversations
 from fivl_hf.augment.inputs.settings import InputSettings
-from fivl_hf.images import image_bytes
 from fivl_hf.jobs.outcomes import Drop, Failure
-
-IMAGE = image_bytes(PILImage.new("RGB", (6, 4), "red"))
-
-
-def read(path, **options):
-    return list(read_conversations(InputSettings(str(path), **options)))
 
 
 def entry(id="1", image="coco/a.jpg", question="<image>\nWhat is it?", answer="A car.", **more):
     talk = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
     return {"id": id, "image": image, "conversations": talk, **more}
-
-
-@pytest.fixture
-def images(tmp_path):
-    (tmp_path / "one" / "coco").mkdir(parents=True)
-    (tmp_path / "two" / "coco").mkdir(parents=True)
-    (tmp_path / "two" / "coco" / "a.jpg").write_bytes(IMAGE)
-    return tmp_path / "one", tmp_path / "two"
-
-
-def write(path, content):
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return path
 
 
 def test_llava_list_with_the_quirks_of_mix665k(tmp_path, images):
@@ -78,41 +58,6 @@ def test_a_file_cut_off_says_where(tmp_path, images):
     path = write(tmp_path / "mix.json", whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"mix\.json is not valid JSON after 2\d items"):
         read(path, images=images)
-
-
-def test_pope(tmp_path, images):
-    line = {"question_id": 1, "image": "COCO_val2014_1.jpg", "text": "Is there a dog in the image?", "label": "yes"}
-    path = write(tmp_path / "coco_pope_adversarial.json", json.dumps(line) + "\n" + json.dumps({"question_id": 2}))
-    good, bad = read(path, images=images)
-    assert (good.id, good.category, good.answers, good.source) == ("1", "adversarial", ("yes",), "POPE")
-    assert "'image' is missing" in bad.detail
-
-
-def test_vqa(tmp_path, images):
-    head = {"info": {}, "task_type": "Open-Ended", "data_type": "mscoco", "data_subtype": "val2014"}
-    questions = [{"image_id": 42, "question": "What is it?", "question_id": n} for n in (420, 421)]
-    ten = [{"answer": word, "answer_id": i} for i, word in enumerate(["dog"] * 4 + ["cat"] * 6)]
-    annotation = {"question_id": 420, "multiple_choice_answer": "cat", "answers": ten, "answer_type": "other"}
-    path = write(tmp_path / "questions.json", {**head, "questions": questions})
-    answers = write(tmp_path / "annotations.json", {"data_subtype": "val2014", "annotations": [annotation]})
-    good, bad = read(path, images=images, answers=answers)
-    assert good.images[0].name == "COCO_val2014_000000000042.jpg"
-    assert good.answers == ("cat",) * 6 + ("dog",) * 4
-    assert good.messages[-1]["content"] == "cat"
-    assert bad.reason == "no answer in the annotations file"
-    with pytest.raises(ValueError, match="name their annotations file"):
-        read(path, images=images)
-    other = write(tmp_path / "other.json", {"data_subtype": "train2014", "annotations": []})
-    with pytest.raises(ValueError, match="val2014.*train2014"):
-        read(path, images=images, answers=other)
-
-
-def test_gqa(tmp_path, images):
-    item = {"imageId": "n16", "question": "Is it red?", "answer": "yes", "types": {"structural": "verify"}}
-    path = write(tmp_path / "val_balanced_questions.json", {"0512": item, "0513": {"question": "?"}})
-    good, bad = read(path, images=images)
-    assert (good.id, good.images[0].name, good.category) == ("0512", "n16.jpg", "verify")
-    assert isinstance(bad, Failure)
 
 
 def test_formats_are_found_out(tmp_path, images):

@@ -1,5 +1,3 @@
-"""The metrics' Spaces as they run: Gradio serves each page, and answers over HTTP."""
-
 import json
 import os
 import re
@@ -13,11 +11,15 @@ from fivl_hf.hub.push import metric_upload
 from fivl_hf.keywords import word_token_id
 
 FOLDERS = metric_folders()
+
+
 EXPECTED = {
     "visual_reliance_score": "## 0.667",
     "head_alignment": "| 0 | 0 | 1.000 |",
     "vision_segmentation": "## IoU 0.500",
 }
+
+
 # What is typed, and what is answered.
 WRONG = {
     "visual_reliance_score": [(["a", "a\nb", "a"], "1 answers, 2 without the evidence and 1 right answers")],
@@ -33,6 +35,8 @@ WRONG = {
         (["[7, 9]", "[1, 0]", "ring", "no/such"], "This could not be read: "),
     ],
 }
+
+
 SCRIPT = """
 import json, sys
 sys.path.insert(0, ".")

@@ -1,11 +1,8 @@
-"""Benchmarks with evidence from annotations and from rows by `fivl augment`, and what can be wrong with their files."""
-
 import json
 
 import pytest
 from builder_sources import DOG, coco_name, gqa, pope, vqav2
 
-from fivl_hf.building.run import builder_class
 from fivl_hf.cli.main import main
 from fivl_hf.masks import decode_mask
 from fivl_hf.storage import load_rows
@@ -141,25 +138,6 @@ def test_no_evidence_at_all_says_what_to_do(build, tmp_path):
         build("fivl_pope", tmp_path / "out", **options)
 
 
-def test_unknown_split_and_builder(build, tmp_path, capsys):
-    with pytest.raises(ValueError, match="no split 'test' to build; there are adversarial, popular, random"):
-        build("fivl_pope", tmp_path / "out", **pope(tmp_path), splits=("test",))
-    assert main(["build", "fivl_x", "--output", str(tmp_path / "out")]) == 1
-    assert "no builder named 'fivl_x'; there are fivl_gqa, fivl_instruct" in capsys.readouterr().err
-
-
-def test_command_builds_and_goes_on(tmp_path, capsys):
-    pope(tmp_path)
-    command = ["build", "fivl_pope", "--data-dir", str(tmp_path), "--output", str(tmp_path / "out"), "--workers", "1"]
-    assert main(command) == 0
-    assert "18 read = 18 kept" in capsys.readouterr().out
-    assert main(command) == 0
-    assert main([*command, "--max-coverage", "0.01"]) == 1
-    assert "other settings (max_coverage" in capsys.readouterr().err
-    assert main([*command, "--max-coverage", "0.01", "--restart"]) == 0
-    assert not any(row["key_expressions"] for row in load_rows(tmp_path / "out", "random"))
-
-
 def test_evidence_with_other_ids_is_refused_and_rows_left_over_are_counted(augmented, build):
     path = augmented / "coco_pope_adversarial.json"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -204,46 +182,6 @@ def test_other_benchmarks_on_coco_are_not_pope(build, tmp_path):
     assert len(load_rows(tmp_path / "out", "random")) == 6
 
 
-def test_options_without_effect_are_refused(build, tmp_path):
-    options = pope(tmp_path)
-    for name, given in (
-        ("fivl_pope", {**options, "evidence": ("x",), "annotations": (str(tmp_path / "instances_val2014.json"),)}),
-        ("fivl_scenes", {"images": (str(tmp_path),)}),
-    ):
-        with pytest.raises(ValueError, match="would change nothing here"):
-            build(name, tmp_path / "out", **given)
-
-
-def test_scenes_obey_limits_splits_and_seed(tmp_path, capsys):
-    command = ["build", "fivl_scenes", "--workers", "1", "--limit", "5", "--seed", "3"]
-    assert main([*command, "--output", str(tmp_path / "a"), "--split", "test"]) == 0
-    rows = load_rows(tmp_path / "a", "test")
-    assert rows["id"] == [f"scene-3-test-{number}" for number in range(5)]
-    assert main([*command, "--output", str(tmp_path / "b"), "--max-coverage", "0.0001"]) == 1
-    assert "within the limits" in capsys.readouterr().err
-    assert main([*command, "--output", str(tmp_path / "c"), "--split", "tset"]) == 1
-    assert "no split 'tset' to build; there are train" in capsys.readouterr().err
-
-
-def test_names_with_marks_of_addresses(build, tmp_path):
-    build("fivl_pope", tmp_path / "a#b?c%20", **pope(tmp_path))
-    assert len(load_rows(tmp_path / "a#b?c%20", "random")) == 6
-
-
-def test_a_full_disk_while_indexing_is_said(build, tmp_path, monkeypatch):
-    import sqlite3
-
-    import fivl_hf.augment.grounders.annotations as annotations
-
-    def full(path):
-        raise sqlite3.OperationalError("database or disk is full")
-
-    monkeypatch.setattr(annotations, "_file_objects", full)
-    with pytest.raises(OSError, match="cannot be written: database or disk is full"):
-        build("fivl_pope", tmp_path / "out", **pope(tmp_path))
-    assert not list((tmp_path / "out.work").glob("annotations*"))
-
-
 def test_wrong_questions_fail_with_what_is_wrong(build, tmp_path):
     options = pope(tmp_path)
     path = tmp_path / "coco_pope_random.json"
@@ -285,48 +223,3 @@ def test_annotations_of_another_image_fail(build, tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="1 of 6 samples failed.*the annotations name another image"):
         build("fivl_vqav2", tmp_path / "out", **options)
-
-
-def test_command_tells_how_many_questions_have_evidence(tmp_path, capsys):
-    pope(tmp_path)
-    (tmp_path / "coco_pope_popular.json").unlink()
-    command = ["build", "fivl_pope", "--data-dir", str(tmp_path), "--workers", "1"]
-    assert main([*command, "--output", str(tmp_path / "out")]) == 0
-    told = capsys.readouterr().out
-    assert "  adversarial: 6 rows, 3 with evidence\n  random: 6 rows, 3 with evidence\n" in told
-    assert main([*command, "--output", str(tmp_path / "b"), "--min-score", "0.5"]) == 1
-    assert "was not detected and has no scores" in capsys.readouterr().err
-
-
-def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch, capsys):
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    for output in (".", ".."):
-        assert main(["build", "fivl_scenes", "--limit", "2", "--workers", "1", "--output", output]) == 1
-        assert "is the folder you are in" in capsys.readouterr().err
-
-
-def test_changed_images_are_read_anew_and_work_is_no_dataset(build, tmp_path):
-    import datasets
-
-    options = pope(tmp_path)
-    build("fivl_pope", tmp_path / "out", **options)
-    for folder in (tmp_path / "out.work", tmp_path / "out.work" / "shards"):
-        with pytest.raises((datasets.exceptions.DatasetsError, FileNotFoundError)):
-            datasets.load_dataset(str(folder))
-    image = tmp_path / "val2014" / coco_name(0)
-    other = (tmp_path / "val2014" / coco_name(1)).read_bytes()
-    image.write_bytes(other)
-    build("fivl_pope", tmp_path / "out", **options)
-    assert load_rows(tmp_path / "out", "random")[0]["images"][0]["bytes"] == other
-
-
-def test_builders_without_a_row_and_seeds_without_effect_say_so(tmp_path, capsys):
-    made = builder_class("fivl_scenes")(cache_dir=str(tmp_path / "cache"), train_rows=4, max_coverage=0.0)
-    with pytest.raises(ValueError, match="none of the samples became a row"):
-        made.download_and_prepare()
-    pope(tmp_path)
-    assert (
-        main(["build", "fivl_pope", "--data-dir", str(tmp_path), "--output", str(tmp_path / "o"), "--seed", "1"]) == 1
-    )
-    assert "--seed draws samples for --limit" in capsys.readouterr().err

@@ -1,0 +1,18 @@
+import json
+
+import pytest
+
+from fivl_hf.evaluation.table import Answer, AnswerTable
+
+
+def test_answers_of_another_format_are_named(tmp_path):
+    file = tmp_path / "answers.jsonl"
+    for content in ('{"id": "1"}\n', "[]\n", "no JSON\n"):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=r"answers.jsonl, line 1, is not an answer of fivl evaluate"):
+            AnswerTable(file)
+    answer = Answer("1", "original", "q", ("a", "b"), "a", 1.0, boxes=(((0.0, 1.0, 2.0, 3.0),), ()))
+    file.unlink()
+    AnswerTable(file).add([answer])
+    assert list(AnswerTable(file)) == [answer]
+    assert json.loads(file.read_text())["references"] == ["a", "b"]

@@ -1,0 +1,63 @@
+import json
+
+import pytest
+from PIL import Image
+
+from fivl_hf.explain.runner import write_explanation
+
+
+def test_written_explanation(model, processor, rows, tmp_path):
+    result = write_explanation(model, processor, rows[:3], tmp_path, pictures=2)
+    written = json.loads((tmp_path / "explanation.json").read_text())
+    assert written == json.loads(json.dumps(result))
+    assert written["best_head"] == written["top_heads"][0]
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
+    assert Image.open(tmp_path / "head_map.png").width > 300
+    bare = [{**rows[0], "key_expressions": [], "masks": []}]
+    with pytest.raises(ValueError, match="no row has a key expression"):
+        write_explanation(model, processor, bare, tmp_path)
+
+
+ABOUT = {"model": "m", "dataset": "d"}
+
+
+class KilledError(BaseException):
+    pass
+
+
+def test_an_interrupted_explanation_goes_on(model, processor, rows, tmp_path, monkeypatch):
+    whole = write_explanation(model, processor, rows[:4], tmp_path / "whole", pictures=0, about=ABOUT)
+    calls, limit, forward = 0, 0, model.base_model.forward
+
+    def counted(*args, **options):
+        nonlocal calls
+        calls += 1
+        if calls > limit:
+            raise KilledError
+        return forward(*args, **options)
+
+    monkeypatch.setattr(model.base_model, "forward", counted)
+    file = tmp_path / "out" / "scores.jsonl"
+    for limit in (0, 2, 3):
+        calls = 0
+        file.unlink(missing_ok=True)
+        with pytest.raises(KilledError):
+            write_explanation(model, processor, rows[:4], tmp_path / "out", pictures=0, about=ABOUT)
+        if limit:
+            file.write_bytes(file.read_bytes()[:-20])  # the last row's line was cut off, too
+        calls, done, limit = 0, max(limit - 1, 0), 100
+        assert write_explanation(model, processor, rows[:4], tmp_path / "out", pictures=0, about=ABOUT) == whole
+        assert calls == 4 - done
+
+
+def test_one_broken_row_is_listed_and_loses_nothing(model, processor, rows, tmp_path):
+    broken = {**rows[1], "images": [{"bytes": b"no image", "path": None}]}
+    given = [rows[0], broken, *rows[2:5]]
+    result = write_explanation(model, processor, given, tmp_path, pictures=1, about=ABOUT)
+    assert list(result["problems"]) == [rows[1]["id"]]
+    assert rows[1]["id"] in result["problems"][rows[1]["id"]]
+    assert result["n"] == sum(len(row["key_expressions"]) for row in given if row is not broken)
+    # Mended, the row is explained without the others being explained again.
+    mended = write_explanation(model, processor, rows[:5], tmp_path, pictures=1, about=ABOUT)
+    assert mended["problems"] == {}
+    assert mended["n"] == result["n"] + len(rows[1]["key_expressions"])
