@@ -167,7 +167,8 @@ def _tagged(words: Sequence[str]) -> list[tuple[str, str, str]]:
 def _kind(word: str, tag: str) -> str:
     if _NEVER_NOUN.fullmatch(word):
         return "OTHER"
-    return "PROPN" if tag.startswith("NP") else "NOUN" if tag.startswith("NN") else tag
+    # What the tagger cannot place ("UNC") is a name as a rule: "the SUV".
+    return "PROPN" if tag.startswith("NP") else "NOUN" if tag.startswith(("NN", "UNC")) else tag
 
 
 @cache

@@ -40,6 +40,19 @@ def test_only_listed_names_are_imported(path):
             assert {alias.name for alias in node.names} <= set(listed), f"{path.name}: {node.module}"
 
 
+# Settings, and commands that do nothing themselves; the patch of DTensor needs two processes (training/test_processes).
+TESTED_ELSEWHERE = {
+    *("augment/inputs/settings.py", "cli/demo.py", "cli/evaluate.py", "demo/settings.py", "training/sharded.py"),
+}
+
+
+def test_modules_have_a_test_file_at_the_same_path():
+    modules = {path.relative_to(ROOT) for path in ROOT.rglob("*.py") if not path.name.startswith("__")}
+    tests = Path(__file__).parent
+    without = {str(path) for path in modules if not (tests / path.parent / f"test_{path.name}").is_file()}
+    assert without == TESTED_ELSEWHERE
+
+
 def test_promised_names():
     classes = {"FiVLConfig", "FiVLLlavaForConditionalGeneration", "FiVLTrainer"}
     assert set(fivl_hf.__all__) == classes | {"load_metric", "token_boxes", "vision_modeling_loss"}

@@ -122,8 +122,9 @@ def matching_objects(expression: str, objects: Sequence[AnnotatedObject]) -> lis
     """
     words = [{word, lemma, word.removesuffix("s"), word.removesuffix("es")} for word, lemma in lemmas(expression)]
     spelled = [word for word, _ in lemmas(expression)]
-    head = head_noun(expression.casefold(), nouns(expression.casefold()))
-    if head is None or head not in spelled:
+    # Without a noun that the tagger knows ("the moped", "someone"), the last word is the one that names.
+    head = head_noun(expression.casefold(), nouns(expression.casefold())) or (spelled[-1] if spelled else None)
+    if head not in spelled:
         return []
     place = len(spelled) - 1 - spelled[::-1].index(head)
     named: dict[int, list[AnnotatedObject]] = {}
