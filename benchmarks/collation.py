@@ -21,7 +21,7 @@ from fivl_hf.images import image_bytes
 from fivl_hf.masks import encode_mask, mask_boxes
 from fivl_hf.scenes.model import CHAT_TEMPLATE, scene_processor
 from fivl_hf.schema import FEATURES
-from fivl_hf.storage import undecoded
+from fivl_hf.storage import with_encoded_images
 from fivl_hf.training.collator import FiVLCollator
 
 ROWS, BATCH, MASKS, ROUNDS = 96, 8, 4, 5
@@ -42,7 +42,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 def _row(rng: np.random.Generator, number: int) -> dict[str, Any]:
-    """An image with some texture, and ellipses for masks."""
+    """Return an image with some texture, and ellipses for masks."""
     coarse = Image.fromarray(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)).resize(SIZE, Image.Resampling.BICUBIC)
     noise = Image.fromarray(rng.integers(0, 255, (SIZE[1], SIZE[0], 3), dtype=np.uint8))
     image = Image.blend(coarse, noise.filter(ImageFilter.GaussianBlur(1)), 0.2)
@@ -76,7 +76,7 @@ def _row(rng: np.random.Generator, number: int) -> dict[str, Any]:
 
 
 def seconds(dataset: Any, collator: Any, workers: int) -> float:
-    """One pass, from the first batch on: the start of the workers does not count."""
+    """Return one pass, from the first batch on: the start of the workers does not count."""
     batches = iter(
         DataLoader(
             dataset,
@@ -103,7 +103,7 @@ def main() -> None:
             seconds, data.select_columns(["images", "messages"]), DataCollatorForVisionLanguageModeling(processor=kind)
         ),
         "fivl": partial(
-            seconds, undecoded(data), FiVLCollator(processor=kind, image_token_id=token, answers_only=True)
+            seconds, with_encoded_images(data), FiVLCollator(processor=kind, image_token_id=token, answers_only=True)
         ),
     }
     table = []

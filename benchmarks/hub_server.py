@@ -71,7 +71,7 @@ class HubServer:
         self._server.server_close()
 
     def environment(self, home: Any, token: str | None = None) -> dict[str, str]:
-        """What a process needs to take this for the Hub."""
+        """Return what a process needs to take this for the Hub."""
         return {
             "HF_ENDPOINT": self.url,
             "HF_HUB_DISABLE_XET": "1",

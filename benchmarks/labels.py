@@ -11,7 +11,7 @@ GRID, WIDTH, HEIGHT, EXPRESSIONS = 24, 640, 480, 8
 
 
 def patch_boxes() -> np.ndarray:
-    """The 576 boxes of a 24 × 24 grid over the image."""
+    """Return the 576 boxes of a 24 × 24 grid over the image."""
     x, y = np.linspace(0, WIDTH, GRID + 1), np.linspace(0, HEIGHT, GRID + 1)
     return np.array([(x[i], y[j], x[i + 1], y[j + 1]) for j in range(GRID) for i in range(GRID)])
 
@@ -23,7 +23,7 @@ def ellipses(rng: np.random.Generator) -> np.ndarray:
 
 
 def loop_over_patches(masks: torch.Tensor, keyword_ids: list[int]) -> torch.Tensor:
-    """The obvious way from patch-level masks (M, 24, 24): visit every patch, look at every mask."""
+    """Return the obvious way from patch-level masks (M, 24, 24): visit every patch, look at every mask."""
     labels = torch.full((GRID * GRID,), -100)
     allowed = [(mask > 0).sum().item() <= 0.3 * GRID * GRID for mask in masks]
     for patch in range(GRID * GRID):
@@ -35,7 +35,7 @@ def loop_over_patches(masks: torch.Tensor, keyword_ids: list[int]) -> torch.Tens
 
 
 def loop_over_pixels(masks: np.ndarray, boxes: np.ndarray, keyword_ids: list[int]) -> np.ndarray:
-    """The obvious way from pixel masks: cut every patch out of every mask."""
+    """Return the obvious way from pixel masks: cut every patch out of every mask."""
     cover = np.zeros((len(masks), len(boxes)))
     for m, mask in enumerate(masks):
         for p, (x0, y0, x1, y1) in enumerate(boxes.astype(int)):
@@ -44,7 +44,7 @@ def loop_over_pixels(masks: np.ndarray, boxes: np.ndarray, keyword_ids: list[int
 
 
 def our_labels(cover: np.ndarray, keyword_ids: list[int]) -> np.ndarray:
-    """The collator's way from coverage (M, P) to labels (P,)."""
+    """Return the collator's way from coverage (M, P) to labels (P,)."""
     owners = patch_owners(cover, np.ones(len(cover), dtype=bool))
     return values_of_owners(owners, keyword_ids, IGNORE, IGNORE)
 

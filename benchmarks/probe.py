@@ -17,7 +17,7 @@ ROWS, COLUMNS = 4, 576
 
 
 def measure(how: str, length: int) -> dict[str, float]:
-    """Peak memory above the loaded model (MB) and median seconds of one pass that yields the rows."""
+    """Return peak memory above the loaded model (MB) and median seconds of one pass that yields the rows."""
     import torch
     from transformers import LlamaConfig, LlamaModel
 

@@ -38,7 +38,7 @@ _GEAR = np.random.default_rng(0).integers(0, 2**64, 256, dtype=np.uint64)
 
 
 def rows(count: int) -> list[dict[str, Any]]:
-    """Rows of a photograph's size: about 60 KB of JPEG that nothing compresses, two masks, a conversation."""
+    """Return rows of a photograph's size: about 60 KB of JPEG that nothing compresses, two masks, a conversation."""
     rng = np.random.default_rng(0)
     return [_row(rng, number) for number in range(count)]
 
@@ -73,7 +73,7 @@ def _row(rng: np.random.Generator, number: int) -> dict[str, Any]:
 
 
 def corrected(given: list[dict[str, Any]], chosen: set[int]) -> list[dict[str, Any]]:
-    """The rows with the answer and a mask of some of them changed."""
+    """Return the rows with the answer and a mask of some of them changed."""
     nothing = {"bytes": encode_mask(np.ones((180, 240), dtype=bool)), "path": None}
     return [
         {**row, "masks": [nothing, row["masks"][1]], "source": "corrected by hand"} if i in chosen else row
@@ -82,7 +82,7 @@ def corrected(given: list[dict[str, Any]], chosen: set[int]) -> list[dict[str, A
 
 
 def left_out(given: list[dict[str, Any]], chosen: set[int]) -> list[dict[str, Any]]:
-    """The rows without some of them."""
+    """Return the rows without some of them."""
     return [row for i, row in enumerate(given) if i not in chosen]
 
 
@@ -110,13 +110,13 @@ def chunks(data: bytes) -> Iterator[bytes]:
 
 
 def stored(folder: Path) -> dict[str, int]:
-    """Digest and size of each chunk of a dataset's files."""
+    """Return digest and size of each chunk of a dataset's files."""
     parts = (part for path in sorted(folder.glob("data/*.parquet")) for part in chunks(path.read_bytes()))
     return {hashlib.sha256(part).hexdigest(): len(part) for part in parts}
 
 
 def sent(given: list[dict[str, Any]], changed: list[dict[str, Any]], folder: Path, options: Any) -> list[int]:
-    """Bytes of a first push, and those that a second one adds, of files written with other options."""
+    """Return bytes of a first push, and those that a second one adds, of files written with other options."""
     with mock.patch.object(writing, "writer_options", options):
         for name, split in (("first", given), ("second", changed)):
             write_dataset(folder / name, {"train": split}, title="t", description="d")

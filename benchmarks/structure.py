@@ -57,7 +57,7 @@ def _comments(text: str) -> int:
 
 
 def _seconds(arguments: list[str]) -> float:
-    """The shortest of three runs."""
+    """Return the shortest of three runs."""
     seconds = []
     for _ in range(3):
         started = time.perf_counter()

@@ -79,7 +79,7 @@ def make_release(
 
 
 def released_tensor(grid: np.ndarray) -> bytes:
-    """A grid as ``torch.save`` writes it."""
+    """Return a grid as ``torch.save`` writes it."""
     buffer = io.BytesIO()
     torch.save(torch.tensor(grid, dtype=torch.float64), buffer)
     return buffer.getvalue()
@@ -103,7 +103,7 @@ def padded_grid(mask: np.ndarray, *, resized: bool = False) -> np.ndarray:
 
 
 def hostile_pickle(canary: Path) -> bytes:
-    """A torch.save file whose pickle would make a file."""
+    """Return a torch.save file whose pickle would make a file."""
     buffer = io.BytesIO()
     torch.save(_Attack(str(canary)), buffer)
     return buffer.getvalue()
@@ -120,7 +120,7 @@ class _Attack:
 def _sample(
     made: SyntheticRelease, archive: tarfile.TarFile, rng: np.random.Generator, number: int
 ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """One sample with its segments, and sometimes another of the same id."""
+    """Yield one sample with its segments, and sometimes another of the same id."""
     id = f"{number:012d}"
     collection = COLLECTIONS[number % len(COLLECTIONS)]
     image = f"{collection}/{id}.jpg"
@@ -196,7 +196,7 @@ def _noise(seed: int, size: tuple[int, int], orientation: int) -> bytes:
 
 
 def _shape(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, list[float]]:
-    """An ellipse or a rectangle, and its box."""
+    """Return an ellipse or a rectangle, and its box."""
     width, height = size
     y, x = np.mgrid[:height, :width] + 0.5
     center = rng.uniform(0.2, 0.8, 2) * size

@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def interleaved_medians(variants: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of one call of each variant.
+    """Return median seconds of one call of each variant.
 
     The variants take turns, so that a busy machine slows all alike; a short one is called until 20 ms have passed.
     """

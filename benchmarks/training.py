@@ -78,7 +78,7 @@ def llava(size: str, device: str, dtype: torch.dtype) -> Any:
 
 
 def random_batch(model: Any, batch: int, device: str) -> dict[str, torch.Tensor]:
-    """What the collator would give: an image, a question and an answer of which half of the tokens are scored."""
+    """Make a batch as the collator does: an image, a question, and an answer of which half of the tokens count."""
     side = model.config.vision_config.image_size
     image_tokens = model.config.image_seq_length
     length = image_tokens + TEXT_TOKENS
@@ -161,7 +161,7 @@ class Memory:
 
 
 def timed(run: Callable[[], Any], repeats: int, device: str) -> float:
-    """Median seconds of a call, after one that does not count."""
+    """Return median seconds of a call, after one that does not count."""
     run()
     times = []
     for _ in range(repeats):
@@ -279,7 +279,7 @@ def main() -> None:
 
 
 def _lines(what: str, found: dict[str, list[dict[str, float]]], ours: str) -> list[dict[str, Any]]:
-    """A line per variant: what it took, and ours as a share of it."""
+    """Return a line per variant: what it took, and ours as a share of it."""
     medians = {
         name: {key: statistics.median(run[key] for run in runs) for key in ("seconds", "megabytes")}
         for name, runs in found.items()

@@ -40,7 +40,7 @@ class ContrastGrounder:
 
 
 def tools(worker: int) -> Tools:
-    """What one worker process needs. Load models here; the number may choose a GPU."""
+    """Return what one worker process needs. Load models here; the number may choose a GPU."""
     print(f"worker {worker} starts")
     return Tools(NounPhraseExtractor(), ContrastGrounder())
 

@@ -39,7 +39,7 @@ class ChatTemplateError(ValueError):
 
 @dataclass(frozen=True)
 class AnswerSpan:
-    """Where one answer stands, in characters.
+    """The place of one answer, in characters.
 
     ``start`` to ``end`` is all that the model writes in its turn (with the end-of-turn mark);
     ``text_start`` is where the answer's own first character stands.
@@ -66,7 +66,7 @@ class Encoded:
 
 
 def as_blocks(messages: Sequence[Message], images: int) -> list[dict[str, Any]]:
-    """Messages with plain-text content as content blocks, ``images`` placeholders before the first user text.
+    """Return messages with plain-text content as content blocks, ``images`` placeholders before the first user text.
 
     Messages that have blocks already are kept, and so are those without content (of tool calls).
     """
@@ -84,7 +84,7 @@ def as_blocks(messages: Sequence[Message], images: int) -> list[dict[str, Any]]:
 
 
 def render(processor: Any, messages: Sequence[Message], *, prompt: bool = False, template: str | None = None) -> str:
-    """The text of a conversation in content blocks; ``prompt`` adds the header of the answer to come."""
+    """Return the text of a conversation in content blocks; ``prompt`` adds the header of the answer to come."""
     return processor.apply_chat_template(
         list(messages), chat_template=template, tokenize=False, add_generation_prompt=prompt
     )
@@ -141,7 +141,7 @@ def _encoded(
     inputs: Any,
     template: str | None,
 ) -> Encoded:
-    """The answers' places in the texts as they were tokenized."""
+    """Return the answers' places in the texts as they were tokenized."""
     offsets = np.asarray(inputs.pop("offset_mapping"))
     answers = [
         find_answers(processor, messages, text, template) for messages, text in zip(conversations, texts, strict=True)
@@ -186,7 +186,7 @@ def _noting_texts(processor: Any, texts: list[str]) -> Iterator[_NotingTokenizer
 
 @dataclass(frozen=True)
 class _TurnFormat:
-    """What a template writes around an answer: the prompt's header, then ``lead``, the answer, ``close``."""
+    """The text that a template writes around an answer: the prompt's header, then ``lead``, the answer, ``close``."""
 
     header: str
     lead: str
@@ -194,7 +194,7 @@ class _TurnFormat:
 
 
 def find_answers(processor: Any, messages: Sequence[Message], text: str, template: str | None) -> list[AnswerSpan]:
-    """The span of every assistant turn in the rendered ``text``.
+    """Return the span of every assistant turn in the rendered ``text``.
 
     Raises:
         ChatTemplateError: the template changes an answer's text, so that it cannot be found.
@@ -230,7 +230,7 @@ def find_answers(processor: Any, messages: Sequence[Message], text: str, templat
 def _calling_turn(
     processor: Any, messages: Sequence[Message], text: str, template: str | None, cursor: int
 ) -> AnswerSpan:
-    """The span of the last message, which calls tools: all that the template writes after the prompt for it.
+    """Return the span of the last message, which calls tools: all that the template writes after the prompt for it.
 
     Raises:
         ChatTemplateError: the template writes the turns before it otherwise once it is there.
@@ -249,7 +249,7 @@ def _calling_turn(
 
 
 def _find_written(text: str, opening: str, content: str, cursor: int) -> tuple[int, str]:
-    """Where an answer is written after its opening, as it stands or stripped of outer white space, as some do."""
+    """Find an answer after its opening, as it stands or stripped of outer white space, as some templates do."""
     for written in (content, content.strip()):
         found = text.find(opening + written, cursor)
         if found >= 0:
@@ -258,7 +258,7 @@ def _find_written(text: str, opening: str, content: str, cursor: int) -> tuple[i
 
 
 def message_text(message: Message) -> str:
-    """The text of a message given as a string or as content blocks; empty for one without content (of tool calls)."""
+    """Return the text of a message, given as a string or as content blocks; empty for one of tool calls alone."""
     content = message.get("content") or ""
     if isinstance(content, str):
         return content
@@ -266,7 +266,7 @@ def message_text(message: Message) -> str:
 
 
 def _turn_format(processor: Any, template: str | None) -> _TurnFormat:
-    """How a chat template (the processor's own if None) writes an answer, learnt from a dummy turn once."""
+    """Return how a chat template (the processor's own if None) writes an answer, learnt from a dummy turn once."""
     template = processor.chat_template if template is None else template
     # Templates write special tokens by name, so the same template may write something else for another tokenizer.
     key = repr((template, sorted(processor.tokenizer.special_tokens_map.items())))
@@ -296,5 +296,5 @@ def _learn_turn_format(processor: Any, template: Any) -> _TurnFormat:
 
 
 def ends_turns(processor: Any) -> bool:
-    """Whether the processor's chat template writes anything after an answer that a model could learn to stop at."""
+    """Return whether the chat template writes an end-of-turn mark after answers, at which a model can learn to stop."""
     return bool(_turn_format(processor, None).close)

@@ -94,13 +94,13 @@ class StoredSize:
         return self.stored[::-1] if self.orientation >= 5 else self.stored
 
     def upright_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """A mask (H, W) of the stored image, turned as the image is."""
+        """Return a mask (H, W) of the stored image, turned as the image is."""
         if self.orientation == 1:
             return mask
         return np.asarray(Image.fromarray(mask).transpose(_TURNS[self.orientation]))
 
     def upright_boxes(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Boxes (N, 4) in pixels of the stored image, turned as the image is."""
+        """Return boxes (N, 4) in pixels of the stored image, turned as the image is."""
         width, height = self.stored
         x, y = boxes[:, [0, 2]], boxes[:, [1, 3]]
         turned = {
@@ -117,7 +117,7 @@ class StoredSize:
 
 
 def stored_size(data: bytes) -> StoredSize:
-    """The size and orientation of an encoded image, from its header alone.
+    """Return the size and orientation of an encoded image, from its header alone.
 
     Raises:
         ImageError: not an image, or a larger one than is opened.
@@ -135,7 +135,7 @@ def stored_size(data: bytes) -> StoredSize:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """The formats that this Pillow was built with."""
+    """Return the formats that this Pillow was built with."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
@@ -156,7 +156,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """A copy of an image in RGB as a viewer shows it: 16-bit greys scaled to 8 bits, transparent parts over white.
+    """Convert an image to RGB as a viewer shows it: 16-bit greys scaled to 8 bits, transparent parts over white.
 
     Greys of floats or of 32 bits count as from 0 to 1, 255 or 65535, whichever is the smallest that none exceeds.
 
@@ -187,7 +187,7 @@ def _scaled(image: Image.Image) -> Image.Image:
 
 
 def _without_overshoot(values: NDArray[np.float32], low: float, high: float) -> tuple[float, float]:
-    """The range of greys, rounded to the range of a mode where few of them leave it, by at most a tenth."""
+    """Return the range of greys, rounded to the range of a mode where few of them leave it, by at most a tenth."""
     for top in _TOPS:
         beyond = ((values > top) | (values < 0)).mean()
         if low >= -0.1 * top and top < high <= 1.1 * top and beyond <= 0.01:
@@ -203,7 +203,7 @@ def image_bytes(image: Image.Image, format: str = "PNG", **options: Any) -> byte
 
 
 def encoded_bytes(value: Any) -> bytes:
-    """The encoded bytes of an image in any form: as they are where there are any, PNG for a PIL image, as
+    """Return the encoded bytes of an image in any form: as they are where there are any, PNG for a PIL image, as
     :func:`rgb` shows it where PNG does not hold its mode.
 
     Raises:
@@ -220,7 +220,7 @@ def encoded_bytes(value: Any) -> bytes:
 
 
 def as_encoded(value: Any) -> dict[str, Any]:
-    """An image in any form as rows hold it: its bytes inside, so that ``datasets`` stores them unchanged.
+    """Return an image in any form as rows hold it: its bytes inside, so that ``datasets`` stores them unchanged.
 
     Raises:
         ImageError: as :func:`encoded_bytes`.

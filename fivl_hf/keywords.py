@@ -32,7 +32,7 @@ _NOUNS = ("NOUN", "PROPN")
 
 
 def nouns(expression: str, tagger: str = "hanta") -> tuple[str, ...]:
-    """The nouns of an expression in order, as written (the paper: the candidates for its keyword).
+    """Return the nouns of an expression in order, as written (the paper: the candidates for its keyword).
 
     Common nouns are preferred; proper nouns count when there is no common one.
 
@@ -49,13 +49,13 @@ def nouns(expression: str, tagger: str = "hanta") -> tuple[str, ...]:
 
 
 def lemmas(text: str) -> tuple[tuple[str, str], ...]:
-    """The words of a text and their dictionary forms, lower case, in order: ("women", "woman")."""
+    """Return the words of a text and their dictionary forms, lower case, in order: ("women", "woman")."""
     words = _WORD.findall(text)
     return tuple((word.casefold(), lemma.casefold()) for word, lemma, _ in _tagged(words))
 
 
 def noun_phrases(text: str) -> list[tuple[int, int]]:
-    """Character spans of the noun phrases of a text without their articles: adjectives and numbers before nouns.
+    """Return character spans of the noun phrases of a text without their articles: adjectives and numbers before nouns.
 
     Adjectives, or numbers, may be joined: "tan and black cat", "red, white and blue flag", "two or three dogs".
     """
@@ -87,13 +87,13 @@ def noun_phrases(text: str) -> list[tuple[int, int]]:
 
 
 def _continues(text: str, last: tuple[re.Match[str], str], match: re.Match[str], listed: bool) -> bool:
-    """Whether a word stands next to the last one of a phrase, or, where adjectives are listed, behind a comma."""
+    """Return whether a word follows the last one of a phrase, or, where adjectives are listed, a comma after it."""
     between = text[last[0].end() : match.start()]
     return between.isspace() or (listed and last[1].startswith("AJ") and between.strip() == ",")
 
 
 def _phrase(run: list[tuple[re.Match[str], str]]) -> list[tuple[int, int]]:
-    """The span of a run of words up to its last noun; none if it has no noun."""
+    """Return the span of a run of words up to its last noun; none if it has no noun."""
     ends = [match.end() for match, tag in run if tag in _NOUNS]
     return [(run[0][0].start(), ends[-1])] if ends else []
 
@@ -103,7 +103,7 @@ def _in_phrase(tag: str) -> bool:
 
 
 def head_noun(expression: str, keywords: Sequence[str]) -> str | None:
-    """The keyword that names the thing: the last one before the first preposition ("bowl" in "bowl of fruit")."""
+    """Return the keyword that names the thing: the last before the first preposition ("bowl" in "bowl of fruit")."""
     if not keywords:
         return None
     preposition = _PREPOSITION.search(expression)
@@ -113,7 +113,7 @@ def head_noun(expression: str, keywords: Sequence[str]) -> str | None:
 
 
 def word_token_id(tokenizer: Any, word: str) -> int | None:
-    """The id of the first sub-token of ``word`` as it is written inside a sentence.
+    """Return the id of the first sub-token of ``word`` as it is written inside a sentence.
 
     The word is tokenized after another word, so that a leading space, "▁" or "Ġ" falls where the tokenizer puts it.
     None if the tokenizer does not know the word's first piece (it gives its unknown token) or the word is empty.
@@ -133,7 +133,7 @@ def word_token_id(tokenizer: Any, word: str) -> int | None:
 
 
 def span_tokens(offsets: ArrayLike, start: int, end: int) -> NDArray[np.intp]:
-    """Indices of the tokens that overlap the characters [start, end).
+    """Return indices of the tokens that overlap the characters [start, end).
 
     Args:
         offsets: (T, 2) character span of each token; zero-width tokens (padding, added specials) never match.
@@ -157,7 +157,7 @@ def _tag_hanta(expression: str) -> tuple[tuple[str, str], ...]:
 
 
 def _tagged(words: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Word, dictionary form and tag of each word of a sentence.
+    """Return word, dictionary form and tag of each word of a sentence.
 
     The tagger's time grows with the square of a word's length: of longer ones it sees the end, by which it knows kinds.
     """

@@ -36,7 +36,7 @@ FloatArray = NDArray[np.float64]
 
 
 def encode_mask(mask: ArrayLike) -> bytes:
-    """A boolean (H, W) mask as a bilevel PNG, about 0.7 KB for a photograph-sized one."""
+    """Return a boolean (H, W) mask as a bilevel PNG, about 0.7 KB for a photograph-sized one."""
     array = np.asarray(mask)
     if array.ndim != 2 or array.dtype != bool:
         raise ValueError(f"a mask is a boolean (H, W) array, got {array.dtype} of shape {array.shape}")
@@ -44,7 +44,7 @@ def encode_mask(mask: ArrayLike) -> bytes:
 
 
 def decode_mask(value: Any) -> BoolArray:
-    """A mask in any stored form (PNG bytes, path, ``{"bytes", "path"}``, PIL image) as a boolean (H, W) array.
+    """Return a mask in any stored form (PNG bytes, path, ``{"bytes", "path"}``, PIL image) as a boolean (H, W) array.
 
     Grey masks count as set from 128 up; one of zeros and ones, as label tools write them, from 1 up.
     """
@@ -79,7 +79,7 @@ def decode_part(value: Any) -> MaskPart:
 
 
 def mask_part(mask: BoolArray) -> MaskPart:
-    """A (H, W) mask without the empty margins."""
+    """Return a (H, W) mask without the empty margins."""
     return _part(Image.fromarray(mask))
 
 
@@ -89,7 +89,7 @@ def _part(bilevel: Image.Image) -> MaskPart:
 
 
 def mask_boxes(masks: ArrayLike) -> FloatArray:
-    """The tightest box around each mask: (M, H, W) bool -> (M, 4); NaN for an empty mask."""
+    """Return the tightest box around each mask: (M, H, W) bool -> (M, 4); NaN for an empty mask."""
     stack = _stack(masks)
     if not stack.size:
         return np.full((len(stack), 4), np.nan)
@@ -103,12 +103,12 @@ def mask_boxes(masks: ArrayLike) -> FloatArray:
 
 
 def union(masks: Iterable[BoolArray]) -> BoolArray:
-    """One mask that is set wherever any of the given masks is."""
+    """Return one mask that is set wherever any of the given masks is."""
     return np.asarray(np.stack(list(masks)).any(axis=0))
 
 
 def rasterize_boxes(boxes: ArrayLike, size: tuple[int, int]) -> BoolArray:
-    """The pixels that any of the boxes touches: (N, 4), (width, height) -> (H, W) bool."""
+    """Return the pixels that any of the boxes touches: (N, 4), (width, height) -> (H, W) bool."""
     width, height = size
     mask = np.zeros((height, width), dtype=bool)
     for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
@@ -117,12 +117,12 @@ def rasterize_boxes(boxes: ArrayLike, size: tuple[int, int]) -> BoolArray:
 
 
 def coverage(masks: ArrayLike, boxes: ArrayLike) -> FloatArray:
-    """The mean of each mask inside each box: (M, H, W) bool, (N, 4) -> float64 (M, N); see :func:`part_coverage`."""
+    """Measure the mean of each mask in each box: (M, H, W) bool, (N, 4) -> float64 (M, N); :func:`part_coverage`."""
     return part_coverage([mask_part(mask) for mask in _stack(masks)], boxes)
 
 
 def part_coverage(parts: Sequence[MaskPart], boxes: ArrayLike) -> FloatArray:
-    """The mean of each of M masks inside each box: (N, 4) -> float64 (M, N).
+    """Return the mean of each of M masks inside each box: (N, 4) -> float64 (M, N).
 
     A mask is taken as constant over each pixel and 0 outside the image, so boxes may lie between pixels. The
     integral over a box is four look-ups in the mask's summed-area table, whose bilinear interpolation is exact.
@@ -145,7 +145,7 @@ def part_coverage(parts: Sequence[MaskPart], boxes: ArrayLike) -> FloatArray:
 
 
 def _inside(mask: MaskPart, corners: FloatArray) -> FloatArray:
-    """The mask's area inside each box: (N, 4) -> (N,)."""
+    """Return the mask's area inside each box: (N, 4) -> (N,)."""
     height, width = mask.pixels.shape
     x0, y0, x1, y1 = (corners - [mask.left, mask.top, mask.left, mask.top]).T
     meets = np.flatnonzero((x1 > 0) & (y1 > 0) & (x0 < width) & (y0 < height))
@@ -161,7 +161,7 @@ def _inside(mask: MaskPart, corners: FloatArray) -> FloatArray:
 
 
 def _integral(table: NDArray[np.int32], x: FloatArray, y: FloatArray) -> FloatArray:
-    """The sum of a mask over [0, x] × [0, y]: table (H+1, W+1), x and y (N,) -> (N,)."""
+    """Return the sum of a mask over [0, x] × [0, y]: table (H+1, W+1), x and y (N,) -> (N,)."""
     height, width = table.shape[0] - 1, table.shape[1] - 1
     x, y = np.clip(x, 0, width), np.clip(y, 0, height)
     left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)

@@ -89,7 +89,7 @@ def usable_device(device: str) -> str:
 
 
 def torch_dtype(name: str) -> Any:
-    """The ``torch.dtype`` of a name such as ``"bfloat16"``; raises ValueError if there is none."""
+    """Return the ``torch.dtype`` of a name such as ``"bfloat16"``; raises ValueError if there is none."""
     import torch
 
     dtype = getattr(torch, name, None)
@@ -111,7 +111,7 @@ def existing_folder(name: str | Path, kind: str) -> str | Path:
 
 
 def hub_options(name: str | Path, kind: str, instead: str = "") -> dict[str, Any]:
-    """Options for ``from_pretrained``: where the Hub cannot be reached, what was loaded before is taken at once.
+    """Return options for ``from_pretrained``: where the Hub cannot be reached, what was loaded before is taken at once.
 
     Args:
         name: folder or Hub id.
@@ -164,7 +164,7 @@ def hub_is_reachable() -> bool:
 
 
 def image_token_id(config: Any) -> int:
-    """The id of visual tokens in ``input_ids`` as the model's code uses it; -1 for a model without.
+    """Return the id of visual tokens in ``input_ids`` as the model's code uses it; -1 for a model without.
 
     Models that look at the image through cross-attention have none: their image token only says where it belongs.
     """
@@ -175,5 +175,5 @@ def image_token_id(config: Any) -> int:
 
 
 def uses_cross_attention(config: Any) -> bool:
-    """Whether the language model looks at the image through cross-attention layers (Mllama)."""
+    """Return whether the language model looks at the image through cross-attention layers (Mllama)."""
     return bool(getattr(config.get_text_config(), "cross_attention_layers", None))

@@ -140,7 +140,7 @@ class FiVLRow:
     system: str | None = None
 
     def messages(self, turn: int | None = None) -> list[dict[str, str]]:
-        """The conversation in chat format: all of it, or up to and including the question of one turn."""
+        """Return the conversation in chat format: all of it, or up to and including the question of one turn."""
         messages = [{"role": "system", "content": self.system}] if self.system else []
         for each in self.turns[:turn]:
             messages.append({"role": "user", "content": each.question})
@@ -219,7 +219,7 @@ def _open(name: object, column: str, value: Any) -> PILImage.Image:
 
 
 def conversation_turns(messages: Iterable[Mapping[str, Any]], name: object) -> tuple[tuple[Turn, ...], str | None]:
-    """The question-answer pairs of a conversation, and its system message.
+    """Return the question-answer pairs of a conversation, and its system message.
 
     Raises:
         RowError: roles that do not take turns, or content that is not text.
@@ -306,7 +306,7 @@ def _check_box(box: Any, column: str, name: object, size: tuple[int, int]) -> tu
 
 
 def _is_number(value: Any) -> bool:
-    """A finite real number that a float can hold; booleans are none."""
+    """Return a finite real number that a float can hold; booleans are none."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
     try:

@@ -1,16 +1,16 @@
-"""Which key expressions can supervise image patches, as far as a row tells it."""
+"""Key expressions that can supervise image patches, and the reasons why others cannot."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["LARGEST_MASK", "target_counts", "unusable_because", "usable_sentence"]
+__all__ = ["LARGEST_MASK", "exclusion_reason", "target_counts", "usable_sentence"]
 
 # Share of the image; `vision_max_coverage` changes it for a training run.
 LARGEST_MASK = 0.3
 _USABLE, _NO_TARGET = "usable", "rows without a usable expression"
 
 
-def unusable_because(keywords: Sequence[str], coverage: float) -> str:
+def exclusion_reason(keywords: Sequence[str], coverage: float) -> str:
     """Return why Vision Modeling leaves an expression out with its default settings, or "" if it does not.
 
     Args:
@@ -25,7 +25,7 @@ def target_counts(reasons: Iterable[str]) -> Counter[str]:
     """Count a row's key expressions that can supervise patches, and those that cannot, by reason.
 
     Args:
-        reasons: of each expression, as :func:`unusable_because` returns it.
+        reasons: of each expression, as :func:`exclusion_reason` returns it.
     """
     counts = Counter(reason or _USABLE for reason in reasons)
     counts[_NO_TARGET] += not counts[_USABLE]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from fivl_hf.files.owned import LISTING, replaced_files
+from fivl_hf.files.managed_folders import LISTING, replaced_files
 
 OLD = {"README.md": "old", "data/a-1.parquet": "a", "data/b-1.parquet": "b", "pictures/0.jpg": "p"}
 NEW = {"README.md": "new", "data/a-1.parquet": "a", "data/c-2.parquet": "c"}

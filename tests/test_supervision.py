@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from fivl_hf.supervision import LARGEST_MASK, target_counts, unusable_because, usable_sentence
+from fivl_hf.supervision import LARGEST_MASK, exclusion_reason, target_counts, usable_sentence
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from fivl_hf.supervision import LARGEST_MASK, target_counts, unusable_because, u
     ],
 )
 def test_reasons_by_hand(keywords, coverage, reason):
-    assert unusable_because(keywords, coverage) == reason
+    assert exclusion_reason(keywords, coverage) == reason
 
 
 def test_rows_add_up_to_a_sentence():

@@ -43,14 +43,14 @@ class Setting:
     test_rows: int = 300
 
     def path(self, folder: Path) -> Path:
-        """The file of its result; a field added later leaves the names of earlier results as they are."""
+        """Return the file of its result; a field added later leaves the names of earlier results as they are."""
         varied = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
         text = json.dumps(varied, sort_keys=True)
         return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 
 def arguments(description: str) -> argparse.Namespace:
-    """The options that every ablation has."""
+    """Return the options that every ablation has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="training runs per setting (default: 3)")
     parser.add_argument("--steps", type=int, default=600, help="steps of 64 rows per training (default: 600)")
@@ -176,7 +176,7 @@ def _cell(runs: Sequence[Mapping[str, Any]], column: str) -> str:
 def _image(
     title: str, results: Mapping[str, Sequence[Mapping[str, Any]]], columns: Sequence[str], x_label: str
 ) -> Figure:
-    """One panel per column: every seed a dot, the mean a bar."""
+    """Return one panel per column: every seed a dot, the mean a bar."""
     figure = Figure(figsize=(1.2 + 2.6 * len(columns), 1.6 + 0.34 * len(results)), layout="constrained")
     panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     places = np.arange(len(results))

@@ -35,7 +35,7 @@ def _grown(mask: BoolArray, pixels: int) -> BoolArray:
 
 
 def _shifted(mask: BoolArray, rng: np.random.Generator) -> BoolArray:
-    """The mask moved by a patch (8 pixels) sideways or up or down; what leaves the image is lost."""
+    """Return the mask moved by a patch (8 pixels) sideways or up or down; what leaves the image is lost."""
     dx, dy = ((8, 0), (-8, 0), (0, 8), (0, -8))[rng.integers(4)]
     padded = np.pad(mask, 8)
     return padded[8 - dy : 8 - dy + len(mask), 8 - dx : 8 - dx + len(mask)]
@@ -46,7 +46,7 @@ def _dilate(masks: list[BoolArray], plan: Scene, rng: np.random.Generator) -> li
 
 
 def _swell_half(masks: list[BoolArray], plan: Scene, rng: np.random.Generator) -> list[BoolArray]:
-    """Each mask, with probability one half, grown by a patch and a half."""
+    """Return each mask, with probability one half, grown by a patch and a half."""
     return [_grown(mask, 12) if rng.random() < 0.5 else mask for mask in masks]
 
 
@@ -59,7 +59,7 @@ def _drop(masks: list[BoolArray], plan: Scene, rng: np.random.Generator) -> list
 
 
 def _swap(masks: list[BoolArray], plan: Scene, rng: np.random.Generator) -> list[BoolArray]:
-    """Each mask, with probability one half, is that of another object of the scene."""
+    """Return each mask, with probability one half, is that of another object of the scene."""
     return [_other(mask, plan, rng) if rng.random() < 0.5 else mask for mask in masks]
 
 
@@ -69,7 +69,7 @@ def _other(mask: BoolArray, plan: Scene, rng: np.random.Generator) -> BoolArray:
 
 
 def _random(masks: list[BoolArray], plan: Scene, rng: np.random.Generator) -> list[BoolArray]:
-    """The masks at random places, wrapped around the edges."""
+    """Return the masks at random places, wrapped around the edges."""
     return [np.roll(mask, tuple(rng.integers(0, 5, 2) * 8), axis=(0, 1)) for mask in masks]
 
 
@@ -84,7 +84,7 @@ MASK_ERRORS: dict[str, Callable[[list[BoolArray], Scene, np.random.Generator], l
 
 
 def with_mask_errors(row: Row, kind: str, rng: np.random.Generator) -> Row:
-    """The row with other masks, and boxes that fit them; a mask that is dropped takes its expression along."""
+    """Return the row with other masks, and boxes that fit them; a mask that is dropped takes its expression along."""
     masks = MASK_ERRORS[kind]([decode_mask(mask) for mask in row["masks"]], scene(row["id"]), rng)
     kept = [
         (expression | {"boxes": [mask_boxes(mask[None])[0].tolist()]}, {"bytes": encode_mask(mask), "path": None})
@@ -104,12 +104,12 @@ def training_rows(count: int, seed: int, *, held_out: bool, mask_error: str = ""
 
 
 def asks_unseen(row: Row) -> bool:
-    """Whether the first answer names a pair that was held out."""
+    """Return whether the first answer names a pair that was held out."""
     return any(pair in row["messages"][1]["content"] for pair in HELD_OUT)
 
 
 def _other_style(image: Image.Image, plan: Scene, rng: np.random.Generator) -> Image.Image:
-    """The same scene on a dark background, hatched, each object with a black outline."""
+    """Return the same scene on a dark background, hatched, each object with a black outline."""
     pixels = np.full((*image.size[::-1], 3), 60, dtype=np.float64)
     pixels[::4] += 25
     for thing in plan.objects:
@@ -137,7 +137,7 @@ IMAGE_CHANGES: dict[str, Callable[[Image.Image, Scene, np.random.Generator], Ima
 
 
 def changed(rows: Iterable[Row], kind: str) -> list[Row]:
-    """The rows with every image changed; the same rows give the same images."""
+    """Return the rows with every image changed; the same rows give the same images."""
     rng = np.random.default_rng(0)
     result = []
     for row in rows:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fivl_hf.supervision import target_counts, unusable_because
+from fivl_hf.supervision import exclusion_reason, target_counts
 
 __all__ = ["COVERAGE", "COVERAGE_BINS", "PER_TURN", "TARGETS", "row_counts"]
 
@@ -28,5 +28,5 @@ def row_counts(row: Mapping[str, Any], coverage: Sequence[float]) -> dict[str, C
     }
     if "messages" in row:
         expressions = zip(row["key_expressions"], coverage, strict=True)
-        counts[TARGETS] = target_counts(unusable_because(each["keywords"], share) for each, share in expressions)
+        counts[TARGETS] = target_counts(exclusion_reason(each["keywords"], share) for each, share in expressions)
     return counts

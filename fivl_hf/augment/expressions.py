@@ -89,7 +89,7 @@ TOO_LONG = Extraction(rejected=(Rejected("", f"the answer has more than {MAX_ANS
 
 
 def is_extractable(turn: Turn) -> bool:
-    """Whether expressions are looked for in a turn; if not, its extraction is ``TOO_LONG``."""
+    """Return whether expressions are looked for in a turn; if not, its extraction is ``TOO_LONG``."""
     return len(turn.answer) <= MAX_ANSWER
 
 
@@ -139,7 +139,7 @@ def _sort_out(text: str, spans: Iterable[tuple[int, int]]) -> Extraction:
 
 
 def is_single_word(answer: str) -> bool:
-    """Whether a whole answer is one word or number: its expressions may then come from the question."""
+    """Return whether a whole answer is one word or number: its expressions may then come from the question."""
     words = _WORD.findall(answer)
     # In a script without spaces, what looks like one long word is a sentence.
     return len(words) == 1 and not (len(words[0]) > 4 and _UNSPACED.search(words[0]))
@@ -184,7 +184,7 @@ def check_expressions(proposed: Iterable[str], turn: Turn) -> Extraction:
 
 
 def _trimmed(raw: str) -> str:
-    """A proposed expression without what surrounds it: white space, punctuation, quotes around the whole of it.
+    """Return a proposed expression without what surrounds it: white space, punctuation, quotes around the whole of it.
 
     Quotes that belong to a part of it stay: ``'red' car``.
     """
@@ -215,7 +215,7 @@ def _problem(text: str) -> str | None:
 
 
 def _find(text: str, inside: str, start: int = 0) -> tuple[int, int] | None:
-    """Where ``text`` stands, as whole words if its script has spaces: as written if it does, else in another case."""
+    """Find ``text``, as whole words if its script has spaces: in its own case if it occurs so, else in any."""
     before = "" if _UNSPACED.match(text[0]) else r"(?<!\w)"
     after = "" if _UNSPACED.match(text[-1]) else r"(?!\w)"
     pattern = f"{before}{re.escape(text.translate(_PLAIN_QUOTES))}{after}"

@@ -55,7 +55,7 @@ class GroundingRequest:
 
 @dataclass(frozen=True)
 class Grounding:
-    """Where an image shows an expression: a (H, W) mask, its boxes in pixels, the detector's best score."""
+    """The evidence of an expression in an image: a (H, W) mask, its boxes in pixels, the detector's best score."""
 
     mask: BoolArray
     boxes: tuple[tuple[float, float, float, float], ...]
@@ -158,7 +158,7 @@ class BoxGrounder:
 
 
 def distinct_boxes(boxes: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
-    """Boxes (N, 4) without near copies (IoU > 0.95 with an earlier one): kept (K, 4), index into them (N,)."""
+    """Return boxes (N, 4) without near copies (IoU > 0.95 with an earlier one): kept (K, 4), index into them (N,)."""
     kept: list[int] = []
     member = np.zeros(len(boxes), dtype=np.intp)
     overlaps = box_iou(boxes, boxes)
@@ -171,7 +171,7 @@ def distinct_boxes(boxes: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
 
 
 def share_masks(groundings: dict[str, Grounding]) -> dict[str, Grounding]:
-    """Masks of one image with IoU > 0.95 with an earlier one are replaced by it."""
+    """Return masks of one image with IoU > 0.95 with an earlier one are replaced by it."""
     shared: dict[str, Grounding] = {}
     for label, grounding in groundings.items():
         for earlier in shared.values():
@@ -191,7 +191,7 @@ def _nearly_same(a: BoolArray, b: BoolArray) -> bool:
 
 
 def box_iou(a: ArrayLike, b: ArrayLike) -> FloatArray:
-    """Intersection over union of every pair of boxes: (A, 4), (B, 4) -> (A, B)."""
+    """Return intersection over union of every pair of boxes: (A, 4), (B, 4) -> (A, B)."""
     left, right = (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in (a, b))
     low = np.maximum(left[:, None, :2], right[None, :, :2])
     high = np.minimum(left[:, None, 2:], right[None, :, 2:])
@@ -202,7 +202,7 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> FloatArray:
 
 
 def clean_mask(mask: BoolArray, smallest: float = 0.1) -> BoolArray:
-    """The mask's outer contours that hold more than ``smallest`` of the largest's pixels, filled."""
+    """Return the mask's outer contours that hold more than ``smallest`` of the largest's pixels, filled."""
     try:
         import cv2
     except ImportError as error:
@@ -220,7 +220,7 @@ def clean_mask(mask: BoolArray, smallest: float = 0.1) -> BoolArray:
 
 
 def _inside(detection: Detection, size: tuple[int, int]) -> Detection:
-    """Boxes clipped to the image; those left without area are dropped."""
+    """Return boxes clipped to the image; those left without area are dropped."""
     width, height = size
     boxes = np.clip(detection.boxes.reshape(-1, 4), 0, np.array([width, height, width, height], dtype=np.float64))
     valid = np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])

@@ -31,7 +31,7 @@ from fivl_hf.files.atomic import write_atomically, write_json
 from fivl_hf.images import ImageError, image_bytes, open_rgb
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
 from fivl_hf.llm.client import ChatClient
-from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Spent
+from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Usage
 from fivl_hf.masks import BoolArray, decode_mask
 from fivl_hf.schema import FiVLRow, KeyExpression, RowError, validate_row
 
@@ -45,7 +45,7 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the judge says of one key expression; None where it gave no usable reply, which ``problem`` explains.
+    """The judgement of one key expression; None where the judge gave no usable reply, which ``problem`` explains.
 
     Attributes:
         coverage: share of the image that the mask covers.
@@ -71,7 +71,7 @@ class Judged:
     """All judgements of a run; ``stopped`` says why it is not complete."""
 
     judgements: list[Judgement]
-    spent: Spent
+    spent: Usage
     stopped: str | None = None
 
 
@@ -110,7 +110,7 @@ async def _judge_all(
     cache: Path,
     progress: Callable[[int], object],
 ) -> Judged:
-    answers, spent = AnswerCache(cache), Spent()
+    answers, spent = AnswerCache(cache), Usage()
     client = ChatClient(settings, answers, spent)
     open_at_once = asyncio.Semaphore(settings.concurrency)
     stopped: list[ServiceError] = []
@@ -224,7 +224,7 @@ def _figures(judgements: Sequence[Judgement]) -> dict[str, Any]:
 
 
 def _share(successes: int, n: int) -> dict[str, Any]:
-    """A share with Wilson's score interval."""
+    """Return a share with Wilson's score interval."""
     if not n:
         return {"mean": None, "confidence_interval": None, "n": 0}
     z, p = 1.959964, successes / n

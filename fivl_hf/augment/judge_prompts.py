@@ -1,4 +1,4 @@
-"""What the judge is asked, in our words; raise the version when a text changes."""
+"""The judge's prompts, in our words; raise the version when a text changes."""
 
 import re
 from typing import Any
@@ -35,7 +35,7 @@ _YES_NO = re.compile(r"\W*(yes|no|true|false)\b", re.IGNORECASE)
 
 
 def judge_messages(kind: str, format: str, turn: Turn, text: str, image_url: str) -> list[dict[str, Any]]:
-    """The request of one kind ("importance", "seg1", "seg2") about an expression."""
+    """Return the request of one kind ("importance", "seg1", "seg2") about an expression."""
     shape = judge_reminder(kind, format)
     asked = f"Expression: {text}"
     if kind == "importance":
@@ -50,7 +50,7 @@ def judge_reminder(kind: str, format: str) -> str:
 
 
 def judge_schema(kind: str) -> dict[str, Any]:
-    """The JSON schema of a reply."""
+    """Return the JSON schema of a reply."""
     properties: dict[str, Any] = {"visible": {"type": "boolean"}}
     if kind == "importance":
         properties = {"important": {"type": "boolean"}, "degree": {"type": "integer"}}
@@ -58,7 +58,7 @@ def judge_schema(kind: str) -> dict[str, Any]:
 
 
 def parse_judgement(kind: str, text: str, format: str) -> dict[str, Any]:
-    """The judgement's fields that a reply fills: ``important`` and ``degree``, ``seg1`` or ``seg2``.
+    """Return the judgement's fields that a reply fills: ``important`` and ``degree``, ``seg1`` or ``seg2``.
 
     Raises:
         ValueError: a reply of another shape.

@@ -14,16 +14,16 @@ from fivl_hf.augment.extractors.chat import expression_request
 from fivl_hf.augment.inputs.conversations import Record, records_digest
 from fivl_hf.augment.prefetch import PrefetchedExtractions, askable_turns
 from fivl_hf.augment.rows import Sample
-from fivl_hf.files.owned import require_own_folder, work_folder
+from fivl_hf.files.managed_folders import require_own_folder, work_folder
 from fivl_hf.jobs.engines import LocalEngine, WorkerFactory
 from fivl_hf.jobs.outcomes import Tally
 from fivl_hf.jobs.runner import Engine, Progress, UnfinishedJobs, run_jobs, shard_folder
 from fivl_hf.jobs.shards import Job, cut
 from fivl_hf.llm.answers import AnswerCache
 from fivl_hf.llm.batches import answer_by_batches
-from fivl_hf.llm.settings import ChatSettings, ServiceError, Spent
+from fivl_hf.llm.settings import ChatSettings, ServiceError, Usage
 from fivl_hf.storage import assemble_dataset, require_split_name
-from fivl_hf.storage.cards import INCOMPLETE, About
+from fivl_hf.storage.cards import INCOMPLETE, CardContent
 from fivl_hf.supervision import usable_sentence
 
 __all__ = ["ExtractionSettings", "RunResult", "RunSettings", "run_augmentation"]
@@ -47,7 +47,7 @@ class ExtractionSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How to run.
+    """The settings of a run.
 
     Attributes:
         output: folder of the dataset. What is under way is in ``work_folder(output)``.
@@ -73,7 +73,7 @@ class RunSettings:
     every_sample: bool = False
     label: str = "augment"
     total: int | None = None
-    card: About = field(default_factory=lambda: About("FiVL"))
+    card: CardContent = field(default_factory=lambda: CardContent("FiVL"))
     pictures: int = 0
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -89,7 +89,7 @@ class RunResult:
     """
 
     tally: Tally
-    spent: Spent | None
+    spent: Usage | None
     stopped: str | None = None
     examples: dict[str, str] = field(default_factory=dict)
     targets: Counter[str] = field(default_factory=Counter)
@@ -107,7 +107,7 @@ class RunResult:
         return usable_sentence(self.targets)
 
     def failures(self) -> str:
-        """The most frequent reasons why samples failed, each with an example; empty if none did."""
+        """Return the most frequent reasons why samples failed, each with an example; empty if none did."""
         shown = [
             f"{count:,} × {reason}" + (f" ({self.examples[reason]})" if self.examples.get(reason) else "")
             for reason, count in self.tally.failed.most_common(3)
@@ -200,7 +200,7 @@ def _prefetched(
 
 
 def _no_dataset(result: RunResult, progress: Progress, work: Path) -> Exception:
-    """Why there is no dataset; every problem is written where it would not be lost."""
+    """Return why there is no dataset; every problem is written where it would not be lost."""
     from fivl_hf.augment.report import write_problems
 
     totals = write_problems(work / "problems.jsonl", progress.reports())
@@ -240,7 +240,7 @@ def _assemble(progress: Progress, settings: RunSettings, result: RunResult) -> N
     files = progress.files()
     flat = [path for parts in files.values() for paths in parts.values() for path in paths]
 
-    def about(folder: Path) -> About:
+    def about(folder: Path) -> CardContent:
         summary = {**result.to_dict(), "settings": {**settings.about, **settings.identity}}
         write_report(folder, progress.reports(), flat, summary, result.usable())
         pictures = draw_rows(folder, flat, settings.pictures)

@@ -18,7 +18,7 @@ from fivl_hf.jobs.outcomes import Failure
 from fivl_hf.jobs.shards import Job
 from fivl_hf.llm.answers import AnswerCache
 from fivl_hf.llm.client import ChatClient
-from fivl_hf.llm.settings import ChatSettings, RequestError, ServiceError, Spent
+from fivl_hf.llm.settings import ChatSettings, RequestError, ServiceError, Usage
 from fivl_hf.schema import RowError, Turn, conversation_turns
 
 __all__ = ["PrefetchedExtractions", "askable_turns"]
@@ -28,7 +28,7 @@ _WAIT_SECONDS = 0.2
 
 
 def askable_turns(record: Record) -> tuple[Turn, ...]:
-    """The turns that a model is asked about: none of a record that cannot become a row."""
+    """Return the turns that a model is asked about: none of a record that cannot become a row."""
     return tuple(turn for turn in _turns(record) if is_extractable(turn))
 
 
@@ -52,7 +52,7 @@ class PrefetchedExtractions:
     """
 
     def __init__(self, jobs: Iterator[Job], settings: ChatSettings, cache: Path, ahead: int) -> None:
-        self.spent = Spent()
+        self.spent = Usage()
         self.stopped: ServiceError | None = None
         self._jobs, self._settings, self._cache = jobs, settings, cache
         self._ahead = ahead
@@ -61,7 +61,7 @@ class PrefetchedExtractions:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Iterator[Job]:
-        """Jobs with extractions. Ends early when the service stops, which :attr:`stopped` then tells.
+        """Yield jobs with extractions. Ends early when the service stops, which :attr:`stopped` then tells.
 
         Raises:
             Exception: whatever reading the jobs raised.

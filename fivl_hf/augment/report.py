@@ -29,7 +29,7 @@ _BLUE = "#0072b2"
 
 @dataclass
 class _Totals:
-    """What all shards together say."""
+    """The reports of all shards, added up."""
 
     rejected: Counter[str] = field(default_factory=Counter)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
@@ -49,11 +49,11 @@ class _Totals:
         self.seconds += report.seconds
 
     def per_turn(self) -> Counter[int]:
-        """Turns by number of key expressions."""
+        """Return turns by number of key expressions."""
         return Counter({int(number): turns for number, turns in self.counts.get(PER_TURN, {}).items()})
 
     def coverage(self) -> list[int]:
-        """Masks by share of the image covered, in ``COVERAGE_BINS`` bins."""
+        """Return masks by share of the image covered, in ``COVERAGE_BINS`` bins."""
         counts = self.counts.get(COVERAGE, Counter())
         return [counts[str(number)] for number in range(COVERAGE_BINS)]
 
@@ -105,7 +105,7 @@ def write_report(
 
 
 def _facts(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Settings as lines of a table."""
+    """Return settings as lines of a table."""
     lines: list[tuple[str, str]] = []
     for key, value in settings.items():
         name = f"{prefix}{key}".replace("_", " ")
@@ -120,7 +120,7 @@ def _facts(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str
 
 
 def _file(name: str, size: int, written: int) -> str:
-    """A file's name, size and nanoseconds of its last change, in words."""
+    """Return a file's name, size and nanoseconds of its last change, in words."""
     day = datetime.fromtimestamp(written / 1e9, tz=UTC).date()
     amount = f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size:,} bytes"
     return f"{name} ({amount}, of {day})"
@@ -150,7 +150,7 @@ def write_problems(path: Path, reports: Iterable[ShardReport]) -> _Totals:
 
 
 def _random_rows(files: Sequence[Path], count: int) -> list[dict[str, Any]]:
-    """A few rows from anywhere, the same ones each time; only the files that hold them are read."""
+    """Return a few rows from anywhere, the same ones each time; only the files that hold them are read."""
     ends = np.cumsum([pq.read_metadata(path).num_rows for path in files])
     chosen = sorted(random.Random(0).sample(range(int(ends[-1])), min(count, int(ends[-1]))))
     rows = []

@@ -38,7 +38,7 @@ GROUP_PIXELS = 40_000_000
 
 @dataclass(frozen=True)
 class Sample:
-    """What was read, with its turns' extractions where they were asked for beforehand."""
+    """A record, with its turns' extractions where they were asked for beforehand."""
 
     record: Record
     extractions: tuple[Extraction, ...] | None = None
@@ -78,7 +78,7 @@ class RejectedExpression:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one sample.
+    """The outcome of one sample.
 
     Attributes:
         result: a row, or why there is none.
@@ -125,7 +125,7 @@ class _Prepared:
 
 
 def augment(records: Iterable[Record], tools: Tools, tally: Tally | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of all conversations that have evidence; ``tally`` counts everything as it passes."""
+    """Yield the rows of all conversations that have evidence; ``tally`` counts everything as it passes."""
     samples = (Sample(record) for record in records)
     while group := list(islice(samples, GROUP)):
         for outcome in build_rows(group, tools):
@@ -136,7 +136,7 @@ def augment(records: Iterable[Record], tools: Tools, tally: Tally | None = None)
 
 
 def build_rows(samples: Sequence[Sample], tools: Tools) -> list[Outcome]:
-    """One outcome per sample, in order: a checked FiVL row, a drop or a failure."""
+    """Return one outcome per sample, in order: a checked FiVL row, a drop or a failure."""
     outcomes: list[Outcome] = []
     for prepared in _groups(_prepare(sample, tools.extractor) for sample in samples):
         ready = [item for item in prepared if isinstance(item, _Prepared)]
@@ -162,7 +162,7 @@ def _groups(prepared: Iterable["_Prepared | Outcome"]) -> Iterator[list["_Prepar
 
 
 def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
-    """A sample with its mentions found and its images opened, or why that is not possible."""
+    """Return a sample with its mentions found and its images opened, or why that is not possible."""
     record = sample.record
     if not isinstance(record, Conversation):
         return Outcome(record.id, record)
@@ -192,7 +192,7 @@ def _prepare(sample: Sample, extractor: Extractor) -> "_Prepared | Outcome":
 
 
 def turns_of(record: Conversation) -> tuple[Turn, ...] | Drop:
-    """The question-answer pairs of a conversation, or why it has none."""
+    """Return the question-answer pairs of a conversation, or why it has none."""
     try:
         return conversation_turns(record.messages, record.id)[0]
     except RowError:
@@ -205,7 +205,7 @@ def _missing_image(record: Conversation) -> Failure | None:
 
 
 def image_data(record: Conversation) -> tuple[bytes, ...] | Failure:
-    """The encoded bytes of a conversation's images, or what is wrong with them."""
+    """Return the encoded bytes of a conversation's images, or what is wrong with them."""
     if missing := _missing_image(record):
         return missing
     try:
@@ -220,7 +220,7 @@ def _extract(extractor: Extractor, turns: Sequence[Turn]) -> list[Extraction]:
 
 
 def _ground(grounder: Grounder, requests: list[GroundingRequest]) -> list[list[Grounding | None] | str]:
-    """Groundings of each sample, or what went wrong with it: a group that fails is tried again in halves."""
+    """Return groundings of each sample, or what went wrong with it: a group that fails is tried again in halves."""
     if not requests:
         return []
     try:
@@ -236,7 +236,7 @@ def _ground(grounder: Grounder, requests: list[GroundingRequest]) -> list[list[G
 
 
 def _finish(item: _Prepared, groundings: list[Grounding | None] | str, tagger: str) -> Outcome:
-    """The row of a sample whose expressions were looked for."""
+    """Return the row of a sample whose expressions were looked for."""
     id = item.conversation.id
     if isinstance(groundings, str):
         return Outcome(id, Failure(id, "grounding failed", groundings), item.rejected)
@@ -269,7 +269,7 @@ def _finish(item: _Prepared, groundings: list[Grounding | None] | str, tagger: s
 def checked_row(
     conversation: Conversation, data: Sequence[bytes], expressions: Sequence[KeyExpression], masks: Sequence[bytes]
 ) -> dict[str, Any] | Failure:
-    """The row of a conversation with its evidence, checked.
+    """Return the row of a conversation with its evidence, checked.
 
     Args:
         data: its images' encoded bytes.

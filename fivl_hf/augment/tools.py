@@ -19,7 +19,7 @@ GROUNDERS = ("grounded-sam", "sam3", "annotations", "scenes")
 
 @dataclass(frozen=True)
 class ToolSettings:
-    """Which grounder a worker uses, and how; calling it makes the tools.
+    """The grounder of a worker and its options; calling it makes the tools.
 
     Attributes:
         grounder: one of ``GROUNDERS``.

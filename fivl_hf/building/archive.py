@@ -81,7 +81,7 @@ class ArchiveReader:
         return self._find(name) is not None
 
     def read(self, name: str) -> bytes:
-        """The bytes of a member; raises KeyError if there is none of that name."""
+        """Return the bytes of a member; raises KeyError if there is none of that name."""
         found = self._find(name)
         if found is None:
             raise KeyError(name)
@@ -104,7 +104,7 @@ def _require_tar(path: Path, file: IO[bytes]) -> None:
 
 
 def _members(file: IO[bytes], refused: Counter[str], progress: Callable[[int], None]) -> Iterator[_Member]:
-    """The regular files of an archive, in order."""
+    """Yield the regular files of an archive, in order."""
     end = os.fstat(file.fileno()).st_size
     offset, closed, cut = 0, False, False
     long_name: str | None = None
@@ -145,7 +145,7 @@ _EXTENSIONS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTY
 
 
 def _long_name(file: IO[bytes], header: tarfile.TarInfo, start: int) -> str | None:
-    """The name that a GNU or pax header gives to the entry after it."""
+    """Return the name that a GNU or pax header gives to the entry after it."""
     if header.size > 16 * _MAX_NAME or header.type in (tarfile.GNUTYPE_LONGLINK, tarfile.XGLTYPE):
         return None
     data = os.pread(file.fileno(), header.size, start)
@@ -160,7 +160,7 @@ def _long_name(file: IO[bytes], header: tarfile.TarInfo, start: int) -> str | No
 
 
 def _problem(name: str, header: tarfile.TarInfo) -> str | None:
-    """Why an entry is passed over; None for files and folders."""
+    """Return why an entry is passed over; None for files and folders."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or len(name) > _MAX_NAME:
         return "a name that leaves the archive"

@@ -21,7 +21,7 @@ from fivl_hf.building.plans import BuildError, Plan, Sources
 from fivl_hf.files.fingerprints import files_digest
 from fivl_hf.jobs.outcomes import Failure, Tally
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES
-from fivl_hf.storage.cards import About, read_card
+from fivl_hf.storage.cards import CardContent, read_card
 
 __all__ = ["BenchmarkBuilder", "EvidenceBuilder", "EvidenceConfig"]
 
@@ -30,7 +30,7 @@ logger = logging.get_logger(__name__)
 
 @dataclass
 class EvidenceConfig(datasets.BuilderConfig):
-    """What to build from, and what to keep; ``data_dir`` is the folder of the source files.
+    """The sources of a build, and what to keep of them; ``data_dir`` is the folder of the source files.
 
     Attributes:
         images: further folders of images.
@@ -82,20 +82,20 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
 
     @abstractmethod
     def plan(self, work: Path) -> Plan:
-        """What to build; ``work`` is a folder for indexes.
+        """Return what to build; ``work`` is a folder for indexes.
 
         Raises:
             BuildError: files are missing or of another kind.
         """
 
     @classmethod
-    def card(cls) -> About:
-        """The card of what is built, from the README.md beside the builder."""
+    def card(cls) -> CardContent:
+        """Return the card of what is built, from the README.md beside the builder."""
         front, body = read_card(Path(inspect.getfile(cls)).with_name("README.md").read_text(encoding="utf-8"))
-        return About(front["pretty_name"], front=front, body=body)
+        return CardContent(front["pretty_name"], front=front, body=body)
 
     def sources(self) -> Sources:
-        """The configuration, checked."""
+        """Return the configuration, checked."""
         config = self.config
         if not config.data_dir:
             raise BuildError(f"{self.name} needs data_dir: the folder of the files to build from")
@@ -143,7 +143,7 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
             logger.warning(f"{self.name}, {split}: {tally.to_dict()}")
 
     def _chunks(self, records: Iterator[Record], wanted: list[int]) -> Iterator[list[Sample]]:
-        """The records of the chunks of these numbers."""
+        """Yield the records of the chunks of these numbers."""
         for number in range(max(wanted, default=-1) + 1):
             chunk = list(islice(records, self.chunk))
             if number in wanted:

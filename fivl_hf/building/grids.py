@@ -20,7 +20,7 @@ _SPARE = 15.0
 
 
 def mask_from_grid(grid: FloatArray, size: tuple[int, int]) -> BoolArray:
-    """A mask (H, W) that covers every cell of the padded square by the share that ``grid`` gives.
+    """Return a mask (H, W) that covers every cell of the padded square by the share that ``grid`` gives.
 
     In each cell, the pixels nearest to better covered neighbours are set, so that shapes come out whole. A pixel across
     a cell's border counts for every cell by its share; a cell with 0 stays empty, whatever the others need.
@@ -89,7 +89,7 @@ def _set(mask: BoolArray, window: tuple[slice, slice], places: np.ndarray, value
 
 @dataclass
 class _Axis1D:
-    """How cells and pixels of one side overlap.
+    """The overlaps of cells and pixels along one side.
 
     Attributes:
         overlap: (G, pixels) how much of each pixel lies in each cell.
@@ -140,7 +140,7 @@ class _Cells:
         wanted: (G, G) pixels that the mask is to cover in each cell.
         visible: (G, G) pixels of each cell that lie in the image.
         field: (H, W) the grid, interpolated: where it is high, the mask is likely.
-        full: (row, column) of the cells that the mask is to cover wholly.
+        full: (row, column) of the cells that the mask is to cover entirely.
     """
 
     def __init__(self, grid: FloatArray, size: tuple[int, int]) -> None:
@@ -156,18 +156,18 @@ class _Cells:
         self.full = [(int(row), int(column)) for row, column in np.argwhere(whole)]
 
     def touched(self, row: int, column: int) -> tuple[slice, slice]:
-        """The pixels that lie in a cell, wholly or partly."""
+        """Return the pixels that lie in a cell, entirely or in part."""
         return (
             slice(self._y.start[row], self._y.stop[row]),
             slice(self._x.start[column], self._x.stop[column]),
         )
 
     def weights(self, row: int, column: int) -> FloatArray:
-        """How much of each touched pixel lies in the cell."""
+        """Return how much of each touched pixel lies in the cell."""
         return self.share_of((row, column), self.touched(row, column))
 
     def share_of(self, place: tuple[int, int], window: tuple[slice, slice]) -> FloatArray:
-        """How much of each pixel of a window lies in the cell of another place."""
+        """Return how much of each pixel of a window lies in the cell of another place."""
         return np.outer(self._y.overlap[place[0], window[0]], self._x.overlap[place[1], window[1]])
 
     def areas(self, mask: BoolArray) -> FloatArray:
@@ -187,7 +187,7 @@ class _Cells:
         return np.asarray(np.minimum.reduce(corners))
 
     def inner(self) -> BoolArray:
-        """(H, W) the pixels that lie wholly in one cell."""
+        """(H, W) the pixels that lie entirely in one cell."""
         whole_y, whole_x = (np.asarray((axis.overlap > 1 - _EXACT).any(0)) for axis in (self._y, self._x))
         return np.asarray(whole_y[:, None] & whole_x[None])
 

@@ -94,7 +94,7 @@ class ReleasedEvidence:
         return located, rejected
 
     def _segment(self, segment: Segment, checks: Sequence[ExpressionCheck], size: StoredSize) -> Located | str:
-        """A segment in source pixels, or why it cannot be used."""
+        """Return a segment in source pixels, or why it cannot be used."""
         if segment.turn >= len(checks):
             return "the sample has no such turn"
         mention = checks[segment.turn].place(segment.text)
@@ -121,7 +121,7 @@ class ReleasedEvidence:
 
 
 def _source_boxes(segment: Segment, size: StoredSize) -> tuple[tuple[float, float, float, float], ...]:
-    """A segment's boxes in source pixels, padding undone; those that lie in the padding are left out."""
+    """Return a segment's boxes in source pixels, padding undone; those that lie in the padding are left out."""
     horizontal, vertical = padded_square_axes(size.stored, PADDED_SIDE)
     boxes = np.array(segment.boxes, dtype=np.float64).reshape(-1, 4)
     boxes = boxes[np.isfinite(boxes).all(axis=1)]

@@ -1,4 +1,4 @@
-"""What becomes of rows before they are stored: limits on masks and scores, questions without evidence, parts."""
+"""Limits on masks and scores, questions without evidence, and parts: the last steps before rows are stored."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ WITHOUT_EVIDENCE = "without_evidence"
 
 @dataclass(frozen=True)
 class Limits:
-    """Which key expressions are kept.
+    """Limits that key expressions have to keep.
 
     Attributes:
         max_coverage: largest share of the image that a mask may cover.
@@ -89,7 +89,7 @@ class SortedRows:
         return replace(outcome, result=result, rejected=outcome.rejected + rejected, coverage=coverage)
 
     def _without_evidence(self, record: Conversation, outcome: Outcome) -> Outcome:
-        """A benchmark's question counts for accuracy also when nothing can be blacked out."""
+        """Return a benchmark's question counts for accuracy also when nothing can be blacked out."""
         data = image_data(record)
         row = data if isinstance(data, Failure) else checked_row(record, data, (), ())
         return replace(outcome, result=row, part=WITHOUT_EVIDENCE)

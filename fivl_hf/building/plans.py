@@ -43,7 +43,7 @@ class BuildError(ValueError):
 
 @dataclass(frozen=True)
 class Sources:
-    """What a builder's configuration says.
+    """The configuration of a builder.
 
     Attributes:
         data_dir: folder of the files to build from.
@@ -64,7 +64,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a dataset is built.
+    """The steps by which a dataset is built.
 
     Attributes:
         splits: reads the records of each split; can be pickled.
@@ -104,7 +104,7 @@ def _scenes_maker(limits: Limits, _: int) -> RowMaker:
 
 
 def _image_folder(record: Conversation) -> str:
-    """The part of FiVL-Instruct that a conversation belongs to: its image's collection."""
+    """Return the part of FiVL-Instruct that a conversation belongs to: its image's collection."""
     folder = record.source.rsplit("/", 1)[-1]
     return folder if folder in _IMAGE_FOLDERS else "other"
 
@@ -131,7 +131,7 @@ def release_plan(sources: Sources, work: Path) -> Plan:
 
 
 def rows_plan(sources: Sources) -> Plan:
-    """The rows of conversations that ``fivl augment`` made, as they are, within the limits."""
+    """Return the rows of conversations that ``fivl augment`` made, as they are, within the limits."""
     _refuse_unused(sources, "evidence", "annotations", "images")
     dataset = str(sources.data_dir)
     names = split_names(dataset)
@@ -145,7 +145,7 @@ def rows_plan(sources: Sources) -> Plan:
 def benchmark_plan(
     sources: Sources, work: Path, questions: Mapping[str, InputSettings], annotations: Sequence[Path]
 ) -> Plan:
-    """A benchmark's questions with evidence from rows by ``fivl augment``, or from annotations.
+    """Return a benchmark's questions with evidence from rows by ``fivl augment``, or from annotations.
 
     Args:
         questions: where the questions of each split are.
@@ -187,7 +187,7 @@ def benchmark_plan(
 
 
 def image_roots(sources: Sources, *names: str) -> tuple[Path, ...]:
-    """Where a benchmark's images may be: the folders given, folders of these names in the data folder, and itself."""
+    """List the folders of a benchmark's images: those given, those of these names in the data folder, and itself."""
     inside = [sources.data_dir / name for name in names]
     return (*sources.images, *(path for path in inside if path.is_dir()), sources.data_dir)
 
@@ -213,7 +213,7 @@ def scene_graphs(sources: Sources, splits: Sequence[str]) -> tuple[Path, ...]:
 
 
 def _covering(sources: Sources, found: Mapping[str, Path], names: Sequence[str]) -> tuple[Path, ...]:
-    """Annotations of every split, or none; of some only, the others would silently have no evidence."""
+    """Return annotations of every split, or none; of some only, the others would silently have no evidence."""
     missing = sorted(set(names) - {path.name for path in found.values()})
     if found and missing and not sources.evidence:
         raise BuildError(
@@ -224,7 +224,7 @@ def _covering(sources: Sources, found: Mapping[str, Path], names: Sequence[str])
 
 
 def scenes_plan(seed: int, counts: Mapping[str, int], splits: Sequence[str], limits: Limits) -> Plan:
-    """Plan rendered scenes of the splits named, or of all."""
+    """Return plan rendered scenes of the splits named, or of all."""
     chosen = _chosen(list(counts), splits)
     return Plan(
         splits={
@@ -237,7 +237,7 @@ def scenes_plan(seed: int, counts: Mapping[str, int], splits: Sequence[str], lim
 
 
 def find_file(folder: Path, what: str, *patterns: str) -> Path:
-    """The one file of a folder, or of its folder ``annotations``, that fits one of the patterns.
+    """Return the one file of a folder, or of its folder ``annotations``, that fits one of the patterns.
 
     Raises:
         BuildError: there is none, or several.
@@ -304,7 +304,7 @@ def _evidence_split(split: str, known: Sequence[tuple[str, str]], *, alone: bool
 
 
 def _stored_records(dataset: str, split: str) -> Iterator[Record]:
-    """Conversations with the evidence of their rows."""
+    """Yield conversations with the evidence of their rows."""
     rows = load_rows(dataset, split)
     if "question" in rows.column_names:
         raise BuildError(f"{dataset}, split {split}, holds a benchmark's questions, not conversations")
@@ -320,7 +320,7 @@ def _stored_records(dataset: str, split: str) -> Iterator[Record]:
 
 
 def _questions(settings: InputSettings) -> Iterator[Record]:
-    """A benchmark's questions; one whose id was there already fails, since ids are kept."""
+    """Yield a benchmark's questions; one whose id was there already fails, since ids are kept."""
     seen = DiskTable()
     for record in read_conversations(settings):
         if isinstance(record, Conversation) and record.id in seen:
@@ -330,7 +330,7 @@ def _questions(settings: InputSettings) -> Iterator[Record]:
 
 
 def _with_stored_evidence(settings: InputSettings, dataset: str, split: str) -> Iterator[Record]:
-    """A benchmark's questions with the evidence of the rows that have their ids; rows without a question come last."""
+    """Join a benchmark's questions with the rows of their ids; rows without a question come last."""
     rows = load_rows(dataset, split)
     if "question" not in rows.column_names:
         raise BuildError(f"{dataset}, split {split}, holds conversations, not a benchmark's questions")

@@ -19,7 +19,7 @@ from fivl_hf.augment.inputs.conversations import Conversation, Record
 from fivl_hf.augment.inputs.readers import llava_records
 from fivl_hf.augment.rows import turns_of
 from fivl_hf.building.archive import index_archive
-from fivl_hf.files.disk_table import open_index, written_index
+from fivl_hf.files.disk_table import create_index, open_index
 from fivl_hf.files.json_stream import json_members
 from fivl_hf.jobs.outcomes import Drop, Failure
 
@@ -30,7 +30,7 @@ PADDED_SIDE = 336
 
 @dataclass(frozen=True)
 class Release:
-    """Where the release and the conversations are.
+    """The places of the release and of the conversations.
 
     Attributes:
         segments: ``fivl_instruct.json``.
@@ -75,7 +75,7 @@ def index_release(release: Release, index: Path) -> dict[str, Any]:
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
     if not index.is_file():
-        with written_index(index) as table:
+        with create_index(index) as table:
             counts = _fill(release, table)
             table.execute("CREATE TABLE counts (value TEXT)")
             table.execute("INSERT INTO counts VALUES (?)", (json.dumps(counts),))
@@ -85,7 +85,7 @@ def index_release(release: Release, index: Path) -> dict[str, Any]:
 
 
 def release_records(release: Release, index: Path) -> Iterator[Record]:
-    """One record per sample of the conversations, with its segments as evidence, and per release id without sample."""
+    """Yield a record for each sample, its segments as evidence, and for each id of the release without a sample."""
     with closing(open_index(index)) as table:
         for number, record in enumerate(llava_records(release.conversations, release.images)):
             yield _with_segments(record, number, table)
@@ -180,7 +180,7 @@ def _choose(release: Release, table: sqlite3.Connection) -> tuple[int, int, int]
 
 
 def _score(raw: Any, record: Conversation) -> tuple[int, int]:
-    """How many segments' expressions a sample has, and whether its image is the segments'."""
+    """Return how many segments' expressions a sample has, and whether its image is the segments'."""
     try:
         segments = _segments(raw)
     except ValueError:
@@ -201,7 +201,7 @@ def _fits(segments: tuple[Segment, ...], record: Conversation) -> int:
 
 
 def _segments(raw: Any) -> tuple[Segment, ...]:
-    """The segments of one id; raises ValueError if they are none."""
+    """Return the segments of one id; raises ValueError if they are none."""
     try:
         if not isinstance(raw, list):
             raise TypeError(f"a list was expected, got {type(raw).__name__}")

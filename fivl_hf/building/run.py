@@ -11,7 +11,7 @@ from fivl_hf.augment.pipeline import RunResult, RunSettings, run_augmentation
 from fivl_hf.building.builder import EvidenceBuilder
 from fivl_hf.building.plans import Plan
 from fivl_hf.files.installed import installed_folder
-from fivl_hf.files.owned import require_own_folder, work_folder
+from fivl_hf.files.managed_folders import require_own_folder, work_folder
 from fivl_hf.jobs.engines import LocalEngine
 
 __all__ = ["BuildSettings", "build_dataset", "builder_class", "builder_names"]
@@ -23,7 +23,7 @@ _SHARD = 256
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """How to run a build.
+    """The settings of a build.
 
     Attributes:
         output: folder of the dataset.
@@ -42,14 +42,14 @@ class BuildSettings:
 
 
 def builder_names() -> list[str]:
-    """The builders of this project, in a clone and after a plain install."""
+    """Return the builders of this project, in a clone and after a plain install."""
     return sorted(
         path.name for path in installed_folder("dataset_builders").iterdir() if (path / f"{path.name}.py").is_file()
     )
 
 
 def builder_class(name: str) -> type[EvidenceBuilder]:
-    """The builder of a name, such as ``"fivl_pope"``.
+    """Return the builder of a name, such as ``"fivl_pope"``.
 
     Raises:
         ValueError: there is none.
@@ -90,7 +90,7 @@ def build_dataset(builder: EvidenceBuilder, settings: BuildSettings) -> RunResul
 
 
 def _identity(builder: EvidenceBuilder, plan: Plan, settings: BuildSettings) -> dict[str, Any]:
-    """What decides the rows."""
+    """Return what decides the rows."""
     config = {key: str(value) for key, value in asdict(builder.config).items() if value not in (None, (), "")}
     stats = [(path, path.stat()) for path in plan.files]
     files = [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]

@@ -44,7 +44,7 @@ class TensorError(ValueError):
 
 
 def load_grid(data: bytes) -> FloatArray:
-    """The mean mask value (0 to 1) of each cell of the padded image: a ``torch.save``d 24×24 tensor of 0..255.
+    """Return the mean mask value (0 to 1) of each cell of the padded image: a ``torch.save``d 24×24 tensor of 0..255.
 
     Raises:
         TensorError: too large, compressed or nested beyond its size, a pickle that holds more than a tensor, or a

@@ -8,7 +8,7 @@ from typing import Any
 
 from fivl_hf.augment.inputs.settings import FORMATS, InputSettings
 from fivl_hf.augment.tools import GROUNDERS, ToolSettings
-from fivl_hf.cli.chat_options import add_chat, chat_settings, spent_line
+from fivl_hf.cli.chat_options import add_chat, chat_settings, usage_line
 from fivl_hf.cli.options import ExamplesHelpFormatter, count, existing_file, existing_folder, folder, positive
 
 __all__ = ["add_augment"]
@@ -126,8 +126,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     from fivl_hf.augment.inputs.readers import count_records, read_conversations
     from fivl_hf.augment.pipeline import RunSettings, run_augmentation
-    from fivl_hf.files.owned import work_folder
-    from fivl_hf.storage.cards import About
+    from fivl_hf.files.managed_folders import work_folder
+    from fivl_hf.storage.cards import CardContent
 
     source = InputSettings(
         input=options.input,
@@ -155,7 +155,7 @@ def _run(options: argparse.Namespace) -> None:
         restart=options.restart,
         retry_failed=options.retry_failed,
         total=count_records(source),
-        card=About(options.output.resolve().name),
+        card=CardContent(options.output.resolve().name),
         about={
             "input": options.input,
             "images": [str(path) for path in options.images],
@@ -178,7 +178,7 @@ def _run(options: argparse.Namespace) -> None:
     if tally.failed:
         print(f"failed: {result.failures()}; once the cause is fixed, --retry-failed tries them again")
     if extraction and result.spent:
-        print(spent_line(result.spent, extraction.settings))
+        print(usage_line(result.spent, extraction.settings))
     if result.stopped:
         raise ValueError(f"not complete: {result.stopped}")
 
@@ -245,7 +245,7 @@ def _engine(options: argparse.Namespace, workers: int) -> Any:
 
 
 def _identity(options: argparse.Namespace, extraction: Any) -> dict[str, Any]:
-    """What decides the rows, besides the input."""
+    """Return what decides the rows, besides the input."""
     from fivl_hf.augment.extractors.prompts import EXPRESSIONS_VERSION
 
     chosen: dict[str, Any] = {"extractor": options.extractor, "grounder": options.grounder, "tagger": options.tagger}

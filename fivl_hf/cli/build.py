@@ -101,7 +101,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _contents(output: Path) -> list[str]:
-    """How many rows each split has, and how many of a benchmark's questions have evidence."""
+    """Return how many rows each split has, and how many of a benchmark's questions have evidence."""
     from fivl_hf.building.limits import WITH_EVIDENCE, WITHOUT_EVIDENCE
     from fivl_hf.storage.cards import DEFAULT_CONFIG, config_rows, read_card
 
@@ -115,7 +115,7 @@ def _contents(output: Path) -> list[str]:
 
 
 def _config(options: argparse.Namespace) -> dict[str, Any]:
-    """The builder's configuration; what is not given is the builder's default."""
+    """Return the builder's configuration; what is not given is the builder's default."""
     given = {
         "data_dir": str(options.data_dir) if options.data_dir else None,
         "images": tuple(str(path) for path in options.images),

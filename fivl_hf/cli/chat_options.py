@@ -4,13 +4,13 @@ import argparse
 from typing import Any
 
 from fivl_hf.cli.options import positive
-from fivl_hf.llm.settings import ChatSettings, Spent
+from fivl_hf.llm.settings import ChatSettings, Usage
 
-__all__ = ["add_chat", "chat_settings", "spent_line"]
+__all__ = ["add_chat", "chat_settings", "usage_line"]
 
 
 def add_chat(parser: argparse.ArgumentParser, concurrency: int) -> None:
-    """Which model to ask, where, and the budget."""
+    """Add the options for the model, its server and the budget."""
     group = parser.add_argument_group("language model (OpenAI-compatible; the key comes from OPENAI_API_KEY)")
     group.add_argument("--model", default=None, help="name of the model at the server, such as gpt-4o")
     group.add_argument("--base-url", default=None, help="of the server, such as http://localhost:8000/v1 (vLLM)")
@@ -31,7 +31,7 @@ def add_chat(parser: argparse.ArgumentParser, concurrency: int) -> None:
 
 
 def chat_settings(options: argparse.Namespace) -> ChatSettings:
-    """The settings that the options say."""
+    """Return the settings that the options say."""
     if not options.model:
         raise ValueError("name the language model with --model")
     fields: dict[str, Any] = {name: value for name, value in vars(options).items() if name in _NAMES}
@@ -41,8 +41,8 @@ def chat_settings(options: argparse.Namespace) -> ChatSettings:
 _NAMES = set(ChatSettings.__dataclass_fields__)
 
 
-def spent_line(spent: Spent, settings: ChatSettings) -> str:
-    """What asking cost, in one line."""
+def usage_line(spent: Usage, settings: ChatSettings) -> str:
+    """Return what asking cost, in one line."""
     cost = settings.cost(spent.prompt_tokens, spent.completion_tokens)
     price = "" if cost is None else f", {cost:.2f} US dollars"
     lost = f"; {spent.lost:,} under way when a run was killed, perhaps paid twice" if spent.lost else ""

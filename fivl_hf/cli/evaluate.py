@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def table_lines(summary: Mapping[str, Any]) -> list[str]:
-    """The summary as a short table."""
+    """Return the summary as a short table."""
 
     def number(value: float | None) -> str:
         return "    –" if value is None else f"{value:.3f}"

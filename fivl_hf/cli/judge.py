@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.cli.chat_options import add_chat, chat_settings, spent_line
+from fivl_hf.cli.chat_options import add_chat, chat_settings, usage_line
 from fivl_hf.cli.options import HelpFormatter, count, folder, positive
 
 __all__ = ["add_judge"]
@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace) -> None:
     for name, figures in {"all": summary["all"], **summary["by_mask_coverage"]}.items():
         print(f"{name:>12}  n {figures['n']:>4}  " + "  ".join(_cell(figures, key) for key in _SHOWN))
     print(f"without a usable reply: {summary['without_usable_reply']:,} of {len(judged.judgements):,}")
-    print(spent_line(judged.spent, settings))
+    print(usage_line(judged.spent, settings))
     if judged.stopped:
         raise ValueError(judged.stopped)
 

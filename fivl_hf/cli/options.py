@@ -1,4 +1,4 @@
-"""What the commands' options have in common."""
+"""Types and groups of options that commands share."""
 
 import argparse
 from pathlib import Path

@@ -57,7 +57,7 @@ def _measured(output: Path, name: str) -> dict[str, Any]:
 
 
 def _accuracy_bars(results: dict[str, Any]) -> Figure:
-    """Accuracy under each condition, a group per model."""
+    """Return accuracy under each condition, a group per model."""
     figure = Figure(figsize=(4.4, 3.0), layout="constrained")
     axes = figure.subplots()
     groups = ("accuracy", "random_masked_accuracy", "masked_accuracy")
@@ -108,7 +108,7 @@ def _map(measured: dict[str, Any], name: str) -> Figure:
 
 
 def _answer_cards(test: Any, measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """The first test questions, as they come: three pictures and each model's three answers."""
+    """Return the first test questions, as they come: three pictures and each model's three answers."""
     cards = []
     for question in questions(test.select(range(min(_SHOWN, len(test))))):
         image, boxes = question.images()[0], question.evidence[0]
@@ -138,7 +138,7 @@ def _answer_cards(test: Any, measured: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _segment_cards(output: Path, test: Any, results: dict[str, Any]) -> list[dict[str, Any]]:
-    """The first test scenes: masks, and what each model's best head and image positions show."""
+    """Return the first test scenes: masks, and what each model's best head and image positions show."""
     models = {name: load_model(output / "models" / name, device="cpu") for name in MODELS}
     cards = []
     for raw in test.select(range(min(4, len(test)))):
@@ -174,5 +174,5 @@ def _attention(model: Any, sample: Sample, best: dict[str, Any]) -> Image.Image:
 
 
 def _different(sample: Sample) -> list[Any]:
-    """One piece of evidence per expression text."""
+    """Return one piece of evidence per expression text."""
     return list({evidence.expression.text: evidence for evidence in sample.evidence}.values())

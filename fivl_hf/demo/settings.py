@@ -1,4 +1,4 @@
-"""What the demo's results depend on."""
+"""The settings on which the demo's results depend."""
 
 from dataclasses import dataclass
 
@@ -21,5 +21,5 @@ class DemoSettings:
     learning_rate: float = 2e-3
 
     def of_dataset(self) -> dict[str, int]:
-        """The part that the scenes depend on."""
+        """Return the part that the scenes depend on."""
         return {name: vars(self)[name] for name in ("seed", "train_rows", "validation_rows", "test_rows")}

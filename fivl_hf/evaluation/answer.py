@@ -9,16 +9,16 @@ from tqdm.auto import tqdm
 
 from fivl_hf.chat import as_blocks, encode
 
-__all__ = ["Ask", "generate_answers"]
+__all__ = ["GenerationRequest", "generate_answers"]
 
 # The conversation up to the question, and how to get its images: they are opened batch by batch.
-Ask = tuple[Sequence[dict[str, str]], Callable[[], Sequence[Image.Image]]]
+GenerationRequest = tuple[Sequence[dict[str, str]], Callable[[], Sequence[Image.Image]]]
 
 
 def generate_answers(
     model: Any,
     processor: Any,
-    asks: Sequence[Ask],
+    requests: Sequence[GenerationRequest],
     *,
     batch_size: int = 16,
     max_new_tokens: int = 32,
@@ -37,14 +37,14 @@ def generate_answers(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    order = sorted(range(len(asks)), key=lambda i: sum(len(message["content"]) for message in asks[i][0]))
+    order = sorted(range(len(requests)), key=lambda i: sum(len(message["content"]) for message in requests[i][0]))
     was_training = model.training
     model.eval()
     try:
-        with tqdm(total=len(asks), desc=description, unit="question") as progress:
+        with tqdm(total=len(requests), desc=description, unit="question") as progress:
             for start in range(0, len(order), batch_size):
                 chosen = order[start : start + batch_size]
-                answers = _answer(model, processor, [asks[i] for i in chosen], max_new_tokens)
+                answers = _answer(model, processor, [requests[i] for i in chosen], max_new_tokens)
                 yield from zip(chosen, answers, strict=True)
                 progress.update(len(chosen))
     finally:
@@ -52,11 +52,11 @@ def generate_answers(
 
 
 @torch.inference_mode()
-def _answer(model: Any, processor: Any, asks: Sequence[Ask], max_new_tokens: int) -> list[str]:
-    images = [open_images() for _, open_images in asks]
+def _answer(model: Any, processor: Any, requests: Sequence[GenerationRequest], max_new_tokens: int) -> list[str]:
+    images = [open_images() for _, open_images in requests]
     inputs = encode(
         processor,
-        [as_blocks(messages, len(row_images)) for (messages, _), row_images in zip(asks, images, strict=True)],
+        [as_blocks(messages, len(row_images)) for (messages, _), row_images in zip(requests, images, strict=True)],
         images,
         prompt=True,
         padding=True,

@@ -19,7 +19,7 @@ def metric_folders() -> dict[str, Path]:
 
 
 def load_metric(name: str, **kwargs: Any) -> Any:
-    """The same as ``evaluate.load("metrics/<name>")``, from anywhere and without the Hub.
+    """Return the same as ``evaluate.load("metrics/<name>")``, from anywhere and without the Hub.
 
     Args:
         name: such as ``"visual_reliance_score"``.

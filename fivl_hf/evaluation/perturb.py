@@ -29,7 +29,7 @@ class RandomBoxes:
 
 
 def black_out(image: Image.Image, boxes: ArrayLike) -> Image.Image:
-    """A copy of the image in which every pixel that a box touches is black."""
+    """Return a copy of the image in which every pixel that a box touches is black."""
     masked = rgb(image)
     draw = ImageDraw.Draw(masked)
     for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
@@ -38,7 +38,7 @@ def black_out(image: Image.Image, boxes: ArrayLike) -> Image.Image:
 
 
 def random_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int], seed: int | Sequence[int]) -> RandomBoxes:
-    """Boxes of the same sizes at random places inside the image, off the evidence as far as there is room.
+    """Return boxes of the same sizes at random places inside the image, off the evidence as far as there is room.
 
     Each box is the first of 256 uniform draws that touches neither the evidence nor an earlier random box; where
     none does, the one that touches least of the evidence. A box that lies within another adds nothing to the evidence
@@ -62,7 +62,7 @@ def random_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int], seed: 
 
 
 def _outermost(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The boxes that lie in no other; of equal ones the first."""
+    """Return the boxes that lie in no other; of equal ones the first."""
     inside = (boxes[:, None, :2] >= boxes[None, :, :2]).all(-1) & (boxes[:, None, 2:] <= boxes[None, :, 2:]).all(-1)
     same = inside & inside.T
     redundant = (inside & ~same) | (same & np.tri(len(boxes), k=-1, dtype=bool))
@@ -72,7 +72,7 @@ def _outermost(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 def _place(
     box: NDArray[np.float64], evidence: BoolArray, taken: BoolArray, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """The box moved by whole pixels, so that it touches as many pixels as before."""
+    """Return the box moved by whole pixels, so that it touches as many pixels as before."""
     corners = box.reshape(2, 2)
     least, most = np.ceil(-corners[0]), np.floor(evidence.shape[::-1] - corners[1])
     shifts = rng.integers(least, np.maximum(least, most) + 1, size=(_CANDIDATES, 2))

@@ -1,4 +1,4 @@
-"""What is asked of a model: questions with their images, reference answers and evidence."""
+"""Questions to a model, with their images, reference answers and evidence."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Question:
 
 
 def questions(rows: Iterable[Mapping[str, Any]], turns: str = "first") -> Iterator[Question]:
-    """The questions of benchmark rows or conversation rows.
+    """Yield the questions of benchmark rows or conversation rows.
 
     Args:
         rows: raw rows; each is checked.

@@ -81,7 +81,7 @@ def evaluate_reliance(
 
 
 def summarize(answers: Iterable[Answer], *, seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
-    """The Visual Reliance Score and its control, from answers that may come from a file.
+    """Return the Visual Reliance Score and its control, from answers that may come from a file.
 
     Returns:
         The metric's result for evidence boxes, the same for random boxes (``random_*``), ``random_overlap`` (mean
@@ -129,7 +129,7 @@ def _by_category(complete: Sequence[Mapping[str, Answer]], options: Mapping[str,
 
 
 def _images(question: Question, hidden: Sequence[RandomBoxes]) -> list[Image.Image]:
-    """A question's images, with boxes blacked out if there are any."""
+    """Return a question's images, with boxes blacked out if there are any."""
     images = question.images()
     if not hidden:
         return images
@@ -137,7 +137,7 @@ def _images(question: Question, hidden: Sequence[RandomBoxes]) -> list[Image.Ima
 
 
 def _random_boxes(question: Question, seed: tuple[int, int]) -> list[RandomBoxes]:
-    """The control's boxes for each of a question's images."""
+    """Return the control's boxes for each of a question's images."""
     return [
         random_boxes(boxes, size, (*seed, i))
         for i, (size, boxes) in enumerate(zip(question.sizes, question.evidence, strict=True))

@@ -30,7 +30,7 @@ class Field:
 
 
 def metric_page(title: str, explanation: str, fields: Sequence[Field], score: Callable[..., str]) -> gr.Blocks:
-    """A page for a metric.
+    """Return a page for a metric.
 
     Args:
         explanation: Markdown: what the metric measures, and what its values mean.
@@ -69,7 +69,7 @@ def launch(page: gr.Blocks, **options: Any) -> Any:
 
 
 def parse_lines(text: str, kind: str) -> list[Any]:
-    """The JSON value of every line that is not empty.
+    """Return the JSON value of every line that is not empty.
 
     Raises:
         ValueError: a line that holds none; the message names the box and the line.

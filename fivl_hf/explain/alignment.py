@@ -59,7 +59,7 @@ def _centred_ranks(values: torch.Tensor) -> torch.Tensor:
 
 
 def top_heads(alignment: ArrayLike, count: int = 5) -> list[dict[str, Any]]:
-    """The best-aligned heads of an (L, H) map, best first: ``{"layer", "head", "score"}``, counted from 0."""
+    """Return the best-aligned heads of an (L, H) map, best first: ``{"layer", "head", "score"}``, counted from 0."""
     scores = np.asarray(alignment, dtype=np.float64)
     order = [i for i in np.argsort(-scores, axis=None, kind="stable") if np.isfinite(scores.flat[i])]
     places = [np.unravel_index(i, scores.shape) for i in order[:count]]
@@ -96,7 +96,7 @@ class AlignmentMap:
 
 
 def align(samples: Iterable[tuple[ArrayLike, ArrayLike]]) -> AlignmentMap:
-    """The alignment map of (attention (L, H, N), coverage (N,)) samples; N may differ between samples."""
+    """Return the alignment map of (attention (L, H, N), coverage (N,)) samples; N may differ between samples."""
     result = AlignmentMap()
     for number, (attention, cover) in enumerate(samples):
         try:
@@ -107,11 +107,11 @@ def align(samples: Iterable[tuple[ArrayLike, ArrayLike]]) -> AlignmentMap:
 
 
 def summary(result: AlignmentMap, count: int = 5) -> dict[str, Any]:
-    """A map as plain numbers: ``alignment`` (layers x heads, null without samples), ``top_heads``, ``n``."""
+    """Return a map as plain numbers: ``alignment`` (layers x heads, null without samples), ``top_heads``, ``n``."""
     mean = result.mean()
     return {"alignment": as_lists(mean), "top_heads": top_heads(mean, count), "n": result.n}
 
 
 def as_lists(scores: FloatArray) -> list[list[float | None]]:
-    """An (L, H) map as lists, NaN as None, which JSON can hold."""
+    """Return an (L, H) map as lists, NaN as None, which JSON can hold."""
     return [[None if np.isnan(value) else float(value) for value in row] for row in scores]

@@ -30,7 +30,7 @@ _NO_TOKEN = "its mask covers no token"
 
 @dataclass
 class Explanation:
-    """What explaining a set of rows gives.
+    """The measurements of a set of rows.
 
     Attributes:
         alignment: mean correlation of each head with the expressions' own masks.
@@ -61,7 +61,7 @@ class Explanation:
         return mean_segmentation(self.segments)
 
     def best_heads(self, count: int = 5, chosen_on: "Explanation | None" = None) -> list[dict[str, Any]]:
-        """The heads that are best on one half of the images, with their score and control on the other.
+        """Return the heads that are best on one half of the images, with their score and control on the other.
 
         Args:
             chosen_on: what other rows gave, such as a validation split's: the heads are chosen on all of it and
@@ -233,12 +233,12 @@ def _expression_scores(
 
 
 def _image_key(raw: Mapping[str, Any]) -> str:
-    """A digest of a row's images."""
+    """Return a digest of a row's images."""
     return hashlib.sha256(b"".join(encoded_bytes(image) for image in raw["images"])).hexdigest()[:16]
 
 
 def _foreign_mask(rows: Sequence[Mapping[str, Any]], number: int, image: str) -> BoolArray | None:
-    """The first mask of the next row (after the last one comes the first) about another image; None without one."""
+    """Return the first mask of the next row (after the last, the first) that is about another image, if any."""
     count = len(rows)
     for step in range(1, min(count, _NEIGHBOURS)):
         other = rows[(number + step) % count]
@@ -251,7 +251,7 @@ def _foreign_mask(rows: Sequence[Mapping[str, Any]], number: int, image: str) ->
 
 
 def token_attention(model: Any, sample: Sample, spans: Sequence[NDArray[np.intp]]) -> list[NDArray[np.float32] | None]:
-    """Attention to the visual tokens while chosen tokens are written, in one teacher-forced pass.
+    """Return attention to the visual tokens while chosen tokens are written, in one teacher-forced pass.
 
     Args:
         spans: groups of token positions, such as an expression's.
@@ -291,7 +291,7 @@ def _observe(
 
 
 def _foreign_coverage(mask: BoolArray, sample: Sample, evidence: Evidence) -> NDArray[np.float64]:
-    """Another image's mask, stretched over this one: its coverage of this sample's visual tokens."""
+    """Return another image's mask, stretched over this one: its coverage of this sample's visual tokens."""
     width, height = sample.images[evidence.expression.image].size
     scale = np.array([mask.shape[1] / width, mask.shape[0] / height] * 2)
     return coverage(mask[None], sample.boxes * scale)[0]

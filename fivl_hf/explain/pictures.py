@@ -24,7 +24,7 @@ _INK, _SOFT = (29, 36, 48), (87, 97, 111)
 def evidence_sheet(
     model: Any, sample: Sample, k: int, layer: int, head: int, *, word: str | None = None, side: int = 288
 ) -> Image.Image:
-    """One key expression in pictures: the image, its mask, one head's attention, the predicted segment.
+    """Return one key expression in pictures: the image, its mask, one head's attention, the predicted segment.
 
     Above them stand the question and the answer. Where the image is seen at two scales, the attention to each has a
     picture of its own; models without visual tokens in the sequence predict no segment.
@@ -70,7 +70,7 @@ def attention_picture(
     *,
     scale: str | None = None,
 ) -> Image.Image:
-    """One head's attention over one of the sample's images while the given tokens are written.
+    """Return one head's attention over one of the sample's images while the given tokens are written.
 
     Args:
         scale: only the tokens of one scale, "whole" or "tiles".
@@ -91,7 +91,7 @@ def attention_picture(
 
 
 def segments_picture(model: Any, sample: Sample, shown: Sequence[Evidence], side: int = 288) -> Image.Image:
-    """The visual tokens that predict each expression's keyword, outlined, one colour an expression."""
+    """Return the visual tokens that predict each expression's keyword, outlined, one colour an expression."""
     image = shown[0].expression.image if shown else 0
     here = sample.image_of == image
     everything = vision_predictions(model, sample)
@@ -103,7 +103,7 @@ def segments_picture(model: Any, sample: Sample, shown: Sequence[Evidence], side
 
 
 def word_tokens(sample: Sample, word: str) -> NDArray[np.intp]:
-    """Positions of the tokens of a word (or phrase) where an answer says it last.
+    """Return positions of the tokens of a word (or phrase) where an answer says it last.
 
     Raises:
         ValueError: no answer of the sample says it.
@@ -126,7 +126,7 @@ def last_place(answers: Sequence[str], word: str) -> tuple[int, int] | None:
 
 
 def sheet(panels: Mapping[str, Image.Image], heading: Sequence[str], footing: str, gap: int = 12) -> Image.Image:
-    """Pictures on white, two in a row, each under its title; lines of text above and below them.
+    """Return pictures on white, two in a row, each under its title; lines of text above and below them.
 
     Titles and text are wrapped and large enough to be read where the sheet is as wide as a phone.
     """

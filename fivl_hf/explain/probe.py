@@ -23,7 +23,7 @@ _QUERIES = 256  # rows of the score matrix held at a time where SDPA cannot do i
 
 @dataclass
 class AttentionRows:
-    """What the probe records: ``layers[i]`` is layer i's attention, (B, H, R, C) float32.
+    """The recorded attention: ``layers[i]`` is layer i's attention, (B, H, R, C) float32.
 
     Of a model that looks at the image through cross-attention, only those layers are recorded.
     """
@@ -33,7 +33,7 @@ class AttentionRows:
     layers: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def stacked(self) -> torch.Tensor:
-        """All layers up to the last recorded one, (B, L, H, R, C); NaN for one that was not recorded.
+        """Return all layers up to the last recorded one, (B, L, H, R, C); NaN for one that was not recorded.
 
         Raises:
             ValueError: nothing was recorded, or layers of different head counts.
@@ -120,7 +120,7 @@ def attention_rows(
     softcap: float | None = None,
     causal: bool = True,
 ) -> torch.Tensor:
-    """Softmax attention of chosen rows to chosen columns, in float32.
+    """Return softmax attention of chosen rows to chosen columns, in float32.
 
     Args:
         query: (B, H, T, D).
@@ -150,7 +150,7 @@ def attention_rows(
 
 
 def _masked(scores: torch.Tensor, mask: torch.Tensor | None, rows: torch.Tensor | None) -> torch.Tensor:
-    """Scores (..., R, S) with what may not be attended to at −∞: by a mask, or beyond each row (..., R) if causal."""
+    """Set scores (..., R, S) to −∞ where a mask forbids attention, or beyond each row (..., R) if it is causal."""
     if mask is None:
         if rows is None:
             return scores
@@ -171,7 +171,7 @@ def _capped_attention(
     softcap: float,
     causal: bool,
 ) -> torch.Tensor:
-    """The attention output with capped scores, which SDPA cannot compute, some queries at a time: (B, T, H, D)."""
+    """Compute attention with capped scores, which SDPA cannot, some queries at a time: (B, T, H, D)."""
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     length = key.shape[2]

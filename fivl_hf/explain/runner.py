@@ -10,7 +10,7 @@ from fivl_hf.explain.pictures import evidence_sheet, last_place
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.scores import ScoreFile
 from fivl_hf.files.atomic import write_json
-from fivl_hf.files.owned import replaced_files, require_own_folder
+from fivl_hf.files.managed_folders import replaced_files, require_own_folder
 from fivl_hf.files.results import result_folder
 from fivl_hf.schema import RowError, validate_row
 from fivl_hf.show.plots import head_map
@@ -22,7 +22,7 @@ _FILES = ("explanation.json", "head_map.png", "scores.jsonl")
 
 
 def explanation_summary(found: Explanation, chosen_on: Explanation | None = None) -> dict[str, Any]:
-    """An explanation as plain numbers; ``n`` counts key expressions.
+    """Return an explanation as plain numbers; ``n`` counts key expressions.
 
     ``best_head`` and ``top_heads`` were chosen on one half of the images (or on other rows, ``chosen_on``); their
     ``score`` and ``control`` are those on the other half. ``best_head`` is None, with a ``reason``, where there is no
@@ -108,7 +108,7 @@ def write_explanation(
 
 
 def _best_head(found: Explanation) -> dict[str, Any]:
-    """The head that fits best over all images; raises ValueError if none could be compared with a mask."""
+    """Return the head that fits best over all images; raises ValueError if none could be compared with a mask."""
     best = top_heads(found.alignment.mean(), 1)
     if not best:
         problem = next(iter(found.problems.values()), None)
@@ -136,7 +136,7 @@ def _draw(
 
 
 def _drawable(rows: Iterable[Mapping[str, Any]], count: int, word: str | None) -> list[Mapping[str, Any]]:
-    """The first rows that can be drawn."""
+    """Return the first rows that can be drawn."""
     found: list[Mapping[str, Any]] = []
     for row in rows:
         if len(found) == count:

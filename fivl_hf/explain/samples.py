@@ -116,7 +116,7 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
 
 
 def _visual_positions(config: Any, inputs: Any) -> torch.Tensor:
-    """Where the visual tokens of one sample stand: in the sequence, or among the cross-attention's keys."""
+    """Return where the visual tokens of one sample stand: in the sequence, or among the cross-attention's keys."""
     if not uses_cross_attention(config):
         return torch.nonzero(inputs["input_ids"][0] == image_token_id(config)).flatten()
     if "cross_attention_mask" not in inputs:

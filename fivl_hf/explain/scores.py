@@ -1,4 +1,4 @@
-"""What explaining one row gives, as numbers that can be kept: from them everything else is computed.
+"""The scores of one row, as numbers that can be kept: from them everything else is computed.
 
 Shapes: L layers, H heads.
 """
@@ -68,7 +68,7 @@ class ScoreFile:
         self.known = {raw["id"] for raw in self._file if raw["problem"] is None}
 
     def __iter__(self) -> Iterator[RowScores]:
-        """The scores of every row, in the order of their writing; of a row that failed and was tried again the last."""
+        """Yield the scores of every row, in the order of their writing; the last ones of a row tried again."""
         last = {raw["id"]: number for number, raw in enumerate(self._file)}
         for number, raw in enumerate(self._file):
             if last[raw["id"]] == number:
@@ -116,7 +116,7 @@ def _unpacked(raw: dict[str, Any]) -> RowScores:
 
 
 def _packed_map(scores: FloatArray | None) -> list[Any] | None:
-    """Shape and float32 values; as decimals they would take three times the space."""
+    """Return shape and float32 values; as decimals they would take three times the space."""
     if scores is None:
         return None
     return [*scores.shape, base64.b64encode(scores.astype("<f4").tobytes()).decode()]

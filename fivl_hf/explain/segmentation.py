@@ -29,7 +29,7 @@ def token_iou(predicted: ArrayLike, reference: ArrayLike, keyword_id: int) -> fl
 def segmentation_scores(
     predicted: Sequence[ArrayLike], references: Sequence[ArrayLike], keyword_ids: Sequence[int]
 ) -> dict[str, Any]:
-    """Segmentation over samples, one key expression each (arXiv 2412.14672).
+    """Return segmentation over samples, one key expression each (arXiv 2412.14672).
 
     Returns:
         ``iou`` (mean; None without samples), ``n``, ``detected`` (share of samples whose keyword is predicted

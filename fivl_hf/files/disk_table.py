@@ -10,16 +10,16 @@ from typing import Any
 
 from fivl_hf.files.fingerprints import files_digest
 
-__all__ = ["DiskTable", "index_file", "open_index", "written_index"]
+__all__ = ["DiskTable", "create_index", "index_file", "open_index"]
 
 
 def index_file(folder: Path, name: str, files: Iterable[Path]) -> Path:
-    """Where the index of files belongs: another place when they have changed, so that it is never stale."""
+    """Return where the index of files belongs: another place when they have changed, so that it is never stale."""
     return folder / f"{name}-{files_digest(files)}.sqlite"
 
 
 @contextmanager
-def written_index(path: Path) -> Iterator[sqlite3.Connection]:
+def create_index(path: Path) -> Iterator[sqlite3.Connection]:
     """A new SQLite file to fill; it appears under its name when it is complete.
 
     Raises:
@@ -40,7 +40,7 @@ def written_index(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def open_index(path: Path) -> sqlite3.Connection:
-    """A complete index, for reading.
+    """Return a complete index, for reading.
 
     Raises:
         OSError: it is damaged or missing.
@@ -66,7 +66,7 @@ class DiskTable:
         return self._rows.execute("SELECT 1 FROM entries WHERE key = ?", (key,)).fetchone() is not None
 
     def get(self, key: str) -> Any:
-        """The value of a key, None if there is none."""
+        """Return the value of a key, None if there is none."""
         found = self._rows.execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchone()
         return json.loads(found[0]) if found else None
 

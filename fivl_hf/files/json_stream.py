@@ -39,7 +39,7 @@ _STEPS[[ord("["), ord("{")]], _STEPS[[ord("]"), ord("}")]] = 1, -1
 
 
 def json_items(path: Path, prefix: str) -> Iterator[Any]:
-    """The items of a list inside a JSON file; ``prefix`` as ijson writes it: ``"item"`` for the top level's.
+    """Return the items of a list inside a JSON file; ``prefix`` as ijson writes it: ``"item"`` for the top level's.
 
     Raises:
         ValueError: not valid JSON, naming the file and how far it was read.
@@ -49,13 +49,13 @@ def json_items(path: Path, prefix: str) -> Iterator[Any]:
 
 
 def json_members(path: Path) -> Iterator[tuple[str, Any]]:
-    """Keys and values of a JSON file's top-level object. Raises as :func:`json_items`."""
+    """Return keys and values of a JSON file's top-level object. Raises as :func:`json_items`."""
     ijson = _ijson()
     return _checked(path, lambda file: ijson.kvitems(file, "", use_float=True))
 
 
 def leading_events(path: Path, count: int) -> list[tuple[str, str, Any]]:
-    """The first parsing events of a JSON or JSON Lines file (prefix, event, value), to tell formats apart.
+    """Return the first parsing events of a JSON or JSON Lines file (prefix, event, value), to tell formats apart.
 
     Raises:
         ValueError: it does not begin with valid JSON.
@@ -75,7 +75,7 @@ def leading_events(path: Path, count: int) -> list[tuple[str, str, Any]]:
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line numbers (from 1) and values of a JSON Lines file; a line that is not valid JSON gives its ValueError."""
+    """Yield line numbers (from 1) and values of a JSON Lines file; a line that is not JSON gives a ValueError."""
     with _opened(path) as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES):
@@ -91,7 +91,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """A JSON value whose texts can be written anywhere: halves of surrogate pairs, which JSON can spell, are replaced.
+    """Parse a JSON value, and replace halves of surrogate pairs, which JSON can spell and no file can hold.
 
     Raises:
         ValueError: not valid JSON, or nested too deeply.
@@ -115,7 +115,7 @@ def _whole(value: Any) -> Any:
 
 
 def _checked(path: Path, parse: Any) -> Iterator[Any]:
-    """What a streaming parser yields, its errors naming the file and the place."""
+    """Yield what a streaming parser yields, its errors naming the file and the place."""
     from ijson.common import JSONError
 
     with _opened(path) as opened:
@@ -223,7 +223,7 @@ def _escape_start(data: bytes) -> int:
 
 
 def _whole_pair(escape: "re.Match[bytes]") -> bytes:
-    """An escape as it is, or a question mark in place of half a surrogate pair."""
+    """Return an escape as it is, or a question mark in place of half a surrogate pair."""
     return b"?" if escape["half"] else escape[0]
 
 

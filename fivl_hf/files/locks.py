@@ -73,7 +73,7 @@ def _this_process() -> dict[str, str | int]:
 
 
 def _holder(path: Path) -> str:
-    """The process that wrote ``path``, for a message."""
+    """Return the process that wrote ``path``, for a message."""
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
         return f"`{entry['command']}` (process {entry['pid']} on {entry['host']}, since {entry['since']})"

@@ -36,11 +36,11 @@ class Axis:
     length: int
 
     def to_source(self, processed: ArrayLike) -> NDArray[np.float64]:
-        """Source coordinates of processed ones, clipped to the image."""
+        """Return source coordinates of processed ones, clipped to the image."""
         return ((np.asarray(processed, dtype=np.float64) + self.offset) / self.scale - self.pad).clip(0, self.source)
 
     def cells(self, patch: int, tile: int | None = None) -> NDArray[np.float64]:
-        """Source intervals of consecutive patches: (cells, 2), clipped to the image; NaN where wholly outside.
+        """Return source intervals of consecutive patches: (cells, 2), clipped to the image; NaN where entirely outside.
 
         Args:
             patch: processed pixels of a patch.
@@ -51,13 +51,13 @@ class Axis:
         within = np.arange(tile // patch) * float(patch)
         starts = (np.arange(self.length // tile)[:, None] * tile + within).reshape(-1)
         cells = np.stack([self.to_source(starts), self.to_source(starts + patch)], axis=1)
-        # Rounding must not leave a sliver of a cell that lies wholly in the padding.
+        # Rounding must not leave a sliver of a cell that lies entirely in the padding.
         cells[cells[:, 1] - cells[:, 0] < 1e-6] = np.nan
         return cells
 
 
 def padded_square_axes(size: tuple[int, int], side: int) -> tuple[Axis, Axis]:
-    """The x and y axis of an image (width, height) that LLaVA's padding makes a square, resized to ``side``."""
+    """Return the x and y axis of an image (width, height) that LLaVA's padding makes a square, resized to ``side``."""
     square = max(size)
     x, y = (
         Axis(source=length, pad=(square - length) // 2, scale=side / square, offset=0, length=side) for length in size
@@ -66,7 +66,7 @@ def padded_square_axes(size: tuple[int, int], side: int) -> tuple[Axis, Axis]:
 
 
 def grid_boxes(columns: Boxes, rows: Boxes) -> Boxes:
-    """Cells row by row: columns (C, 2) and rows (R, 2) as intervals -> boxes (R · C, 4), NaN where either is."""
+    """Return cells row by row: columns (C, 2) and rows (R, 2) as intervals -> boxes (R · C, 4), NaN where either is."""
     x = np.broadcast_to(columns[None], (len(rows), len(columns), 2))
     y = np.broadcast_to(rows[:, None], (len(rows), len(columns), 2))
     boxes = np.stack([x[..., 0], y[..., 0], x[..., 1], y[..., 1]], axis=-1).reshape(-1, 4)
@@ -75,11 +75,11 @@ def grid_boxes(columns: Boxes, rows: Boxes) -> Boxes:
 
 
 def stretched_boxes(size: tuple[int, int], processed: tuple[int, int], cells: tuple[int, int]) -> Boxes:
-    """Cells of an image that is stretched to ``processed``, without regard to its shape.
+    """Return cells of an image that is stretched to ``processed``, without regard to its shape.
 
     Args:
         size, processed: (width, height).
-        cells: so many columns and rows.
+        cells: the number of columns and rows.
     """
     columns, rows = (
         Axis(source, pad=0, scale=length / source, offset=0, length=length).cells(length // count)
@@ -89,10 +89,10 @@ def stretched_boxes(size: tuple[int, int], processed: tuple[int, int], cells: tu
 
 
 def tile_boxes(size: tuple[int, int], tiles: tuple[int, int], side: tuple[int, int], cells: int) -> list[Boxes]:
-    """Cells of each tile, tiles row by row, of an image that is stretched over columns × rows of them.
+    """Return cells of each tile, tiles row by row, of an image that is stretched over columns × rows of them.
 
     Args:
-        tiles: so many columns and rows.
+        tiles: the number of columns and rows.
         side: (width, height) of a tile in processed pixels.
         cells: per side of a tile.
     """

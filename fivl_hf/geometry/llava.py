@@ -82,7 +82,7 @@ def _resized(image_processor: Any, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _crop_offset(length: int, crop: int, pads_missing_evenly: bool) -> int:
-    """Where the crop starts on the resized side; negative when a side that is too short is padded instead."""
+    """Return where the crop starts on the resized side; negative when a side that is too short is padded instead."""
     if crop <= length:
         return (length - crop) // 2
     missing = crop - length
@@ -113,7 +113,7 @@ def _next_whole(processor: Any) -> int:
 
 
 def _with_newlines(columns: Boxes, rows: Boxes) -> Boxes:
-    """Cells row by row, with one more token, which sees nothing, at the end of each row."""
+    """Return cells row by row, with one more token, which sees nothing, at the end of each row."""
     return grid_boxes(np.concatenate([columns, np.full((1, 2), np.nan)]), rows)
 
 
@@ -147,7 +147,7 @@ def _onevision_several(processor: Any, size: tuple[int, int]) -> Boxes:
 
 
 def _onevision_grid(processor: Any) -> tuple[int, int]:
-    """A tile's side in pixels and in cells; pixels beyond the last whole cell are seen by none."""
+    """Return a tile's side in pixels and in cells; pixels beyond the last whole cell are seen by none."""
     size = processor.image_processor.size
     side, cells = _edge(size), isqrt(processor.num_image_tokens)
     tiles = processor.vision_aspect_ratio
@@ -167,7 +167,7 @@ def _onevision_grid(processor: Any) -> tuple[int, int]:
 
 
 def _interpolated(cells: Boxes, count: int) -> Boxes:
-    """Intervals of the cells that each of ``count`` interpolated ones is mixed from (half-pixel centres)."""
+    """Return intervals of the cells that each of ``count`` interpolated ones is mixed from (half-pixel centres)."""
     place = np.maximum((np.arange(count) + 0.5) * (len(cells) / count) - 0.5, 0)
     first = np.floor(place).astype(np.intp)
     last = np.minimum(np.ceil(place).astype(np.intp), len(cells) - 1)
@@ -182,7 +182,7 @@ def _edge(size: Any) -> int | None:
 
 
 def _best_fit(size: tuple[int, int], pinpoints: Any) -> tuple[Axis, Axis]:
-    """The x and y axis of an image that keeps its shape, centred on the canvas of tiles that fits it best."""
+    """Return the x and y axis of an image that keeps its shape, centred on the canvas of tiles that fits it best."""
     from transformers.image_processing_utils import select_best_resolution
 
     canvas = select_best_resolution(size[::-1], pinpoints)[::-1]
@@ -201,7 +201,7 @@ def _best_fit(size: tuple[int, int], pinpoints: Any) -> tuple[Axis, Axis]:
 
 
 def _without_padding(columns: Boxes, rows: Boxes, size: tuple[int, int]) -> tuple[Boxes, Boxes]:
-    """What the model keeps of the canvas, counted in cells as it counts them (``unpad_image``)."""
+    """Return what the model keeps of the canvas, counted in cells as it counts them (``unpad_image``)."""
     width, height = size
     if width / height > len(columns) / len(rows):
         padding = (len(rows) - int(round(height * (len(columns) / width), 7))) // 2

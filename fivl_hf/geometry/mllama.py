@@ -14,7 +14,7 @@ _PATCH_SIZE = 14
 
 
 def _mllama(processor: Any, size: tuple[int, int]) -> Boxes:
-    """The keys of one image: per tile a class token, then its patches; tiles that are not used see nothing."""
+    """Return the keys of one image: per tile a class token, then its patches; tiles that are not used see nothing."""
     from transformers.models.mllama.image_processing_pil_mllama import (
         get_image_size_fit_to_canvas,
         get_optimal_tiled_canvas,

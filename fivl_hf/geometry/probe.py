@@ -37,7 +37,7 @@ _PAIRS_KEPT = 16  # a few MB each
 
 
 def probed_boxes(model_config: Any, processor: Any, image_size: tuple[int, int], *, images: int = 1) -> Boxes:
-    """Boxes of one image's visual tokens, found by probing; see :func:`fivl_hf.geometry.token_boxes`.
+    """Return boxes of one image's visual tokens, found by probing; see :func:`fivl_hf.geometry.token_boxes`.
 
     Args:
         model_config: config of a class that ``AutoModelForImageTextToText`` knows. Its model is made with one or two
@@ -88,7 +88,7 @@ def _known_tokens(model: Any, inputs: dict[str, Any], token_id: int) -> Pairs:
 
 
 def element_tokens(model: Any, inputs: Mapping[str, Any], token_id: int) -> Pairs:
-    """Which elements of ``pixel_values`` (flattened) feed which visual tokens: pairs, as two arrays; so many tokens.
+    """Find which elements of ``pixel_values`` (flattened) feed which visual tokens.
 
     Args:
         model: as :func:`small_twin` makes it: float64, attention to itself alone.
@@ -118,7 +118,7 @@ def element_tokens(model: Any, inputs: Mapping[str, Any], token_id: int) -> Pair
 def _pairs_of_group(
     projected: torch.Tensor, pixels: torch.Tensor, group: slice
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
-    """Pairs of a part of the tokens; None where an element feeds more than one of them."""
+    """Return pairs of a part of the tokens; None where an element feeds more than one of them."""
     # In two digits: norms that compute in float32 leave errors that grow with the numbers.
     base = ceil(sqrt(len(projected)))
     index = torch.arange(len(projected), dtype=projected.dtype)[group]
@@ -163,7 +163,7 @@ def _visual_embeddings(model: Any, inputs: Mapping[str, Any], token_id: int) -> 
 
 
 def element_coordinates(processor: Any, image_size: tuple[int, int], axis: int, images: int = 1) -> NDArray[np.float64]:
-    """The source x (axis 0) or y (axis 1) that each element of ``pixel_values`` (flattened) sees of the first image.
+    """Find the source x (axis 0) or y (axis 1) of the first image that each element of ``pixel_values`` sees.
 
     NaN for elements that see padding or another image.
     """
@@ -187,7 +187,7 @@ def element_coordinates(processor: Any, image_size: tuple[int, int], axis: int, 
 
 
 def _processed(processor: Any, grey: NDArray[np.uint8], images: int) -> dict[str, Any]:
-    """What the processor makes of an image, followed by dark ones of its size."""
+    """Return what the processor makes of an image, followed by dark ones of its size."""
     dark = np.full_like(grey, _DARK)
     rendered = [Image.fromarray(grey).convert("RGB")] + [Image.fromarray(dark).convert("RGB")] * (images - 1)
     content = [{"type": "image"}] * images + [{"type": "text", "text": "a"}]

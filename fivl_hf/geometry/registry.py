@@ -1,4 +1,4 @@
-"""Which function knows the token boxes of which processor."""
+"""The functions that know the token boxes, by the processor's class."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def register_token_boxes(
 def token_boxes(
     processor: Any, image_size: tuple[int, int], *, images: int = 1, model_config: Any | None = None
 ) -> Boxes:
-    """The source-image box that each visual token of one image sees.
+    """Return the source-image box that each visual token of one image sees.
 
     Results are kept by processor, settings and size.
 
@@ -102,13 +102,13 @@ def token_boxes(
 
 
 def whole_view(processor: Any) -> int:
-    """How many tokens see an image as a whole beside its tiles (negative: the last ones); 0 without such a view."""
+    """Return the number of tokens that see the whole image beside its tiles (negative: the last ones), or 0."""
     function = _WHOLE.get(type(processor).__name__)
     return function(processor) if function else 0
 
 
 def _settings(processor: Any) -> str:
-    """What the boxes of one processor may depend on: its own fields and its image processor's."""
+    """Return what the boxes of one processor may depend on: its own fields and its image processor's."""
     fields = {name: value for name, value in vars(processor).items() if isinstance(value, (bool, int, float, str))}
     image_processor = getattr(processor, "image_processor", None)
     return repr((fields, getattr(processor, "images_kwargs", None), getattr(image_processor, "__dict__", None)))

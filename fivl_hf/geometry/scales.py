@@ -1,4 +1,4 @@
-"""Where the same part of an image is seen twice: by the tokens of a tile and by those of a view of the whole."""
+"""Images seen at two scales: by the tokens of a tile, and again by those of a view of the whole."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ TILES, WHOLE = "tiles", "whole"
 
 
 def token_scales(processor: Any, boxes: Boxes) -> NDArray[np.str_]:
-    """The scale at which each visual token of one image sees it.
+    """Return the scale at which each visual token of one image sees it.
 
     Args:
         boxes: (N, 4), of :func:`~fivl_hf.geometry.token_boxes`.

@@ -95,7 +95,7 @@ def _idefics3_size(image_processor: Any, size: tuple[int, int]) -> tuple[int, in
 
 
 def _idefics3_tiles(width: int, height: int, side: int) -> tuple[int, int]:
-    """Columns and rows: the longer side is rounded up to tiles, and the shorter one after it."""
+    """Return columns and rows: the longer side is rounded up to tiles, and the shorter one after it."""
     ratio = width / height
     if width >= height:
         columns = ceil(width / side)
@@ -105,7 +105,7 @@ def _idefics3_tiles(width: int, height: int, side: int) -> tuple[int, int]:
 
 
 def _setting(processor: Any, name: str) -> Any:
-    """A setting as the processor passes it on: some have a default of their own over the image processor's."""
+    """Return a setting as the processor passes it on: some have a default of their own over the image processor's."""
     own = getattr(processor, "images_kwargs", {})
     return own[name] if name in own else getattr(processor.image_processor, name)
 

@@ -19,7 +19,7 @@ _VOCABULARY = 64
 
 @lru_cache(maxsize=4)
 def small_twin(config_class: Any, config_json: str) -> tuple[Any, dict[int, int]]:
-    """A model of the same class with one or two layers, random weights, float64 and attention to itself alone.
+    """Return a model of the same class with one or two layers, random weights, float64 and attention to itself alone.
 
     Returns:
         The model, and its token id for each special id of the config; other tokens are 0.
@@ -83,7 +83,7 @@ def _attend_to_itself(
 
 
 def unprobed(name: str, reason: str) -> UnknownProcessorError:
-    """The error of a model that cannot be probed, with its reason."""
+    """Return the error of a model that cannot be probed, with its reason."""
     return UnknownProcessorError(
         f"token boxes of {name} are not known and could not be probed: {reason}. Where boxes exist, register them with "
         "fivl_hf.geometry.register_token_boxes."

@@ -14,7 +14,7 @@ from fivl_hf import __version__
 from fivl_hf.models import weights_fingerprint
 from fivl_hf.training.cards import shown_name, without_local_names
 
-__all__ = ["Measured", "measured_card", "mismatches", "read_measured"]
+__all__ = ["MeasuredResults", "measured_card", "mismatches", "read_measured"]
 
 _METRICS = {
     "visual_reliance_score": "Visual Reliance Score",
@@ -33,8 +33,8 @@ _LOADING = re.compile(
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was measured of a model.
+class MeasuredResults:
+    """The results that a model's card shows.
 
     Attributes:
         reliance: ``reliance.json`` of ``fivl evaluate``.
@@ -47,8 +47,8 @@ class Measured:
     head_map: Path | None = None
 
 
-def read_measured(evaluation: Path | None, explanation: Path | None) -> Measured:
-    """Results from the folders of ``fivl evaluate`` and ``fivl explain``.
+def read_measured(evaluation: Path | None, explanation: Path | None) -> MeasuredResults:
+    """Return results from the folders of ``fivl evaluate`` and ``fivl explain``.
 
     Raises:
         ValueError: a folder without them.
@@ -58,10 +58,10 @@ def read_measured(evaluation: Path | None, explanation: Path | None) -> Measured
     head_map = explanation / "head_map.png" if explanation else None
     if head_map and not head_map.is_file():
         raise ValueError(f"there is no {head_map}: fivl explain writes it")
-    return Measured(reliance, explained, head_map)
+    return MeasuredResults(reliance, explained, head_map)
 
 
-def mismatches(folder: Path, measured: Measured) -> list[str]:
+def mismatches(folder: Path, measured: MeasuredResults) -> list[str]:
     """Return why the results may not be this model's: other weights, another version of this package, other rows."""
     weights = weights_fingerprint(folder)
     results = {"evaluation": measured.reliance, "explanation": measured.explanation}
@@ -82,7 +82,7 @@ def mismatches(folder: Path, measured: Measured) -> list[str]:
     return problems
 
 
-def measured_card(text: str | None, name: str, measured: Measured, doubts: Sequence[str] = ()) -> str:
+def measured_card(text: str | None, name: str, measured: MeasuredResults, doubts: Sequence[str] = ()) -> str:
     """Write a model's card (a new one if there is none) with its results: a section, an image, ``model-index``.
 
     Args:

@@ -19,7 +19,7 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
 from fivl_hf.evaluation.metrics import metric_folders
-from fivl_hf.hub.measured_cards import Measured, measured_card, mismatches
+from fivl_hf.hub.measured_cards import MeasuredResults, measured_card, mismatches
 from fivl_hf.storage import parquet_rows
 from fivl_hf.storage.cards import INCOMPLETE, as_list, config_rows, read_card
 from fivl_hf.training.cards import on_the_hub
@@ -35,12 +35,12 @@ _OLD_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "head_map.png")
 
 
 class PushError(OSError):
-    """Why something could not be pushed, in one sentence."""
+    """A push that failed; its message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What goes to a repository.
+    """The files that go to a repository.
 
     Attributes:
         repo_type: "dataset", "model" or "space".
@@ -68,12 +68,12 @@ class Upload:
         return (card if isinstance(card, bytes) else card.read_bytes()).decode()
 
     def sizes(self) -> list[tuple[str, int]]:
-        """Path and bytes of every file."""
+        """Return path and bytes of every file."""
         return [(name, len(file) if isinstance(file, bytes) else file.stat().st_size) for name, file in self.files]
 
 
 def dataset_upload(folder: Path, repo_id: str) -> Upload:
-    """A dataset folder: its Parquet files, card and images.
+    """Return a dataset folder: its Parquet files, card and images.
 
     Raises:
         ValueError: no dataset folder, one with files that are missing or only half written, or one whose card or
@@ -94,7 +94,7 @@ def dataset_upload(folder: Path, repo_id: str) -> Upload:
 
 
 def metric_upload(name: str, repo_id: str, requirement: str) -> Upload:
-    """An ``evaluate`` module as a Space; its repository must have the metric's name, by which it is loaded.
+    """Return an ``evaluate`` module as a Space; its repository must have the metric's name, by which it is loaded.
 
     Args:
         repo_id: such as ``"me/visual_reliance_score"``, or ``"me"``.
@@ -123,11 +123,11 @@ def metric_upload(name: str, repo_id: str, requirement: str) -> Upload:
 def model_upload(
     folder: Path,
     repo_id: str,
-    measured: Measured = Measured(),  # noqa: B008 (frozen)
+    measured: MeasuredResults = MeasuredResults(),  # noqa: B008 (frozen)
     *,
     force: bool = False,
 ) -> Upload:
-    """A model folder, its card completed by what was measured.
+    """Return a model folder, its card completed by what was measured.
 
     Args:
         force: push results that may be another model's; the card says so.
@@ -242,7 +242,7 @@ def _require_id(repo_id: str) -> None:
 
 
 def _shards(folder: Path, card: Path) -> list[Path]:
-    """The Parquet files that a card names; raises ValueError if one is missing or broken."""
+    """Return the Parquet files that a card names; raises ValueError if one is missing or broken."""
     try:
         front, _ = read_card(card.read_text(encoding="utf-8"))
         configs, rows = front["configs"], config_rows(front)
@@ -266,7 +266,7 @@ def _shards(folder: Path, card: Path) -> list[Path]:
 
 
 def _matches(folder: Path, pattern: str) -> list[Path]:
-    """The files of a card's pattern; raises ValueError if it leads out of the folder."""
+    """Return the files of a card's pattern; raises ValueError if it leads out of the folder."""
     if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
         raise ValueError(f"{folder / 'README.md'} names {pattern}, which is outside the dataset's folder")
     return sorted(folder.glob(pattern))
@@ -281,7 +281,7 @@ def _inside(folder: Path, paths: Sequence[Path]) -> Sequence[Path]:
 
 
 def _stale(api: HfApi, upload: Upload, revision: str | None) -> list[str]:
-    """Files of an earlier push that this one replaces."""
+    """Return files of an earlier push that this one replaces."""
     if not upload.replaces:
         return []
     there = api.list_repo_files(upload.repo_id, repo_type=upload.repo_type, revision=revision)

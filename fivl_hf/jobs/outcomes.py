@@ -45,11 +45,11 @@ class Outcome(Protocol):
         ...
 
     def counts(self) -> Mapping[str, Mapping[str, int]]:
-        """Counts under several headings, which are added up over all samples."""
+        """Return counts under several headings, which are added up over all samples."""
         ...
 
     def left_out(self) -> Sequence[dict[str, Any]]:
-        """Entries for the list of problems, beside the sample's own: parts of it that were left out."""
+        """Return entries for the list of problems, beside the sample's own: parts of it that were left out."""
         ...
 
 

@@ -66,11 +66,11 @@ class Progress:
         self.examples = {**other.examples, **self.examples}
 
     def reports(self) -> Iterator[ShardReport]:
-        """The reports of all shards that are done, in order."""
+        """Return the reports of all shards that are done, in order."""
         return (report for number in sorted(self.numbers) if (report := read_report(self.folder, number)))
 
     def files(self) -> dict[str, dict[str, list[Path]]]:
-        """The files of rows, by split and part."""
+        """Return the files of rows, by split and part."""
         files: dict[str, dict[str, list[Path]]] = {}
         for report in self.reports():
             for part in report.parts:

@@ -215,7 +215,7 @@ class AnswerCache:
 
 
 def _is_alive(host: str, pid: int, until: float) -> bool:
-    """Whether the process that made a claim may still answer it."""
+    """Return whether the process that made a claim may still answer it."""
     if time.time() > until:
         return False
     if host != socket.gethostname() or pid == os.getpid():

@@ -15,7 +15,7 @@ from fivl_hf.files.json_stream import json_lines, parse_json
 from fivl_hf.llm.answers import AnswerCache, BatchJob
 from fivl_hf.llm.client import UNUSABLE, ChatClient
 from fivl_hf.llm.server import MAX_REPLY_BYTES, clean_text, read_completion
-from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Spent, estimated_tokens
+from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Usage, estimated_tokens
 
 __all__ = ["answer_by_batches"]
 
@@ -66,7 +66,7 @@ class _Batches:
         self._client = ChatClient(settings, cache)
         # Looking and uploading may be repeated; submitting a batch twice would be paid twice.
         self._sdk = self._client.sdk.with_options(max_retries=settings.retries)
-        self._submitted = Spent()
+        self._submitted = Usage()
         self._claimed: list[str] = []
         self._elsewhere: list[str] = []
         for leftover in self._folder.glob("*.part"):
@@ -124,7 +124,7 @@ class _Batches:
                 raise ServiceError(f"the first request, sent directly, failed: {error}") from error
 
     async def _under_way(self) -> DiskTable:
-        """The keys of requests submitted earlier and not collected yet."""
+        """Return the keys of requests submitted earlier and not collected yet."""
         keys = DiskTable()
         pending = self._cache.batches()
         if any(job.id is None for job in pending):
@@ -139,7 +139,7 @@ class _Batches:
         return keys
 
     async def _names_at_server(self) -> dict[str, str]:
-        """The ids of our batches that the server knows, by the name that each carries."""
+        """Return the ids of our batches that the server knows, by the name that each carries."""
 
         async def names() -> dict[str, str]:
             listed = self._sdk.batches.list(limit=100)
@@ -155,7 +155,7 @@ class _Batches:
                 yield request
 
     def _files(self, requests: Iterable[ChatRequest]) -> Iterator[list[bytes]]:
-        """The lines of each file to submit, until the budget is spent."""
+        """Yield the lines of each file to submit, until the budget is spent."""
         lines: list[bytes] = []
         size = 0
         for request in requests:
@@ -179,7 +179,7 @@ class _Batches:
             yield lines
 
     def _affordable(self, body: dict[str, Any]) -> bool:
-        """Whether one more request is within the budget; if so, it is counted."""
+        """Return whether one more request is within the budget; if so, it is counted."""
         limits, sent = self._settings, self._submitted
         prompt, completion = estimated_tokens(body["messages"])
         cost = limits.cost(sent.prompt_tokens + prompt, sent.completion_tokens + completion)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fivl_hf.llm.answers import AnswerCache, Reply
-from fivl_hf.llm.server import ChatServer, PassingError, RejectedError
-from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Spent, estimated_tokens
+from fivl_hf.llm.server import ChatServer, RejectedError, TransientError
+from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Usage, estimated_tokens
 
 __all__ = ["UNUSABLE", "ChatClient"]
 
@@ -32,7 +32,7 @@ class ChatClient:
 
     settings: ChatSettings
     cache: AnswerCache
-    spent: Spent = field(default_factory=Spent)
+    spent: Usage = field(default_factory=Usage)
 
     def __post_init__(self) -> None:
         self._server = ChatServer(self.settings)
@@ -187,7 +187,7 @@ class ChatClient:
                 if not self._adapt(error.detail, format, options):
                     raise
                 continue
-            except PassingError as error:
+            except TransientError as error:
                 if error.paid:
                     self._count(estimated_tokens(body["messages"]))
                 failed += 1

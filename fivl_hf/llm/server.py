@@ -12,7 +12,7 @@ from fivl_hf.files.json_stream import parse_json
 from fivl_hf.llm.answers import Reply
 from fivl_hf.llm.settings import ChatSettings, RequestError, ServiceError
 
-__all__ = ["MAX_REPLY_BYTES", "ChatServer", "PassingError", "RejectedError", "clean_text", "read_completion"]
+__all__ = ["MAX_REPLY_BYTES", "ChatServer", "RejectedError", "TransientError", "clean_text", "read_completion"]
 
 # Far more than the longest reply that is asked for.
 MAX_REPLY_BYTES = 2_000_000
@@ -30,7 +30,7 @@ _TAG = re.compile(r"<[^<>]*>")
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 
 
-class PassingError(Exception):
+class TransientError(Exception):
     """An attempt that failed; the next one may not.
 
     Attributes:
@@ -88,27 +88,27 @@ class ChatServer:
         except openai.RateLimitError as error:
             if error.code == "insufficient_quota":
                 raise ServiceError(f"the account has no credit left: {clean_text(error)}") from error
-            raise PassingError("the server is busy", clean_text(error), retry_after=_retry_after(error)) from error
+            raise TransientError("the server is busy", clean_text(error), retry_after=_retry_after(error)) from error
         except openai.APIStatusError as error:
             detail = f"{error.status_code} {clean_text(error)}"
-            raise PassingError("the server failed", detail, retry_after=_retry_after(error)) from error
+            raise TransientError("the server failed", detail, retry_after=_retry_after(error)) from error
         except (asyncio.TimeoutError, openai.APITimeoutError, httpx2.TimeoutException) as error:
             limit = f"within {self._settings.timeout:g} s"
-            raise PassingError("the server did not reply in time", limit, paid=True) from error
+            raise TransientError("the server did not reply in time", limit, paid=True) from error
         except (openai.APIConnectionError, httpx2.TransportError, OSError) as error:
             raise self._disconnected(error) from error
         except (openai.APIError, httpx2.DecodingError, ValueError) as error:
-            raise PassingError("the server's reply is not a chat completion", clean_text(error), paid=True) from error
+            raise TransientError("the server's reply is not a chat completion", clean_text(error), paid=True) from error
 
     async def _raw(self, body: dict[str, Any]) -> bytes:
         async with self.sdk.chat.completions.with_streaming_response.create(**body) as response:
             return b"".join([block async for block in response.iter_bytes()])
 
-    def _disconnected(self, error: Exception) -> PassingError:
+    def _disconnected(self, error: Exception) -> TransientError:
         cause = error.__cause__ or error
         refused = type(cause).__name__ == "ConnectError"
         detail = f"{clean_text(self.sdk.base_url)} ({clean_text(cause) or type(cause).__name__})"
-        return PassingError("no connection to the server", detail, paid=not refused, refused=refused)
+        return TransientError("no connection to the server", detail, paid=not refused, refused=refused)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -116,7 +116,7 @@ class ChatServer:
 
 
 def _open_sdk(settings: ChatSettings) -> Any:
-    """The SDK's asynchronous client for these settings."""
+    """Yield the SDK's asynchronous client for these settings."""
     try:
         import httpx2
         import openai
@@ -168,7 +168,7 @@ def _open_sdk(settings: ChatSettings) -> Any:
 
 
 def _retry_after(error: Any) -> float | None:
-    """Seconds that a server asks to wait, by its Retry-After header (seconds or a date), at most two minutes."""
+    """Return seconds that a server asks to wait, by its Retry-After header (seconds or a date), at most two minutes."""
     value = error.response.headers.get("retry-after")
     if value is None:
         return None
@@ -208,7 +208,7 @@ def read_completion(completion: Any, format: str) -> Reply:
 
 
 def _tokens(value: Any) -> int:
-    """A count of tokens as a server tells it; 0 for one that cannot be true."""
+    """Return a count of tokens as a server tells it; 0 for one that cannot be true."""
     return value if type(value) is int and 0 <= value <= _MAX_TOKENS else 0
 
 

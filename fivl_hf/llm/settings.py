@@ -1,4 +1,4 @@
-"""Which model to ask, where, and how much of it may be spent."""
+"""The language model, its server, and the budget."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from fivl_hf.llm.answers import Reply
 
-__all__ = ["ChatRequest", "ChatSettings", "RequestError", "ServiceError", "Spent", "estimated_tokens"]
+__all__ = ["ChatRequest", "ChatSettings", "RequestError", "ServiceError", "Usage", "estimated_tokens"]
 
 _FORMATS = ("auto", "json", "text")
 _MILLION = 1_000_000
@@ -103,7 +103,7 @@ class ChatRequest:
 
 
 @dataclass
-class Spent:
+class Usage:
     """The requests of a run.
 
     Attributes:

@@ -20,7 +20,7 @@ CHAT_TEMPLATE = (
 
 
 def scene_processor() -> Any:
-    """A :class:`~transformers.LlavaProcessor` that knows every word a scene's conversation can hold."""
+    """Return a :class:`~transformers.LlavaProcessor` that knows every word a scene's conversation can hold."""
     from transformers import CLIPImageProcessorPil, LlavaProcessor
 
     side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
@@ -43,7 +43,7 @@ def scene_model(
     vision_layers: int = 2,
     text_layers: int = 3,
 ) -> Any:
-    """A :class:`~transformers.LlavaForConditionalGeneration` of about 0.5 M random weights."""
+    """Return a :class:`~transformers.LlavaForConditionalGeneration` of about 0.5 M random weights."""
     from transformers import (
         CLIPVisionConfig,
         LlamaConfig,

@@ -78,7 +78,7 @@ class Scene:
     background: tuple[int, int, int]
 
     def image(self) -> bytes:
-        """The rendered scene as PNG."""
+        """Return the rendered scene as PNG."""
         pixels = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
         pixels[:] = self.background
         for thing in self.objects:
@@ -88,7 +88,7 @@ class Scene:
 
 @lru_cache(maxsize=64)
 def scene(scene_id: str) -> Scene:
-    """The scene of an id ``scene-<seed>-<split>-<number>``."""
+    """Return the scene of an id ``scene-<seed>-<split>-<number>``."""
     _, seed, split, number = scene_id.split("-")
     rng = np.random.default_rng([int(seed), SPLITS.index(split), int(number)])
     count = int(rng.integers(2, 4))
@@ -106,7 +106,7 @@ def scene(scene_id: str) -> Scene:
 
 
 def _centers(rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
-    """Places on the grid at which objects neither touch nor leave the image."""
+    """Return places on the grid at which objects neither touch nor leave the image."""
     places = [(int(x), int(y)) for x in range(_GRID, IMAGE_SIZE, _GRID) for y in range(_GRID, IMAGE_SIZE, _GRID)]
     while True:
         centers = [places[i] for i in rng.choice(len(places), size=count, replace=False)]
@@ -116,7 +116,7 @@ def _centers(rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
 
 
 def _turns(rng: np.random.Generator, objects: tuple[SceneObject, ...]) -> tuple[tuple[str, str], ...]:
-    """Different questions in random order: the colour of a shape, the shape of a colour, what is left of what, ..."""
+    """Draw different questions in random order: the colour of a shape, the shape of a colour, what is left of it"""
     color_turns = [(f"What color is the {o.shape}?", f"It is a {o.name}.") for o in objects]
     shape_turns = [(f"What shape is {o.color}?", f"It is a {o.name}.") for o in objects]
     relation_turns = _relation_turns(objects)

@@ -32,7 +32,7 @@ def outline_masks(
     colors: Sequence[Color] = PALETTE,
     side: int = 288,
 ) -> Image.Image:
-    """The image with masks outlined and everything outside them dimmed; colours stay as they are.
+    """Return the image with masks outlined and everything outside them dimmed; colours stay as they are.
 
     Args:
         masks: (H, W) each, of the image's shape.
@@ -51,7 +51,7 @@ def evidence_layer(
     boxes: Sequence[ArrayLike] = (),
     colors: Sequence[Color] = PALETTE,
 ) -> Image.Image:
-    """A transparent picture to lay over an image: outlines of masks, frames of boxes, dark where no mask is.
+    """Return a transparent picture to lay over an image: outlines of masks, frames of boxes, dark where no mask is.
 
     Args:
         size: (width, height) of the picture.
@@ -88,7 +88,7 @@ def ink_on(color: Color) -> Color:
 
 
 def text_font(size: int) -> ImageFont.FreeTypeFont:
-    """A font with more letters than Pillow's own, which every Matplotlib brings along."""
+    """Return a font with more letters than Pillow's own, which every Matplotlib brings along."""
     from matplotlib import font_manager
 
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
@@ -97,7 +97,7 @@ def text_font(size: int) -> ImageFont.FreeTypeFont:
 def frame_boxes(
     image: Image.Image, boxes: Sequence[Sequence[float]], color: Color = PALETTE[3], side: int = 288
 ) -> Image.Image:
-    """The image with boxes, in source pixels, framed."""
+    """Return the image with boxes, in source pixels, framed."""
     picture = enlarge(rgb(image), side)
     scaled = np.asarray(boxes, dtype=float).reshape(-1, 4) * (picture.width / image.width)
     _frame(picture, scaled, color, width=max(3, side // 48))
@@ -116,7 +116,7 @@ def _frame(picture: Image.Image, boxes: ArrayLike, color: Color, width: int = 3)
 
 
 def enlarge(image: Image.Image, side: int) -> Image.Image:
-    """The image scaled so that its longer edge is ``side``; small pictures keep their crisp pixels."""
+    """Return the image scaled so that its longer edge is ``side``; small pictures keep their crisp pixels."""
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)

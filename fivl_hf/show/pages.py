@@ -13,7 +13,7 @@ __all__ = ["figure_url", "picture_url", "render_page"]
 
 
 def render_page(template: str, **values: Any) -> str:
-    """A page from a template of this package; text is escaped, a missing value is an error."""
+    """Return a page from a template of this package; text is escaped, a missing value is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(loader=PackageLoader("fivl_hf.show", "templates"), autoescape=True, undefined=StrictUndefined)
@@ -27,14 +27,14 @@ def _two_digits(value: float | None) -> str:
 
 
 def figure_url(figure: Figure) -> str:
-    """A figure as a data URL."""
+    """Return a figure as a data URL."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200)
     return _data_url(buffer.getvalue(), "png")
 
 
 def picture_url(image: Image.Image, format: str = "PNG") -> str:
-    """A picture as a data URL; PNG keeps rendered scenes crisp, JPEG keeps photographs small."""
+    """Return a picture as a data URL; PNG keeps rendered scenes crisp, JPEG keeps photographs small."""
     return _data_url(image_bytes(image, format, optimize=True), format.lower())
 
 

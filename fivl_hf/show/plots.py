@@ -23,7 +23,7 @@ _LABELLED = 64  # maps of up to 64 heads have room for numbers
 
 
 def head_map(alignment: ArrayLike, title: str = "", *, framed: tuple[int, int] | None = None) -> Figure:
-    """A layers × heads map of correlations, one head framed; all maps have one scale, from -1 to 1.
+    """Return a layers × heads map of correlations, one head framed; all maps have one scale, from -1 to 1.
 
     Args:
         alignment: (L, H) scores; NaN is left blank.
@@ -54,7 +54,7 @@ def head_map(alignment: ArrayLike, title: str = "", *, framed: tuple[int, int] |
 
 
 def paint_tokens(values: ArrayLike, boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
-    """Values of visual tokens painted over the image they see: (N,), (N, 4) boxes -> (height, width).
+    """Return values of visual tokens painted over the image they see: (N,), (N, 4) boxes -> (height, width).
 
     Where tokens overlap, the one with the smaller box is seen; pixels that no token sees are NaN.
     """
@@ -71,7 +71,7 @@ def paint_tokens(values: ArrayLike, boxes: ArrayLike, size: tuple[int, int]) -> 
 
 
 def overlay_tokens(image: Image.Image, values: ArrayLike, boxes: ArrayLike, side: int = 288) -> Image.Image:
-    """One head's attention drawn over the image: dark where it does not look, bright where it does.
+    """Return one head's attention drawn over the image: dark where it does not look, bright where it does.
 
     Args:
         values: (N,) attention to each visual token of this image.
@@ -87,7 +87,7 @@ def overlay_tokens(image: Image.Image, values: ArrayLike, boxes: ArrayLike, side
 
 
 def paint_segments(image: Image.Image, segments: Sequence[ArrayLike], boxes: ArrayLike, side: int = 288) -> Image.Image:
-    """The image with groups of visual tokens outlined, one palette colour a group, the other tokens dimmed.
+    """Return the image with groups of visual tokens outlined, one palette colour a group, the other tokens dimmed.
 
     Args:
         segments: boolean (N,) arrays, one per group.

@@ -20,7 +20,7 @@ _PICTURES = (".png", ".jpg", ".jpeg")
 
 
 def choose_rows(rows: Any, *, row: int | None, id: str | None, sample: int, seed: int) -> list[dict[str, Any]]:
-    """The row of a number or id, or some drawn at random, in their order.
+    """Return the row of a number or id, or some drawn at random, in their order.
 
     Args:
         rows: a dataset, images left encoded.

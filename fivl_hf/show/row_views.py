@@ -13,7 +13,7 @@ from fivl_hf.masks import BoolArray, decode_mask
 from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
 from fivl_hf.show.drawing import PALETTE, Color, enlarge, evidence_layer, ink_on
 from fivl_hf.show.text import Pen
-from fivl_hf.supervision import unusable_because
+from fivl_hf.supervision import exclusion_reason
 
 __all__ = ["Part", "RowView", "TurnView", "draw_row", "view_row"]
 
@@ -56,7 +56,7 @@ class TurnView:
 
 @dataclass(frozen=True)
 class RowView:
-    """What is shown of a row.
+    """The parts of a row that are shown.
 
     Attributes:
         image: the one of the row's images that most of its expressions are about.
@@ -129,7 +129,7 @@ def _layer(
     size: tuple[int, int],
     scale: float | None,
 ) -> Image.Image | None:
-    """Masks of one image, and, scaled, their boxes."""
+    """Return masks of one image, and, scaled, their boxes."""
     if not here:
         return None
     masks = {colors[i]: arrays[i] for i in here}
@@ -140,12 +140,12 @@ def _layer(
 
 
 def _legend(expression: KeyExpression, color: Color, coverage: float, asked_only: bool) -> Part:
-    unusable = "" if asked_only else unusable_because(expression.keywords, coverage)
+    unusable = "" if asked_only else exclusion_reason(expression.keywords, coverage)
     return Part(expression.text, color, coverage, unusable)
 
 
 def _colors(row: FiVLRow, here: Sequence[int]) -> dict[int, Color]:
-    """Colours of the expressions whose mask is in the image; the same mask has the same colour."""
+    """Return colours of the expressions whose mask is in the image; the same mask has the same colour."""
     stored = {i: _key(row.masks[i]) for i in here}
     different = list(dict.fromkeys(stored.values()))
     return {i: PALETTE[different.index(mask) % len(PALETTE)] for i, mask in stored.items()}
@@ -164,7 +164,7 @@ def _turn(row: FiVLRow, number: int, colors: Mapping[int, Color]) -> TurnView:
 
 
 def _marked(answer: str, found: Mapping[int, KeyExpression], colors: Mapping[int, Color]) -> tuple[Part, ...]:
-    """An answer in parts, those that are key expressions with their colour."""
+    """Return an answer in parts, those that are key expressions with their colour."""
     spans = sorted((e.start, e.end, colors.get(i, _ELSEWHERE)) for i, e in found.items() if e.start >= 0)
     parts: list[Part] = []
     cursor = 0
@@ -177,7 +177,7 @@ def _marked(answer: str, found: Mapping[int, KeyExpression], colors: Mapping[int
 
 
 def draw_row(view: RowView, width: int = 460) -> Image.Image:
-    """One picture of a row: the evidence, and beside it the conversation."""
+    """Return one picture of a row: the evidence, and beside it the conversation."""
     text = Image.new("RGB", (width, 4000), "white")
     bottom = _write(text, view)
     height = max(view.picture.height, bottom) + 24

@@ -55,14 +55,14 @@ class Pen:
         return round(self._draw.textlength(word, self._font))
 
     def _shortened(self, word: str) -> str:
-        """A word as far as a line is wide."""
+        """Return a word as far as a line is wide."""
         while len(word) > 1 and self._length(word) > self._width:
             word = word[:-2] + "…"
         return word
 
 
 def _words(text: str) -> list[str]:
-    """Words with the space before them."""
+    """Return words with the space before them."""
     words = " ".join(text.split()).split(" ")
     spaced = [word if i == 0 else f" {word}" for i, word in enumerate(words)]
     spaced[0] = f" {spaced[0]}" if text[:1].isspace() else spaced[0]

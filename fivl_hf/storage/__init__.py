@@ -1,6 +1,6 @@
 """Rows on disk: Parquet folders that ``load_dataset(folder)`` reads, and reading them back."""
 
-from fivl_hf.storage.reading import load_rows, parquet_rows, rows_fingerprint, split_names, undecoded
+from fivl_hf.storage.reading import load_rows, parquet_rows, rows_fingerprint, split_names, with_encoded_images
 from fivl_hf.storage.writing import assemble_dataset, require_split_name, write_dataset, write_valid_rows
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     "require_split_name",
     "rows_fingerprint",
     "split_names",
-    "undecoded",
+    "with_encoded_images",
     "write_dataset",
     "write_valid_rows",
 ]

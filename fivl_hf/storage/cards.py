@@ -14,7 +14,7 @@ __all__ = [
     "DEFAULT_CONFIG",
     "INCOMPLETE",
     "TAG",
-    "About",
+    "CardContent",
     "WrittenFiles",
     "as_list",
     "config_rows",
@@ -35,8 +35,8 @@ expression. Load it with `datasets.load_dataset`; train on it with `fivl_hf.FiVL
 
 
 @dataclass(frozen=True)
-class About:
-    """What a dataset is.
+class CardContent:
+    """The text of a dataset's card.
 
     Attributes:
         front: further front matter, such as ``license`` and ``task_categories``.
@@ -61,8 +61,10 @@ class WrittenFiles:
     file_bytes: int
 
 
-def dataset_card(about: About, configs: Mapping[str, Mapping[str, Sequence[WrittenFiles]]], features: Features) -> str:
-    """The card of a dataset.
+def dataset_card(
+    about: CardContent, configs: Mapping[str, Mapping[str, Sequence[WrittenFiles]]], features: Features
+) -> str:
+    """Return the card of a dataset.
 
     Args:
         configs: of each configuration, the files of each split; the first is the default.
@@ -86,7 +88,7 @@ def dataset_card(about: About, configs: Mapping[str, Mapping[str, Sequence[Writt
 
 
 def read_card(text: str) -> tuple[dict[str, Any], str]:
-    """Front matter and body of a card, the body without its title.
+    """Return front matter and body of a card, the body without its title.
 
     Raises:
         ValueError: it has no front matter.
@@ -101,7 +103,7 @@ def read_card(text: str) -> tuple[dict[str, Any], str]:
 
 
 def config_rows(front: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """How many rows each split of each configuration has, by a card's front matter.
+    """Return how many rows each split of each configuration has, by a card's front matter.
 
     Raises:
         KeyError, TypeError, AttributeError: the front matter is none of ours.
@@ -114,7 +116,7 @@ def config_rows(front: Mapping[str, Any]) -> dict[str, dict[str, int]]:
 
 
 def as_list(value: Any) -> list[Any]:
-    """What a card writes as a list, or as it is when there is one alone."""
+    """Return what a card writes as a list, or as it is when there is one alone."""
     return value if isinstance(value, list) else [value]
 
 

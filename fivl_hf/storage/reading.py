@@ -19,7 +19,7 @@ from fivl_hf.images import encoded_bytes
 from fivl_hf.models import existing_folder, hub_is_reachable
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES
 
-__all__ = ["load_rows", "parquet_rows", "rows_fingerprint", "split_names", "undecoded"]
+__all__ = ["load_rows", "parquet_rows", "rows_fingerprint", "split_names", "with_encoded_images"]
 
 
 def load_rows(dataset: str | Path, split: str, name: str | None = None, *, evidence: bool = True) -> datasets.Dataset:
@@ -48,7 +48,7 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None, *, evide
             f"{dataset}, split {split}: column '{missing[0]}' is missing; found {rows.column_names}. FiVL rows "
             "are made of image conversations by fivl augment"
         )
-    rows = undecoded(rows)
+    rows = with_encoded_images(rows)
     _require_own_images(rows, dataset)
     return rows
 
@@ -74,7 +74,7 @@ def _require_own_images(rows: datasets.Dataset, dataset: str | Path) -> None:
 
 
 def _bare_paths(rows: datasets.Dataset, column: str) -> Iterator[tuple[int, str]]:
-    """Row and path of each image of which the rows hold a path and no bytes."""
+    """Yield row and path of each image of which the rows hold a path and no bytes."""
     first = 0
     for chunk in rows.data.column(column).chunks:
         images = pc.list_flatten(chunk)
@@ -116,7 +116,7 @@ def _broken_file(folder: Path) -> str | None:
 
 
 def split_names(dataset: str | Path, name: str | None = None) -> list[str]:
-    """The splits of a dataset: folder or Hub id. Raises as :func:`load_rows`."""
+    """Return the splits of a dataset: folder or Hub id. Raises as :func:`load_rows`."""
     _require_folder(dataset)
     try:
         return list(datasets.get_dataset_split_names(str(dataset), name))
@@ -126,14 +126,14 @@ def split_names(dataset: str | Path, name: str | None = None) -> list[str]:
         raise ValueError(f"{dataset} cannot be read as a dataset: {error}") from error
 
 
-def undecoded(dataset: Any) -> Any:
-    """The same dataset (or dictionary of datasets, or None) with its image columns left encoded, in Python types.
+def with_encoded_images(dataset: Any) -> Any:
+    """Leave the image columns of a dataset (or a dictionary of datasets, or None) encoded, in Python types.
 
     Images are then opened where they are used, once, and one that cannot be read is named with its row. A dataset with
     a transform of the user's own is left as it is: the transform counts on decoded images.
     """
     if isinstance(dataset, dict):
-        return type(dataset)({name: undecoded(split) for name, split in dataset.items()})
+        return type(dataset)({name: with_encoded_images(split) for name, split in dataset.items()})
     shown = getattr(dataset, "format", None) or {}
     if shown.get("type") == "custom":
         return dataset
@@ -163,7 +163,7 @@ def rows_fingerprint(rows: Any, sample: int | None = None) -> str | None:
     """
     if not hasattr(rows, "__len__"):
         return None
-    rows, count = undecoded(rows), len(rows)
+    rows, count = with_encoded_images(rows), len(rows)
     numbers: Sequence[int] = range(count)
     if sample is not None and count > sample:
         numbers = [i * (count - 1) // max(sample - 1, 1) for i in range(sample)]

@@ -14,10 +14,10 @@ from datasets import Features
 from datasets.arrow_writer import get_parquet_column_options
 from datasets.config import DEFAULT_CDC_OPTIONS
 
-from fivl_hf.files.owned import replaced_files
+from fivl_hf.files.managed_folders import replaced_files
 from fivl_hf.images import as_encoded
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
-from fivl_hf.storage.cards import DEFAULT_CONFIG, About, WrittenFiles, dataset_card
+from fivl_hf.storage.cards import DEFAULT_CONFIG, CardContent, WrittenFiles, dataset_card
 
 __all__ = ["assemble_dataset", "require_split_name", "write_dataset", "write_valid_rows"]
 
@@ -33,7 +33,7 @@ def write_dataset(
     """Write checked rows as a dataset folder: Parquet shards and a card.
 
     Image bytes are stored as they are. An earlier dataset of ours in the folder is replaced once the new one is
-    complete; other people's files there are left alone (:func:`fivl_hf.files.owned.replaced_files`).
+    complete; other people's files there are left alone (:func:`fivl_hf.files.managed_folders.replaced_files`).
 
     Args:
         splits: rows of each split; one without rows is left out. Conversation and benchmark rows may not be mixed.
@@ -45,7 +45,7 @@ def write_dataset(
         FileExistsError: the folder holds something else than a FiVL dataset.
     """
     tables = {split: {"": _shards(rows)} for split, rows in splits.items()}
-    _build(Path(folder), tables, lambda _: About(title, description))
+    _build(Path(folder), tables, lambda _: CardContent(title, description))
 
 
 def write_valid_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -79,7 +79,7 @@ def assemble_dataset(
     folder: str | Path,
     files: Mapping[str, Mapping[str, Iterable[Path]]],
     *,
-    about: Callable[[Path], About],
+    about: Callable[[Path], CardContent],
 ) -> None:
     """Put files that :func:`write_valid_rows` wrote together as a dataset folder, as :func:`write_dataset` writes one.
 
@@ -100,7 +100,7 @@ def assemble_dataset(
 
 
 def _build(
-    folder: Path, splits: Mapping[str, Mapping[str, Iterator[list[pa.Table]]]], about: Callable[[Path], About]
+    folder: Path, splits: Mapping[str, Mapping[str, Iterator[list[pa.Table]]]], about: Callable[[Path], CardContent]
 ) -> None:
     """Write shards of tables and their card, and make them the folder's dataset."""
     for split in splits:
@@ -123,7 +123,7 @@ def require_split_name(split: str) -> None:
 
 
 def _common_features(folder: Path, written: _Written) -> Features:
-    """The features of all files; raises ValueError if there are none, or of two kinds."""
+    """Return the features of all files; raises ValueError if there are none, or of two kinds."""
     found = [result[1] for parts in written.values() for result in parts.values() if result]
     if not found:
         raise ValueError(f"there are no rows to write to {folder}")
@@ -181,7 +181,7 @@ def _shards(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[pa.Table]]:
 
 
 def _checked(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The rows as they are, if they fit the schema and have ids of their own."""
+    """Yield the rows as they are, if they fit the schema and have ids of their own."""
     ids: set[str] = set()
     for row in rows:
         validate_row(row)
@@ -192,7 +192,7 @@ def _checked(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
 
 
 def _tables(rows: Iterable[Mapping[str, Any]]) -> Iterator[pa.Table]:
-    """Tables of about a row group each."""
+    """Yield tables of about a row group each."""
     features: Features | None = None
     batch: list[dict[str, Any]] = []
     batch_bytes = 0
@@ -212,7 +212,7 @@ def _tables(rows: Iterable[Mapping[str, Any]]) -> Iterator[pa.Table]:
 
 
 def _gathered(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
-    """Tables joined to row groups of at most about 20 MB, and those gathered into shards."""
+    """Yield tables joined to row groups of at most about 20 MB, and those gathered into shards."""
     shard: list[pa.Table] = []
     size = 0
     for group in _groups(tables):

@@ -21,7 +21,7 @@ logger = logging.get_logger(__name__)
 
 
 def has_blank_answers(row: Mapping[str, Any]) -> bool:
-    """Whether a conversation, or a prompt with its completion, has answers, all of them blank; tool calls are not."""
+    """Return whether all answers of a conversation, or of a prompt, are blank; tool calls are not blank."""
     messages = row.get("completion") or row.get("messages") or []
     if isinstance(messages, str):
         return not messages.strip()
@@ -38,7 +38,7 @@ def processor_of(model: Any, config: SFTConfig) -> Any:
 
 
 def marks_answers(processor: Any, config: SFTConfig | None = None) -> bool:
-    """Whether TRL can tell answers from prompts: by the template's markers, or by its own template for the family.
+    """Return whether TRL can tell answers from prompts, by the template's markers or its own template.
 
     Args:
         config: may name another template, which TRL then takes.

@@ -64,7 +64,7 @@ def training_card(
     versions: Mapping[str, str],
     adapter: bool = False,
 ) -> ModelCard:
-    """The card of a model trained by FiVLTrainer.
+    """Return the card of a model trained by FiVLTrainer.
 
     Args:
         load_name: what ``from_pretrained`` takes.
@@ -121,7 +121,7 @@ def training_settings(args: Any, state: Any) -> dict[str, Any]:
 
 
 def on_the_hub(name: str) -> bool:
-    """Whether a model's or dataset's name can be one on the Hub: no folder of this machine."""
+    """Return whether a model's or dataset's name can be one on the Hub: no folder of this machine."""
     try:
         validate_repo_id(name)
     except HFValidationError:
@@ -130,7 +130,7 @@ def on_the_hub(name: str) -> bool:
 
 
 def shown_name(name: str) -> str:
-    """A name on the Hub as it is; of a folder its name, since local paths are not published."""
+    """Return a name on the Hub as it is; of a folder its name, since local paths are not published."""
     return name if on_the_hub(name) else Path(name).resolve().name
 
 
@@ -146,7 +146,7 @@ def remove_local_names(path: Path) -> None:
 
 
 def without_local_names(data: Any) -> Any:
-    """A card's front matter without folders of this machine as base model: the Hub refuses them."""
+    """Return a card's front matter without folders of this machine as base model: the Hub refuses them."""
     if isinstance(data.base_model, str) and not on_the_hub(data.base_model):
         data.base_model = None
     kept = [

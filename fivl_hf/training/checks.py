@@ -172,6 +172,6 @@ def _reason(expression: Mapping[str, Any], mask: Any, max_coverage: float) -> st
 
 
 def _hidden(dataset: Any, names: list[str]) -> str:
-    """A hint where a dataset has columns that its format does not show."""
+    """Return a hint where a dataset has columns that its format does not show."""
     known = getattr(dataset, "column_names", None) or []
     return " (the dataset's format hides it: see with_format)" if set(names) & set(known) else ""

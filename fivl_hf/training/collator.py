@@ -137,7 +137,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
                 raise ValueError(f"row {row_name(row)}: {error}") from error
 
     def _cuts_images(self, examples: list[dict[str, Any]]) -> bool:
-        """Whether image tokens of these examples lie beyond ``max_length``."""
+        """Return whether image tokens of these examples lie beyond ``max_length``."""
         if self.max_length is None:
             return False
         whole = dataclasses.replace(self, max_length=None, vision_modeling=False)
@@ -227,7 +227,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         )
 
     def _keyword_id(self, expression: KeyExpression, name: str) -> int:
-        """The token to predict; a random noun is drawn again each epoch, alike for any batching and worker count."""
+        """Return the token to predict; random nouns are drawn again each epoch, the same for any batching."""
         if self.options.keyword == "head":
             word = head_noun(expression.text, expression.keywords)
         else:
@@ -257,7 +257,7 @@ class _RowTargets:
 
 
 def row_name(row: Mapping[str, Any]) -> str:
-    """What to call a row in a message: its id, or how it begins."""
+    """Return what to call a row in a message: its id, or how it begins."""
     if row.get("id") is not None:
         return repr(row["id"])
     messages = row.get("messages") or row.get("prompt")
@@ -266,7 +266,7 @@ def row_name(row: Mapping[str, Any]) -> str:
 
 
 def _single_token(processor: Any, token: str | None) -> int:
-    """The id of a token; -100 for none."""
+    """Return the id of a token; -100 for none."""
     if token is None:
         return IGNORE
     vocabulary = processor.tokenizer.get_vocab()
@@ -276,7 +276,7 @@ def _single_token(processor: Any, token: str | None) -> int:
 
 
 def _evidence(row: Mapping[str, Any], images: Sequence[Image.Image]) -> tuple[tuple[KeyExpression, ...], Sequence[Any]]:
-    """A row's key expressions, checked, and its masks; none for rows without evidence columns."""
+    """Return a row's key expressions, checked, and its masks; none for rows without evidence columns."""
     raw, name = row["key_expressions"] or [], row["id"]
     messages = [{"role": m["role"], "content": message_text(m)} for m in row["messages"] or []]
     turns = conversation_turns(messages, name)[0] if raw and messages else None
@@ -284,7 +284,7 @@ def _evidence(row: Mapping[str, Any], images: Sequence[Image.Image]) -> tuple[tu
 
 
 def _mask(row: Mapping[str, Any], k: int, image: Image.Image) -> MaskPart:
-    """One of the row's masks; an error names the row."""
+    """Return one of the row's masks; an error names the row."""
     try:
         mask = decode_part(row["masks"][k])
     except ImageError as error:
@@ -296,7 +296,7 @@ def _mask(row: Mapping[str, Any], k: int, image: Image.Image) -> MaskPart:
 
 
 def _images(example: Mapping[str, Any]) -> list[Image.Image]:
-    """The row's images, opened; an error names the row."""
+    """Return the row's images, opened; an error names the row."""
     values = [example["image"]] if "image" in example else example.get("images") or []
     try:
         return [open_rgb(value) for value in values]

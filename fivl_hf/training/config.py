@@ -21,7 +21,7 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class VisionModelingOptions:
-    """How key expressions become targets; see :class:`FiVLConfig` for each field."""
+    """The rules by which key expressions become targets; :class:`FiVLConfig` explains each field."""
 
     max_coverage: float = LARGEST_MASK
     min_coverage: float = 0.0

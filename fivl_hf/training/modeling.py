@@ -116,7 +116,7 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        """Whether weights that a checkpoint lacks are initialised as for code from elsewhere: they are LLaVA's own."""
+        """Say that this is LLaVA: weights that a checkpoint lacks are initialised as LLaVA's own."""
         return False
 
 

@@ -64,7 +64,7 @@ def load_renamed_weights(model: Any, folder: str | Path) -> None:
 
 
 def _names_in(folder: Path) -> set[str]:
-    """Names of the weights in a folder's safetensors files; empty if there are none (adapters, sharded training)."""
+    """Return the names of the weights in a folder's safetensors files; empty for adapters and sharded training."""
     index, single = folder / SAFE_WEIGHTS_INDEX_NAME, folder / SAFE_WEIGHTS_NAME
     if index.exists():
         return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"])

@@ -96,7 +96,7 @@ def _launch(parser: Any, launcher: list[str], arguments: list[str]) -> None:
 
 
 def _without(arguments: Sequence[str], launcher: Sequence[str]) -> list[str]:
-    """The arguments that are not the launcher's, which stand among them in their order."""
+    """Return the arguments that are not the launcher's, which stand among them in their order."""
     left = list(launcher)
     kept = []
     for argument in arguments:

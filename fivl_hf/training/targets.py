@@ -58,7 +58,7 @@ def patch_owners(
     min_coverage: float = 0.0,
     overlap: str = "first",
 ) -> NDArray[np.intp]:
-    """Which expression each visual token learns from (arXiv 2412.14672).
+    """Return which expression each visual token learns from (arXiv 2412.14672).
 
     Args:
         coverage: (M, P) mean mask value under each visual token, 0 to 1.
@@ -158,7 +158,7 @@ def _next_token_labels(labels: "torch.Tensor") -> "torch.Tensor":
 
 @dataclass(frozen=True)
 class TaskCounts:
-    """How many targets of each task an optimizer step has, over all its micro-batches and processes.
+    """The number of targets of each task in an optimizer step, over all its micro-batches and processes.
 
     Where keywords are weighted, ``vision`` is the sum of the weights.
     """
@@ -186,7 +186,7 @@ def scheduled_weight(weight: float, step: int, steps: int, schedule: str = "cons
 def vision_loss_weights(
     counts: TaskCounts, vision_loss_weight: float
 ) -> "tuple[float | torch.Tensor, float | torch.Tensor]":
-    """Weights of the language and the vision loss: 1 − λ and λ, but 1 for a task that has the step to itself.
+    """Return the weights of the language and the vision loss: 1 − λ and λ, but 1 for a task that is the only one.
 
     With λ = 0 the vision loss weighs nothing there, either.
     """
@@ -272,7 +272,7 @@ def vision_modeling_loss(
 
 
 def _target_nll(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
-    """Negative log-likelihood of every target that is not -100, in float32: (B, T, V), (B, T) -> (targets,)."""
+    """Return negative log-likelihood of every target that is not -100, in float32: (B, T, V), (B, T) -> (targets,)."""
     import torch
 
     wanted = targets != IGNORE
@@ -280,5 +280,5 @@ def _target_nll(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tenso
 
 
 def weighted_mean(weighted: "torch.Tensor", total: "torch.Tensor") -> "torch.Tensor":
-    """The sum of weighted values over the sum of all weights; without any, 0 with gradients."""
+    """Return the sum of weighted values over the sum of all weights; without any, 0 with gradients."""
     return weighted.sum() / total.where(total > 0, 1)

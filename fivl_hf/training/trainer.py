@@ -17,7 +17,7 @@ from trl.data_utils import is_conversational
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from fivl_hf.models import image_token_id
-from fivl_hf.storage import rows_fingerprint, undecoded
+from fivl_hf.storage import rows_fingerprint, with_encoded_images
 from fivl_hf.training.answers import answer_masking, marks_answers, processor_of
 from fivl_hf.training.callbacks import SetEpochCallback
 from fivl_hf.training.cards import remove_local_names, training_card, training_settings
@@ -91,12 +91,12 @@ class FiVLTrainer(SFTTrainer):
         **kwargs: Any,
     ) -> None:
         config = _as_fivl_config(args, model)
-        sample = first_row(undecoded(train_dataset), config.dataset_text_field)
+        sample = first_row(with_encoded_images(train_dataset), config.dataset_text_field)
         has_images = "image" in sample or "images" in sample
         answers_only = config.assistant_only_loss
         if has_images:
             if data_collator is None or isinstance(data_collator, FiVLCollator):
-                train_dataset, eval_dataset = undecoded(train_dataset), undecoded(eval_dataset)
+                train_dataset, eval_dataset = with_encoded_images(train_dataset), with_encoded_images(eval_dataset)
             answers_only = answers_only and "messages" in sample
             # TRL refuses templates without generation markers, which our collator does without. It reads this option
             # only here for rows with images, so that it can be given back to the caller afterwards.
@@ -379,7 +379,7 @@ class FiVLTrainer(SFTTrainer):
 
 
 def _as_fivl_config(args: SFTConfig | TrainingArguments | None, model: Any) -> FiVLConfig:
-    """A FiVLConfig of the trainer's own: the caller's may serve another trainer."""
+    """Return a FiVLConfig of the trainer's own: the caller's may serve another trainer."""
     if isinstance(args, FiVLConfig):
         return copy.copy(args)
     if args is None:

@@ -20,7 +20,7 @@ FIELDS = (
 
 
 def score(attention: str, coverage: str) -> str:
-    """The metric's result as Markdown."""
+    """Return the metric's result as Markdown."""
     try:
         given, masks = parse_lines(attention, "Attention"), parse_lines(coverage, "Coverage")
         if not given or len(given) != len(masks):

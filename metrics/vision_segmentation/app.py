@@ -22,7 +22,7 @@ FIELDS = (
 
 
 def score(predicted: str, masks: str, keywords: str, tokenizer: str) -> str:
-    """The metric's result as Markdown."""
+    """Return the metric's result as Markdown."""
     try:
         given, covered = parse_lines(predicted, "Predictions"), parse_lines(masks, "Masks")
         ids = keyword_ids(keywords, tokenizer.strip())
@@ -37,7 +37,7 @@ def score(predicted: str, masks: str, keywords: str, tokenizer: str) -> str:
 
 
 def keyword_ids(keywords: str, tokenizer: str) -> dict[tuple[int, str], int]:
-    """The vocabulary id of each line's keyword."""
+    """Return the vocabulary id of each line's keyword."""
     words = [line.strip() for line in keywords.splitlines() if line.strip()]
     if not tokenizer:
         if wrong := [word for word in words if not word.isdecimal()]:

@@ -26,7 +26,7 @@ def lines(text: str) -> list[str]:
 
 
 def score(answers: str, masked: str, references: str) -> str:
-    """The metric's result as Markdown."""
+    """Return the metric's result as Markdown."""
     given, without, right = lines(answers), lines(masked), lines(references)
     if not given or not len(given) == len(without) == len(right):
         counts = f"{len(given)} answers, {len(without)} without the evidence and {len(right)} right answers"

@@ -4,7 +4,7 @@ from scripted_server import Answer
 
 from fivl_hf.augment.judge import Judged, Judgement, judge_rows, summarize
 from fivl_hf.augment.scenes import scene_rows
-from fivl_hf.llm.settings import Spent
+from fivl_hf.llm.settings import Usage
 from fivl_hf.storage import load_rows, write_dataset
 
 
@@ -46,7 +46,7 @@ def test_a_judge_that_answers_nonsense_is_counted(dataset, serve, settings, tmp_
 def test_the_summary_by_hand():
     judgements = [Judgement(str(i), 0, "a", 0.1, True, degree, i < 8, False) for i, degree in enumerate([5] * 10)]
     judgements.append(Judgement("x", 0, "a", 1.0, False, 0, False, True))
-    summary = summarize(Judged(judgements, Spent()))
+    summary = summarize(Judged(judgements, Usage()))
     band = summary["by_mask_coverage"]["5% to 20%"]
     assert band["n"] == 10
     # Wilson's interval of 8 of 10 at 95%.

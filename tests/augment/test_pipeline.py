@@ -9,7 +9,7 @@ from scene_runs import SCENES, names_the_thing, rows, scenes, whole_image
 from fivl_hf.augment.inputs.readers import read_conversations
 from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.augment.pipeline import ExtractionSettings, RunSettings, run_augmentation
-from fivl_hf.files.owned import work_folder
+from fivl_hf.files.managed_folders import work_folder
 
 
 def test_the_folder_is_ready_for_load_dataset_and_reports(scene_run, tmp_path):

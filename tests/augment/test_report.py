@@ -1,7 +1,7 @@
 from scene_runs import SCENES, scenes
 
 from fivl_hf.augment.pipeline import RunSettings, run_augmentation
-from fivl_hf.files.owned import work_folder
+from fivl_hf.files.managed_folders import work_folder
 from fivl_hf.jobs.shards import read_report
 
 

@@ -2,8 +2,8 @@ import argparse
 
 import pytest
 
-from fivl_hf.cli.chat_options import add_chat, chat_settings, spent_line
-from fivl_hf.llm.settings import ChatSettings, Spent
+from fivl_hf.cli.chat_options import add_chat, chat_settings, usage_line
+from fivl_hf.llm.settings import ChatSettings, Usage
 
 
 def settings_of(*arguments):
@@ -34,9 +34,9 @@ def test_options_become_the_settings_of_their_names():
 
 
 def test_the_cost_is_said_where_prices_are_known():
-    spent = Spent(requests=12, failed=1, cached=3, prompt_tokens=1_000_000, completion_tokens=500_000, lost=2)
-    assert spent_line(spent, ChatSettings("m", input_price=1.0, output_price=4.0)) == (
+    spent = Usage(requests=12, failed=1, cached=3, prompt_tokens=1_000_000, completion_tokens=500_000, lost=2)
+    assert usage_line(spent, ChatSettings("m", input_price=1.0, output_price=4.0)) == (
         "12 requests (1 failed), 1,000,000 + 500,000 tokens, 3.00 US dollars; 3 answers from the cache; "
         "2 under way when a run was killed, perhaps paid twice"
     )
-    assert "dollars" not in spent_line(spent, ChatSettings("m"))
+    assert "dollars" not in usage_line(spent, ChatSettings("m"))

@@ -17,7 +17,7 @@ from builder_sources import SOURCES
 
 from fivl_hf.building.run import BuildSettings, build_dataset, builder_class, builder_names
 from fivl_hf.schema import BENCHMARK_FEATURES, validate_row
-from fivl_hf.storage import undecoded
+from fivl_hf.storage import with_encoded_images
 
 ROOT = Path(__file__).parents[2] / "dataset_builders"
 FOLDERS = sorted(path.name for path in ROOT.iterdir() if (path / "README.md").exists())
@@ -59,9 +59,9 @@ def test_ordinary_builder_gives_the_same_rows_in_one_and_two_processes(made, tmp
         assert set(found) == set(built)
         for split in found:
             assert found[split].features == built[split].features == builder_class(name).FEATURES
-            rows = {row["id"]: row for row in undecoded(found[split])}
+            rows = {row["id"]: row for row in with_encoded_images(found[split])}
             assert len(rows) == len(found[split])
-            assert rows == {row["id"]: row for row in undecoded(built[split])}
+            assert rows == {row["id"]: row for row in with_encoded_images(built[split])}
             for row in rows.values():
                 validate_row(row)
 

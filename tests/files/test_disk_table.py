@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from fivl_hf.files.disk_table import DiskTable, index_file, open_index, written_index
+from fivl_hf.files.disk_table import DiskTable, create_index, index_file, open_index
 
 
 def test_a_table_is_a_dictionary():
@@ -15,10 +15,10 @@ def test_a_table_is_a_dictionary():
 
 def test_an_index_appears_when_it_is_complete(tmp_path):
     path = tmp_path / "index.sqlite"
-    with pytest.raises(OSError, match="no such table"), written_index(path) as table:
+    with pytest.raises(OSError, match="no such table"), create_index(path) as table:
         table.execute("INSERT INTO names VALUES ('a')")
     assert list(tmp_path.iterdir()) == []
-    with written_index(path) as table:
+    with create_index(path) as table:
         table.execute("CREATE TABLE names (name TEXT)")
         table.execute("INSERT INTO names VALUES ('a')")
         assert not path.exists()
@@ -44,5 +44,5 @@ def test_a_damaged_index_names_the_cure(tmp_path):
 
 def test_what_cannot_be_written_is_an_os_error(tmp_path):
     (tmp_path / "index.sqlite.part").mkdir()
-    with pytest.raises(OSError), written_index(tmp_path / "index.sqlite"):
+    with pytest.raises(OSError), create_index(tmp_path / "index.sqlite"):
         pass

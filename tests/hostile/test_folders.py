@@ -14,7 +14,7 @@ from fivl_hf.cli.main import main
 from fivl_hf.explain.runner import write_explanation
 from fivl_hf.explain.scores import ScoreFile
 from fivl_hf.files.locks import locked
-from fivl_hf.files.owned import work_folder
+from fivl_hf.files.managed_folders import work_folder
 from fivl_hf.files.results import result_folder
 from fivl_hf.hub.push import dataset_upload, model_upload
 from fivl_hf.storage import load_rows, write_dataset

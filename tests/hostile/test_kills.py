@@ -24,7 +24,7 @@ from fivl_hf.augment.pipeline import ExtractionSettings, RunSettings, run_augmen
 from fivl_hf.augment.prefetch import askable_turns
 from fivl_hf.augment.tools import ToolSettings
 from fivl_hf.building.run import BuildSettings, build_dataset, builder_class
-from fivl_hf.files.owned import work_folder
+from fivl_hf.files.managed_folders import work_folder
 from fivl_hf.llm.answers import AnswerCache
 from fivl_hf.llm.batches import answer_by_batches
 from fivl_hf.schema import Turn

@@ -15,7 +15,7 @@ from scripted_server import Answer, asked_answer, completion
 
 from fivl_hf.augment.extractors.chat import ChatExtractor, expression_request
 from fivl_hf.cli.main import main
-from fivl_hf.files.owned import work_folder
+from fivl_hf.files.managed_folders import work_folder
 from fivl_hf.llm.answers import AnswerCache
 from fivl_hf.llm.batches import answer_by_batches
 from fivl_hf.llm.client import ChatClient

@@ -4,13 +4,13 @@ from pathlib import Path
 import yaml
 
 from fivl_hf.cli.main import main
-from fivl_hf.hub.measured_cards import Measured, measured_card, mismatches
+from fivl_hf.hub.measured_cards import MeasuredResults, measured_card, mismatches
 
 
 def test_a_card_of_somebody_else_keeps_its_text_and_results_are_not_added_twice():
     loading = 'X.from_pretrained("llava-hf/llava-1.5-7b-hf")'
     text = f"---\nlicense: mit\ntags:\n- mine\n---\n\n# Mine\n\n{loading}\n"
-    measured = Measured(reliance={"visual_reliance_score": None, "accuracy": 0.0, "n": 3})
+    measured = MeasuredResults(reliance={"visual_reliance_score": None, "accuracy": 0.0, "n": 3})
     once = measured_card(text, "me/x", measured)
     assert measured_card(once, "me/x", measured) == once
     after = measured_card(once + "\n## Notes\n\nMine, too.\n", "me/x", measured)
@@ -64,8 +64,12 @@ def test_results_of_another_model_are_refused(demo, capsys):
 def test_results_without_a_fingerprint_of_another_version_or_of_other_rows_are_refused(demo):
     folder = demo / "models" / "baseline"
     found = json.loads((demo / "measurements" / "baseline" / "reliance.json").read_text())
-    assert mismatches(folder, Measured(found, found)) == []
+    assert mismatches(folder, MeasuredResults(found, found)) == []
     bare = {key: value for key, value in found.items() if key != "weights_fingerprint"}
-    assert mismatches(folder, Measured(bare)) == ["the evaluation does not say which weights it was measured with"]
-    assert "with fivl-hf 0.0.1, this is" in mismatches(folder, Measured({**found, "fivl_hf_version": "0.0.1"}))[0]
-    assert "different rows" in mismatches(folder, Measured(found, {**found, "rows_fingerprint": "0"}))[0]
+    assert mismatches(folder, MeasuredResults(bare)) == [
+        "the evaluation does not say which weights it was measured with"
+    ]
+    assert (
+        "with fivl-hf 0.0.1, this is" in mismatches(folder, MeasuredResults({**found, "fivl_hf_version": "0.0.1"}))[0]
+    )
+    assert "different rows" in mismatches(folder, MeasuredResults(found, {**found, "rows_fingerprint": "0"}))[0]

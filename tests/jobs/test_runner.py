@@ -11,7 +11,7 @@ from fivl_hf.augment.inputs.readers import read_conversations
 from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.augment.pipeline import ExtractionSettings, RunSettings, run_augmentation
 from fivl_hf.files.locks import FolderInUseError
-from fivl_hf.files.owned import work_folder
+from fivl_hf.files.managed_folders import work_folder
 
 
 def test_a_finished_run_is_taken_as_it_is_and_a_longer_one_goes_on(scene_run, tmp_path):

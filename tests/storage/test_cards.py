@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES
-from fivl_hf.storage.cards import About, WrittenFiles, as_list, config_rows, dataset_card, read_card
+from fivl_hf.storage.cards import CardContent, WrittenFiles, as_list, config_rows, dataset_card, read_card
 
 TRAIN, TEST = WrittenFiles("data/train-*.parquet", 10, 1_000, 600), WrittenFiles("data/test-*.parquet", 2, 200, 100)
 
@@ -12,7 +12,7 @@ def front_of(card):
 
 
 def test_one_configuration_by_hand():
-    about = About("My set", "Made of things.", front={"license": "mit", "tags": ["fivl", "vqa"]})
+    about = CardContent("My set", "Made of things.", front={"license": "mit", "tags": ["fivl", "vqa"]})
     card = dataset_card(about, {"default": {"train": [TRAIN], "test": [TEST]}}, FEATURES)
     front = front_of(card)
     assert front["pretty_name"] == "My set"
@@ -36,7 +36,7 @@ def test_one_configuration_by_hand():
 
 def test_parts_are_configurations_and_pictures_are_shown():
     configs = {"default": {"test": [TRAIN, TEST]}, "with_evidence": {"test": [TEST]}}
-    about = About("Q", body="## Columns", pictures=[("pictures/00.jpg", "A row")])
+    about = CardContent("Q", body="## Columns", pictures=[("pictures/00.jpg", "A row")])
     card = dataset_card(about, configs, BENCHMARK_FEATURES)
     front = front_of(card)
     assert [config.get("default", False) for config in front["configs"]] == [True, False]

@@ -46,7 +46,7 @@ class ChatExtractor:
             self._loop.close()
 
     def extract(self, turns: Sequence[Turn]) -> list[Extraction]:
-        """Extractions of many turns, asked for at the same time.
+        """Return extractions of many turns, asked for at the same time.
 
         Raises:
             RequestError, ServiceError: see :meth:`fivl_hf.llm.client.ChatClient.ask`.
@@ -59,13 +59,13 @@ class ChatExtractor:
         return self._loop.run_until_complete(all_turns())
 
     async def extract_turn(self, turn: Turn) -> Extraction:
-        """One turn's extraction, from the event loop that the client belongs to. Raises as :meth:`extract`."""
+        """Return one turn's extraction, from the event loop that the client belongs to. Raises as :meth:`extract`."""
         found: Extraction = await self.client.ask(expression_request(turn, self.client.settings.model))
         return found
 
 
 def expression_request(turn: Turn, model: str) -> ChatRequest:
-    """What to ask about a turn; its key is the hash of model, prompt version, question and answer."""
+    """Return what to ask about a turn; its key is the hash of model, prompt version, question and answer."""
     return ChatRequest(
         key=answer_key(model, EXPRESSIONS_VERSION, turn.question, turn.answer),
         prompt=EXPRESSIONS_VERSION,
@@ -78,7 +78,7 @@ def expression_request(turn: Turn, model: str) -> ChatRequest:
 
 
 def _read(turn: Turn, reply: Reply) -> Extraction:
-    """The expressions in a reply; raises ValueError for one that is refused, cut off, empty or malformed."""
+    """Return the expressions in a reply; raises ValueError for one that is refused, cut off, empty or malformed."""
     if reply.problem:
         raise ValueError(reply.problem)
     proposed = parse_expressions(reply.text, reply.format)
@@ -96,7 +96,7 @@ def _read(turn: Turn, reply: Reply) -> Extraction:
 
 @dataclass
 class Estimate:
-    """What asking would take.
+    """The cost of asking, estimated.
 
     Attributes:
         requests: to pay for; turns with the same question and answer share one.

@@ -1,4 +1,4 @@
-"""What the language model is asked. Changing a text means raising its version, by which answers are cached."""
+"""The prompts of key-expression extraction. Whoever changes one raises its version, by which answers are cached."""
 
 import re
 from typing import Any
@@ -44,7 +44,7 @@ _FORMATS = {
 
 
 def expression_messages(turn: Turn, format: str) -> list[dict[str, Any]]:
-    """The request for one turn's key expressions; ``format`` is "json" or "text"."""
+    """Return the request for one turn's key expressions; ``format`` is "json" or "text"."""
     asked = f"Question: {turn.question}\nAnswer: {turn.answer}"
     return [{"role": "system", "content": _TASK + _FORMATS[format]}, {"role": "user", "content": asked}]
 
@@ -55,7 +55,7 @@ def format_reminder(format: str) -> str:
 
 
 def parse_expressions(text: str, format: str) -> list[str]:
-    """The expressions that a reply lists.
+    """Return the expressions that a reply lists.
 
     Raises:
         ValueError: not valid JSON, or JSON of another shape.
@@ -73,7 +73,7 @@ def parse_expressions(text: str, format: str) -> list[str]:
 
 
 def without_fence(text: str) -> str:
-    """The JSON without what chat models like to add: their thoughts before it, a Markdown code fence around it."""
+    """Strip what chat models like to add to JSON: their thoughts before it, a Markdown code fence around it."""
     text = _THOUGHTS.sub("", text).strip()
     if text.startswith("```"):
         return text.removeprefix("```").removeprefix("json").removesuffix("```")

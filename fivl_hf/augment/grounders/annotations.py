@@ -15,7 +15,7 @@ import numpy as np
 from fivl_hf.augment.grounders.coco_names import SYNONYMS
 from fivl_hf.augment.grounding import Grounding, GroundingRequest
 from fivl_hf.augment.inputs.conversations import ImageSource
-from fivl_hf.files.disk_table import open_index, written_index
+from fivl_hf.files.disk_table import create_index, open_index
 from fivl_hf.files.json_stream import json_items, json_members, leading_events
 from fivl_hf.images import StoredSize, stored_size
 from fivl_hf.keywords import head_noun, lemmas, nouns
@@ -111,12 +111,12 @@ class AnnotationsGrounder:
 
 
 def _alike(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """Whether two sizes may be of one image, perhaps scaled; another image of the same name is not this one."""
+    """Return whether two sizes may be of one image, perhaps scaled; another image of the same name is not this one."""
     return abs(a[0] * b[1] / (a[1] * b[0]) - 1) < 0.03
 
 
 def matching_objects(expression: str, objects: Sequence[AnnotatedObject]) -> list[AnnotatedObject]:
-    """The objects that an expression names: by its head noun (lemma, plural, synonym), the longest name first.
+    """Return the objects that an expression names: by its head noun (lemma, plural, synonym), the longest name first.
 
     Where the expression has adjectives that some of these objects are annotated with, only they remain.
     """
@@ -144,7 +144,7 @@ def _names(label: str) -> tuple[str, ...]:
 
 
 def _covers(name: str, words: Sequence[set[str]], place: int) -> int:
-    """How many words of ``name`` stand around the word at ``place`` in an expression; 0 if the name does not."""
+    """Return how many words of ``name`` stand around the word at ``place`` in an expression; 0 if the name does not."""
     parts = name.split()
     for start in range(max(0, place - len(parts) + 1), place + 1):
         window = words[start : start + len(parts)]
@@ -163,7 +163,7 @@ def index_annotations(files: Sequence[Path], index: Path) -> None:
     """
     if index.is_file():
         return
-    with written_index(index) as db:
+    with create_index(index) as db:
         db.execute("CREATE TABLE objects (image TEXT, name TEXT, attributes TEXT, shape TEXT, width INT, height INT)")
         for file in files:
             db.executemany("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?)", _file_objects(file))
@@ -208,7 +208,7 @@ def _gqa_objects(path: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def _image_key(name: str) -> str:
-    """What files of one image share: COCO's 12 digits without prefix, else the name without its ending."""
+    """Return what files of one image share: COCO's 12 digits without prefix, else the name without its ending."""
     stem = Path(name).stem
     number = _COCO_FILE.fullmatch(stem)
     return number.group(1) if number else stem

@@ -60,7 +60,7 @@ class GroundingDinoDetector:
         return [found[number] for number in range(len(pairs))]
 
     def _pixels(self, image: Image.Image) -> torch.Tensor:
-        """An image as the model takes it, (1, 3, h, w)."""
+        """Return an image as the model takes it, (1, 3, h, w)."""
         # Said outright, because an image one pixel wide looks like one with its channels first.
         return self._processor.image_processor(np.array(image), input_data_format="channels_last", return_tensors="pt")[
             "pixel_values"

@@ -68,7 +68,7 @@ class Sam3Grounder:
         return share_masks(groundings)
 
     def _grounding(self, outputs: Any, image: Image.Image, index: int) -> Grounding | None:
-        """The united instances above the threshold, their boxes clipped to the image."""
+        """Return the united instances above the threshold, their boxes clipped to the image."""
         size = image.size[::-1]
         (result,) = self._processor.post_process_instance_segmentation(
             outputs, threshold=self._threshold, target_sizes=[size]

@@ -23,7 +23,7 @@ CHUNK_PIXELS = 100_000_000
 def load_segmenter(
     model: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> "SamSegmenter | SegmentAnythingSegmenter":
-    """A segmenter by its name: a ``.pth`` checkpoint of the original package, else a SAM or SAM 2 folder or Hub id."""
+    """Load a segmenter: a ``.pth`` checkpoint of the original package, or a SAM or SAM 2 folder or Hub id."""
     if Path(model).suffix in (".pth", ".pt"):
         return SegmentAnythingSegmenter(model, device=device)
     return SamSegmenter(model, device=device, dtype=dtype)
@@ -59,7 +59,7 @@ class SamSegmenter:
         self._dtype = dtype
 
     def segment(self, image: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]:
-        """The boxes' masks (H, W), one by one."""
+        """Yield the boxes' masks (H, W), one by one."""
         pixels = np.array(image)
         encoded: Any = None
         for chunk in _chunks(boxes, CHUNK):
@@ -70,7 +70,7 @@ class SamSegmenter:
 
     @torch.inference_mode()
     def _decoded(self, pixels: NDArray[np.uint8], boxes: FloatArray, encoded: Any) -> tuple[Any, list[Any], Any]:
-        """Mask logits (n, 1, h, w) at the model's size, what scales them up, and the encoded image for the next."""
+        """Return mask logits (n, 1, h, w), what scales them up, and the encoded image for the next boxes."""
         device = self._model.device
         inputs = self._processor(
             pixels, input_boxes=[boxes.tolist()], input_data_format="channels_last", return_tensors="pt"
@@ -103,7 +103,7 @@ class SegmentAnythingSegmenter:
         self._predictor = SamPredictor(_matching(sam_model_registry, weights, path).to(device).eval())
 
     def segment(self, image: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]:
-        """The boxes' masks (H, W), one by one."""
+        """Yield the boxes' masks (H, W), one by one."""
         with torch.inference_mode():
             self._predictor.set_image(np.array(image))
         for chunk in _chunks(boxes, min(CHUNK, max(1, CHUNK_PIXELS // (image.width * image.height)))):
@@ -118,7 +118,7 @@ class SegmentAnythingSegmenter:
 
 
 def _matching(registry: Any, weights: Any, path: Path) -> Any:
-    """The package's model (vit_b, vit_l or vit_h) to which the weights belong, by the width of its encoder."""
+    """Return the package's model (vit_b, vit_l or vit_h) to which the weights belong, by the width of its encoder."""
     widths = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
     try:
         kind = widths[weights["image_encoder.pos_embed"].shape[-1]]

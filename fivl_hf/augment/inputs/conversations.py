@@ -24,11 +24,11 @@ class ImageSource(Protocol):
         ...
 
     def exists(self) -> bool:
-        """Whether there is anything to read; cheap, so that nobody is paid for an image that is missing."""
+        """Return whether there is anything to read; cheap, so that nobody is paid for an image that is missing."""
         ...
 
     def read(self) -> bytes:
-        """The encoded bytes; raises ImageError or OSError if there are none."""
+        """Return the encoded bytes; raises ImageError or OSError if there are none."""
         ...
 
 
@@ -77,7 +77,7 @@ class ImageFile:
 
 
 def image_file(name: object, roots: Sequence[Path]) -> ImageFile:
-    """An image named in an input file, which must lie under one of the folders.
+    """Return an image named in an input file, which must be in one of the folders.
 
     Raises:
         ImageError: no name, an absolute path, or one that leaves the folder.

@@ -92,7 +92,7 @@ def _question(
 
 
 def _problem(item: Any, fields: Sequence[str]) -> str | None:
-    """What keeps an entry from being a question."""
+    """Return what keeps an entry from being a question."""
     if isinstance(item, ValueError):
         return str(item)
     if not isinstance(item, Mapping):
@@ -117,7 +117,7 @@ def _vqa_answers(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _member(path: Path, name: str) -> str | None:
-    """A text near the beginning of a JSON file's top-level object."""
+    """Return a text near the beginning of a JSON file's top-level object."""
     for prefix, event, value in leading_events(path, 60):
         if prefix == name and event == "string":
             return str(value)

@@ -36,7 +36,7 @@ _PLACEHOLDER = "<image>"
 
 
 def read_conversations(settings: InputSettings) -> Iterator[Record]:
-    """Every sample of the input, ids made unique, in the input's order.
+    """Return every sample of the input, ids made unique, in the input's order.
 
     Raises:
         ValueError: a file that is not of its format, or cannot be parsed.
@@ -67,7 +67,7 @@ def read_conversations(settings: InputSettings) -> Iterator[Record]:
 
 
 def count_records(settings: InputSettings) -> int | None:
-    """How many samples there will be, for a progress bar; None if only reading a whole dataset could tell."""
+    """Return how many samples there will be, for a progress bar; None if only reading a whole dataset could tell."""
     format = settings.format or input_format(settings.input)
     if format in ("dataset", "scenes"):
         return settings.limit
@@ -84,7 +84,7 @@ def sampled(records: Callable[[], Iterator[Record]], limit: int | None, seed: in
 
 
 def input_format(input: str) -> str:
-    """Which of ``FORMATS`` an input is, from its name and the first things in it."""
+    """Return which of ``FORMATS`` an input is, from its name and the first things in it."""
     path = Path(input)
     if input == "scenes" and not path.exists():
         return "scenes"
@@ -106,7 +106,7 @@ def input_format(input: str) -> str:
 
 
 def _unique(records: Iterable[Record]) -> Iterator[Record]:
-    """Records with ids of their own: the second "x" is "x-2". Which ids were seen is kept on disk."""
+    """Yield records with ids of their own: the second "x" is "x-2". Which ids were seen is kept on disk."""
     seen = DiskTable()
     for record in records:
         name, number = record.id, 1
@@ -119,7 +119,7 @@ def _unique(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def llava_records(path: Path, images: Sequence[Path]) -> Iterator[Record]:
-    """Every entry of a LLaVA file, JSON or JSON Lines, under the id that it gives."""
+    """Return every entry of a LLaVA file, JSON or JSON Lines, under the id that it gives."""
     first = leading_events(path, 1)[0][1]
     entries: Iterable[tuple[str, Any]]
     if first == "start_array":
@@ -130,7 +130,7 @@ def llava_records(path: Path, images: Sequence[Path]) -> Iterator[Record]:
 
 
 def llava_record(item: Any, place: str, roots: Sequence[Path], source: str) -> Record:
-    """One entry of a LLaVA file: ``{"id", "image", "conversations": [{"from", "value"}, ...]}``."""
+    """Return one entry of a LLaVA file: ``{"id", "image", "conversations": [{"from", "value"}, ...]}``."""
     if isinstance(item, ValueError):
         return Failure(place, "the entry is not valid JSON", str(item))
     if not isinstance(item, Mapping):
@@ -150,13 +150,13 @@ def llava_record(item: Any, place: str, roots: Sequence[Path], source: str) -> R
 
 
 def _id(item: Mapping[str, Any], otherwise: str) -> str:
-    """The sample's own id, also if it is the number 0."""
+    """Return the sample's own id, also if it is the number 0."""
     found = item.get("id")
     return otherwise if found is None or found == "" else str(found)
 
 
 def _conversation(id: str, images: tuple[Any, ...], raw: Any, source: str) -> Record:
-    """A conversation from messages in LLaVA's or in chat format."""
+    """Return a conversation from messages in LLaVA's or in chat format."""
     if not isinstance(raw, Sequence) or isinstance(raw, str) or not raw:
         return Drop(id, "the conversation is empty")
     messages = []
@@ -171,11 +171,11 @@ def _conversation(id: str, images: tuple[Any, ...], raw: Any, source: str) -> Re
 
 
 def _dataset(settings: InputSettings) -> Iterator[Record]:
-    """Rows with ``images`` or ``image``, and ``messages``, ``conversations``, or ``question`` and ``answer``."""
+    """Yield rows with ``images`` or ``image``, and ``messages``, ``conversations``, or ``question`` and ``answer``."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
-    from fivl_hf.storage import undecoded
+    from fivl_hf.storage import with_encoded_images
 
     path = Path(settings.input)
     existing_folder(settings.input, "dataset")
@@ -192,14 +192,14 @@ def _dataset(settings: InputSettings) -> Iterator[Record]:
         raise ValueError(f"{settings.input} cannot be read as a dataset: {error}") from error
     source = path.stem if path.exists() else settings.input
     try:
-        for number, row in enumerate(undecoded(rows)):
+        for number, row in enumerate(with_encoded_images(rows)):
             yield dataset_record(row, number, source, (*settings.images, *([path] if path.is_dir() else [])))
     except UnicodeDecodeError as error:
         raise ValueError(f"{settings.input} is not UTF-8 ({error}); save it as UTF-8") from error
 
 
 def dataset_record(row: Mapping[str, Any], number: int, source: str, roots: Sequence[Path] = ()) -> Record:
-    """One row of a dataset; an image that is only named must lie under one of the folders ``roots``."""
+    """Return one row of a dataset; an image that is only named must be in one of the folders ``roots``."""
     id = _id(row, f"{source}-{number}")
     images = row.get("images") or row.get("image")
     images = images if isinstance(images, list | tuple) else [images]
@@ -216,7 +216,7 @@ def dataset_record(row: Mapping[str, Any], number: int, source: str, roots: Sequ
 
 
 def row_image(image: Any, roots: Sequence[Path]) -> ImageSource:
-    """An image of a dataset's row: its bytes, or a file that is named and is in one of the folders.
+    """Return an image of a dataset's row: its bytes, or a file that is named and is in one of the folders.
 
     Raises:
         ImageError: it is neither.

@@ -1,4 +1,4 @@
-"""Which samples a run of augmentation reads."""
+"""Settings for the input of a run of augmentation."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,7 +3,7 @@
 import pytest
 from owned_folders import NEW, OLD, contents, write
 
-from fivl_hf.files.owned import LISTING, require_own_folder
+from fivl_hf.files.managed_folders import LISTING, require_own_folder
 
 
 def test_a_file_that_somebody_changed_is_kept(tmp_path):

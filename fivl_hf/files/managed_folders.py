@@ -124,7 +124,7 @@ def _install(scratch: Path, folder: Path, kind: str, last: str) -> None:
 
 
 def _is_listed(path: Path, fingerprints: list[str]) -> bool:
-    """Whether a file is one that we wrote, unchanged."""
+    """Return whether a file is one that we wrote, unchanged."""
     return path.is_file() and not path.is_symlink() and _fingerprint(path) in fingerprints
 
 
@@ -157,7 +157,7 @@ def _remove_empty(directory: Path, folder: Path) -> None:
 
 
 def _is_scratch(path: Path) -> bool:
-    """Whether something in a folder without a list is left over from a process that was killed."""
+    """Return whether something in a folder without a list is left over from a process that was killed."""
     return path.name in (_SCRATCH, _WORK, f".{LISTING}.part") or path.name.lstrip("._").startswith("fivl.lock")
 
 
@@ -167,7 +167,7 @@ def _write_listing(folder: Path, kind: str, listing: Mapping[str, list[str]]) ->
 
 
 def _read_listing(folder: Path) -> tuple[str, Listing] | None:
-    """The kind of the files that we wrote, and their fingerprints; None if there is no list.
+    """Return the kind of the files that we wrote, and their fingerprints; None if there is no list.
 
     Raises:
         FileExistsError: the list cannot be read, so that it is not known which files are ours.
