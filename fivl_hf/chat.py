@@ -157,6 +157,7 @@ class _NotingTokenizer:
         self.texts = texts
 
     def __call__(self, text: Any = None, *args: Any, **kwargs: Any) -> Any:
+        # Processors also tokenize single tokens and dummy texts on the side.
         if isinstance(text, (list, tuple)) and len(text) == len(self.texts):
             self.texts = list(text)
         return self.tokenizer(text, *args, **kwargs)
@@ -175,6 +176,7 @@ def _noting_texts(processor: Any, texts: list[str]) -> Iterator[_NotingTokenizer
     Its own option for this (``return_text_replacement_offsets``) fails in some processors for batches of which some
     texts have no image, others do not have it, and it does not tell of a BOS that is put in (transformers 5.23).
     """
+    # The processor is changed meanwhile, so that two threads must not do it at once.
     with _NOTING:
         noting = _NotingTokenizer(processor.tokenizer, texts)
         processor.tokenizer = noting
@@ -208,10 +210,12 @@ def find_answers(processor: Any, messages: Sequence[Message], text: str, templat
             cursor = spans[-1].end
             continue
         if message["role"] != "assistant":
+            # The cursor passes questions, so that an answer that repeats an earlier one is found in its own place.
             found = text.find(content, cursor)
             cursor = found + len(content) if found >= 0 else cursor
             continue
         opening = form.header + form.lead
+        # Looked for with its opening: "Yes" alone would be found in the question before it.
         found, written = _find_written(text, opening, content, cursor)
         if found < 0:
             raise ChatTemplateError(
@@ -219,6 +223,9 @@ def find_answers(processor: Any, messages: Sequence[Message], text: str, templat
                 "told from the prompt's. Use a template with {% generation %} markers, or set "
                 "assistant_only_loss=False."
             )
+        # The span begins behind the header, which the prompt of a generation ends with: what the template leads an
+        # answer in with (a space, a thinking block) is the model's to write. The text's own start is counted back from
+        # the answer as written, which may lack white space that the row's answer begins with.
         start = found + len(opening)
         end = start + len(written)
         end += len(form.close) if text.startswith(form.close, end) else 0

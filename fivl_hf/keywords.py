@@ -39,6 +39,10 @@ def nouns(expression: str, tagger: str = "hanta") -> tuple[str, ...]:
     Args:
         tagger: ``"hanta"`` (offline, its model ships in the wheel) or ``"spacy"`` (``en_core_web_sm``; install
             ``fivl-hf[spacy]`` and the model).
+
+    Raises:
+        ValueError: there is no such tagger.
+        ImportError: spaCy or its model is not installed.
     """
     taggers = {"hanta": _tag_hanta, "spacy": _tag_spacy}
     if tagger not in taggers:

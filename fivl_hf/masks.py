@@ -36,7 +36,11 @@ FloatArray = NDArray[np.float64]
 
 
 def encode_mask(mask: ArrayLike) -> bytes:
-    """Return a boolean (H, W) mask as a bilevel PNG, about 0.7 KB for a photograph-sized one."""
+    """Return a boolean (H, W) mask as a bilevel PNG, about 0.7 KB for a photograph-sized one.
+
+    Raises:
+        ValueError: another shape or dtype.
+    """
     array = np.asarray(mask)
     if array.ndim != 2 or array.dtype != bool:
         raise ValueError(f"a mask is a boolean (H, W) array, got {array.dtype} of shape {array.shape}")
@@ -103,7 +107,7 @@ def mask_boxes(masks: ArrayLike) -> FloatArray:
 
 
 def union(masks: Iterable[BoolArray]) -> BoolArray:
-    """Return one mask that is set wherever any of the given masks is."""
+    """Return one mask that is set wherever any of the given masks is: M of (H, W) bool -> (H, W) bool."""
     return np.asarray(np.stack(list(masks)).any(axis=0))
 
 
@@ -148,12 +152,14 @@ def _inside(mask: MaskPart, corners: FloatArray) -> FloatArray:
     """Return the mask's area inside each box: (N, 4) -> (N,)."""
     height, width = mask.pixels.shape
     x0, y0, x1, y1 = (corners - [mask.left, mask.top, mask.left, mask.top]).T
+    # Most boxes do not meet a part at all: the look-ups are for those that do.
     meets = np.flatnonzero((x1 > 0) & (y1 > 0) & (x0 < width) & (y0 < height))
     # 32 bits count the pixels of any image that Pillow opens.
     table = np.zeros((height + 1, width + 1), dtype=np.int32)
     np.cumsum(mask.pixels, axis=1, out=table[1:, 1:], dtype=np.int32)
     np.cumsum(table[1:, 1:], axis=0, out=table[1:, 1:])
     x0, y0, x1, y1 = x0[meets], y0[meets], x1[meets], y1[meets]
+    # Inclusion and exclusion over the four corners.
     ends = _integral(table, np.concatenate([x1, x0, x1, x0]), np.concatenate([y1, y1, y0, y0]))
     total = np.zeros(len(corners))
     total[meets] = np.array([1, -1, -1, 1]) @ ends.reshape(4, -1)

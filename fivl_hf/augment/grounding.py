@@ -92,7 +92,9 @@ class Segmenter(Protocol):
     They come one by one, because the masks of all boxes of a large photograph would not fit into memory.
     """
 
-    def segment(self, image: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]: ...
+    def segment(self, image: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]:
+        """Yield a (H, W) mask for each of the boxes (N, 4), in source pixels."""
+        ...
 
 
 class BoxGrounder:
@@ -202,7 +204,18 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> FloatArray:
 
 
 def clean_mask(mask: BoolArray, smallest: float = 0.1) -> BoolArray:
-    """Return the mask's outer contours that hold more than ``smallest`` of the largest's pixels, filled."""
+    """Fill the mask's outer contours that hold more than a share of the largest one's pixels; drop the others.
+
+    Args:
+        mask: (H, W) bool.
+        smallest: that share, 0 to 1; 0.1 in the paper.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        ImportError: OpenCV is not installed.
+    """
     try:
         import cv2
     except ImportError as error:

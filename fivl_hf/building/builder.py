@@ -95,7 +95,11 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
         return CardContent(front["pretty_name"], front=front, body=body)
 
     def sources(self) -> Sources:
-        """Return the configuration, checked."""
+        """Check the configuration.
+
+        Raises:
+            BuildError: there is no ``data_dir``, or it is not a folder.
+        """
         config = self.config
         if not config.data_dir:
             raise BuildError(f"{self.name} needs data_dir: the folder of the files to build from")
@@ -150,6 +154,7 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
                 yield [Sample(record) for record in chunk]
 
     def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Build as ``datasets`` does; raises BuildError if none of the samples became a row."""
         try:
             super().download_and_prepare(*args, **kwargs)
         finally:

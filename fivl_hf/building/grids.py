@@ -34,6 +34,8 @@ def mask_from_grid(grid: FloatArray, size: tuple[int, int]) -> BoolArray:
         size: (width, height) of the source image.
     """
     cells = _Cells(np.clip(grid, 0.0, 1.0), size)
+    # In three steps: each cell alone says which of its pixels it would leave unset; what cells then lack is taken from
+    # pixels that they share; what is left over is made up inside each cell.
     unset = np.zeros(cells.field.shape, dtype=bool)
     partly = [tuple(place) for place in np.argwhere((cells.wanted > 0) & (cells.wanted < cells.visible - _EXACT))]
     for row, column in np.argwhere((cells.wanted <= 0) & (cells.visible > 0)):
@@ -63,16 +65,19 @@ def _spread_over_borders(mask: BoolArray, empty: BoolArray, cells: "_Cells", par
     room = cells.wanted - cells.areas(mask & ~inner)
     for row, column in (*cells.full, *partly):
         missing = lacking[row, column]
+        # Half a pixel is as near as whole pixels come.
         if missing <= 0.5:
             continue
         window = cells.touched(row, column)
         weights = cells.weights(row, column)
         free = np.flatnonzero(~mask[window] & ~empty[window] & (weights > _EXACT) & (weights < 1 - _EXACT))
+        # A cell with much room is no better than one with enough: beyond that, the nearness to the shape decides.
         spare = np.minimum(cells.least(room, window).ravel()[free], _SPARE)
         order = free[np.lexsort((-cells.field[window].ravel()[free], -spare))]
         gained = np.cumsum(weights.ravel()[order])
         chosen = order[: int(np.searchsorted(gained, missing - 0.25)) + 1]
         _set(mask, window, chosen, True)
+        # A pixel on a border counts for the neighbours, too.
         for near in np.ndindex(3, 3):
             place = row + near[0] - 1, column + near[1] - 1
             if min(place) >= 0 and max(place) < len(room):
@@ -111,6 +116,7 @@ class _Axis1D:
         cell = square / cells
         pixels = np.arange(length) + (square - length) // 2
         edges = np.arange(cells + 1) * cell
+        # The length of the intersection of each cell with each pixel.
         low = np.maximum(edges[:-1, None], pixels[None])
         high = np.minimum(edges[1:, None], pixels[None] + 1)
         overlap = np.clip(high - low, 0.0, 1.0)

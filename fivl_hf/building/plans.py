@@ -145,11 +145,14 @@ def rows_plan(sources: Sources) -> Plan:
 def benchmark_plan(
     sources: Sources, work: Path, questions: Mapping[str, InputSettings], annotations: Sequence[Path]
 ) -> Plan:
-    """Return a benchmark's questions with evidence from rows by ``fivl augment``, or from annotations.
+    """Plan a benchmark: its questions with evidence from rows by ``fivl augment``, or from annotations.
 
     Args:
-        questions: where the questions of each split are.
+        questions: of each split, the settings by which its questions are read.
         annotations: used if the sources name no rows.
+
+    Raises:
+        BuildError: files of another benchmark, evidence for other splits or questions, or no evidence at all.
     """
     chosen = {split: replace(questions[split], rename=False) for split in _chosen(list(questions), sources.splits)}
     for settings in chosen.values():

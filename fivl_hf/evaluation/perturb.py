@@ -29,7 +29,11 @@ class RandomBoxes:
 
 
 def black_out(image: Image.Image, boxes: ArrayLike) -> Image.Image:
-    """Return a copy of the image in which every pixel that a box touches is black."""
+    """Return an RGB copy of the image in which every pixel that a box touches is black.
+
+    Args:
+        boxes: (N, 4) as (x0, y0, x1, y1) in pixels of the image.
+    """
     masked = rgb(image)
     draw = ImageDraw.Draw(masked)
     for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):

@@ -79,7 +79,7 @@ class AlignmentMap:
     n: int = 0
 
     def add(self, scores: FloatArray) -> None:
-        """Add one sample's (L, H) correlations."""
+        """Add one sample's (L, H) correlations; raises ValueError for another number of layers or heads."""
         if self.total is None or self.counts is None:
             self.total, self.counts = np.zeros(scores.shape), np.zeros(scores.shape, dtype=np.int64)
         if scores.shape != self.total.shape:
@@ -96,7 +96,11 @@ class AlignmentMap:
 
 
 def align(samples: Iterable[tuple[ArrayLike, ArrayLike]]) -> AlignmentMap:
-    """Return the alignment map of (attention (L, H, N), coverage (N,)) samples; N may differ between samples."""
+    """Average the alignment of (attention (L, H, N), coverage (N,)) samples; N may differ between samples.
+
+    Raises:
+        ValueError: naming the sample, for shapes that do not agree.
+    """
     result = AlignmentMap()
     for number, (attention, cover) in enumerate(samples):
         try:

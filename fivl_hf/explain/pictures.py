@@ -70,9 +70,11 @@ def attention_picture(
     *,
     scale: str | None = None,
 ) -> Image.Image:
-    """Return one head's attention over one of the sample's images while the given tokens are written.
+    """Draw one head's attention over one of the sample's images while the given tokens are written.
 
     Args:
+        tokens: (K,) positions in the sequence; their attention is averaged.
+        side: length of the picture's longer edge, in pixels.
         scale: only the tokens of one scale, "whole" or "tiles".
 
     Raises:
@@ -91,7 +93,11 @@ def attention_picture(
 
 
 def segments_picture(model: Any, sample: Sample, shown: Sequence[Evidence], side: int = 288) -> Image.Image:
-    """Return the visual tokens that predict each expression's keyword, outlined, one colour an expression."""
+    """Draw the visual tokens that predict each expression's keyword, outlined, one colour an expression.
+
+    Raises:
+        ValueError: the model's visual tokens do not predict (cross-attention).
+    """
     image = shown[0].expression.image if shown else 0
     here = sample.image_of == image
     everything = vision_predictions(model, sample)

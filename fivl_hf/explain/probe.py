@@ -64,9 +64,11 @@ def record_attention(model: Any, rows: torch.Tensor, columns: torch.Tensor) -> I
         ValueError: the model cannot swap its attention implementation, or has attention sinks.
     """
     recorded = AttentionRows(rows, columns)
+    # A name for each use: two models, or threads, may record at the same time.
     name = f"fivl_probe_{uuid.uuid4().hex}"
     AttentionInterface.register(name, _recording(recorded, model.config))
     AttentionMaskInterface.register(name, sdpa_mask)
+    # `set_attn_implementation` changes the configs of all parts; there is no public way to read them back one by one.
     configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
     before = [(config, config._attn_implementation_internal) for config in configs.values()]
     try:
@@ -103,6 +105,7 @@ def _recording(recorded: AttentionRows, config: Any) -> Any:
             recorded.layers[layer] = attention_rows(
                 query, key, attention_mask, scale, recorded.rows, recorded.columns, softcap, causal
             )
+        # SDPA passes over the cap, and the pass would no longer be the model's own.
         if softcap is not None:
             return _capped_attention(query, key, value, attention_mask, scale, softcap, causal), None
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
@@ -136,6 +139,7 @@ def attention_rows(
     batch, heads, _, size = query.shape
     groups, length = key.shape[1], key.shape[2]
     wanted = rows.shape[1]
+    # Grouped queries: the heads that share a key are folded into its rows, so that no key is repeated in memory.
     chosen = query.gather(2, rows[:, None, :, None].expand(-1, heads, -1, size))
     folded = chosen.reshape(batch, groups, heads // groups * wanted, size)
     scores = (folded @ key.transpose(-1, -2)).float() * scaling

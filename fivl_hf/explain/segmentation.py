@@ -62,7 +62,11 @@ class SegmentScore:
 
 
 def segment_score(predicted: ArrayLike, reference: ArrayLike, keyword_id: int) -> SegmentScore | None:
-    """Score one sample, with arguments as those of :func:`token_iou`; None if its mask covers no token."""
+    """Score one sample: predicted token ids (N,) against the mask's coverage (N,), as :func:`token_iou` does.
+
+    Returns:
+        None if the mask covers no token.
+    """
     if not np.any(np.asarray(reference) > 0):
         return None
     tokens = np.asarray(predicted)

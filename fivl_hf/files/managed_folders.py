@@ -106,8 +106,11 @@ def _install(scratch: Path, folder: Path, kind: str, last: str) -> None:
     names = sorted(path.relative_to(scratch).as_posix() for path in scratch.rglob("*") if path.is_file())
     new = {name: [_fingerprint(scratch / name)] for name in names}
     before = (_read_listing(folder) or (kind, {}))[1]
+    # While files are moved, the list names the old and the new version of each: killed at any moment, what is there is
+    # known to be ours, and the next call may replace it.
     both = {name: [*before.get(name, ()), *new.get(name, ())] for name in {**before, **new}}
     _write_listing(folder, kind, both)
+    # The file that makes the others count comes last, so that a reader never finds it with half of its data.
     for name in sorted(names, key=lambda name: name == last):
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ class Axis:
     length: int
 
     def to_source(self, processed: ArrayLike) -> NDArray[np.float64]:
-        """Return source coordinates of processed ones, clipped to the image."""
+        """Return source coordinates of processed ones, of any shape, clipped to the image."""
         return ((np.asarray(processed, dtype=np.float64) + self.offset) / self.scale - self.pad).clip(0, self.source)
 
     def cells(self, patch: int, tile: int | None = None) -> NDArray[np.float64]:

@@ -62,6 +62,7 @@ def probed_boxes(model_config: Any, processor: Any, image_size: tuple[int, int],
     elements, owners, count = _known_tokens(model, inputs, ids.get(token_id, -1))
     count //= images
     boxes = np.full((count, 4), np.nan)
+    # A merged or interpolated token has many elements: its box is the interval that they cover.
     for axis, size in enumerate(image_size):
         place = element_coordinates(processor, image_size, axis, images)[elements]
         low, high = _intervals(place, owners, count)
@@ -119,7 +120,9 @@ def _pairs_of_group(
     projected: torch.Tensor, pixels: torch.Tensor, group: slice
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
     """Return pairs of a part of the tokens; None where an element feeds more than one of them."""
-    # In two digits: norms that compute in float32 leave errors that grow with the numbers.
+    # The quotient of the two gradients is the token's number, exactly so only in exact arithmetic: norms that compute
+    # in float32 leave an error of some 1e-7 of it, too much to round a number of thousands after the square below is
+    # taken. A number of two digits to the base sqrt(tokens) keeps both digits small.
     base = ceil(sqrt(len(projected)))
     index = torch.arange(len(projected), dtype=projected.dtype)[group]
 
@@ -127,11 +130,14 @@ def _pairs_of_group(
         return torch.autograd.grad((weights * projected[group]).sum(), pixels, retain_graph=True)[0].reshape(-1)
 
     plain = gradient(torch.ones_like(index))
+    # Not zero but small: what an element feeds by way of rounding alone.
     feeds = plain.abs() > 1e-3 * plain.abs().max()
     token = torch.zeros(int(feeds.sum()), dtype=torch.long)
     for digit, worth in ((index // base, base), (index % base, 1)):
         mean, square = (gradient(digit**power)[feeds] / plain[feeds] for power in (1, 2))
         whole = mean.round()
+        # An element that feeds several tokens gives the mean of their numbers, which may be whole by chance; the mean
+        # of the squares is the square of the mean only for a single token.
         alone = ((mean - whole).abs() < 0.05) & ((square - whole**2).abs() < 0.05 * (1 + whole**2))
         if not bool(alone.all()):
             return None
@@ -151,6 +157,7 @@ def _visual_embeddings(model: Any, inputs: Mapping[str, Any], token_id: int) -> 
         caught.update(kwargs)
         raise _CaughtError
 
+    # The decoder itself is not needed, and would be the slowest part.
     hook = model.get_decoder().register_forward_pre_hook(catch, with_kwargs=True)
     try:
         model(**inputs)
@@ -177,7 +184,10 @@ def element_coordinates(processor: Any, image_size: tuple[int, int], axis: int, 
 
     dark = elements(np.full((height, width), _DARK))
     span = elements(np.full((height, width), _LIGHT)) - dark
+    # Padding has no span; an element at its border, interpolated with it, has less than a whole one.
     visible = span > 0.5 * span.max()
+    # A ramp over the whole image would have less than one grey level a pixel. Several short ones, one behind the other,
+    # add up: each is dark before its part and light behind it.
     run = (_LIGHT - _DARK) // _SLOPE
     total = np.zeros_like(span)
     for start in range(0, image_size[axis], run):
@@ -202,6 +212,8 @@ def _intervals(
     place: NDArray[np.float64], owners: NDArray[np.intp], count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Per token the interval that its elements cover: mean ± sqrt(3 · variance + step² / 4)."""
+    # Elements spread evenly over [a, b] have the variance (b - a)² / 12, so half the length is sqrt(3 · variance). The
+    # step between neighbours is added in quadrature: n discrete places reach half a step beyond the outer ones.
     seen = np.isfinite(place)
     place, owners = place[seen], owners[seen]
     number = np.bincount(owners, minlength=count).astype(np.float64)

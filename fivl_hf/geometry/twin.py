@@ -27,9 +27,11 @@ def small_twin(config_class: Any, config_json: str) -> tuple[Any, dict[int, int]
     Raises:
         UnknownProcessorError: the class is not known to transformers' auto classes, or cannot be made small.
     """
+    # With attention to itself alone, what a token depends on is what the projector and the merging make of the pixels.
     AttentionInterface.register(_ITSELF, _attend_to_itself)
     AttentionMaskInterface.register(_ITSELF, sdpa_mask)
     config = config_class.from_dict(json.loads(config_json))
+    # The caller's random numbers stay as they are.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
@@ -51,6 +53,7 @@ def _make_small(config: Any) -> dict[int, int]:
     """Shrink what does not matter to where tokens come from; returns new token ids for old ones."""
     text, vision = config.get_text_config(), config.vision_config
     ids: dict[int, int] = {}
+    # Special tokens have ids beyond the small vocabulary: each gets a new one from 3 on, after pad, BOS and EOS.
     for name, value in config.to_dict().items():
         if name.endswith(("_token_id", "_token_index")) and isinstance(value, int):
             ids[value] = ids.get(value, len(ids) + 3)

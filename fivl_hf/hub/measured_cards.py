@@ -87,6 +87,9 @@ def measured_card(text: str | None, name: str, measured: MeasuredResults, doubts
 
     Args:
         doubts: why the results may not be this model's; the card says so, and ``model-index`` leaves them out.
+
+    Raises:
+        ValueError: the card's front matter is not valid YAML.
     """
     try:
         card = ModelCard(text) if text else ModelCard(f"---\ntags:\n- fivl\n---\n\n# {name}\n")

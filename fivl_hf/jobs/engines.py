@@ -39,6 +39,7 @@ class LocalEngine:
             return
         # Workers share the cores already: threads of each one's matrix products would fight over them.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        # Forked, a worker would inherit locks that other threads hold, and CUDA would refuse to start in it.
         context = multiprocessing.get_context("spawn")
         numbers = context.Value("i", 0)
         with ProcessPoolExecutor(

@@ -98,9 +98,11 @@ def shard_folder(work: Path, identity: Mapping[str, Any], *, restart: bool) -> I
             shutil.rmtree(shards)
             file.unlink(missing_ok=True)
         shards.mkdir(parents=True, exist_ok=True)
+        # Temporary files of a process that was killed.
         for leftover in shards.glob(".*"):
             if leftover.is_file():
                 leftover.unlink()
+        # Settings bind once there is something made with them.
         if not file.is_file() or not any(shards.iterdir()):
             write_json(file, identity)
         elif changes := changed_settings(read_settings(file), identity):

@@ -113,6 +113,7 @@ def run_job(job: Job, worker: Worker, folder: Path) -> ShardReport:
     started = time.monotonic()
     report = ShardReport(job.number, job.digest, job.split)
     report_file = _report_file(folder, job.number)
+    # Without a report the shard is not done, whatever files of an earlier input still lie there.
     report_file.unlink(missing_ok=True)
     rows: dict[str, list[dict[str, Any]]] = {}
     for outcome in worker.make(job.samples):

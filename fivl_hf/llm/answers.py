@@ -112,7 +112,7 @@ class AnswerCache:
         return int(self._execute("SELECT count(*) FROM answers").fetchone()[0])
 
     def get(self, key: str) -> Reply | None:
-        """Return the reply kept for a key, None if there is none."""
+        """Return the reply kept for a key, None if there is none; raises OSError if what is kept is damaged."""
         found = self._execute("SELECT reply FROM answers WHERE key = ?", key).fetchone()
         if not found:
             return None

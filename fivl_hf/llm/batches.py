@@ -90,6 +90,7 @@ class _Batches:
         except openai.OpenAIError as error:
             raise ServiceError(f"Batch API: {clean_text(error)}; run it again to resume") from error
         finally:
+            # What is in the cache needs no claim, and what was not answered may be asked by anyone.
             for key in self._claimed:
                 self._cache.release(key)
             await self._client.close()
@@ -133,6 +134,7 @@ class _Batches:
             for job in (job for job in pending if job.id is None):
                 found = BatchJob(job.name, known.get(job.name), job.requests)
                 self._cache.note_batch(found, collected=found.id is None)
+        # The list on disk may be larger than memory: 50,000 requests a batch, any number of batches.
         for job in self._cache.batches():
             for _, line in json_lines(self._path(job.name)):
                 keys.put(line["custom_id"])
@@ -202,6 +204,7 @@ class _Batches:
         temporary = path.with_suffix(".part")
         temporary.write_bytes(b"".join(lines))
         os.replace(temporary, path)
+        # Noted before it is submitted: after a kill in between, the next run asks the server for a batch of this name.
         self._cache.note_batch(BatchJob(name, None, len(lines)))
         uploaded = await self._call(self._sdk.files.create(file=path, purpose="batch"), "id")
         id = await self._create(uploaded.id, name)

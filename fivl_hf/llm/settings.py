@@ -122,7 +122,7 @@ class Usage:
     lost: int = 0
 
     def check(self, budget: ChatSettings) -> None:
-        """Raise ServiceError if the budget is spent."""
+        """Check that the budget is not spent; raises ServiceError if it is."""
         cost = budget.cost(self.prompt_tokens, self.completion_tokens)
         for name, limit, used in (
             ("requests", budget.max_requests, self.requests),

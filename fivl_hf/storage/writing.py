@@ -117,7 +117,7 @@ def _build(
 
 
 def require_split_name(split: str) -> None:
-    """Raise ValueError if ``datasets`` could not read a split of this name."""
+    """Check that ``datasets`` can read a split of this name; raises ValueError if not."""
     if not _SPLIT_NAME.fullmatch(split):
         raise ValueError(f"a split's name is made of letters, digits, '_' and '.', got {split!r}")
 

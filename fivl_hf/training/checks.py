@@ -25,6 +25,7 @@ __all__ = [
     "check_visual_tokens",
     "evidence_problem",
     "first_row",
+    "warn_of_first_rows",
 ]
 
 logger = logging.get_logger(__name__)
@@ -175,3 +176,19 @@ def _hidden(dataset: Any, names: list[str]) -> str:
     """Return a hint where a dataset has columns that its format does not show."""
     known = getattr(dataset, "column_names", None) or []
     return " (the dataset's format hides it: see with_format)" if set(names) & set(known) else ""
+
+
+def warn_of_first_rows(trainer: Any, train_dataset: Any, models_vision: bool) -> None:
+    """Warn where the first rows show that something will not be learned; the collator names blank ones later."""
+    if not trainer.is_world_process_zero() or train_dataset is None:
+        return
+    if not isinstance(trainer.data_collator, FiVLCollator):
+        if blank := blank_answers(train_dataset):
+            logger.warning(f"rows {', '.join(blank[:5])}: all answers are blank, so they teach nothing but to stop")
+        return
+    problem = evidence_problem(train_dataset, trainer.args.vision_max_coverage) if models_vision else None
+    if problem:
+        logger.warning(
+            f"vision_loss_weight is {trainer.args.vision_loss_weight}, but {problem}: without vision targets this "
+            "trains on the text alone."
+        )

@@ -54,11 +54,19 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
     An expression labels its patches also when ``max_length`` cut off the answer it is in: what a patch shows
     does not depend on the text after it.
 
+    Example (a row in, a batch out)::
+
+        collator = FiVLCollator(processor, model_config=model.config, answers_only=True)
+        batch = collator([dataset[0]])
+        batch["vision_labels"]  # (1, T): the keyword's token id at labelled image tokens, -100 elsewhere
+        batch["labels"]  # (1, T): the answers' token ids, -100 elsewhere, as TRL's collator gives them
+
     Attributes:
         epoch: what the draw of random keywords depends on, beside seed and row; the trainer keeps it. Persistent
             data-loader workers (``dataloader_persistent_workers``) do not hear of a new one.
 
     Args:
+        processor: the model's; TRL's other fields (``max_length``, ``pad_to_multiple_of`` ...) are kept.
         model_config: the model's config: it names the visual tokens, and token boxes of an unknown processor are
             probed from it.
         image_token_id: id of the visual tokens in ``input_ids``, where no config is given.
@@ -97,6 +105,7 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         self._background_id = _single_token(self.processor, self.options.background_token)
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Collate rows; raises ValueError as the class says."""
         rows = [{key: example.get(key) for key in (*EVIDENCE_COLUMNS, "messages")} for example in examples]
         self._warn_of_blank_answers(examples)
         images = [_images(example) for example in examples]
@@ -231,6 +240,8 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         if self.options.keyword == "head":
             word = head_noun(expression.text, expression.keywords)
         else:
+            # Of a generator of its own, seeded by the row: a draw does not depend on which rows came before it, in
+            # which worker, or on what else draws random numbers.
             draw = random.Random(f"{self.options.seed}:{self.epoch}:{name}")
             word = draw.choice(expression.keywords) if expression.keywords else None
         if word is None:

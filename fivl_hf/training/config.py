@@ -1,15 +1,18 @@
 """Options of Vision Modeling, beside all of TRL's."""
 
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass, field, fields
 from math import ceil
 from numbers import Real
+from typing import Any
 
+from transformers import TrainingArguments
 from trl import SFTConfig
 
 from fivl_hf.supervision import LARGEST_MASK
 from fivl_hf.training.targets import require_share
 
-__all__ = ["FiVLConfig", "VisionModelingOptions"]
+__all__ = ["FiVLConfig", "VisionModelingOptions", "as_fivl_config"]
 
 _CHOICES = {
     "vision_overlap": ("first", "smallest"),
@@ -35,6 +38,10 @@ class VisionModelingOptions:
 @dataclass
 class FiVLConfig(SFTConfig):
     """:class:`trl.SFTConfig` plus the options of Vision Modeling (arXiv 2412.14672).
+
+    Example::
+
+        FiVLConfig(output_dir="llava-fivl", vision_loss_weight=0.1, vision_keyword="head", learning_rate=2e-5)
 
     Raises:
         ValueError: an option out of its range, named with what was expected.
@@ -131,3 +138,29 @@ class FiVLConfig(SFTConfig):
             background_token=self.vision_background_token,
             seed=self.data_seed if self.data_seed is not None else self.seed,
         )
+
+
+def _documented(config: type[FiVLConfig]) -> str:
+    """Return the class's docstring with its own options, as ``--help`` explains them."""
+    lines = [
+        f"        {option.name}: {option.metadata['help']} Default: {option.default!r}."
+        for option in fields(config)
+        if option.name.startswith("vision_") or option.name == "assistant_only_loss"
+    ]
+    return f"{config.__doc__}\n    Args:\n" + "\n".join(lines) + "\n        All others are those of SFTConfig.\n    "
+
+
+# One text for `help(FiVLConfig)` and for the command line.
+FiVLConfig.__doc__ = _documented(FiVLConfig)
+
+
+def as_fivl_config(args: SFTConfig | TrainingArguments | None, model: Any) -> FiVLConfig:
+    """Return a FiVLConfig that a trainer may change: a copy, or the options of another kind with our defaults."""
+    if isinstance(args, FiVLConfig):
+        return copy.copy(args)
+    if args is None:
+        name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
+        return FiVLConfig(f"{str(name).rstrip('/').split('/')[-1] or 'model'}-FiVL")
+    # to_dict() hides every ..._token, also those that are not secret.
+    hidden = {name: getattr(args, name) for name in args.to_dict() if name.endswith("_token")}
+    return FiVLConfig(**{**args.to_dict(), **hidden})

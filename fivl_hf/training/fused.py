@@ -43,12 +43,14 @@ class FusedPass:
             outputs = self.model(**inputs, fused_lm_head=True)
             self.text_log_probs, self.text_mask = outputs.log_probs, outputs.label_mask
             return outputs
+        # Both tasks' targets in one tensor, shifted already: one pass through the head scores each position once.
         targets = merge_targets(inputs.pop("labels"), self.vision_labels)
         outputs = self.model(**inputs, shift_labels=targets, fused_lm_head=True)
         self.aux_loss = getattr(outputs, "aux_loss", None)
         self.text_mask = outputs.label_mask & ~self.vision_mask
         self.weighted_vision_nll = -outputs.log_probs.masked_fill(~self.vision_mask, 0) * self.vision_weights
         self.vision_correct = outputs.is_top1.masked_fill(~self.vision_mask, 0)
+        # TRL adds up what it finds per position: the image positions count as nothing there.
         for name, value in list(outputs.items()):
             if value is not None and value.shape == self.text_mask.shape:
                 outputs[name] = value.masked_fill(self.vision_mask, 0)
@@ -56,13 +58,13 @@ class FusedPass:
         return outputs
 
     def language_sums(self) -> dict[str, torch.Tensor]:
-        """Return the summed loss and the number of the text's targets; nothing before the pass."""
+        """Return the text's summed loss and number of targets, scalars; nothing before the pass."""
         if self.text_log_probs is None:
             return {}
         return {"language_nll": -self.text_log_probs.sum(), "language_targets": self.text_mask.sum()}
 
     def vision_sums(self) -> dict[str, torch.Tensor]:
-        """Return the same of the image positions: summed loss, weights, targets, targets predicted right."""
+        """Return the image positions' summed loss, weights, targets and right predictions, scalars."""
         return {
             "vision_nll": self.weighted_vision_nll.sum(),
             "vision_weight": self.vision_weights.sum(),
@@ -73,7 +75,11 @@ class FusedPass:
 
 @torch.no_grad()
 def vision_sums(model: Any, inputs: dict[str, Any], vision_labels: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Score the image positions alone, for metrics: :meth:`FusedPass.vision_sums` of a pass without text targets."""
+    """Score the image positions alone, for metrics: :meth:`FusedPass.vision_sums` of a pass without text targets.
+
+    Args:
+        vision_labels: (B, T) keyword ids at image positions, -100 elsewhere.
+    """
     fused = FusedPass(model, vision_labels)
     fused(fused_lm_head=True, **{**inputs, "labels": torch.full_like(vision_labels, IGNORE)})
     return fused.vision_sums()

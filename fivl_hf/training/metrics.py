@@ -19,7 +19,7 @@ class RunningSums:
         self._sums: dict[str, dict[str, torch.Tensor]] = {}
 
     def add(self, mode: str, values: Mapping[str, torch.Tensor]) -> None:
-        """Add one batch's scalars to those of ``"train"`` or ``"eval"``."""
+        """Add one batch's sums, scalars (shape ()), to those of ``"train"`` or ``"eval"``."""
         names = list(values)
         added = self._reduce(torch.stack([values[name].detach().float() for name in names]))
         sums = self._sums.setdefault(mode, {})

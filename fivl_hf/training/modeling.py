@@ -23,6 +23,12 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         vision_loss_weight: λ, 0 to 1, kept as ``config.vision_loss_weight``; 0.1 where neither says otherwise.
             ``from_pretrained(..., vision_loss_weight=0.1)`` passes it on.
 
+    Example::
+
+        model = FiVLLlavaForConditionalGeneration.from_pretrained("llava-hf/llava-1.5-7b-hf", vision_loss_weight=0.1)
+        batch = FiVLCollator(processor, model_config=model.config, answers_only=True)(rows)
+        model(**batch).loss.backward()
+
     Raises:
         ValueError: λ outside 0 to 1.
     """
@@ -65,6 +71,9 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
                 its share of the text targets, and one without text for nothing
                 (:class:`~fivl_hf.FiVLTrainer` counts both).
             All other parameters are LLaVA's.
+
+        Raises:
+            ValueError: ``vision_labels`` with ``logits_to_keep``: they need the logits of every position.
         """
         kwargs |= {
             "input_ids": input_ids,

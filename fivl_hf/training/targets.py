@@ -81,8 +81,10 @@ def patch_owners(
     covered = (cover > min_coverage) & seen
     areas = covered.sum(axis=1)
     claims = covered & ((areas <= max_coverage * seen.sum(axis=1)) & np.asarray(has_keyword, dtype=bool))[:, None]
+    # A stable sort, so that of equal masks the first still wins.
     order = np.argsort(areas, kind="stable") if overlap == "smallest" else np.arange(len(cover))
     others = np.where(seen.any(axis=0) & ~covered.any(axis=0), BACKGROUND, UNASSIGNED)
+    # argmax finds the first expression in that order that claims the token.
     return np.where(claims.any(axis=0), order[claims[order].argmax(axis=0)], others)
 
 
@@ -119,6 +121,7 @@ def unlabelled_reasons(
 
 def values_of_owners(owners: NDArray[np.intp], by_expression: ArrayLike, background: Any, nothing: Any) -> NDArray[Any]:
     """Look up each visual token's owner: (P,) owners and (M,) values -> (P,), two values for tokens without one."""
+    # UNASSIGNED and BACKGROUND are -1 and -2: as indices they count from the end, where the two values are put.
     return np.append(np.asarray(by_expression), [background, nothing])[owners]
 
 
@@ -189,6 +192,9 @@ def vision_loss_weights(
     """Return the weights of the language and the vision loss: 1 − λ and λ, but 1 for a task that is the only one.
 
     With λ = 0 the vision loss weighs nothing there, either.
+
+    Args:
+        counts: numbers, or tensors of any one shape, which the weights then have.
     """
     import torch
 
@@ -280,5 +286,5 @@ def _target_nll(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tenso
 
 
 def weighted_mean(weighted: "torch.Tensor", total: "torch.Tensor") -> "torch.Tensor":
-    """Return the sum of weighted values over the sum of all weights; without any, 0 with gradients."""
+    """Divide the sum of weighted values (any shape) by the sum of all weights (a scalar); 0 with gradients for none."""
     return weighted.sum() / total.where(total > 0, 1)

@@ -1,6 +1,5 @@
 """SFTTrainer with Vision Modeling: one fused pass scores the text and the image positions."""
 
-import copy
 import dataclasses
 from collections import Counter
 from collections.abc import Callable
@@ -22,16 +21,15 @@ from fivl_hf.training.answers import answer_masking, marks_answers, processor_of
 from fivl_hf.training.callbacks import SetEpochCallback
 from fivl_hf.training.cards import remove_local_names, training_card, training_settings
 from fivl_hf.training.checks import (
-    blank_answers,
     check_collator,
     check_launcher,
     check_model,
     check_visual_tokens,
-    evidence_problem,
     first_row,
+    warn_of_first_rows,
 )
 from fivl_hf.training.collator import EVIDENCE_COLUMNS, UNLABELLED_REASONS, FiVLCollator
-from fivl_hf.training.config import FiVLConfig
+from fivl_hf.training.config import FiVLConfig, as_fivl_config
 from fivl_hf.training.fused import FusedPass, vision_sums
 from fivl_hf.training.metrics import RunningSums, vision_metrics
 from fivl_hf.training.resuming import (
@@ -56,12 +54,34 @@ _COMPARED_ROWS = 32
 class FiVLTrainer(SFTTrainer):
     """:class:`trl.SFTTrainer` whose image positions also learn their keyword (arXiv 2412.14672).
 
-    Takes what SFTTrainer takes; rows with ``key_expressions`` and ``masks`` beside ``images`` and ``messages`` get
-    vision targets, all others train on text alone. Rows with images log ``language_loss`` beside TRL's metrics, and
-    with λ > 0 ``vision_loss``, ``vision_token_accuracy`` and ``labelled_patches`` (the share of visual tokens with a
-    target). With ``vision_loss_weight=0`` (and the same ``assistant_only_loss``, whose default differs) it is
-    SFTTrainer, number for number; but for FSDP2, where TRL 1.16 leaves the head's gradient of each process to itself,
-    and for images with transparency or 16 bits, which are shown as :func:`fivl_hf.images.rgb` says.
+    Rows with images log ``language_loss`` beside TRL's metrics, and with λ > 0 ``vision_loss``,
+    ``vision_token_accuracy`` and ``labelled_patches`` (the share of visual tokens with a target). With
+    ``vision_loss_weight=0`` (and the same ``assistant_only_loss``, whose default differs) it is SFTTrainer, number for
+    number; except with FSDP2, where TRL 1.16 does not average the head's gradient over the processes, and for images
+    with transparency or 16 bits, which are shown as :func:`fivl_hf.images.rgb` says.
+
+    Args:
+        model: a vision-language model, its folder or its Hub id.
+        args: a :class:`FiVLConfig`; an ``SFTConfig`` or ``TrainingArguments`` is extended by FiVLConfig's defaults.
+            It is copied, so that it may serve another trainer.
+        data_collator: by default a :class:`~fivl_hf.training.collator.FiVLCollator`. One of your own that returns no
+            ``vision_labels`` trains on text alone.
+        train_dataset: rows with ``images`` and ``messages`` (or ``prompt`` and ``completion``). Those with
+            ``key_expressions`` and ``masks`` get vision targets, all others train on text alone. A ``Dataset``, an
+            ``IterableDataset`` (streaming), in any format.
+        eval_dataset: the same, or a dictionary of several.
+        processing_class: the model's processor; loaded from the model's name if not given.
+        kwargs: SFTTrainer's other arguments: ``callbacks``, ``peft_config``, ``compute_metrics``, ``optimizers`` ...
+
+    Example::
+
+        trainer = FiVLTrainer(
+            model="llava-hf/llava-1.5-7b-hf",
+            args=FiVLConfig(output_dir="llava-fivl", vision_loss_weight=0.1),
+            train_dataset=load_dataset("me/fivl-rows", split="train"),
+            peft_config=LoraConfig(target_modules="all-linear"),
+        )
+        trainer.train()
 
     Raises:
         UnknownProcessorError: the processor's token boxes are neither known nor can they be probed.
@@ -90,7 +110,7 @@ class FiVLTrainer(SFTTrainer):
         processing_class: Any = None,
         **kwargs: Any,
     ) -> None:
-        config = _as_fivl_config(args, model)
+        config = as_fivl_config(args, model)
         sample = first_row(with_encoded_images(train_dataset), config.dataset_text_field)
         has_images = "image" in sample or "images" in sample
         answers_only = config.assistant_only_loss
@@ -98,8 +118,9 @@ class FiVLTrainer(SFTTrainer):
             if data_collator is None or isinstance(data_collator, FiVLCollator):
                 train_dataset, eval_dataset = with_encoded_images(train_dataset), with_encoded_images(eval_dataset)
             answers_only = answers_only and "messages" in sample
-            # TRL refuses templates without generation markers, which our collator does without. It reads this option
-            # only here for rows with images, so that it can be given back to the caller afterwards.
+            # TRL refuses assistant_only_loss for templates without generation markers, which our collator does
+            # without. For rows with images TRL reads the option nowhere but in its constructor, so it is switched off
+            # for that call and set again behind it.
             config.assistant_only_loss = False
         elif answers_only:
             processing_class = processing_class or processor_of(model, config)
@@ -124,7 +145,8 @@ class FiVLTrainer(SFTTrainer):
             check_collator(self.data_collator, self.args)
             self.add_callback(SetEpochCallback(self.data_collator))
         check_launcher(self)
-        self._warn_of_first_rows(train_dataset)
+        warn_of_first_rows(self, train_dataset, self._models_vision)
+        # Every process adds, also those that do not log: a reduction that only some of them enter would hang.
         self._sums = RunningSums(lambda tensor: self.accelerator.reduce(tensor, reduction="sum"))
         self._vision_items: torch.Tensor | None = None
         self._weight_now = config.vision_loss_weight
@@ -165,6 +187,8 @@ class FiVLTrainer(SFTTrainer):
         unlabelled = inputs.pop("vision_unlabelled", None)
         if vision_labels is None or not self._models_vision:
             return self._text_loss(model, inputs, return_outputs, num_items_in_batch, vision_labels)
+        # TRL calls what it takes for the model, and gets the text's part of a pass that scores both tasks. So its loss,
+        # metrics and scaling stay its own, and no method of TRL is copied.
         fused = FusedPass(model, vision_labels, vision_weights)
         result = super().compute_loss(fused, inputs, return_outputs, num_items_in_batch)
         language_loss, outputs = result if return_outputs else (result, None)
@@ -245,6 +269,8 @@ class FiVLTrainer(SFTTrainer):
 
     def _count_vision_targets(self, batch_samples: list, device: torch.device) -> torch.Tensor:
         """Vision targets of the whole step, counted as transformers counts ``labels``, or the sum of their weights."""
+        # transformers counts what `labels` hold, shifted by one; keywords stand at the position that predicts them, so
+        # they are passed as labels that are shifted already.
         vision_samples = [
             {"labels": None, "shift_labels": batch.get("vision_labels", torch.tensor([IGNORE]))}
             for batch in batch_samples
@@ -274,21 +300,6 @@ class FiVLTrainer(SFTTrainer):
             logs["vision_loss_weight"] = self._weight_now
         super().log(logs, start_time)
 
-    def _warn_of_first_rows(self, train_dataset: Any) -> None:
-        """Warn where the first rows show that something will not be learned; the collator names blank ones later."""
-        if not self.is_world_process_zero() or train_dataset is None:
-            return
-        if not isinstance(self.data_collator, FiVLCollator):
-            if blank := blank_answers(train_dataset):
-                logger.warning(f"rows {', '.join(blank[:5])}: all answers are blank, so they teach nothing but to stop")
-            return
-        problem = evidence_problem(train_dataset, self.args.vision_max_coverage) if self._models_vision else None
-        if problem:
-            logger.warning(
-                f"vision_loss_weight is {self.args.vision_loss_weight}, but {problem}: without vision targets this "
-                "trains on the text alone."
-            )
-
     def _warn_without_targets(self) -> None:
         """Say once, after some steps or at the end of a short run, that no patch had a target, and why."""
         self._checked_for_targets = True
@@ -309,6 +320,8 @@ class FiVLTrainer(SFTTrainer):
         collator = self.data_collator
         if not isinstance(collator, FiVLCollator):
             return super().evaluate(*args, **kwargs)
+        # The data loader has the same collator, and evaluation runs in the middle of an epoch: what is changed for it
+        # is put back also when it fails.
         before = collator.epoch, collator.vision_modeling
         collator.epoch, collator.vision_modeling = 0, collator.vision_modeling or self._measures_vision
         try:
@@ -376,15 +389,3 @@ class FiVLTrainer(SFTTrainer):
             measure_only=not self._models_vision,
             count_unlabelled=self._models_vision,
         )
-
-
-def _as_fivl_config(args: SFTConfig | TrainingArguments | None, model: Any) -> FiVLConfig:
-    """Return a FiVLConfig of the trainer's own: the caller's may serve another trainer."""
-    if isinstance(args, FiVLConfig):
-        return copy.copy(args)
-    if args is None:
-        name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
-        return FiVLConfig(f"{str(name).rstrip('/').split('/')[-1] or 'model'}-FiVL")
-    # to_dict() hides every ..._token, also those that are not secret.
-    hidden = {name: getattr(args, name) for name in args.to_dict() if name.endswith("_token")}
-    return FiVLConfig(**{**args.to_dict(), **hidden})

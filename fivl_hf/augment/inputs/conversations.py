@@ -67,6 +67,12 @@ class ImageFile:
         return ""
 
     def read(self) -> bytes:
+        """Return the encoded bytes.
+
+        Raises:
+            ImageError: more bytes than any image has.
+            FileNotFoundError: it is in none of the places.
+        """
         for place in self.places:
             if place.is_file():
                 size = place.stat().st_size

@@ -84,7 +84,12 @@ def sampled(records: Callable[[], Iterator[Record]], limit: int | None, seed: in
 
 
 def input_format(input: str) -> str:
-    """Return which of ``FORMATS`` an input is, from its name and the first things in it."""
+    """Tell which of ``FORMATS`` an input is, from its name and the first things in it.
+
+    Raises:
+        FileNotFoundError: a file that does not exist.
+        ValueError: JSON that is neither a list nor objects.
+    """
     path = Path(input)
     if input == "scenes" and not path.exists():
         return "scenes"
