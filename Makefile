@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test check bench bench-gpu clean
+.PHONY: demo test test-fast check bench bench-gpu clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,8 +19,11 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 demo: $(READY)  ## scenes, two trainings, reliance, heads, report: demo/report.html
 	$(BIN)/fivl demo
 
-test: $(READY)  ## all tests
+test: $(READY)  ## all tests, about ten minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+
+test-fast: $(READY)  ## the tests that take less than a second or two: two minutes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope -m "not slow"
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -254,6 +254,23 @@ def demo(tmp_path_factory: pytest.TempPathFactory, small_settings: DemoSettings)
     return output
 
 
+# Folders, and modules, of tests that train, load several models or start processes.
+_SLOW = (
+    *("building", "dataset_builders", "demo", "end_to_end", "hostile", "jobs", "model_families"),
+    *("augment/test_pipeline", "augment/test_prefetch", "cli", "evaluation/test_spaces", "training/test_processes"),
+    *("training/test_runner", "training/test_ways_to_train", "augment/grounders/test_segmenters"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their place, for ``make test-fast``."""
+    tests = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(tests).with_suffix("").as_posix()
+        if any(place == slow or place.startswith(f"{slow}/") for slow in _SLOW):
+            item.add_marker("slow")
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Families × what was tested of them, from the tests that recorded a place in this table."""
     table: dict[str, dict[str, str]] = {}

@@ -7,9 +7,9 @@ from fivl_hf.storage import load_rows
 
 @pytest.fixture(scope="package")
 def release(tmp_path_factory):
-    """A release of 300 samples with everything that can be wrong with one."""
+    """A release of 150 samples with everything that can be wrong with one."""
     folder = tmp_path_factory.mktemp("release")
-    return make_release(folder / "files", 300, canary=folder / "canary")
+    return make_release(folder / "files", 150, canary=folder / "canary")
 
 
 @pytest.fixture(scope="package")

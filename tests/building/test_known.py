@@ -11,7 +11,7 @@ from fivl_hf.storage import load_rows
 def test_masks_cover_every_token_by_the_released_value(release, rows):
     """In cells of LLaVA-1.5's padded square (test_grids compares these with the processor's token boxes)."""
     checked = 0
-    for row in (each for each in rows.select(range(0, len(rows), 3)) if each["id"] not in release.turned):
+    for row in (each for each in rows if each["id"] not in release.turned):
         size = open_image(row["images"][0]).size
         x, y = padded_square_axes(size, 336)
         columns, lines = x.cells(14), y.cells(14)
@@ -29,7 +29,7 @@ def test_masks_cover_every_token_by_the_released_value(release, rows):
 def test_turned_images_have_turned_masks_and_boxes(release, rows):
     """Stored lying (width, height), shown upright: what is at (x, y) is shown at (height - y, x)."""
     turned = [row for row in rows if row["id"] in release.turned]
-    assert len(turned) == 6
+    assert len(turned) == 3
     for row in turned[:8]:
         shown = open_image(row["images"][0]).size
         height = shown[0]

@@ -59,7 +59,6 @@ def rows(folder):
     return load_dataset(str(folder), split="train", cache_dir=str(folder.parent / "cache")).to_list()
 
 
-@pytest.mark.slow
 def test_grounded_sam_on_photographs_by_both_engines(inputs, tmp_path, capsys):
     models = ["--detector", str(inputs / "dino"), "--segmenter", str(inputs / "sam"), "--threshold", "0.9"]
     models += ["--shard-size", "2", "--workers", "1"]

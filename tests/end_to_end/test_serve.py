@@ -69,7 +69,6 @@ def _wait_for(url, process):
     raise AssertionError("transformers serve did not start")
 
 
-@pytest.mark.slow
 def test_nonsense_is_survived_and_every_reply_is_kept_with_its_reason(server, tmp_path, capsys):
     url, model = server
     command = ["augment", "--input", "scenes", "--limit", "6", "--grounder", "scenes", "--workers", "1"]

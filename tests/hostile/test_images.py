@@ -198,11 +198,11 @@ def test_names_that_leave_the_image_folder_fail_their_sample(tmp_path, name):
     assert type(record).__name__ == "Failure"
 
 
-def test_one_image_of_a_thousand_rows_is_refused(tmp_path, capsys):
+def test_one_picture_of_a_thousand_rows_is_refused(tmp_path, capsys):
     write_dataset(tmp_path / "set", {"test": scene_rows("test", 60)}, title="S", description="D")
     command = ["show", str(tmp_path / "set"), "--sample", "60", "--output"]
     assert main([*command, str(tmp_path / "a.png")]) == 1
-    assert "an image holds at most 50 rows, got 60: write a page (.html)" in capsys.readouterr().err
+    assert "a picture holds at most 50 rows, got 60: write a page (.html)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("beyond", [0.5, 1.01, -0.001])

@@ -218,6 +218,7 @@ def test_sdpa_equals_eager(fivl_model, trainer):
     assert torch.allclose(*losses, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_compiled(fivl_model, trainer):
     batch = next(iter(trainer.get_train_dataloader()))
     expected = fivl_model(**batch).loss
