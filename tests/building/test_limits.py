@@ -7,13 +7,13 @@ from fivl_hf.storage import load_rows, write_dataset
 
 def test_limits_leave_out_expressions_and_say_so(imported, build, tmp_path):
     options = {"config_name": "augmented", "data_dir": str(imported[0]), "max_coverage": 0.1}
-    result = build("fivl_instruct", tmp_path / "small", **options, settings={"limit": 200, "seed": 1})
+    result = build("fivl_instruct", tmp_path / "small", **options, settings={"limit": 80, "seed": 1})
     rows = load_rows(tmp_path / "small", "train")
-    assert 0 < len(rows) < 200
-    assert result.tally.dropped == {"no key expression is within the limits": 200 - len(rows)}
+    assert 0 < len(rows) < 80
+    assert result.tally.dropped == {"no key expression is within the limits": 80 - len(rows)}
     assert all(decode_mask(mask).mean() <= 0.1 for row in rows for mask in row["masks"])
     again = tmp_path / "again"
-    build("fivl_instruct", again, **options, settings={"limit": 200, "seed": 1})
+    build("fivl_instruct", again, **options, settings={"limit": 80, "seed": 1})
     assert load_rows(again, "train")["id"] == rows["id"]
 
 
