@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fivl_hf.augment.expressions import NounPhraseExtractor
+from fivl_hf.augment.extractors.noun_phrases import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding, GroundingRequest, clean_mask
 from fivl_hf.augment.inputs.readers import read_conversations
 from fivl_hf.augment.inputs.settings import InputSettings

@@ -10,7 +10,7 @@ import numpy as np
 from datasets import load_dataset
 from scripted_server import Answer, asked_answer
 
-from fivl_hf.augment.expressions import NounPhraseExtractor
+from fivl_hf.augment.extractors.noun_phrases import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding, GroundingRequest
 from fivl_hf.augment.inputs.conversations import Record
 from fivl_hf.augment.inputs.readers import read_conversations

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fivl_hf.augment.expressions import NounPhraseExtractor
+from fivl_hf.augment.extractors.noun_phrases import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding, GroundingRequest
 from fivl_hf.augment.inputs.conversations import Conversation
 from fivl_hf.augment.rows import Tools, augment

@@ -47,7 +47,7 @@ class ToolSettings:
 
     def __call__(self, worker: int) -> "Tools":
         """Return the tools of worker number ``worker``."""
-        from fivl_hf.augment.expressions import NounPhraseExtractor
+        from fivl_hf.augment.extractors.noun_phrases import NounPhraseExtractor
         from fivl_hf.augment.rows import Tools
 
         return Tools(NounPhraseExtractor(), self._grounder(worker), self.tagger)
@@ -96,6 +96,8 @@ class ToolSettings:
             from fivl_hf.augment.grounders.sam3 import Sam3Grounder
 
             return Sam3Grounder(self.sam3, threshold=self.threshold, **common)
+        if self.grounder != "grounded-sam":
+            raise NotImplementedError(f"the grounder {self.grounder!r} is in GROUNDERS, but is not made here")
         from fivl_hf.augment.grounders.detectors import GroundingDinoDetector
         from fivl_hf.augment.grounders.segmenters import load_segmenter
         from fivl_hf.augment.grounding import BoxGrounder

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.expressions import NounPhraseExtractor
+from fivl_hf.augment.extractors.noun_phrases import NounPhraseExtractor
 from fivl_hf.augment.inputs.conversations import Conversation, Record
 from fivl_hf.augment.inputs.readers import input_format, read_conversations, row_image
 from fivl_hf.augment.inputs.settings import InputSettings

@@ -224,9 +224,14 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         parts = [_mask(row, k, images[image]) for k, image in enumerate(image_of)]
         cover, visible = row_coverage(image_of, parts, boxes)
         ids = np.array([self._keyword_id(e, f"{row['id']}:{k}") for k, e in enumerate(expressions)], dtype=np.int64)
-        limits = {"max_coverage": self.options.max_coverage, "min_coverage": self.options.min_coverage}
-        owners = patch_owners(cover, ids != IGNORE, visible=visible, overlap=self.options.overlap, **limits)
-        unlabelled = unlabelled_reasons(cover, ids != IGNORE, owners, visible=visible, **limits)
+        rules: dict[str, Any] = {
+            "visible": visible,
+            "totals": [len(boxes[image]) for image in image_of] if self.options.protocol == "paper" else None,
+            "max_coverage": self.options.max_coverage,
+            "min_coverage": self.options.min_coverage,
+        }
+        owners = patch_owners(cover, ids != IGNORE, overlap=self.options.overlap, **rules)
+        unlabelled = unlabelled_reasons(cover, ids != IGNORE, owners, **rules)
         scores = [1.0 if expression.score is None else expression.score for expression in expressions]
         has_background = float(self._background_id != IGNORE)
         return _RowTargets(

@@ -15,6 +15,7 @@ from fivl_hf.training.targets import require_share
 __all__ = ["FiVLConfig", "VisionModelingOptions", "as_fivl_config"]
 
 _CHOICES = {
+    "vision_protocol": ("default", "paper"),
     "vision_overlap": ("first", "smallest"),
     "vision_keyword": ("random", "head"),
     "vision_expression_weight": ("equal", "score"),
@@ -26,6 +27,7 @@ _CHOICES = {
 class VisionModelingOptions:
     """The rules by which key expressions become targets; :class:`FiVLConfig` explains each field."""
 
+    protocol: str = "default"
     max_coverage: float = LARGEST_MASK
     min_coverage: float = 0.0
     overlap: str = "first"
@@ -51,6 +53,13 @@ class FiVLConfig(SFTConfig):
         default=0.1,
         metadata={
             "help": "λ, 0 to 1: the weight of the vision loss; the language loss weighs 1 − λ. 0 trains as SFTTrainer."
+        },
+    )
+    vision_protocol: str = field(
+        default="default",
+        metadata={
+            "help": "'paper' takes the share that a mask covers over all visual tokens of its image, padding included, "
+            "as FiVL's code does, and refuses options that depart from it; 'default' takes it over the visible ones."
         },
     )
     vision_max_coverage: float = field(
@@ -120,7 +129,28 @@ class FiVLConfig(SFTConfig):
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+        if self.vision_protocol == "paper":
+            self._require_papers_options()
         super().__post_init__()
+
+    def _require_papers_options(self) -> None:
+        """Refuse options under the paper's name that the paper does not have; λ may be any, for its ablation."""
+        papers = {
+            "vision_max_coverage": LARGEST_MASK,
+            "vision_min_coverage": 0.0,
+            "vision_overlap": "first",
+            "vision_keyword": "random",
+            "vision_expression_weight": "equal",
+            "vision_background_token": None,
+            "vision_loss_schedule": "constant",
+            "vision_loss_warmup_steps": 0,
+        }
+        others = [f"{name}={getattr(self, name)!r}" for name, value in papers.items() if getattr(self, name) != value]
+        if others:
+            raise ValueError(
+                f"vision_protocol='paper' excludes {', '.join(others)}: leave them at their defaults, or use "
+                "vision_protocol='default'"
+            )
 
     def vision_warmup(self, steps: int) -> int:
         """Return the steps of λ's warm-up in a run of ``steps`` steps."""
@@ -130,6 +160,7 @@ class FiVLConfig(SFTConfig):
     def vision_options(self) -> VisionModelingOptions:
         """Return the part of these options that the collator needs."""
         return VisionModelingOptions(
+            protocol=self.vision_protocol,
             max_coverage=self.vision_max_coverage,
             min_coverage=self.vision_min_coverage,
             overlap=self.vision_overlap,

@@ -54,6 +54,7 @@ def patch_owners(
     has_keyword: ArrayLike,
     *,
     visible: ArrayLike | None = None,
+    totals: ArrayLike | None = None,
     max_coverage: float = LARGEST_MASK,
     min_coverage: float = 0.0,
     overlap: str = "first",
@@ -63,9 +64,10 @@ def patch_owners(
     Args:
         coverage: (M, P) mean mask value under each visual token, 0 to 1.
         has_keyword: (M,) bool, the expressions that have a keyword.
-        visible: (M, P) bool, the tokens that see the expression's image; all of them if not given. The share that a
-            mask covers is taken over these.
-        max_coverage: masks covering more than this share of their visible tokens supervise nothing.
+        visible: (M, P) bool, the tokens that see the expression's image; all of them if not given.
+        totals: (M,) the number of tokens over which the share that a mask covers is taken; the visible ones if not
+            given. The paper takes all tokens of the image, those of its padding included.
+        max_coverage: masks covering more than this share of their tokens supervise nothing.
         min_coverage: a token is covered when its coverage is greater than this.
         overlap: who keeps a token that several expressions claim: the ``"first"`` of them, as in the paper, or
             the one whose mask covers the fewest tokens (``"smallest"``).
@@ -80,7 +82,8 @@ def patch_owners(
     seen = np.ones(cover.shape, dtype=bool) if visible is None else np.asarray(visible, dtype=bool)
     covered = (cover > min_coverage) & seen
     areas = covered.sum(axis=1)
-    claims = covered & ((areas <= max_coverage * seen.sum(axis=1)) & np.asarray(has_keyword, dtype=bool))[:, None]
+    limits = max_coverage * (seen.sum(axis=1) if totals is None else np.asarray(totals))
+    claims = covered & ((areas <= limits) & np.asarray(has_keyword, dtype=bool))[:, None]
     # A stable sort, so that of equal masks the first still wins.
     order = np.argsort(areas, kind="stable") if overlap == "smallest" else np.arange(len(cover))
     others = np.where(seen.any(axis=0) & ~covered.any(axis=0), BACKGROUND, UNASSIGNED)
@@ -94,6 +97,7 @@ def unlabelled_reasons(
     owners: NDArray[np.intp],
     *,
     visible: ArrayLike,
+    totals: ArrayLike | None = None,
     max_coverage: float,
     min_coverage: float,
 ) -> list[str]:
@@ -104,7 +108,8 @@ def unlabelled_reasons(
     """
     reasons = []
     covered = (np.asarray(coverage) > min_coverage) & np.asarray(visible, dtype=bool)
-    limits = max_coverage * np.asarray(visible, dtype=bool).sum(axis=1)
+    seen = np.asarray(visible, dtype=bool).sum(axis=1)
+    limits = max_coverage * (seen if totals is None else np.asarray(totals))
     for number, (area, limit, named) in enumerate(
         zip(covered.sum(axis=1), limits, np.asarray(has_keyword, dtype=bool), strict=True)
     ):

@@ -2,21 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fivl_hf.augment.expressions import (
-    Mention,
-    NounPhraseExtractor,
-    Rejected,
-    check_expressions,
-    is_single_word,
-)
+from fivl_hf.augment.expressions import Mention, Rejected, check_expressions, is_single_word
 from fivl_hf.schema import Turn
 
 TURN = Turn("What is there?", "A red car and a dog beside a red car.")
-
-
-def offline(question, answer):
-    (found,) = NounPhraseExtractor().extract([Turn(question, answer)])
-    return found
 
 
 def test_expressions_keep_their_place():
@@ -105,18 +94,6 @@ def test_every_proposal_is_kept_or_rejected_and_spans_are_true(proposed, questio
             assert answer[mention.start : mention.end] == mention.text
         else:
             assert mention.text in question
-
-
-def test_offline_takes_noun_phrases_and_leaves_out_what_no_image_shows():
-    found = offline("What?", "The image shows a red car and a variety of books on the left side.")
-    assert [mention.text for mention in found.mentions] == ["red car", "books"]
-    assert [item.text for item in found.rejected] == ["image", "variety", "left side"]
-
-
-def test_offline_grounds_a_single_word_through_the_question():
-    found = offline("Is there a snowboard in the image?", "yes")
-    assert found.mentions == (Mention("snowboard", -1, -1),)
-    assert offline("What animal is this?", "Dog").mentions == (Mention("Dog", 0, 3),)
 
 
 def test_apostrophes_of_another_kind_are_found():

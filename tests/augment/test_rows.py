@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fivl_hf.augment.expressions import Extraction, Mention, NounPhraseExtractor
+from fivl_hf.augment.expressions import Extraction, Mention
+from fivl_hf.augment.extractors.noun_phrases import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding
 from fivl_hf.augment.inputs.conversations import Conversation, StoredImage, image_file
 from fivl_hf.augment.rows import RejectedExpression, Sample, Tools, augment, build_rows

@@ -1,0 +1,133 @@
+"""Labels of 2,000 random rows against a loop that was written from the paper's rules alone, for both protocols."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from families import make
+from PIL import Image
+
+from fivl_hf.images import image_bytes
+from fivl_hf.keywords import word_token_id
+from fivl_hf.masks import encode_mask
+from fivl_hf.training.collator import FiVLCollator
+from fivl_hf.training.config import VisionModelingOptions
+
+ROWS, SIDE, CELLS = 2_000, 56, 8
+SHAPES = ("circle", "square", "ring", "cross")
+
+
+def random_row(number):
+    """An image of random shape with up to four rectangles, some large, some overlapping, some without a noun."""
+    draw = random.Random(number)
+    width, height = draw.randint(20, 90), draw.randint(20, 90)
+    names = [f"red {shape}" for shape in draw.sample(SHAPES, draw.randint(0, 4))]
+    answer = " ".join(["It", "is", *names]) + "."
+    expressions, masks = [], []
+    for name in names:
+        mask = np.zeros((height, width), dtype=bool)
+        x, y = draw.randrange(width), draw.randrange(height)
+        mask[y : y + draw.randint(1, height), x : x + draw.randint(1, width)] = True
+        masks.append(mask)
+        keywords = [] if draw.random() < 0.1 else [name.split()[1]]
+        start = answer.index(name)
+        expressions.append(
+            {
+                "turn": 0,
+                "text": name,
+                "start": start,
+                "end": start + len(name),
+                "keywords": keywords,
+                "boxes": [],
+                "score": None,
+                "image": 0,
+            }
+        )
+    row = {
+        "id": str(number),
+        "images": [{"bytes": image_bytes(Image.new("RGB", (width, height))), "path": None}],
+        "messages": [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": answer}],
+        "key_expressions": expressions,
+        "masks": [{"bytes": encode_mask(mask), "path": None} for mask in masks],
+    }
+    return row, masks
+
+
+def cell_edges(length, square, crop):
+    """Where the eight cells of a side begin and end, in source pixels."""
+    if crop is None:
+        # Padded to a square, the image in the middle.
+        before = (square - length) // 2
+        return [cell * square / CELLS - before for cell in range(CELLS + 1)]
+    resized, start = crop
+    return [(start + cell * SIDE / CELLS) * length / resized for cell in range(CELLS + 1)]
+
+
+def touches(mask, x0, x1, y0, y1):
+    """Whether any set pixel shares area with a box that may lie beyond the image."""
+    height, width = mask.shape
+    for y in range(max(0, int(np.floor(y0))), min(height, int(np.ceil(y1 - 1e-9)))):
+        for x in range(max(0, int(np.floor(x0))), min(width, int(np.ceil(x1 - 1e-9)))):
+            if mask[y, x] and min(x + 1, x1) - max(x, x0) > 1e-9 and min(y + 1, y1) - max(y, y0) > 1e-9:
+                return True
+    return False
+
+
+def naive_labels(row, masks, pad, protocol, token_of):
+    """Patch by patch: the first expression with a noun whose mask is small enough and touches it."""
+    height, width = masks[0].shape if masks else (1, 1)
+    if pad:
+        xs, ys = (cell_edges(length, max(width, height), None) for length in (width, height))
+    else:
+        short = min(width, height)
+        # The shorter side becomes 56, the longer one in proportion; the middle is kept.
+        resized = [SIDE if length == short else int(SIDE * length / short) for length in (width, height)]
+        xs, ys = (
+            cell_edges(length, None, (scaled, (scaled - SIDE) // 2))
+            for length, scaled in zip((width, height), resized, strict=True)
+        )
+    cells = [(xs[c], xs[c + 1], ys[r], ys[r + 1]) for r in range(CELLS) for c in range(CELLS)]
+    sees = [min(x1, width) - max(x0, 0) > 1e-6 and min(y1, height) - max(y0, 0) > 1e-6 for x0, x1, y0, y1 in cells]
+    total = len(cells) if protocol == "paper" else sum(sees)
+    covered = [[touches(mask, *cell) for cell in cells] for mask in masks]
+    labels = []
+    for number in range(len(cells)):
+        label = -100
+        for expression, cover in zip(row["key_expressions"], covered, strict=True):
+            if cover[number] and expression["keywords"] and sum(cover) <= 0.3 * total:
+                label = token_of(expression["keywords"][0])
+                break
+        labels.append(label)
+    return labels
+
+
+@pytest.mark.parametrize("family", ["LLaVA-1.5, pad", "LLaVA-1.5, crop"])
+def test_labels_are_those_of_the_papers_rules(family):
+    processor, model = make(family, SIDE)
+    differ = 0
+    collators = {
+        protocol: FiVLCollator(
+            processor=processor,
+            model_config=model.config,
+            answers_only=True,
+            options=VisionModelingOptions(protocol=protocol),
+        )
+        for protocol in ("default", "paper")
+    }
+    for number in range(ROWS):
+        row, masks = random_row(number)
+        found = {}
+        for protocol, collator in collators.items():
+            batch = collator([row])
+            image = batch["input_ids"][0] == collator.image_token_id
+            found[protocol] = batch["vision_labels"][0][image].tolist()
+            assert torch.all(batch["vision_labels"][0][~image] == -100)
+            expected = naive_labels(
+                row, masks, "pad" in family, protocol, lambda word: word_token_id(processor.tokenizer, word)
+            )
+            assert found[protocol] == expected, (number, protocol)
+        differ += found["default"] != found["paper"]
+    # Only padding makes a difference.
+    assert (differ > 50) == ("pad" in family)
+    assert differ == 0 or "pad" in family
