@@ -53,7 +53,7 @@ class SyntheticRelease:
 def make_release(
     folder: Path, samples: int, seed: int = 0, *, hostile: bool = True, canary: Path | None = None
 ) -> SyntheticRelease:
-    """Generate a release of so many conversations in ``folder``.
+    """Generate a release of ``samples`` conversations in ``folder``.
 
     Args:
         hostile: put a pickle that would make the file ``canary``, a name that leaves the archive, and a header that

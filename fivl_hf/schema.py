@@ -67,8 +67,8 @@ _BOX_TOLERANCE = 0.01
 class RowError(ValueError):
     """A row that does not fit the schema; the message names row, column, what was expected and what was found."""
 
-    def __init__(self, row: object, column: str, expected: str, found: object) -> None:
-        super().__init__(f"row {row!r}: column '{column}': expected {expected}, found {found}")
+    def __init__(self, row: object, column: str, expected: str, value: object) -> None:
+        super().__init__(f"row {row!r}: column '{column}': expected {expected}, found {value}")
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def killed_at(step: int, work: Callable[[], Any], owner: Any, names: tuple[str, 
     """Run ``work`` in a child that dies at its ``step``-th call of one of these functions of ``owner``.
 
     Returns:
-        Whether there were so many; without, the work was finished.
+        Whether there were that many; if not, the work was finished.
     """
     child = os.fork()
     if child:

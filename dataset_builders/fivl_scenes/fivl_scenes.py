@@ -12,7 +12,7 @@ __all__ = ["FivlScenes", "FivlScenesConfig"]
 
 @dataclass
 class FivlScenesConfig(EvidenceConfig):
-    """How many scenes, and which.
+    """The scenes to render.
 
     Attributes:
         seed: another seed gives other scenes.

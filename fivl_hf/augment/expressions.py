@@ -59,7 +59,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What one question and answer give."""
+    """The key expressions of one question and answer, and the proposals that were rejected."""
 
     mentions: tuple[Mention, ...] = ()
     rejected: tuple[Rejected, ...] = ()

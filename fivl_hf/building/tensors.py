@@ -44,7 +44,10 @@ class TensorError(ValueError):
 
 
 def load_grid(data: bytes) -> FloatArray:
-    """Return the mean mask value (0 to 1) of each cell of the padded image: a ``torch.save``d 24×24 tensor of 0..255.
+    """Read a ``torch.save``d 24×24 tensor of 0 to 255: the mean of a mask over each cell of the padded image.
+
+    Returns:
+        (24, 24) float64, 0 to 1.
 
     Raises:
         TensorError: too large, compressed or nested beyond its size, a pickle that holds more than a tensor, or a

@@ -31,7 +31,7 @@ def add_chat(parser: argparse.ArgumentParser, concurrency: int) -> None:
 
 
 def chat_settings(options: argparse.Namespace) -> ChatSettings:
-    """Return the settings that the options say."""
+    """Make settings of the options; raises ValueError if no model is named."""
     if not options.model:
         raise ValueError("name the language model with --model")
     fields: dict[str, Any] = {name: value for name, value in vars(options).items() if name in _NAMES}

@@ -30,6 +30,7 @@ class ExamplesHelpFormatter(HelpFormatter, argparse.RawDescriptionHelpFormatter)
 
 
 def add_model_and_rows(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command that measures a model on rows."""
     parser.add_argument("--model", required=True, help="model folder or Hub id")
     parser.add_argument("--dataset", required=True, help="row dataset: folder or Hub id")
     parser.add_argument("--dataset-config", default=None, help="the dataset's configuration")
@@ -41,6 +42,7 @@ def add_model_and_rows(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
+    """Read a whole number from 1 up; raises ArgumentTypeError, as all types here do."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
@@ -48,6 +50,7 @@ def positive(text: str) -> int:
 
 
 def folder(text: str) -> Path:
+    """Read a folder that exists or can be made."""
     path = Path(text)
     if path.exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} exists and is not a folder")
@@ -55,12 +58,14 @@ def folder(text: str) -> Path:
 
 
 def word(text: str) -> str:
+    """Read a text that is not blank."""
     if not text.strip():
         raise argparse.ArgumentTypeError("a word is needed")
     return text.strip()
 
 
 def count(text: str) -> int:
+    """Read a whole number from 0 up."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
@@ -68,6 +73,7 @@ def count(text: str) -> int:
 
 
 def share(text: str) -> float:
+    """Read a number from 0 to 1."""
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text}")
@@ -75,6 +81,7 @@ def share(text: str) -> float:
 
 
 def head_position(text: str) -> tuple[int, int]:
+    """Read "LAYER,HEAD"."""
     try:
         layer, head = (int(part) for part in text.split(","))
     except ValueError as error:
@@ -83,6 +90,7 @@ def head_position(text: str) -> tuple[int, int]:
 
 
 def existing_file(text: str) -> Path:
+    """Read the path of a file that exists."""
     path = Path(text)
     if not path.is_file():
         raise argparse.ArgumentTypeError(f"there is no file {text}")
@@ -90,6 +98,7 @@ def existing_file(text: str) -> Path:
 
 
 def existing_folder(text: str) -> Path:
+    """Read the path of a folder that exists."""
     path = Path(text)
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {text}")

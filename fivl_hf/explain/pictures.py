@@ -109,7 +109,7 @@ def segments_picture(model: Any, sample: Sample, shown: Sequence[Evidence], side
 
 
 def word_tokens(sample: Sample, word: str) -> NDArray[np.intp]:
-    """Return positions of the tokens of a word (or phrase) where an answer says it last.
+    """Return positions (K,) in the sequence of the tokens of a word (or phrase) where an answer says it last.
 
     Raises:
         ValueError: no answer of the sample says it.

@@ -73,7 +73,7 @@ class Sample:
 
     @property
     def inputs(self) -> Any:
-        """What the model takes, batch size 1."""
+        """The arguments of the model's forward, batch size 1."""
         return self.encoded.inputs
 
 

@@ -29,7 +29,12 @@ def token_iou(predicted: ArrayLike, reference: ArrayLike, keyword_id: int) -> fl
 def segmentation_scores(
     predicted: Sequence[ArrayLike], references: Sequence[ArrayLike], keyword_ids: Sequence[int]
 ) -> dict[str, Any]:
-    """Return segmentation over samples, one key expression each (arXiv 2412.14672).
+    """Measure segmentation over samples, one key expression each (arXiv 2412.14672).
+
+    Args:
+        predicted: for each sample, (N,) the token that each visual token predicts.
+        references: for each sample, (N,) the mask's coverage of each visual token.
+        keyword_ids: the token of each sample's keyword.
 
     Returns:
         ``iou`` (mean; None without samples), ``n``, ``detected`` (share of samples whose keyword is predicted

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["content_fingerprint", "files_digest"]
+__all__ = ["content_fingerprint", "exact_digest", "files_digest"]
 
 _BLOCKS, _BLOCK = 64, 1 << 16
 
@@ -32,3 +32,13 @@ def content_fingerprint(files: Iterable[Path]) -> str:
                 file.seek(number * (size - _BLOCK) // (_BLOCKS - 1))
                 content.update(file.read(_BLOCK))
     return content.hexdigest()[:16]
+
+
+def exact_digest(files: Iterable[Path]) -> str:
+    """Return the SHA-256 of the bytes of files, one behind the other."""
+    content = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                content.update(block)
+    return content.hexdigest()

@@ -5,7 +5,6 @@ Files are first written to a folder inside, so that a mount point can be the fol
 by one: the list names them before they are moved, and until the last one is moved the earlier files are still there.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from fivl_hf.files.atomic import write_atomically
+from fivl_hf.files.fingerprints import exact_digest
 from fivl_hf.files.json_stream import parse_json
 from fivl_hf.files.locks import locked
 
@@ -133,7 +133,7 @@ def _is_listed(path: Path, fingerprints: list[str]) -> bool:
 
 def _fingerprint(path: Path) -> str:
     size = path.stat().st_size
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16] if size <= _HASHED_BYTES else ""
+    digest = exact_digest([path])[:16] if size <= _HASHED_BYTES else ""
     return f"{size} {digest}"
 
 

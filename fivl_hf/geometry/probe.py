@@ -172,7 +172,8 @@ def _visual_embeddings(model: Any, inputs: Mapping[str, Any], token_id: int) -> 
 def element_coordinates(processor: Any, image_size: tuple[int, int], axis: int, images: int = 1) -> NDArray[np.float64]:
     """Find the source x (axis 0) or y (axis 1) of the first image that each element of ``pixel_values`` sees.
 
-    NaN for elements that see padding or another image.
+    Returns:
+        (elements,) float64 in pixels; NaN for elements that see padding or another image.
     """
     width, height = image_size
     place = np.arange(width)[None] if axis == 0 else np.arange(height)[:, None]

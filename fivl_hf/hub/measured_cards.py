@@ -119,13 +119,13 @@ def measured_card(text: str | None, name: str, measured: MeasuredResults, doubts
 
 def _read_json(path: Path, key: str) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"there is no {path}")
+        raise ValueError(f"there is no {path}: give the output folder of a command that has finished")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(found, dict) or key not in found:
-        raise ValueError(f"{path} holds no {key}")
+        raise ValueError(f"{path} holds no {key!r}: it is not a result of fivl-hf; run the command again")
     for name in (*_METRICS, "random_reliance_score", "n", "measured_on"):
         if not isinstance(found.get(name), _NUMBER | None):
             raise ValueError(f"{path}: {name} must be a number or null, got {found[name]!r}")

@@ -108,7 +108,7 @@ def shard_folder(work: Path, identity: Mapping[str, Any], *, restart: bool) -> I
         elif changes := changed_settings(read_settings(file), identity):
             raise ValueError(
                 f"{work} holds a run with other settings ({'; '.join(changes)}): choose another --output, or --restart "
-                "to begin again (answers of language models are kept)"
+                "to begin again (caches are kept)"
             )
         yield shards
 

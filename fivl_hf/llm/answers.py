@@ -49,7 +49,7 @@ class Reply:
 
     @property
     def problem(self) -> str | None:
-        """Why there is nothing to read in the reply, None if there is."""
+        """The reason why there is nothing to read in the reply, if so."""
         if self.refusal or self.finish == "content_filter":
             return "the model refused"
         if self.finish == "length":
@@ -124,18 +124,18 @@ class AnswerCache:
             pass
         raise OSError(f"the answer cache {self.path} is damaged at {key}: move it away to start with an empty one")
 
-    def put(self, key: str, reply: Reply, *, model: str, prompt: str, asked: Any) -> None:
-        """Keep a reply; ``model``, ``prompt`` (its version) and ``asked`` are there for people to read."""
+    def put(self, key: str, reply: Reply, *, model: str, prompt: str, question: Any) -> None:
+        """Keep a reply; ``model``, ``prompt`` (its version) and ``question`` are there for people to read."""
         self._execute(
             "INSERT OR REPLACE INTO answers (key, model, prompt, asked, reply) VALUES (?, ?, ?, ?, ?)",
-            *(key, model, prompt, json.dumps(asked, ensure_ascii=False), json.dumps(asdict(reply))),
+            *(key, model, prompt, json.dumps(question, ensure_ascii=False), json.dumps(asdict(reply))),
         )
 
-    def reject(self, key: str, reply: Reply, problem: str, *, model: str, prompt: str, asked: Any) -> None:
+    def reject(self, key: str, reply: Reply, problem: str, *, model: str, prompt: str, question: Any) -> None:
         """Keep a reply that cannot be used for inspection (table ``unusable``); it is no longer the key's answer."""
         self._execute(
             "INSERT INTO unusable (key, model, prompt, asked, reply, problem) VALUES (?, ?, ?, ?, ?, ?)",
-            *(key, model, prompt, json.dumps(asked, ensure_ascii=False), json.dumps(asdict(reply)), problem),
+            *(key, model, prompt, json.dumps(question, ensure_ascii=False), json.dumps(asdict(reply)), problem),
         )
         self._execute("DELETE FROM answers WHERE key = ?", key)
 

@@ -3,13 +3,13 @@ interrupted anywhere; the same command resumes."""
 
 import asyncio
 import json
-import os
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fivl_hf.files.atomic import write_atomically
 from fivl_hf.files.disk_table import DiskTable
 from fivl_hf.files.json_stream import json_lines, parse_json
 from fivl_hf.llm.answers import AnswerCache, BatchJob
@@ -69,7 +69,7 @@ class _Batches:
         self._submitted = Usage()
         self._claimed: list[str] = []
         self._elsewhere: list[str] = []
-        for leftover in self._folder.glob("*.part"):
+        for leftover in self._folder.glob(".*.part"):
             leftover.unlink()
 
     async def answer(self, requests: Iterable[ChatRequest]) -> None:
@@ -201,9 +201,7 @@ class _Batches:
     async def _submit(self, lines: list[bytes]) -> None:
         name = uuid.uuid4().hex
         path = self._path(name)
-        temporary = path.with_suffix(".part")
-        temporary.write_bytes(b"".join(lines))
-        os.replace(temporary, path)
+        write_atomically(path, b"".join(lines))
         # Noted before it is submitted: after a kill in between, the next run asks the server for a batch of this name.
         self._cache.note_batch(BatchJob(name, None, len(lines)))
         uploaded = await self._call(self._sdk.files.create(file=path, purpose="batch"), "id")
@@ -287,7 +285,7 @@ class _Batches:
         except (ValueError, KeyError, TypeError, AttributeError):
             return "not readable"
         question = asked[key]["messages"][-1]["content"]
-        self._cache.put(key, reply, model=self._settings.model, prompt=f"batch/{format}", asked=question)
+        self._cache.put(key, reply, model=self._settings.model, prompt=f"batch/{format}", question=question)
         return None
 
     def _path(self, name: str) -> Path:

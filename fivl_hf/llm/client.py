@@ -137,7 +137,7 @@ class ChatClient:
             except ValueError as problem:
                 earlier = reply, str(problem)
                 continue
-            self.cache.put(request.key, reply, model=self.settings.model, prompt=request.prompt, asked=request.asked)
+            self.cache.put(request.key, reply, model=self.settings.model, prompt=request.prompt, question=request.asked)
             return content
         assert earlier is not None
         raise self._given_up(request, *earlier)
@@ -148,7 +148,7 @@ class ChatClient:
         return RequestError(UNUSABLE, problem)
 
     def _reject(self, request: ChatRequest, reply: Reply, problem: str) -> None:
-        names = {"model": self.settings.model, "prompt": request.prompt, "asked": request.asked}
+        names = {"model": self.settings.model, "prompt": request.prompt, "question": request.asked}
         self.cache.reject(request.key, reply, problem, **names)
 
     async def _send(self, request: ChatRequest, earlier: tuple[Reply, str] | None = None) -> Reply:

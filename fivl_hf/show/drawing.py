@@ -55,7 +55,7 @@ def evidence_layer(
 
     Args:
         size: (width, height) of the picture.
-        masks: scaled to that size.
+        masks: (H, W) bool each, of any size; they are scaled to that size.
         boxes: for each mask its boxes, in pixels of the picture.
     """
     width, height = size

@@ -60,10 +60,10 @@ class RowView:
 
     Attributes:
         image: the one of the row's images that most of its expressions are about.
-        layer: what lies over it: outlines of masks, frames of boxes if they were asked for; None without evidence.
+        layer: what lies over it: outlines of masks, frames of boxes if wanted; None without evidence.
         turns: those with key expressions, or the first ones of a row that has none.
         more: the other turns.
-        asked: expressions grounded through the question.
+        from_question: expressions grounded through the question.
         legend: every key expression with the share of the image that its mask covers.
         share: of the image that all masks together cover; None without masks.
     """
@@ -74,7 +74,7 @@ class RowView:
     layer: Image.Image | None
     turns: tuple[TurnView, ...]
     more: tuple[TurnView, ...]
-    asked: tuple[Part, ...]
+    from_question: tuple[Part, ...]
     legend: tuple[Part, ...]
     share: float | None
 
@@ -115,7 +115,7 @@ def view_row(raw: Mapping[str, Any], *, side: int = 420, turns: int = 3, boxes: 
         layer=layer,
         turns=tuple(_turn(row, number, colors) for number in shown_turns),
         more=tuple(_turn(row, number, colors) for number in others),
-        asked=tuple(part for part, e in zip(legend, row.key_expressions, strict=True) if e.start < 0),
+        from_question=tuple(part for part, e in zip(legend, row.key_expressions, strict=True) if e.start < 0),
         legend=legend,
         share=float(np.mean(np.any([arrays[i] for i in here], axis=0))) if here else None,
     )
@@ -139,8 +139,8 @@ def _layer(
     return evidence_layer(size, list(masks.values()), list(boxes.values()), list(masks))
 
 
-def _legend(expression: KeyExpression, color: Color, coverage: float, asked_only: bool) -> Part:
-    unusable = "" if asked_only else exclusion_reason(expression.keywords, coverage)
+def _legend(expression: KeyExpression, color: Color, coverage: float, is_benchmark: bool) -> Part:
+    unusable = "" if is_benchmark else exclusion_reason(expression.keywords, coverage)
     return Part(expression.text, color, coverage, unusable)
 
 
@@ -193,9 +193,9 @@ def _write(page: Image.Image, view: RowView) -> int:
     for turn in view.turns:
         pen.write([(turn.question, None)], _SOFT)
         pen.write(_runs(turn.parts), _INK, gap=10)
-    if view.asked:
+    if view.from_question:
         pen.write([("found through the question:", None)], _SOFT)
-        pen.write(_runs(view.asked), _INK, gap=10)
+        pen.write(_runs(view.from_question), _INK, gap=10)
     if view.more:
         turns = "turn" if len(view.more) == 1 else "turns"
         pen.write([(f"and {len(view.more)} more {turns}", None)], _SOFT, gap=10)

@@ -1,6 +1,5 @@
 """Writing rows: Parquet folders that ``load_dataset(folder)`` reads."""
 
-import hashlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from datasets import Features
 from datasets.arrow_writer import get_parquet_column_options
 from datasets.config import DEFAULT_CDC_OPTIONS
 
+from fivl_hf.files.fingerprints import exact_digest
 from fivl_hf.files.managed_folders import replaced_files
 from fivl_hf.images import as_encoded
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
@@ -163,12 +163,7 @@ def _write_split(
         features = BENCHMARK_FEATURES if "question" in shard[0].column_names else FEATURES
     if not rows:
         return None
-    content = hashlib.sha256()
-    for path in shards:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                content.update(block)
-    digest = content.hexdigest()[:12]
+    digest = exact_digest(shards)[:12]
     file_bytes = sum(path.stat().st_size for path in shards)
     for i, path in enumerate(shards):
         path.rename(folder / f"{stem}-{i:05d}-of-{len(shards):05d}-{digest}.parquet")

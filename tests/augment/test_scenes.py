@@ -45,7 +45,7 @@ def test_masks_are_exact():
 
 
 def truth(objects, question):
-    """The answer of a question, found anew from the objects' places."""
+    """The answer of a question, found again from the objects' places."""
     words = question.rstrip("?").split()
     by_name = {o.name: o for o in objects}
     if question.startswith("What color"):

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 from synthetic_release import make_release
 
@@ -6,14 +9,14 @@ from fivl_hf.storage import load_rows
 
 
 @pytest.fixture(scope="package")
-def release(tmp_path_factory):
+def release(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A release of 150 samples with everything that can be wrong with one."""
     folder = tmp_path_factory.mktemp("release")
     return make_release(folder / "files", 150, canary=folder / "canary")
 
 
 @pytest.fixture(scope="package")
-def imported(release, tmp_path_factory):
+def imported(release: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """The release as a dataset repository, and the run that built it."""
     output = tmp_path_factory.mktemp("imported") / "fivl-instruct"
     builder = builder_class("fivl_instruct")(
@@ -23,5 +26,6 @@ def imported(release, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def rows(imported):
+def rows(imported: tuple[Path, Any]) -> Any:
+    """The rows of that repository."""
     return load_rows(imported[0], "train")

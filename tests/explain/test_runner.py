@@ -58,6 +58,6 @@ def test_one_broken_row_is_listed_and_loses_nothing(model, processor, rows, tmp_
     assert rows[1]["id"] in result["problems"][rows[1]["id"]]
     assert result["n"] == sum(len(row["key_expressions"]) for row in given if row is not broken)
     # Mended, the row is explained without the others being explained again.
-    mended = write_explanation(model, processor, rows[:5], tmp_path, pictures=1, about=ABOUT)
-    assert mended["problems"] == {}
-    assert mended["n"] == result["n"] + len(rows[1]["key_expressions"])
+    repaired = write_explanation(model, processor, rows[:5], tmp_path, pictures=1, about=ABOUT)
+    assert repaired["problems"] == {}
+    assert repaired["n"] == result["n"] + len(rows[1]["key_expressions"])

@@ -1,4 +1,6 @@
 import signal
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -6,10 +8,10 @@ _SECONDS = 120
 
 
 @pytest.fixture(autouse=True)
-def _deadline():
+def _deadline() -> Iterator[None]:
     """End a test that hangs, whatever it waits for."""
 
-    def late(*_):
+    def late(*_: Any) -> None:
         raise TimeoutError(f"not finished after {_SECONDS} s")
 
     before = signal.signal(signal.SIGALRM, late)

@@ -29,7 +29,7 @@ def test_results_of_another_kind_are_refused(tmp_path, capsys, demo):
     assert f"there is no {tmp_path / 'reliance.json'}" in capsys.readouterr().err
     Path(tmp_path / "reliance.json").write_text("{}")
     assert main(["push", "model", str(model), "me/x", "--dry-run", "--evaluation", str(tmp_path)]) == 1
-    assert "holds no visual_reliance_score" in capsys.readouterr().err
+    assert "holds no 'visual_reliance_score'" in capsys.readouterr().err
     Path(tmp_path / "reliance.json").write_text('{"visual_reliance_score": "high"}')
     assert main(["push", "model", str(model), "me/x", "--dry-run", "--evaluation", str(tmp_path)]) == 1
     assert "visual_reliance_score must be a number or null" in capsys.readouterr().err

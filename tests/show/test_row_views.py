@@ -23,7 +23,7 @@ def test_expressions_take_the_colours_of_their_masks_and_share_them():
         Part("dog", PALETTE[1]),
         Part("."),
     )
-    assert found.asked == (Part("Sure", PALETTE[0], 0.25),)
+    assert found.from_question == (Part("Sure", PALETTE[0], 0.25),)
     assert [part.coverage for part in found.legend] == [0.25, 0.5, 0.25]
     assert found.share == 0.5
     assert [part.unusable for part in found.legend] == ["", "mask over 30% of the image", ""]

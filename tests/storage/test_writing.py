@@ -1,6 +1,6 @@
 import pyarrow.parquet as pq
 import pytest
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from example_rows import change
 from PIL import Image
 
@@ -102,3 +102,21 @@ def test_a_folder_written_anew_is_not_served_from_the_cache(row, tmp_path):
         assert load_rows(tmp_path / "set", "train")["id"] == [name]
     write_dataset(tmp_path / "other" / "set", {"train": [{**row, "id": "third"}]}, title="T", description="D")
     assert load_rows(tmp_path / "other" / "set", "train")["id"] == ["third"]
+
+
+def test_files_are_written_as_datasets_writes_them(row, tmp_path):
+    """Images as they are, pages that end where the content says so, and an index of the pages."""
+    write_dataset(tmp_path / "set", {"train": [row]}, title="T", description="D")
+    (path,) = (tmp_path / "set" / "data").glob("*.parquet")
+    Dataset.from_parquet(str(path)).to_parquet(tmp_path / "theirs.parquet")
+    ours, theirs = (pq.ParquetFile(file).metadata for file in (path, tmp_path / "theirs.parquet"))
+    assert ours.metadata[b"content_defined_chunking"] == theirs.metadata[b"content_defined_chunking"]
+    columns = [
+        [group.column(i) for i in range(group.num_columns)] for group in (ours.row_group(0), theirs.row_group(0))
+    ]
+    for mine, other in zip(*columns, strict=True):
+        assert (mine.path_in_schema, mine.compression) == (other.path_in_schema, other.compression)
+        assert mine.has_offset_index and mine.has_column_index == other.has_column_index
+    stored = {column.path_in_schema: column.compression for column in columns[0]}
+    assert stored["images.list.element.bytes"] == "UNCOMPRESSED"
+    assert stored["messages.list.element.content"] == "SNAPPY"

@@ -23,7 +23,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 ROWS, LEARNING_RATE = 4, 1.0
 
 
-def uneven_rows():
+def uneven_rows() -> list[dict]:
     """One process gets no vision target at all, and less text."""
     rows = list(scene_rows("train", ROWS, seed=3))
     for i in (2, 3):  # the second process's batch
@@ -35,7 +35,7 @@ def uneven_rows():
     return rows
 
 
-def allow_fsdp_on_cpu():
+def allow_fsdp_on_cpu() -> None:
     """accelerate shards on accelerators only; FSDP2 itself works with gloo, too."""
     from accelerate import PartialState
     from accelerate.utils import DistributedType
@@ -46,7 +46,7 @@ def allow_fsdp_on_cpu():
     os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
     original = PartialState.__init__
 
-    def pretend(self, *args, **kwargs):
+    def pretend(self: PartialState, *args: object, **kwargs: object) -> None:
         original(self, *args, **kwargs)
         self.distributed_type = DistributedType.MULTI_GPU
 
