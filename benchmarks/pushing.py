@@ -1,11 +1,12 @@
-"""Bytes that a second push of a dataset has to send, after 1% of its rows changed.
+"""Measure the bytes that a second push of a dataset sends after 1% of its rows changed.
 
 The Hub stores content-defined chunks of about 64 KB (Xet) and takes those that it does not have. Three ways to write
-the Parquet files are compared: pyarrow's defaults (every page compressed), images left as they are, and ours, where
-pages also end where the content says so. The second sends least, but its pages hold a row group of 20 MB each, of which
-a viewer that wants one row has to fetch all.
+the Parquet files are compared: pyarrow's defaults (every page compressed), images without Parquet's compression, and
+ours, where pages also end where the content says so. With rows left out the second sends least, but each of its pages
+is a row group of 20 MB, all of which a viewer has to fetch for one row. With rows corrected, all three send 1.4 to 1.5%
+of the bytes.
 
-python benchmarks/pushing.py --rows 4000
+python benchmarks/pushing.py --rows 2500
 """
 
 import argparse
@@ -38,7 +39,7 @@ _GEAR = np.random.default_rng(0).integers(0, 2**64, 256, dtype=np.uint64)
 
 
 def rows(count: int) -> list[dict[str, Any]]:
-    """Return rows of a photograph's size: about 60 KB of JPEG that nothing compresses, two masks, a conversation."""
+    """Return rows of about 40 KB each: a JPEG that nothing compresses, two masks, a conversation."""
     rng = np.random.default_rng(0)
     return [_row(rng, number) for number in range(count)]
 
@@ -73,10 +74,10 @@ def _row(rng: np.random.Generator, number: int) -> dict[str, Any]:
 
 
 def corrected(given: list[dict[str, Any]], chosen: set[int]) -> list[dict[str, Any]]:
-    """Return the rows with the answer and a mask of some of them changed."""
-    nothing = {"bytes": encode_mask(np.ones((180, 240), dtype=bool)), "path": None}
+    """Return the rows with a mask and the source of some of them changed."""
+    full_mask = {"bytes": encode_mask(np.ones((180, 240), dtype=bool)), "path": None}
     return [
-        {**row, "masks": [nothing, row["masks"][1]], "source": "corrected by hand"} if i in chosen else row
+        {**row, "masks": [full_mask, row["masks"][1]], "source": "corrected by hand"} if i in chosen else row
         for i, row in enumerate(given)
     ]
 
@@ -91,7 +92,7 @@ def chunks(data: bytes) -> Iterator[bytes]:
     buffer = np.frombuffer(data, dtype=np.uint8)
     places = []
     for start in range(0, len(buffer), 1 << 22):
-        # The gear hash is a sum over the window, so that a block needs the bytes before it.
+        # The gear hash is a sum over the window, so a block needs the bytes before it.
         part = _GEAR[buffer[max(0, start - _WINDOW + 1) : start + (1 << 22)]]
         hashes = np.zeros(len(part), dtype=np.uint64)
         for back in range(_WINDOW):
@@ -126,7 +127,7 @@ def sent(given: list[dict[str, Any]], changed: list[dict[str, Any]], folder: Pat
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--rows", type=int, default=2500)
     options = parser.parse_args()
     given = rows(options.rows)
     chosen = set(random.Random(0).sample(range(options.rows), options.rows // 100))

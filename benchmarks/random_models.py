@@ -31,7 +31,7 @@ __all__ = ["save_grounding_dino", "save_sam", "save_sam2", "save_sam3"]
 
 
 def save_grounding_dino(folder: Path, *, mm: bool = False, size: int = 64, width: int = 32, queries: int = 12) -> Path:
-    """Save a Grounding DINO (or MM Grounding DINO) of images ``size`` pixels high; scores spread around 0.5."""
+    """Save a Grounding DINO (or MM Grounding DINO), shortest edge ``size`` pixels; scores spread around 0.5."""
     torch.manual_seed(0)
     tokenizer = _tokenizer()
     text = BertConfig(
@@ -75,7 +75,7 @@ def save_grounding_dino(folder: Path, *, mm: bool = False, size: int = 64, width
 
 
 def save_sam(folder: Path, *, size: int = 64, width: int = 32, layers: int = 2) -> Path:
-    """Return a SAM for images of ``size`` pixels."""
+    """Save a SAM for images of ``size`` pixels."""
     torch.manual_seed(1)
     config = SamConfig(
         vision_config={
@@ -109,7 +109,7 @@ def save_sam(folder: Path, *, size: int = 64, width: int = 32, layers: int = 2) 
 
 
 def save_sam2(folder: Path) -> Path:
-    """Return a SAM 2 for images of 128 pixels; its processor needs torchvision."""
+    """Save a SAM 2 for images of 128 pixels; its processor needs torchvision."""
     from transformers import Sam2Config, Sam2HieraDetConfig, Sam2ImageProcessor, Sam2Model, Sam2Processor
 
     torch.manual_seed(3)
@@ -141,7 +141,7 @@ def save_sam2(folder: Path) -> Path:
 
 
 def save_sam3(folder: Path) -> Path:
-    """Return a SAM 3 for images of 112 pixels; its processor needs torchvision."""
+    """Save a SAM 3 for images of 112 pixels; its processor needs torchvision."""
     from transformers import Sam3Config, Sam3ImageProcessor, Sam3Model, Sam3Processor
 
     torch.manual_seed(4)

@@ -17,7 +17,7 @@ _PREPOSITION = re.compile(
     re.IGNORECASE,
 )
 
-# Letters of a word that the tagger sees.
+# The tagger is given at most this many letters of a word, the last ones.
 _LONGEST = 40
 # The tagger takes some for nouns: "It's", "it", "don't", the first half of "upside down".
 _NEVER_NOUN = re.compile(
@@ -31,14 +31,15 @@ _BEFORE_NOUNS = ("AJ", "CR")
 _NOUNS = ("NOUN", "PROPN")
 
 
-def nouns(expression: str, tagger: str = "hanta") -> tuple[str, ...]:
+def nouns(expression: str, tagger: str = "hanta", *, proper: bool = True) -> tuple[str, ...]:
     """Return the nouns of an expression in order, as written (the paper: the candidates for its keyword).
 
-    Common nouns are preferred; proper nouns count when there is no common one.
+    Common nouns are preferred; proper nouns count when there is no common one, and in the paper never.
 
     Args:
         tagger: ``"hanta"`` (offline, its model ships in the wheel) or ``"spacy"`` (``en_core_web_sm``; install
             ``fivl-hf[spacy]`` and the model).
+        proper: whether proper nouns count.
 
     Raises:
         ValueError: there is no such tagger.
@@ -49,7 +50,7 @@ def nouns(expression: str, tagger: str = "hanta") -> tuple[str, ...]:
         raise ValueError(f"tagger must be one of {tuple(taggers)}, got {tagger!r}")
     tagged = taggers[tagger](expression)
     common = tuple(word for word, tag in tagged if tag == "NOUN")
-    return common or tuple(word for word, tag in tagged if tag == "PROPN")
+    return common or tuple(word for word, tag in tagged if tag == "PROPN" and proper)
 
 
 def lemmas(text: str) -> tuple[tuple[str, str], ...]:
@@ -66,15 +67,15 @@ def noun_phrases(text: str) -> list[tuple[int, int]]:
     words = list(zip(_WORD.finditer(text), (tag for _, tag in _tag_hanta(text)), strict=True))
     spans: list[tuple[int, int]] = []
     run: list[tuple[re.Match[str], str]] = []
-    listed = False
+    commas_join = False
     for number, (match, tag) in enumerate(words):
-        if run and not _continues(text, run[-1], match, listed):
+        if run and not _continues(text, run[-1], match, commas_join):
             spans += _phrase(run)
             run = []
         if not run:
-            # In "the wall is blue, red apples ..." the comma ends a sentence's predicate.
-            listed = not (number and words[number - 1][1].startswith("VB"))
-        # A conjunction counts as one of the words that it joins, and only between them.
+            # After a form of "be" the adjective is a predicate, which a comma ends: "the wall is blue, red apples ...".
+            commas_join = not (number and words[number - 1][1].startswith("VB"))
+        # A conjunction between two adjectives, or two numbers, belongs to the phrase as they do.
         if (
             tag == "CJC"
             and run
@@ -90,10 +91,10 @@ def noun_phrases(text: str) -> list[tuple[int, int]]:
     return spans + _phrase(run)
 
 
-def _continues(text: str, last: tuple[re.Match[str], str], match: re.Match[str], listed: bool) -> bool:
-    """Return whether a word follows the last one of a phrase, or, where adjectives are listed, a comma after it."""
+def _continues(text: str, last: tuple[re.Match[str], str], match: re.Match[str], commas_join: bool) -> bool:
+    """Return whether only white space, or a comma in a list of adjectives, is between a phrase and a word."""
     between = text[last[0].end() : match.start()]
-    return between.isspace() or (listed and last[1].startswith("AJ") and between.strip() == ",")
+    return between.isspace() or (commas_join and last[1].startswith("AJ") and between.strip() == ",")
 
 
 def _phrase(run: list[tuple[re.Match[str], str]]) -> list[tuple[int, int]]:
@@ -171,7 +172,7 @@ def _tagged(words: Sequence[str]) -> list[tuple[str, str, str]]:
 def _kind(word: str, tag: str) -> str:
     if _NEVER_NOUN.fullmatch(word):
         return "OTHER"
-    # What the tagger cannot place ("UNC") is a name as a rule: "the SUV".
+    # A word that the tagger cannot classify ("UNC") is usually a noun: "the suv".
     return "PROPN" if tag.startswith("NP") else "NOUN" if tag.startswith(("NN", "UNC")) else tag
 
 

@@ -77,7 +77,7 @@ class MaskPart:
 
 
 def decode_part(value: Any) -> MaskPart:
-    """:func:`decode_mask` without the empty margins."""
+    """Decode a mask as :func:`decode_mask` does, without its empty margins."""
     image = open_image(value)
     return _part(image if image.mode == "1" else Image.fromarray(decode_mask(image)))
 

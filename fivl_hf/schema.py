@@ -306,7 +306,7 @@ def _check_box(box: Any, column: str, name: object, size: tuple[int, int]) -> tu
 
 
 def _is_number(value: Any) -> bool:
-    """Return a finite real number that a float can hold; booleans are none."""
+    """Return whether a value is a finite real number that fits a float; booleans do not count."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
     try:

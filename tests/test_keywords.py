@@ -179,3 +179,10 @@ def test_span_tokens_are_those_that_share_a_character(spans, start, length):
 def test_pronouns_are_not_nouns(text, phrases):
     assert [text[start:end] for start, end in noun_phrases(text)] == phrases
     assert not {"it", "It's", "There's", "isn't", "don’t"} & set(nouns(text))
+
+
+def test_in_the_paper_proper_nouns_do_not_count():
+    assert nouns("Eiffel Tower", proper=False) in ((), ("Tower",))
+    assert nouns("Paris") == ("Paris",)
+    assert nouns("Paris", proper=False) == ()
+    assert nouns("a red car", proper=False) == ("car",)

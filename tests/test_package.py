@@ -72,7 +72,7 @@ ARROWS = {
     "llm": {"files"},
     "scenes": GROUND,
     "show": GROUND,
-    "augment": BELOW - {"geometry"},
+    "augment": BELOW,
     "building": BELOW - {"llm", "show"} | {"augment"},
     "training": GROUND | {"geometry"},
     "evaluation": GROUND,

@@ -6,7 +6,7 @@ What a language model proposes passes the paper's rules: :func:`check_expression
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from fivl_hf.schema import Turn
 
@@ -16,11 +16,15 @@ __all__ = [
     "Extraction",
     "Extractor",
     "Mention",
+    "ProtocolName",
     "Rejected",
     "check_expressions",
     "is_extractable",
     "is_single_word",
 ]
+
+# Whether rules are those of the paper and its released code, or ours; docs/paper.md lists the differences.
+ProtocolName = Literal["default", "paper"]
 
 _REFUSALS = re.compile(
     r"(?:none|n/?a|nil|null|(?:there are )?no (?:key |visual )?(?:expressions?|tokens?|words?)\b.*)",
@@ -28,6 +32,8 @@ _REFUSALS = re.compile(
 )
 # What only talks about the task: "visual tokens", "the visual token".
 _ABOUT_THE_TASK = re.compile(r"(?:the |a )?(?:visual )?tokens?|(?:the )?visual(?:s| expressions?)?", re.IGNORECASE)
+# In any place of an entry, by the released code of arXiv 2412.14672.
+_PAPERS_REFUSALS = ("none", "None", "token", "visual", "N/A", "No expressions")
 _EDGES = " \t\r\n*.,;:!?-–•"
 # Pairs of quotes; an apostrophe inside a word is none.
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’"}
@@ -42,11 +48,16 @@ _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3
 
 @dataclass(frozen=True)
 class Mention:
-    """A key expression: ``answer[start:end] == text``, or words of the question when ``start`` is -1."""
+    """A key expression: ``answer[start:end] == text``, or words of the question when ``start`` is -1.
+
+    Attributes:
+        prompt: the words that a grounder looks for, where they are not the text.
+    """
 
     text: str
     start: int
     end: int
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,18 +100,45 @@ def is_single_word(answer: str) -> bool:
 
 
 class ExpressionCheck:
-    """Sorts what is proposed for one turn, one by one, by the paper's rules.
+    """Sorts what is proposed for one turn, one by one.
 
-    Kept is what is in the answer, word for word; case may differ, the answer's is taken. The second proposal of the
-    same words is their second place. For an answer of a single word, words of the question are kept, too.
+    By default, what is in the answer, word for word, is kept; case may differ, and a plural may stand for its singular,
+    the answer's form is taken. The second proposal of the same words is their second place. For an answer of a single
+    word, words of the question are kept, too.
+
+    Under the paper's protocol, as its released code does, whatever is a part of the answer, letter by letter and also
+    inside a word, is kept, unless it has one of a few refusals in it ("subway token" is lost). For an answer of a
+    single word, everything else is kept, too: it is looked for in the image as it stands, but named by the answer.
     """
 
-    def __init__(self, turn: Turn) -> None:
-        self._turn = turn
+    def __init__(self, turn: Turn, protocol: ProtocolName = "default") -> None:
+        self._turn, self._protocol = turn, protocol
         self._cursors: dict[str, int] = {}
 
     def place(self, raw: str) -> Mention | Rejected:
         """Locate a proposed expression, or say why it is rejected."""
+        return self._as_in_the_paper(raw) if self._protocol == "paper" else self._in_words(raw)
+
+    def _as_in_the_paper(self, raw: str) -> Mention | Rejected:
+        text, turn = raw.strip(), self._turn
+        if not text or len(text) > _MAX_EXPRESSION:
+            return Rejected(raw[:_MAX_EXPRESSION], "empty" if not text else f"longer than {_MAX_EXPRESSION} characters")
+        if any(refusal in text for refusal in _PAPERS_REFUSALS):
+            return Rejected(text, "a refusal, by the paper's list")
+        start = turn.answer.find(text, self._cursors.get(text, 0))
+        if start >= 0:
+            self._cursors[text] = start + len(text)
+            return Mention(text, start, start + len(text))
+        if text in self._cursors:
+            return Rejected(text, "named more often than the answer has it")
+        if is_single_word(turn.answer):
+            self._cursors[text] = len(turn.answer)
+            word = turn.answer.strip()
+            start = turn.answer.index(word)
+            return Mention(word, start, start + len(word), prompt=text)
+        return Rejected(text, "not in the answer")
+
+    def _in_words(self, raw: str) -> Mention | Rejected:
         text = _trimmed(raw)
         if problem := _problem(text):
             return Rejected(raw[:_MAX_EXPRESSION], problem)
@@ -116,9 +154,9 @@ class ExpressionCheck:
         return Rejected(text, "not in the answer")
 
 
-def check_expressions(proposed: Iterable[str], turn: Turn) -> Extraction:
+def check_expressions(proposed: Iterable[str], turn: Turn, protocol: ProtocolName = "default") -> Extraction:
     """Sort proposed expressions into those that :class:`ExpressionCheck` keeps and those that it does not."""
-    check = ExpressionCheck(turn)
+    check = ExpressionCheck(turn, protocol)
     found = [check.place(raw) for raw in proposed]
     return Extraction(
         tuple(item for item in found if isinstance(item, Mention)),
@@ -158,10 +196,13 @@ def _problem(text: str) -> str | None:
 
 
 def _find(text: str, inside: str, start: int = 0) -> tuple[int, int] | None:
-    """Find ``text``, as whole words if its script has spaces: in its own case if it occurs so, else in any."""
+    """Find ``text``, as whole words if its script has spaces: in the same case if possible, in any case, or plural."""
     before = "" if _UNSPACED.match(text[0]) else r"(?<!\w)"
     after = "" if _UNSPACED.match(text[-1]) else r"(?!\w)"
     pattern = f"{before}{re.escape(text.translate(_PLAIN_QUOTES))}{after}"
     inside = inside.translate(_PLAIN_QUOTES)
-    found = re.compile(pattern).search(inside, start) or re.compile(pattern, re.IGNORECASE).search(inside, start)
-    return found.span() if found else None
+    plural = f"{before}{re.escape(text.translate(_PLAIN_QUOTES))}e?s{after}"
+    for each, flags in ((pattern, 0), (pattern, re.IGNORECASE), (plural, re.IGNORECASE)):
+        if found := re.compile(each, flags).search(inside, start):
+            return found.span()
+    return None

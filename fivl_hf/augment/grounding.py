@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from fivl_hf.augment.inputs.conversations import ImageSource
+from fivl_hf.geometry import padded_square_axes
 from fivl_hf.masks import BoolArray, FloatArray
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Grounder",
     "Grounding",
     "GroundingRequest",
+    "PaddedGrounder",
     "Segmenter",
     "box_iou",
     "clean_mask",
@@ -33,6 +35,9 @@ __all__ = [
 # What a message suggests where a grounder's models cannot be had.
 WITHOUT_MODELS = "ground by masks that exist already (--grounder annotations)"
 
+# The mean colour of the images that CLIP was trained on, with which LLaVA pads.
+_CLIP_MEAN = (122, 116, 104)
+# IoU above which two boxes, or two masks, count as one.
 SAME = 0.95
 
 
@@ -136,7 +141,12 @@ class BoxGrounder:
     def _image(self, image: Image.Image, index: int, detections: dict[str, Detection]) -> dict[str, Grounding]:
         if not detections:
             return {}
-        kept, member = distinct_boxes(np.concatenate([detection.boxes for detection in detections.values()]))
+        scores = np.concatenate([detection.scores for detection in detections.values()])
+        # Of two nearly equal boxes the surer one stays, whichever expression it was found for.
+        surest = np.argsort(-scores, kind="stable")
+        kept, sorted_member = distinct_boxes(np.concatenate([each.boxes for each in detections.values()])[surest])
+        member = np.empty_like(sorted_member)
+        member[surest] = sorted_member
         ends = np.cumsum([0, *(len(detection.boxes) for detection in detections.values())])
         members = {
             label: list(dict.fromkeys(member[start:end].tolist()))
@@ -159,6 +169,51 @@ class BoxGrounder:
         return share_masks(groundings)
 
 
+class PaddedGrounder:
+    """A grounder that sees images as LLaVA does: padded to a square with CLIP's mean colour, resized to 336×336.
+
+    The paper's released masks were made so. What is found comes back in pixels of the source image.
+    """
+
+    def __init__(self, grounder: Grounder, side: int = 336) -> None:
+        self._grounder, self._side = grounder, side
+
+    def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
+        padded = [
+            replace(request, images=tuple(_padded_square(image, self._side) for image in request.images))
+            for request in requests
+        ]
+        return [
+            [grounding and self._unpadded(grounding, request.images[grounding.image].size) for grounding in groundings]
+            for request, groundings in zip(requests, self._grounder.ground(padded), strict=True)
+        ]
+
+    def _unpadded(self, grounding: Grounding, size: tuple[int, int]) -> Grounding | None:
+        """Return evidence in source pixels; None if all of it is in the padding."""
+        x_axis, y_axis = padded_square_axes(size, self._side)
+        # Each source pixel takes the value at its centre.
+        columns, rows = (
+            np.floor((np.arange(length) + 0.5 + axis.pad) * axis.scale).astype(np.intp).clip(0, self._side - 1)
+            for length, axis in zip(size, (x_axis, y_axis), strict=True)
+        )
+        mask = grounding.mask[np.ix_(rows, columns)]
+        corners = np.asarray(grounding.boxes, dtype=np.float64).reshape(-1, 4)
+        x, y = x_axis.to_source(corners[:, [0, 2]]), y_axis.to_source(corners[:, [1, 3]])
+        boxes = np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1)
+        boxes = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
+        if not mask.any() or not len(boxes):
+            return None
+        found = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in boxes)
+        return replace(grounding, mask=mask, boxes=found)
+
+
+def _padded_square(image: Image.Image, side: int) -> Image.Image:
+    longer = max(image.size)
+    square = Image.new("RGB", (longer, longer), _CLIP_MEAN)
+    square.paste(image, ((longer - image.width) // 2, (longer - image.height) // 2))
+    return square.resize((side, side), Image.Resampling.BICUBIC)
+
+
 def distinct_boxes(boxes: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
     """Return boxes (N, 4) without near copies (IoU > 0.95 with an earlier one): kept (K, 4), index into them (N,)."""
     kept: list[int] = []
@@ -173,7 +228,7 @@ def distinct_boxes(boxes: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
 
 
 def share_masks(groundings: dict[str, Grounding]) -> dict[str, Grounding]:
-    """Return masks of one image with IoU > 0.95 with an earlier one are replaced by it."""
+    """Replace each mask of one image whose IoU with an earlier mask is over 0.95 by that mask."""
     shared: dict[str, Grounding] = {}
     for label, grounding in groundings.items():
         for earlier in shared.values():
@@ -233,7 +288,7 @@ def clean_mask(mask: BoolArray, smallest: float = 0.1) -> BoolArray:
 
 
 def _inside(detection: Detection, size: tuple[int, int]) -> Detection:
-    """Return boxes clipped to the image; those left without area are dropped."""
+    """Return the detection with boxes clipped to the image, without those left empty."""
     width, height = size
     boxes = np.clip(detection.boxes.reshape(-1, 4), 0, np.array([width, height, width, height], dtype=np.float64))
     valid = np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from fivl_hf.augment.counts import TARGETS
+from fivl_hf.augment.expressions import ProtocolName
 from fivl_hf.augment.extractors.chat import expression_request
 from fivl_hf.augment.inputs.conversations import Record, records_digest
 from fivl_hf.augment.prefetch import PrefetchedExtractions, askable_turns
@@ -35,14 +36,16 @@ class ExtractionSettings:
 
     Attributes:
         cache: SQLite file of its answers.
+        protocol: by whose rules replies are sorted, the paper's or ours.
         batches: ask through the Batch API; samples that it leaves unanswered wait for the next run.
-        poll_seconds: time between two looks at the batches.
+        poll_seconds: seconds between checks of the batches.
     """
 
     settings: ChatSettings
     cache: Path
     batches: bool = False
     poll_seconds: float = 60.0
+    protocol: ProtocolName = "default"
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class RunSettings:
         label: of the progress bar.
         total: how many samples there are, for the progress bar.
         card: what the dataset's card says; of its pictures and of the run, more is added.
-        images: number of rows drawn for the card.
+        pictures: number of rows drawn for the card.
         about: more for the report on how the dataset was made.
     """
 
@@ -181,7 +184,7 @@ def _ask_by_batches(splits: Mapping[str, Callable[[], Iterator[Record]]], extrac
     cache = AnswerCache(extraction.cache)
     try:
         requests = (
-            expression_request(turn, extraction.settings.model)
+            expression_request(turn, extraction.settings.model, extraction.protocol)
             for records in splits.values()
             for record in records()
             for turn in askable_turns(record)
@@ -196,11 +199,11 @@ def _prefetched(
 ) -> PrefetchedExtractions:
     """Asks for enough jobs ahead to use all requests at a time, and for every worker to find one waiting."""
     ahead = 2 * (engine.workers + extraction.settings.concurrency // settings.shard_size + 1)
-    return PrefetchedExtractions(jobs, extraction.settings, extraction.cache, ahead)
+    return PrefetchedExtractions(jobs, extraction.settings, extraction.cache, ahead, extraction.protocol)
 
 
 def _no_dataset(result: RunResult, progress: Progress, work: Path) -> Exception:
-    """Return why there is no dataset; every problem is written where it would not be lost."""
+    """Write every problem to the work folder, and return the error that says why there is no dataset."""
     from fivl_hf.augment.report import write_problems
 
     totals = write_problems(work / "problems.jsonl", progress.reports())

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.augment.expressions import TOO_LONG, Extraction, is_extractable
+from fivl_hf.augment.expressions import TOO_LONG, Extraction, ProtocolName, is_extractable
 from fivl_hf.augment.extractors.chat import ChatExtractor
 from fivl_hf.augment.inputs.conversations import Conversation, Record
 from fivl_hf.augment.rows import Sample
@@ -49,13 +49,21 @@ class PrefetchedExtractions:
         settings: which model, and the budget.
         cache: SQLite file of the answers.
         ahead: how many jobs may be asked for or wait at a time.
+        protocol: by whose rules replies are sorted.
     """
 
-    def __init__(self, jobs: Iterator[Job], settings: ChatSettings, cache: Path, ahead: int) -> None:
+    def __init__(
+        self,
+        jobs: Iterator[Job],
+        settings: ChatSettings,
+        cache: Path,
+        ahead: int,
+        protocol: ProtocolName = "default",
+    ) -> None:
         self.spent = Usage()
         self.stopped: ServiceError | None = None
         self._jobs, self._settings, self._cache = jobs, settings, cache
-        self._ahead = ahead
+        self._ahead, self._protocol = ahead, protocol
         self._done: queue.Queue[Any] = queue.Queue()
         self._given_up = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,7 +117,7 @@ class PrefetchedExtractions:
         reader = ThreadPoolExecutor(1, thread_name_prefix="read")
         try:
             client = ChatClient(self._settings, cache, self.spent)
-            extractor = ChatExtractor(client)
+            extractor = ChatExtractor(client, self._protocol)
             try:
                 while True:
                     await self._slots.acquire()

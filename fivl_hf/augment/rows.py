@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from fivl_hf.augment.counts import row_counts
-from fivl_hf.augment.expressions import TOO_LONG, Extraction, Extractor, Mention, is_extractable
+from fivl_hf.augment.expressions import TOO_LONG, Extraction, Extractor, Mention, ProtocolName, is_extractable
 from fivl_hf.augment.grounding import Grounder, Grounding, GroundingRequest
 from fivl_hf.augment.inputs.conversations import Conversation, Record
 from fivl_hf.images import ImageError, as_encoded, open_rgb
@@ -57,11 +57,13 @@ class Tools:
     Attributes:
         extractor: for samples without extractions.
         tagger: finds the nouns of expressions, see :func:`fivl_hf.keywords.nouns`.
+        protocol: "paper" leaves proper nouns out.
     """
 
     extractor: Extractor
     grounder: Grounder
     tagger: str = "hanta"
+    protocol: ProtocolName = "default"
 
     def make(self, samples: Sequence[Sample]) -> list["Outcome"]:
         return build_rows(samples, self)
@@ -120,7 +122,7 @@ class _Prepared:
     rejected: tuple[RejectedExpression, ...]
 
     def request(self) -> GroundingRequest:
-        expressions = tuple(mention.text for _, mention in self.mentions)
+        expressions = tuple(mention.prompt or mention.text for _, mention in self.mentions)
         return GroundingRequest(self.conversation.id, self.images, self.conversation.images, expressions)
 
 
@@ -141,9 +143,7 @@ def build_rows(samples: Sequence[Sample], tools: Tools) -> list[Outcome]:
     for prepared in _groups(_prepare(sample, tools.extractor) for sample in samples):
         ready = [item for item in prepared if isinstance(item, _Prepared)]
         grounded = iter(_ground(tools.grounder, [item.request() for item in ready]))
-        outcomes += [
-            _finish(item, next(grounded), tools.tagger) if isinstance(item, _Prepared) else item for item in prepared
-        ]
+        outcomes += [_finish(item, next(grounded), tools) if isinstance(item, _Prepared) else item for item in prepared]
     return outcomes
 
 
@@ -235,7 +235,7 @@ def _ground(grounder: Grounder, requests: list[GroundingRequest]) -> list[list[G
     return _ground(grounder, requests[:middle]) + _ground(grounder, requests[middle:])
 
 
-def _finish(item: _Prepared, groundings: list[Grounding | None] | str, tagger: str) -> Outcome:
+def _finish(item: _Prepared, groundings: list[Grounding | None] | str, tools: Tools) -> Outcome:
     """Return the row of a sample whose expressions were looked for."""
     id = item.conversation.id
     if isinstance(groundings, str):
@@ -255,7 +255,7 @@ def _finish(item: _Prepared, groundings: list[Grounding | None] | str, tagger: s
             text=mention.text,
             start=mention.start,
             end=mention.end,
-            keywords=nouns(mention.text, tagger),
+            keywords=nouns(mention.text, tools.tagger, proper=tools.protocol != "paper"),
             boxes=at.boxes,
             score=at.score,
             image=at.image,

@@ -66,7 +66,7 @@ def scene_rows(
 
 
 def scene_conversations(split: str, count: int, seed: int = 0, *, start: int = 0) -> Iterator[Conversation]:
-    """Return the conversations that :func:`scene_rows` makes rows of, and as it raises."""
+    """Return the conversations from which :func:`scene_rows` makes its rows; raises as it does."""
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
     return (_conversation(scene(f"scene-{seed}-{split}-{i}")) for i in range(start, start + count))

@@ -9,6 +9,7 @@ from fivl_hf.models import hub_options, torch_dtype, usable_device
 
 # The command line reads names and defaults here: what takes long to import waits until it is used.
 if TYPE_CHECKING:
+    from fivl_hf.augment.expressions import ProtocolName
     from fivl_hf.augment.grounding import Grounder
     from fivl_hf.augment.rows import Tools
 
@@ -31,6 +32,8 @@ class ToolSettings:
         device: None for a GPU each, if there are any, else the CPU.
         dtype: None for bfloat16 on GPUs that have it, float32 elsewhere.
         workers: how many share the CPU's cores.
+        protocol: "paper" finds boxes and masks in the image padded to 336×336, takes all of SAM's three candidates
+            together, and leaves proper nouns out.
     """
 
     grounder: str = "grounded-sam"
@@ -44,13 +47,14 @@ class ToolSettings:
     dtype: str | None = None
     tagger: str = "hanta"
     workers: int = 1
+    protocol: "ProtocolName" = "default"
 
     def __call__(self, worker: int) -> "Tools":
         """Return the tools of worker number ``worker``."""
         from fivl_hf.augment.extractors.noun_phrases import NounPhraseExtractor
         from fivl_hf.augment.rows import Tools
 
-        return Tools(NounPhraseExtractor(), self._grounder(worker), self.tagger)
+        return Tools(NounPhraseExtractor(), self._grounder(worker), self.tagger, self.protocol)
 
     def require_models(self) -> None:
         """Check that the grounder can be loaded, before anything is asked or paid.
@@ -97,13 +101,17 @@ class ToolSettings:
 
             return Sam3Grounder(self.sam3, threshold=self.threshold, **common)
         if self.grounder != "grounded-sam":
-            raise NotImplementedError(f"the grounder {self.grounder!r} is in GROUNDERS, but is not made here")
+            raise NotImplementedError(
+                f"the grounder {self.grounder!r} is in GROUNDERS, but ToolSettings._neural does not make it"
+            )
         from fivl_hf.augment.grounders.detectors import GroundingDinoDetector
         from fivl_hf.augment.grounders.segmenters import load_segmenter
-        from fivl_hf.augment.grounding import BoxGrounder
+        from fivl_hf.augment.grounding import BoxGrounder, PaddedGrounder
 
         detector = GroundingDinoDetector(self.detector, threshold=self.threshold, batch_size=self.batch_size, **common)
-        return BoxGrounder(detector, load_segmenter(self.segmenter, **common))
+        paper = self.protocol == "paper"
+        grounder = BoxGrounder(detector, load_segmenter(self.segmenter, union=paper, **common))
+        return PaddedGrounder(grounder) if paper else grounder
 
     def _device(self, worker: int) -> tuple[str, Any]:
         import torch

@@ -3,8 +3,8 @@
 The archive is untrusted. Sizes in its headers are only believed within limits, names that leave the archive are
 refused, and links and devices are passed over.
 
-``tarfile`` is not up to that, nor is a subclass of its headers: it reads long-name headers of any size into memory,
-calls itself for each of a row of them until Python's stack is full, and stops at a header that lies.
+``tarfile``, even with a header class of our own, cannot be used: it reads long-name headers of any size into memory,
+recurses once for each of several in a row until Python's stack is full, and stops at a header with a false size.
 """
 
 import os

@@ -89,7 +89,7 @@ class SortedRows:
         return replace(outcome, result=result, rejected=outcome.rejected + rejected, coverage=coverage)
 
     def _without_evidence(self, record: Conversation, outcome: Outcome) -> Outcome:
-        """Return a benchmark's question counts for accuracy also when nothing can be blacked out."""
+        """Keep a benchmark's question without evidence: it counts for accuracy although nothing can be blacked out."""
         data = image_data(record)
         row = data if isinstance(data, Failure) else checked_row(record, data, (), ())
         return replace(outcome, result=row, part=WITHOUT_EVIDENCE)

@@ -184,7 +184,7 @@ def benchmark_plan(
         splits={split: partial(_questions, settings) for split, settings in chosen.items()},
         maker=partial(_annotations_maker, index, sources),
         files=(*files, *annotations),
-        prepare=partial(_index_once, tuple(annotations), index),
+        prepare=partial(_index_annotations, tuple(annotations), index),
         every_sample=True,
     )
 
@@ -227,7 +227,7 @@ def _covering(sources: Sources, found: Mapping[str, Path], names: Sequence[str])
 
 
 def scenes_plan(seed: int, counts: Mapping[str, int], splits: Sequence[str], limits: Limits) -> Plan:
-    """Return plan rendered scenes of the splits named, or of all."""
+    """Plan rendered scenes of the splits named, or of all splits."""
     chosen = _chosen(list(counts), splits)
     return Plan(
         splits={
@@ -283,7 +283,7 @@ def _require_format(settings: InputSettings) -> None:
         raise BuildError(f"{settings.input} is not a file of {settings.format} questions; it looks like {found}")
 
 
-def _index_once(files: tuple[Path, ...], index: Path) -> dict[str, Any]:
+def _index_annotations(files: tuple[Path, ...], index: Path) -> dict[str, Any]:
     from fivl_hf.augment.grounders.annotations import index_annotations
 
     index_annotations(files, index)
@@ -317,7 +317,7 @@ def _stored_records(dataset: str, split: str) -> Iterator[Record]:
             images = tuple(row_image(image, roots) for image in row["images"])
             evidence = _stored_evidence(row)
         except _MALFORMED as error:
-            yield Failure(str(row["id"]), "no row of fivl-hf", f"{type(error).__name__}: {error}")
+            yield Failure(str(row["id"]), "not a row of fivl-hf", f"{type(error).__name__}: {error}")
             continue
         yield Conversation(row["id"], images, tuple(row["messages"]), row["source"] or "", evidence=evidence)
 

@@ -201,7 +201,7 @@ def _fits(segments: tuple[Segment, ...], record: Conversation) -> int:
 
 
 def _segments(raw: Any) -> tuple[Segment, ...]:
-    """Return the segments of one id; raises ValueError if they are none."""
+    """Return the segments of one id; raises ValueError if they are not valid."""
     try:
         if not isinstance(raw, list):
             raise TypeError(f"a list was expected, got {type(raw).__name__}")

@@ -62,7 +62,7 @@ def builder_class(name: str) -> type[EvidenceBuilder]:
 
 
 def build_dataset(builder: EvidenceBuilder, settings: BuildSettings) -> RunResult:
-    """Build a dataset repository: Parquet, card with images, report.
+    """Build a dataset repository: Parquet, card with pictures, report.
 
     Raises:
         ValueError: files that are missing or of another kind, settings that differ from an interrupted build's, or,

@@ -73,6 +73,12 @@ def _add_extractor(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--tagger", choices=("hanta", "spacy"), default="hanta", help="finds the nouns of expressions")
     group.add_argument(
+        "--protocol",
+        choices=("default", "paper"),
+        default="default",
+        help="rules for expressions, boxes and masks: ours, or those of the paper's code (docs/paper.md)",
+    )
+    group.add_argument(
         "--dry-run", action="store_true", help="only count the requests and estimate their tokens and cost"
     )
     group.add_argument(
@@ -188,7 +194,7 @@ def _extraction(options: argparse.Namespace, work: Path) -> Any:
 
     if options.extractor == "openai":
         cache = options.answers or work / "answers.sqlite"
-        return ExtractionSettings(chat_settings(options), cache, options.batch_api, options.poll)
+        return ExtractionSettings(chat_settings(options), cache, options.batch_api, options.poll, options.protocol)
     if options.dry_run or options.batch_api:
         raise ValueError("--dry-run and --batch-api go with --extractor openai: the offline extractor asks nobody")
     return None
@@ -210,6 +216,7 @@ def _tools(options: argparse.Namespace, work: Path) -> ToolSettings:
         device=options.device,
         dtype=options.dtype,
         tagger=options.tagger,
+        protocol=options.protocol,
         workers=options.workers or _default_workers(options.grounder, options.device),
     )
 
@@ -218,7 +225,8 @@ def _index_annotations(options: argparse.Namespace, tools: ToolSettings) -> dict
     if options.grounder == "annotations" and tools.annotations:
         from fivl_hf.augment.grounders.annotations import index_annotations
 
-        print("reading annotations ...", flush=True)
+        if not tools.annotations.is_file():
+            print("reading annotations ...", flush=True)
         index_annotations(options.annotations, tools.annotations)
     return {}
 
@@ -249,6 +257,8 @@ def _identity(options: argparse.Namespace, extraction: Any) -> dict[str, Any]:
     from fivl_hf.augment.extractors.prompts import EXPRESSIONS_VERSION
 
     chosen: dict[str, Any] = {"extractor": options.extractor, "grounder": options.grounder, "tagger": options.tagger}
+    if options.protocol != "default":
+        chosen |= {"protocol": options.protocol}
     if extraction:
         chosen |= {"model": extraction.settings.model, "prompt": EXPRESSIONS_VERSION}
     if options.grounder == "grounded-sam":

@@ -66,11 +66,11 @@ def evaluate_reliance(
     }
     for condition, wanted in plan.items():
         missing = [(question, hidden) for question, hidden in wanted if (question.id, condition) not in table]
-        asks = [(question.messages, partial(_images, question, hidden)) for question, hidden in missing]
+        requests = [(question.messages, partial(_images, question, hidden)) for question, hidden in missing]
         answers = generate_answers(
             model,
             processor,
-            asks,
+            requests,
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
             description=_TITLES[condition],

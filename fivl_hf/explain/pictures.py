@@ -13,12 +13,11 @@ from fivl_hf.explain.samples import Evidence, Sample
 from fivl_hf.keywords import span_tokens
 from fivl_hf.show.drawing import Color, enlarge, outline_masks
 from fivl_hf.show.plots import overlay_tokens, paint_segments
-from fivl_hf.show.text import Pen
+from fivl_hf.show.text import INK, SOFT, Pen
 
 __all__ = ["attention_picture", "evidence_sheet", "last_place", "segments_picture", "sheet", "word_tokens"]
 
 _TEXT = 20  # pixels
-_INK, _SOFT = (29, 36, 48), (87, 97, 111)
 
 
 def evidence_sheet(
@@ -35,17 +34,17 @@ def evidence_sheet(
     """
     evidence = sample.evidence[k]
     expression = evidence.expression
-    image, picture = expression.image, sample.images[expression.image]
+    index, image = expression.image, sample.images[expression.image]
     turn, tokens, said = expression.turn, evidence.tokens, expression.text
     if word is not None:
         turn, tokens, said = _said_in(sample, word), word_tokens(sample, word), word
     panels = {
-        f"image of {sample.id}": enlarge(picture, side),
-        f"mask of “{expression.text}”": outline_masks(picture, [evidence.mask], side=side),
+        f"image of {sample.id}": enlarge(image, side),
+        f"mask of “{expression.text}”": outline_masks(image, [evidence.mask], side=side),
     }
-    for scale in sorted(set(sample.scales[sample.image_of == image]) - {""}) or [None]:
+    for scale in sorted(set(sample.scales[sample.image_of == index]) - {""}) or [None]:
         title = f"layer {layer}, head {head} on “{said}”" + (f", {scale}" if scale else "")
-        panels[title] = attention_picture(model, sample, tokens, layer, head, image, side, scale=scale)
+        panels[title] = attention_picture(model, sample, tokens, layer, head, index, side, scale=scale)
     if sample.in_sequence:
         noun = expression.keywords[-1] if expression.keywords else ""
         title = f"patches that predict “{noun}”" if noun else "no noun to predict"
@@ -88,8 +87,8 @@ def attention_picture(
         raise ValueError(f"layer {layer}, head {head}: the model has {layers} layers of {heads} heads, counted from 0")
     if np.isnan(attention[layer]).all():
         raise ValueError(f"layer {layer} does not look at the image: it is not a cross-attention layer")
-    here = (sample.image_of == image) & (True if scale is None else sample.scales == scale)
-    return overlay_tokens(sample.images[image], attention[layer, head, here], sample.boxes[here], side)
+    in_image = (sample.image_of == image) & (True if scale is None else sample.scales == scale)
+    return overlay_tokens(sample.images[image], attention[layer, head, in_image], sample.boxes[in_image], side)
 
 
 def segments_picture(model: Any, sample: Sample, shown: Sequence[Evidence], side: int = 288) -> Image.Image:
@@ -99,13 +98,13 @@ def segments_picture(model: Any, sample: Sample, shown: Sequence[Evidence], side
         ValueError: the model's visual tokens do not predict (cross-attention).
     """
     image = shown[0].expression.image if shown else 0
-    here = sample.image_of == image
+    in_image = sample.image_of == image
     everything = vision_predictions(model, sample)
     if everything is None:
         raise ValueError("the model's visual tokens do not stand in the sequence, so they predict no token")
-    predicted = everything[here]
+    predicted = everything[in_image]
     segments = [predicted == (-1 if evidence.keyword_id is None else evidence.keyword_id) for evidence in shown]
-    return paint_segments(sample.images[image], segments, sample.boxes[here], side)
+    return paint_segments(sample.images[image], segments, sample.boxes[in_image], side)
 
 
 def word_tokens(sample: Sample, word: str) -> NDArray[np.intp]:
@@ -141,17 +140,17 @@ def sheet(panels: Mapping[str, Image.Image], heading: Sequence[str], footing: st
     page = Image.new("RGB", (width, 8000), "white")
     y = gap
     for number, text in enumerate(heading):
-        y = _write(page, text, (gap, y), width - 2 * gap, _SOFT if number == 0 else _INK)
+        y = _write(page, text, (gap, y), width - 2 * gap, SOFT if number == 0 else INK)
     titles = list(panels)
     for start in range(0, len(titles), 2):
         pair = titles[start : start + 2]
         top = y + gap
         places = [(gap + i * (column + gap), title) for i, title in enumerate(pair)]
-        bottom = max(_write(page, title, (x, top), column, _INK) for x, title in places)
+        bottom = max(_write(page, title, (x, top), column, INK) for x, title in places)
         for x, title in places:
             page.paste(panels[title], (x, bottom + 2))
         y = bottom + 2 + max(panels[title].height for title in pair)
-    y = _write(page, footing, (gap, y + gap), width - 2 * gap, _SOFT)
+    y = _write(page, footing, (gap, y + gap), width - 2 * gap, SOFT)
     return page.crop((0, 0, width, y + gap))
 
 

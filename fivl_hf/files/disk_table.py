@@ -20,7 +20,7 @@ def index_file(folder: Path, name: str, files: Iterable[Path]) -> Path:
 
 @contextmanager
 def create_index(path: Path) -> Iterator[sqlite3.Connection]:
-    """A new SQLite file to fill; it appears under its name when it is complete.
+    """Open a new SQLite file to fill; it gets its name when it is complete.
 
     Raises:
         OSError: it cannot be written, as on a full disk.

@@ -75,7 +75,7 @@ def leading_events(path: Path, count: int) -> list[tuple[str, str, Any]]:
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield line numbers (from 1) and values of a JSON Lines file; a line that is not JSON gives a ValueError."""
+    """Yield line numbers (from 1) and values of a JSON Lines file; the value of a broken line is a ValueError."""
     with _opened(path) as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES):

@@ -83,7 +83,7 @@ def mismatches(folder: Path, measured: MeasuredResults) -> list[str]:
 
 
 def measured_card(text: str | None, name: str, measured: MeasuredResults, doubts: Sequence[str] = ()) -> str:
-    """Write a model's card (a new one if there is none) with its results: a section, an image, ``model-index``.
+    """Write a model's card (a new one if there is none) with its results: a section, the head map, ``model-index``.
 
     Args:
         doubts: why the results may not be this model's; the card says so, and ``model-index`` leaves them out.

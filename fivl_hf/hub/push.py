@@ -73,7 +73,7 @@ class Upload:
 
 
 def dataset_upload(folder: Path, repo_id: str) -> Upload:
-    """Return a dataset folder: its Parquet files, card and images.
+    """Collect the upload of a dataset folder: its Parquet files, card and pictures.
 
     Raises:
         ValueError: no dataset folder, one with files that are missing or only half written, or one whose card or
@@ -94,7 +94,7 @@ def dataset_upload(folder: Path, repo_id: str) -> Upload:
 
 
 def metric_upload(name: str, repo_id: str, requirement: str) -> Upload:
-    """Return an ``evaluate`` module as a Space; its repository must have the metric's name, by which it is loaded.
+    """Collect the upload of an ``evaluate`` module to a Space, which must have the metric's name: it is loaded by it.
 
     Args:
         repo_id: such as ``"me/visual_reliance_score"``, or ``"me"``.
@@ -127,7 +127,7 @@ def model_upload(
     *,
     force: bool = False,
 ) -> Upload:
-    """Return a model folder, its card completed by what was measured.
+    """Collect the upload of a model folder, its card completed by what was measured.
 
     Args:
         force: push results that may be another model's; the card says so.

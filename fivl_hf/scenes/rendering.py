@@ -116,7 +116,7 @@ def _centers(rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
 
 
 def _turns(rng: np.random.Generator, objects: tuple[SceneObject, ...]) -> tuple[tuple[str, str], ...]:
-    """Draw different questions in random order: the colour of a shape, the shape of a colour, what is left of it"""
+    """Draw distinct questions in random order: the colour of a shape, the shape of a colour, what is left of what."""
     color_turns = [(f"What color is the {o.shape}?", f"It is a {o.name}.") for o in objects]
     shape_turns = [(f"What shape is {o.color}?", f"It is a {o.name}.") for o in objects]
     relation_turns = _relation_turns(objects)

@@ -12,14 +12,13 @@ from fivl_hf.images import open_rgb
 from fivl_hf.masks import BoolArray, decode_mask
 from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
 from fivl_hf.show.drawing import PALETTE, Color, enlarge, evidence_layer, ink_on
-from fivl_hf.show.text import Pen
+from fivl_hf.show.text import INK, SOFT, Pen
 from fivl_hf.supervision import exclusion_reason
 
 __all__ = ["Part", "RowView", "TurnView", "draw_row", "view_row"]
 
 # Of expressions whose mask is in another image than the one drawn.
 _ELSEWHERE = (221, 221, 221)
-_INK, _SOFT = (29, 36, 48), (92, 102, 117)
 
 
 @dataclass(frozen=True)
@@ -191,20 +190,20 @@ def _write(page: Image.Image, view: RowView) -> int:
     """Write the conversation; returns where it ends."""
     pen = Pen(page)
     for turn in view.turns:
-        pen.write([(turn.question, None)], _SOFT)
-        pen.write(_runs(turn.parts), _INK, gap=10)
+        pen.write([(turn.question, None)], SOFT)
+        pen.write(_runs(turn.parts), INK, gap=10)
     if view.from_question:
-        pen.write([("found through the question:", None)], _SOFT)
-        pen.write(_runs(view.from_question), _INK, gap=10)
+        pen.write([("found through the question:", None)], SOFT)
+        pen.write(_runs(view.from_question), INK, gap=10)
     if view.more:
         turns = "turn" if len(view.more) == 1 else "turns"
-        pen.write([(f"and {len(view.more)} more {turns}", None)], _SOFT, gap=10)
+        pen.write([(f"and {len(view.more)} more {turns}", None)], SOFT, gap=10)
     for part in view.legend:
         unusable = f" ({part.unusable})" if part.unusable else ""
-        pen.write([*_runs([part]), (f" {part.coverage:.1%} of the image{unusable}", None)], _SOFT)
+        pen.write([*_runs([part]), (f" {part.coverage:.1%} of the image{unusable}", None)], SOFT)
     if not view.legend:
-        pen.write([("no evidence", None)], _SOFT)
-    pen.write([(view.id, None)], _SOFT)
+        pen.write([("no evidence", None)], SOFT)
+    pen.write([(view.id, None)], SOFT)
     return pen.y
 
 

@@ -6,13 +6,16 @@ from PIL import Image, ImageDraw
 
 from fivl_hf.show.drawing import Color, ink_on, text_font
 
-__all__ = ["Pen"]
+__all__ = ["INK", "SOFT", "Pen"]
 
-_LINE = 1.35
+# Colours of letters: the text, and what is said about it.
+INK, SOFT = (29, 36, 48), (92, 102, 117)
+
+_LINE_HEIGHT = 1.35
 
 
 class Pen:
-    """Writes paragraphs one below the other, as far as the page goes.
+    """Writes paragraphs one below the other; text beyond the end of the page is left out.
 
     Args:
         left, top: where the first one begins, in pixels of the page.
@@ -27,14 +30,14 @@ class Pen:
         self, page: Image.Image, left: int = 0, top: int = 0, width: int | None = None, size: int = 16
     ) -> None:
         self._font, self._draw = text_font(size), ImageDraw.Draw(page)
-        self._left, self._width, self._height = left, width or page.width - left, round(size * _LINE)
+        self._left, self._width, self._height = left, width or page.width - left, round(size * _LINE_HEIGHT)
         self._limit = page.height - self._height
         self.y = top
 
     def write(self, runs: Iterable[tuple[str, Color | None]], ink: Color, gap: int = 2) -> None:
-        """Write one paragraph of runs of text, each with the colour of its ground if it has one."""
+        """Write one paragraph of (text, background colour or None) pairs."""
         x = 0
-        for text, ground in runs:
+        for text, background in runs:
             for word in _words(text):
                 length = self._length(word)
                 if x and x + length > self._width:
@@ -45,9 +48,9 @@ class Pen:
                 if self.y > self._limit:
                     return
                 place = self._left + x
-                if ground:
-                    self._draw.rectangle((place, self.y, place + length, self.y + self._height - 2), fill=ground)
-                self._draw.text((place, self.y), word, fill=ink_on(ground) if ground else ink, font=self._font)
+                if background:
+                    self._draw.rectangle((place, self.y, place + length, self.y + self._height - 2), fill=background)
+                self._draw.text((place, self.y), word, fill=ink_on(background) if background else ink, font=self._font)
                 x += length
         self.y += self._height + gap
 
@@ -55,14 +58,14 @@ class Pen:
         return round(self._draw.textlength(word, self._font))
 
     def _shortened(self, word: str) -> str:
-        """Return a word as far as a line is wide."""
+        """Return a word, shortened with "…" if it is wider than a line."""
         while len(word) > 1 and self._length(word) > self._width:
             word = word[:-2] + "…"
         return word
 
 
 def _words(text: str) -> list[str]:
-    """Return words with the space before them."""
+    """Split text into words, each with the space before it."""
     words = " ".join(text.split()).split(" ")
     spaced = [word if i == 0 else f" {word}" for i, word in enumerate(words)]
     spaced[0] = f" {spaced[0]}" if text[:1].isspace() else spaced[0]

@@ -19,7 +19,7 @@ from fivl_hf.images import as_encoded
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
 from fivl_hf.storage.cards import DEFAULT_CONFIG, CardContent, WrittenFiles, dataset_card
 
-__all__ = ["assemble_dataset", "require_split_name", "write_dataset", "write_valid_rows"]
+__all__ = ["assemble_dataset", "require_split_name", "write_dataset", "write_valid_rows", "writer_options"]
 
 ROW_GROUP_BYTES = 20_000_000
 SHARD_BYTES = 100_000_000
@@ -42,7 +42,7 @@ def write_dataset(
     Raises:
         RowError: a row that does not fit the schema; nothing is left behind.
         ValueError: no rows at all.
-        FileExistsError: the folder holds something else than a FiVL dataset.
+        FileExistsError: the folder holds something other than a FiVL dataset.
     """
     tables = {split: {"": _shards(rows)} for split, rows in splits.items()}
     _build(Path(folder), tables, lambda _: CardContent(title, description))
@@ -90,7 +90,7 @@ def assemble_dataset(
 
     Raises:
         ValueError: no rows at all.
-        FileExistsError: the folder holds something else than a FiVL dataset.
+        FileExistsError: the folder holds something other than a FiVL dataset.
     """
     splits = {
         split: {part: _gathered(pq.read_table(path) for path in paths) for part, paths in parts.items()}
@@ -237,7 +237,7 @@ def _write_shard(path: Path, tables: list[pa.Table]) -> int:
     with pq.ParquetWriter(path, tables[0].schema, **writer_options(tables[0].schema)) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=len(table))
-        # As `datasets` does, so that whoever changes the file can chunk it alike.
+        # Recorded as `datasets` does, so that a tool that edits the file can chunk it the same way.
         writer.add_key_value_metadata({"content_defined_chunking": json.dumps(DEFAULT_CDC_OPTIONS)})
     return sum(map(len, tables))
 
@@ -245,9 +245,9 @@ def _write_shard(path: Path, tables: list[pa.Table]) -> int:
 def writer_options(schema: pa.Schema) -> dict[str, Any]:
     """Return the options of ``pyarrow.parquet.ParquetWriter``: those of `datasets`.
 
-    Images and masks, which are compressed already, stay as they are, so that the Hub finds them again after an edit
-    and takes only what changed. Pages of at most 1 MB that end where the content says so, and their index, let its
-    viewer fetch a few rows. ``benchmarks/pushing.py`` measures both.
+    Images and masks are compressed already, so Parquet does not compress them: after an edit the Hub recognises their
+    bytes and takes only what changed. Pages of at most 1 MB, cut where the content says so, and their index let the
+    Hub's viewer fetch a few rows. ``benchmarks/pushing.py`` measures both.
     """
     return {
         "use_content_defined_chunking": DEFAULT_CDC_OPTIONS,

@@ -21,7 +21,7 @@ logger = logging.get_logger(__name__)
 
 
 def has_blank_answers(row: Mapping[str, Any]) -> bool:
-    """Return whether all answers of a conversation, or of a prompt, are blank; tool calls are not blank."""
+    """Return whether a conversation, or a completion, has answers, all of them blank; tool calls are not blank."""
     messages = row.get("completion") or row.get("messages") or []
     if isinstance(messages, str):
         return not messages.strip()

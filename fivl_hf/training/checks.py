@@ -179,7 +179,7 @@ def _hidden(dataset: Any, names: list[str]) -> str:
 
 
 def warn_of_first_rows(trainer: Any, train_dataset: Any, models_vision: bool) -> None:
-    """Warn where the first rows show that something will not be learned; the collator names blank ones later."""
+    """Warn if the first rows contain nothing to learn; the collator names blank rows later."""
     if not trainer.is_world_process_zero() or train_dataset is None:
         return
     if not isinstance(trainer.data_collator, FiVLCollator):

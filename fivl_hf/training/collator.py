@@ -59,11 +59,11 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         collator = FiVLCollator(processor, model_config=model.config, answers_only=True)
         batch = collator([dataset[0]])
         batch["vision_labels"]  # (1, T): the keyword's token id at labelled image tokens, -100 elsewhere
-        batch["labels"]  # (1, T): the answers' token ids, -100 elsewhere, as TRL's collator gives them
+        batch["labels"]  # (1, T): the answers' token ids, -100 elsewhere
 
     Attributes:
-        epoch: what the draw of random keywords depends on, beside seed and row; the trainer keeps it. Persistent
-            data-loader workers (``dataloader_persistent_workers``) do not hear of a new one.
+        epoch: decides the random keywords, with seed and row; the trainer updates it. Persistent
+            data-loader workers (``dataloader_persistent_workers``) do not see a new value.
 
     Args:
         processor: the model's; TRL's other fields (``max_length``, ``pad_to_multiple_of`` ...) are kept.
@@ -296,7 +296,7 @@ def _evidence(row: Mapping[str, Any], images: Sequence[Image.Image]) -> tuple[tu
     raw, name = row["key_expressions"] or [], row["id"]
     messages = [{"role": m["role"], "content": message_text(m)} for m in row["messages"] or []]
     turns = conversation_turns(messages, name)[0] if raw and messages else None
-    return validate_key_expressions(raw, turns, [p.size for p in images], name), row["masks"] or []
+    return validate_key_expressions(raw, turns, [image.size for image in images], name), row["masks"] or []
 
 
 def _mask(row: Mapping[str, Any], k: int, image: Image.Image) -> MaskPart:

@@ -64,7 +64,10 @@ class FiVLConfig(SFTConfig):
     )
     vision_max_coverage: float = field(
         default=LARGEST_MASK,
-        metadata={"help": "Masks that cover more than this share of their image's visible patches supervise nothing."},
+        metadata={
+            "help": "Masks that cover more than this share of their image's patches supervise nothing; "
+            "vision_protocol says which patches count."
+        },
     )
     vision_min_coverage: float = field(
         default=0.0,
@@ -134,7 +137,7 @@ class FiVLConfig(SFTConfig):
         super().__post_init__()
 
     def _require_papers_options(self) -> None:
-        """Refuse options under the paper's name that the paper does not have; λ may be any, for its ablation."""
+        """Refuse options that depart from the paper; λ may be any, for its ablation."""
         papers = {
             "vision_max_coverage": LARGEST_MASK,
             "vision_min_coverage": 0.0,
@@ -172,7 +175,7 @@ class FiVLConfig(SFTConfig):
 
 
 def _documented(config: type[FiVLConfig]) -> str:
-    """Return the class's docstring with its own options, as ``--help`` explains them."""
+    """Return the class's docstring, extended by the help texts of its options."""
     lines = [
         f"        {option.name}: {option.metadata['help']} Default: {option.default!r}."
         for option in fields(config)

@@ -125,7 +125,7 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        """Say that this is LLaVA: weights that a checkpoint lacks are initialised as LLaVA's own."""
+        """Return False, so that transformers initialises weights missing from a checkpoint as LLaVA's."""
         return False
 
 

@@ -131,13 +131,13 @@ def values_of_owners(owners: NDArray[np.intp], by_expression: ArrayLike, backgro
 
 
 def require_share(name: str, value: object) -> float:
-    """Return a number from 0 to 1, such as λ.
+    """Check that an option is a number from 0 to 1, and return it as a float.
 
     Raises:
-        ValueError: naming it, for anything else.
+        ValueError: naming the option, if it is not.
     """
     if not isinstance(value, Real) or not 0 <= float(value) <= 1:
-        raise ValueError(f"{name} must be between 0 and 1, got {value}")
+        raise ValueError(f"{name} must be between 0 and 1, got {value!r}")
     return float(value)
 
 
@@ -291,5 +291,5 @@ def _target_nll(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tenso
 
 
 def weighted_mean(weighted: "torch.Tensor", total: "torch.Tensor") -> "torch.Tensor":
-    """Divide the sum of weighted values (any shape) by the sum of all weights (a scalar); 0 with gradients for none."""
+    """Divide the sum of weighted values by the scalar sum of all weights; 0, with gradients, without weights."""
     return weighted.sum() / total.where(total > 0, 1)

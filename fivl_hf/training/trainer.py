@@ -45,9 +45,9 @@ __all__ = ["FiVLTrainer"]
 
 logger = logging.get_logger(__name__)
 
-# Steps without a vision target after which a warning says so.
+# Warn if no patch had a vision target in this many steps.
 _PATIENCE = 50
-# Rows by which a resumed training knows its data again.
+# Rows compared to tell whether a resumed run has the same data.
 _COMPARED_ROWS = 32
 
 
@@ -62,13 +62,13 @@ class FiVLTrainer(SFTTrainer):
 
     Args:
         model: a vision-language model, its folder or its Hub id.
-        args: a :class:`FiVLConfig`; an ``SFTConfig`` or ``TrainingArguments`` is extended by FiVLConfig's defaults.
-            It is copied, so that it may serve another trainer.
+        args: a :class:`FiVLConfig`; an ``SFTConfig`` or ``TrainingArguments`` gets FiVLConfig's defaults for the
+            options it lacks. It is copied, so one config may serve several trainers.
         data_collator: by default a :class:`~fivl_hf.training.collator.FiVLCollator`. One of your own that returns no
             ``vision_labels`` trains on text alone.
         train_dataset: rows with ``images`` and ``messages`` (or ``prompt`` and ``completion``). Those with
-            ``key_expressions`` and ``masks`` get vision targets, all others train on text alone. A ``Dataset``, an
-            ``IterableDataset`` (streaming), in any format.
+            ``key_expressions`` and ``masks`` get vision targets, all others train on text alone. A ``Dataset`` or
+            a streaming ``IterableDataset``, in any format.
         eval_dataset: the same, or a dictionary of several.
         processing_class: the model's processor; loaded from the model's name if not given.
         kwargs: SFTTrainer's other arguments: ``callbacks``, ``peft_config``, ``compute_metrics``, ``optimizers`` ...
@@ -120,7 +120,7 @@ class FiVLTrainer(SFTTrainer):
             answers_only = answers_only and "messages" in sample
             # TRL refuses assistant_only_loss for templates without generation markers, which our collator does
             # without. For rows with images TRL reads the option nowhere but in its constructor, so it is switched off
-            # for that call and set again behind it.
+            # for that call and restored after it.
             config.assistant_only_loss = False
         elif answers_only:
             processing_class = processing_class or processor_of(model, config)
@@ -150,7 +150,7 @@ class FiVLTrainer(SFTTrainer):
         self._sums = RunningSums(lambda tensor: self.accelerator.reduce(tensor, reduction="sum"))
         self._vision_items: torch.Tensor | None = None
         self._weight_now = config.vision_loss_weight
-        # Sums that were logged since the beginning, until it is known whether patches have targets.
+        # All sums logged so far, kept until it is known whether any patch has a target.
         self._logged: Counter[str] = Counter()
         self._checked_for_targets = not self._models_vision
 
@@ -179,16 +179,17 @@ class FiVLTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        # Without this, FSDP2 leaves the head's gradient unaveraged: see sharded.py.
         with head_gradients_reduced(self.accelerator.unwrap_model(self.model).get_output_embeddings()):
-            return self._loss_of_both(model, inputs, return_outputs, num_items_in_batch)
+            return self._joint_loss(model, inputs, return_outputs, num_items_in_batch)
 
-    def _loss_of_both(self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any) -> Any:
+    def _joint_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any) -> Any:
         vision_labels, vision_weights = inputs.pop("vision_labels", None), inputs.pop("vision_weights", None)
         unlabelled = inputs.pop("vision_unlabelled", None)
         if vision_labels is None or not self._models_vision:
             return self._text_loss(model, inputs, return_outputs, num_items_in_batch, vision_labels)
-        # TRL calls what it takes for the model, and gets the text's part of a pass that scores both tasks. So its loss,
-        # metrics and scaling stay its own, and no method of TRL is copied.
+        # FusedPass replaces the model in TRL's loss: one pass scores both tasks, and TRL gets the text's part. TRL's
+        # loss, metrics and scaling stay its own; none of its methods is copied.
         fused = FusedPass(model, vision_labels, vision_weights)
         result = super().compute_loss(fused, inputs, return_outputs, num_items_in_batch)
         language_loss, outputs = result if return_outputs else (result, None)
@@ -204,7 +205,7 @@ class FiVLTrainer(SFTTrainer):
     def _text_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any, vision_labels: Any
     ) -> Any:
-        """TRL's loss; beside it the sums by which it can be compared with a run on both tasks."""
+        """Return TRL's loss, and add up the sums that make it comparable with a run on both tasks."""
         if self._models_vision:
             logger.warning_once("The batches hold no vision_labels: the data collator is not a FiVLCollator.")
         if not self._has_images or self.accelerator.parallelism_config is not None:
@@ -226,7 +227,7 @@ class FiVLTrainer(SFTTrainer):
         return {"image_tokens": (inputs["input_ids"] == self._image_token_id).sum()}
 
     def _add_vision_loss(self, language_loss: torch.Tensor, fused: FusedPass, num_items_in_batch: Any) -> torch.Tensor:
-        """(1 − λ) · TRL's loss + λ · vision loss, both already divided by the whole step's counts."""
+        """Return (1 − λ) · TRL's loss + λ · vision loss, both already divided by the whole step's counts."""
         vision_items = None if num_items_in_batch is None else self._vision_items
         counts = TaskCounts(
             fused.text_mask.sum() if num_items_in_batch is None else num_items_in_batch,
@@ -240,13 +241,13 @@ class FiVLTrainer(SFTTrainer):
             vision_loss = vision_loss * (self.accelerator.num_processes // self.get_tp_size())
         loss = language_weight * language_loss + vision_weight * vision_loss
         if self.aux_loss_enabled and fused.aux_loss is not None:
-            # TRL's loss has the router's loss in it, which λ does not scale: what its weight took is added again.
+            # TRL's loss includes the router's, which λ must not scale: add back what the language weight took from it.
             steps = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
             loss = loss + (1 - language_weight) * self.router_aux_loss_coef * fused.aux_loss / steps
         return loss
 
     def _vision_loss_weight(self) -> float:
-        """λ now; evaluations take the full one, so that they can be compared."""
+        """Return the current λ; evaluations use the full one, so that they can be compared."""
         args = self.args
         if not self.model.training:
             return args.vision_loss_weight
@@ -259,18 +260,18 @@ class FiVLTrainer(SFTTrainer):
         )
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int | None:
-        """Text targets of the whole step, as Trainer counts them; the vision targets are kept beside.
+        """Count the step's text targets as Trainer does, and keep the number of vision targets.
 
-        Subclasses that compute a loss of their own divide by what is returned here, so that it has to stay a scalar.
+        Subclasses with their own loss divide by the value returned, so it has to stay a scalar.
         """
         text = super()._get_num_items_in_batch(batch_samples, device)
         self._vision_items = None if text is None else self._count_vision_targets(batch_samples, device)
         return text
 
     def _count_vision_targets(self, batch_samples: list, device: torch.device) -> torch.Tensor:
-        """Vision targets of the whole step, counted as transformers counts ``labels``, or the sum of their weights."""
-        # transformers counts what `labels` hold, shifted by one; keywords stand at the position that predicts them, so
-        # they are passed as labels that are shifted already.
+        """Count the step's vision targets as transformers counts ``labels``, or add up their weights, if any."""
+        # transformers shifts `labels` by one before it counts. Keywords are already at the position that predicts them,
+        # so they are passed as labels that are shifted already.
         vision_samples = [
             {"labels": None, "shift_labels": batch.get("vision_labels", torch.tensor([IGNORE]))}
             for batch in batch_samples
@@ -309,12 +310,12 @@ class FiVLTrainer(SFTTrainer):
             reasons = sorted(UNLABELLED_REASONS, key=lambda reason: -total.get(reason, 0))
             counts = "; ".join(f"{total[reason]:,.0f} {reason}" for reason in reasons if total.get(reason))
             logger.warning(
-                f"No patch had a vision target in the first {self.state.global_step} steps, so that only the text was "
+                f"No patch had a vision target in the first {self.state.global_step} steps, so only the text was "
                 f"trained: {counts or 'no image tokens'}."
             )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As SFTTrainer's; the random nouns are those of epoch 0, so that evaluations can be compared."""
+        """Evaluate as SFTTrainer does, with the random nouns of epoch 0, so that evaluations can be compared."""
         # `predict` adds to the sums and never logs them.
         self._sums.pop("eval")
         collator = self.data_collator
@@ -330,7 +331,7 @@ class FiVLTrainer(SFTTrainer):
             collator.epoch, collator.vision_modeling = before
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """As SFTTrainer's; says if it resumes with other vision options, or other data, than it began with."""
+        """Train as SFTTrainer does; warn if a resumed run has other vision options or data than it began with."""
         resumed = resumed_folder(resume_from_checkpoint, self.args.output_dir)
         if resumed and self.is_world_process_zero():
             folder = get_last_checkpoint(str(self.args.output_dir)) if resumed is True else str(resumed)

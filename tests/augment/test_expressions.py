@@ -102,3 +102,39 @@ def test_apostrophes_of_another_kind_are_found():
         Mention("man’s hat", 10, 19),
         Mention("No", 39, 41),
     )
+
+
+@pytest.mark.parametrize(
+    ("proposed", "answer", "default", "paper"),
+    [
+        # Refusals: whole entries, or anywhere in one.
+        ("subway token", "A subway token.", "subway token", None),
+        ("visual effects", "Some visual effects.", "visual effects", None),
+        ("none", "There is none.", None, None),
+        # Case.
+        ("Red car", "A red car.", "red car", None),
+        # Parts of words.
+        ("river", "A riverbank.", None, "river"),
+        ("elephant", "Two elephants.", "elephants", "elephant"),
+        ("bus", "Two buses.", "buses", "bus"),
+        # Quotes, possessives, hyphens.
+        ("'red' car", "A 'red' car.", "'red' car", "'red' car"),
+        ('"red car"', "A red car.", "red car", None),
+        ("man's hat", "The man's hat.", "man's hat", "man's hat"),
+        ("T-shirt", "A T-shirt.", "T-shirt", "T-shirt"),
+        ("", "A car.", None, None),
+    ],
+)
+def test_both_protocols_by_hand(proposed, answer, default, paper):
+    for protocol, expected in (("default", default), ("paper", paper)):
+        found = check_expressions([proposed], Turn("What is it?", answer), protocol)
+        assert [mention.text for mention in found.mentions] == ([expected] if expected else []), protocol
+        assert all(answer[mention.start : mention.end] == mention.text for mention in found.mentions)
+
+
+def test_what_an_answer_of_one_word_is_grounded_by():
+    """By default words of the question are; in the paper anything, under the answer's name."""
+    turn = Turn("Is there a ring?", "Yes")
+    default, paper = (check_expressions(["ring", "bell"], turn, protocol) for protocol in ("default", "paper"))
+    assert default.mentions == (Mention("ring", -1, -1),)
+    assert paper.mentions == (Mention("Yes", 0, 3, prompt="ring"), Mention("Yes", 0, 3, prompt="bell"))

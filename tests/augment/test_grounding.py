@@ -5,12 +5,14 @@ from grounding_requests import noise, request, square
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 from skimage.measure import label as components
 
 from fivl_hf.augment.grounding import (
     BoxGrounder,
     Detection,
     Grounding,
+    PaddedGrounder,
     box_iou,
     clean_mask,
     distinct_boxes,
@@ -127,3 +129,53 @@ def test_of_several_images_the_surest_is_taken():
     ((a,),) = grounder.ground([request("1", (noise(40, 20), noise(50, 20)), "a")])
     assert a.image == 1
     assert a.mask.shape == (20, 50)
+
+
+class ScoredDetector:
+    """A label's boxes, each with its score."""
+
+    def __init__(self, found):
+        self.found = found
+
+    def detect(self, pairs):
+        boxes = [self.found.get(label, []) for _, label in pairs]
+        return [
+            Detection(np.array([b[:4] for b in each]).reshape(-1, 4), np.array([b[4] for b in each])) for each in boxes
+        ]
+
+
+def test_in_a_chain_of_nearly_equal_boxes_the_surest_stays():
+    """100, 97 and 94 pixels wide: each nearly its neighbour, the outer two not. By score, the middle one takes both."""
+    found = {"a": [[0, 0, 100, 10, 0.5]], "b": [[0, 0, 97, 10, 0.9]], "c": [[0, 0, 94, 10, 0.7]]}
+    segmenter = BoxSegmenter()
+    ((a, b, c),) = BoxGrounder(ScoredDetector(found), segmenter).ground([request("1", noise(120, 20), "a", "b", "c")])
+    assert segmenter.seen == [1]
+    assert a.boxes == b.boxes == c.boxes == ((0, 0, 97, 10),)
+    assert (a.score, b.score, c.score) == (0.5, 0.9, 0.7)
+
+
+def test_evidence_of_the_padded_image_comes_back_in_source_pixels():
+    """A 100 × 50 image in a square of 336: scale 3.36, and 25 pixels of padding above and below."""
+    seen = []
+
+    class Everything:
+        def ground(self, requests):
+            seen.append(requests[0].images[0])
+            whole = Grounding(np.ones((336, 336), dtype=bool), ((0, 0, 336, 336),))
+            part = np.zeros((336, 336), dtype=bool)
+            part[84:168, 168:] = True
+            above = np.zeros((336, 336), dtype=bool)
+            above[:80] = True
+            return [[whole, Grounding(part, ((168, 84, 336, 168),)), Grounding(above, ((0, 0, 336, 80),)), None]]
+
+    ((whole, part, above, nothing),) = PaddedGrounder(Everything()).ground(
+        [request("1", Image.new("RGB", (100, 50), "red"), "all", "right", "above", "none")]
+    )
+    assert seen[0].size == (336, 336)
+    assert seen[0].getpixel((168, 20)) == (122, 116, 104)
+    assert seen[0].getpixel((168, 168)) == (255, 0, 0)
+    assert whole.mask.shape == (50, 100) and whole.mask.all()
+    assert whole.boxes == ((0, 0, 100, 50),)
+    assert part.mask[:25, 50:].all() and part.mask.sum() == 25 * 50
+    assert part.boxes == ((50, 0, 100, 25),)
+    assert (above, nothing) == (None, None)

@@ -18,3 +18,12 @@ def test_warm_up_may_be_a_share_of_all_steps(config):
     for wrong in (1.5, "3", -2):
         with pytest.raises(ValueError, match="vision_loss_warmup_steps must be a number of steps, or a share"):
             config(vision_loss_warmup_steps=wrong)
+
+
+def test_the_papers_protocol_excludes_what_departs_from_it(config):
+    assert config(vision_protocol="paper", vision_loss_weight=0.5).vision_options().protocol == "paper"
+    for name, value in (("vision_overlap", "smallest"), ("vision_keyword", "head"), ("vision_max_coverage", 0.5)):
+        with pytest.raises(ValueError, match=f"vision_protocol='paper' excludes {name}={value!r}"):
+            config(vision_protocol="paper", **{name: value})
+    with pytest.raises(ValueError, match="vision_protocol must be one of"):
+        config(vision_protocol="papers")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from fivl_hf.augment.expressions import Extraction, check_expressions
+from fivl_hf.augment.expressions import Extraction, ProtocolName, check_expressions
 from fivl_hf.augment.extractors.prompts import (
     EXPRESSIONS_SCHEMA,
     EXPRESSIONS_VERSION,
@@ -33,8 +33,8 @@ class ChatExtractor:
     :meth:`extract_turn`.
     """
 
-    def __init__(self, client: ChatClient) -> None:
-        self.client = client
+    def __init__(self, client: ChatClient, protocol: ProtocolName = "default") -> None:
+        self.client, self.protocol = client, protocol
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> "ChatExtractor":
@@ -60,24 +60,28 @@ class ChatExtractor:
 
     async def extract_turn(self, turn: Turn) -> Extraction:
         """Return one turn's extraction, from the event loop that the client belongs to. Raises as :meth:`extract`."""
-        found: Extraction = await self.client.ask(expression_request(turn, self.client.settings.model))
+        found: Extraction = await self.client.ask(expression_request(turn, self.client.settings.model, self.protocol))
         return found
 
 
-def expression_request(turn: Turn, model: str) -> ChatRequest:
-    """Return what to ask about a turn; its key is the hash of model, prompt version, question and answer."""
+def expression_request(turn: Turn, model: str, protocol: ProtocolName = "default") -> ChatRequest:
+    """Return the request for a turn's expressions; its key is the hash of model, prompt version, question and answer.
+
+    Args:
+        protocol: by whose rules the reply is sorted; the reply itself, and so the key, does not depend on it.
+    """
     return ChatRequest(
         key=answer_key(model, EXPRESSIONS_VERSION, turn.question, turn.answer),
         prompt=EXPRESSIONS_VERSION,
         messages=lambda format: expression_messages(turn, format),
         schema=EXPRESSIONS_SCHEMA,
-        read=partial(_read, turn),
+        read=partial(_read, turn, protocol),
         reminder=format_reminder,
         asked={"question": turn.question, "answer": turn.answer},
     )
 
 
-def _read(turn: Turn, reply: Reply) -> Extraction:
+def _read(turn: Turn, protocol: ProtocolName, reply: Reply) -> Extraction:
     """Return the expressions in a reply; raises ValueError for one that is refused, cut off, empty or malformed."""
     if reply.problem:
         raise ValueError(reply.problem)
@@ -85,7 +89,7 @@ def _read(turn: Turn, reply: Reply) -> Extraction:
     if len(proposed) > _MOST_EXPRESSIONS:
         raise ValueError(f"the reply lists {len(proposed):,} expressions")
     # What is rejected is shown in reports: as untrusted text.
-    extraction = check_expressions(proposed, turn)
+    extraction = check_expressions(proposed, turn, protocol)
     rejected = tuple(replace(item, text=clean_text(item.text)) for item in extraction.rejected)
     extraction = replace(extraction, rejected=rejected)
     # Plain text has no syntax that prose could break: that it names nothing of the answer gives it away.

@@ -122,7 +122,7 @@ def matching_objects(expression: str, objects: Sequence[AnnotatedObject]) -> lis
     """
     words = [{word, lemma, word.removesuffix("s"), word.removesuffix("es")} for word, lemma in lemmas(expression)]
     spelled = [word for word, _ in lemmas(expression)]
-    # Without a noun that the tagger knows ("the moped", "someone"), the last word is the one that names.
+    # Without a noun that the tagger knows ("the moped", "someone"), the last word is taken for the head.
     head = head_noun(expression.casefold(), nouns(expression.casefold())) or (spelled[-1] if spelled else None)
     if head not in spelled:
         return []

@@ -61,7 +61,7 @@ class GroundingDinoDetector:
 
     def _pixels(self, image: Image.Image) -> torch.Tensor:
         """Return an image as the model takes it, (1, 3, h, w)."""
-        # Said outright, because an image one pixel wide looks like one with its channels first.
+        # Stated explicitly, because an image one pixel wide looks like one with its channels first.
         return self._processor.image_processor(np.array(image), input_data_format="channels_last", return_tensors="pt")[
             "pixel_values"
         ]

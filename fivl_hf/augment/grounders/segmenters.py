@@ -21,12 +21,21 @@ CHUNK_PIXELS = 100_000_000
 
 
 def load_segmenter(
-    model: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    model: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    union: bool = False,
 ) -> "SamSegmenter | SegmentAnythingSegmenter":
-    """Load a segmenter: a ``.pth`` checkpoint of the original package, or a SAM or SAM 2 folder or Hub id."""
+    """Load a segmenter: a ``.pth`` checkpoint of the original package, or a SAM or SAM 2 folder or Hub id.
+
+    Args:
+        union: take the union of the three masks that SAM proposes for a box, as the paper's code does, in place of the
+            one that it makes for a prompt without doubt.
+    """
     if Path(model).suffix in (".pth", ".pt"):
-        return SegmentAnythingSegmenter(model, device=device)
-    return SamSegmenter(model, device=device, dtype=dtype)
+        return SegmentAnythingSegmenter(model, device=device, union=union)
+    return SamSegmenter(model, device=device, dtype=dtype, union=union)
 
 
 class SamSegmenter:
@@ -36,10 +45,16 @@ class SamSegmenter:
         model: folder or Hub id, such as ``facebook/sam-vit-huge`` or ``facebook/sam2.1-hiera-large`` (SAM 2's image
             processor needs torchvision).
         dtype: of the computation on a GPU; weights stay in float32 (autocast).
+        union: see :func:`load_segmenter`.
     """
 
     def __init__(
-        self, model: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        model: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        union: bool = False,
     ) -> None:
         from transformers import AutoConfig, Sam2Model, Sam2Processor, SamModel, SamProcessor
 
@@ -56,7 +71,7 @@ class SamSegmenter:
         model_class, processor_class = classes[kind]
         self._processor = processor_class.from_pretrained(model, **options)
         self._model = model_class.from_pretrained(model, **options).to(device).eval()
-        self._dtype = dtype
+        self._dtype, self._union = dtype, union
 
     def segment(self, image: Image.Image, boxes: FloatArray) -> Iterator[BoolArray]:
         """Yield the boxes' masks (H, W), one by one."""
@@ -66,11 +81,11 @@ class SamSegmenter:
             small, sizes, encoded = self._decoded(pixels, chunk, encoded)
             for piece in _chunks(small, max(1, CHUNK_PIXELS // (image.width * image.height))):
                 (masks,) = self._processor.image_processor.post_process_masks(piece[None], *sizes)
-                yield from masks[:, 0].numpy()
+                yield from masks.any(dim=1).numpy()
 
     @torch.inference_mode()
     def _decoded(self, pixels: NDArray[np.uint8], boxes: FloatArray, encoded: Any) -> tuple[Any, list[Any], Any]:
-        """Return mask logits (n, 1, h, w), what scales them up, and the encoded image for the next boxes."""
+        """Return mask logits (n, candidates, h, w), what scales them up, and the encoded image for the next boxes."""
         device = self._model.device
         inputs = self._processor(
             pixels, input_boxes=[boxes.tolist()], input_data_format="channels_last", return_tensors="pt"
@@ -79,7 +94,7 @@ class SamSegmenter:
         with torch.autocast(device.type, self._dtype, enabled=self._dtype != torch.float32):
             if encoded is None:
                 encoded = self._model.get_image_embeddings(inputs["pixel_values"].to(device))
-            outputs = self._model(image_embeddings=encoded, input_boxes=prompts, multimask_output=False)
+            outputs = self._model(image_embeddings=encoded, input_boxes=prompts, multimask_output=self._union)
         sizes = [inputs[name] for name in ("original_sizes", "reshaped_input_sizes") if name in inputs]
         return outputs.pred_masks[0].float().cpu(), sizes, encoded
 
@@ -87,7 +102,7 @@ class SamSegmenter:
 class SegmentAnythingSegmenter:
     """The original ``segment-anything`` package and its checkpoints (``sam_vit_h_4b8939.pth`` and the like)."""
 
-    def __init__(self, checkpoint: str | Path, *, device: str | torch.device = "cpu") -> None:
+    def __init__(self, checkpoint: str | Path, *, device: str | torch.device = "cpu", union: bool = False) -> None:
         try:
             from segment_anything import SamPredictor, sam_model_registry
         except ImportError as error:
@@ -96,6 +111,7 @@ class SegmentAnythingSegmenter:
                 f"a .pth checkpoint is read by the segment-anything package, which needs {missing}: "
                 "`pip install fivl-hf[segment-anything]`"
             ) from error
+        self._union = union
         path = Path(checkpoint)
         if not path.is_file():
             raise FileNotFoundError(f"there is no checkpoint {path}")
@@ -113,8 +129,8 @@ class SegmentAnythingSegmenter:
     def _chunk(self, image: Image.Image, boxes: FloatArray) -> BoolArray:
         prompts = torch.as_tensor(boxes, dtype=torch.float32, device=self._predictor.device)
         prompts = self._predictor.transform.apply_boxes_torch(prompts, image.size[::-1])
-        masks, _, _ = self._predictor.predict_torch(None, None, boxes=prompts, multimask_output=False)
-        return masks[:, 0].cpu().numpy()
+        masks, _, _ = self._predictor.predict_torch(None, None, boxes=prompts, multimask_output=self._union)
+        return masks.any(dim=1).cpu().numpy()
 
 
 def _matching(registry: Any, weights: Any, path: Path) -> Any:

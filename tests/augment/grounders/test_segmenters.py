@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import segment_anything
 import torch
+import transformers
 from grounding_requests import noise
 from random_models import save_sam2
 
@@ -56,3 +57,20 @@ def test_sam2_turns_boxes_into_masks(tmp_path, monkeypatch):
     monkeypatch.setattr(segmenters, "CHUNK", 1)
     again = np.stack(list(segmenter.segment(noise(90, 60), BOXES)))
     assert (again == whole).mean() > 0.999
+
+
+def test_the_papers_masks_are_the_union_of_sams_candidates(models):
+    image, boxes = noise(90, 60, 1), np.array([[5.0, 5, 60, 40], [0, 0, 90, 60]])
+    best, united = (list(load_segmenter(models / "sam", union=union).segment(image, boxes)) for union in (False, True))
+    processor = transformers.SamProcessor.from_pretrained(models / "sam")
+    model = transformers.SamModel.from_pretrained(models / "sam").eval()
+    inputs = processor(image, input_boxes=[boxes.tolist()], return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs, multimask_output=True).pred_masks
+    (candidates,) = processor.image_processor.post_process_masks(
+        logits, inputs["original_sizes"], inputs["reshaped_input_sizes"]
+    )
+    assert candidates.shape[1] == 3
+    for number, mask in enumerate(united):
+        assert np.array_equal(mask, candidates[number].float().mean(dim=0).numpy() > 0)
+    assert any(not np.array_equal(a, b) for a, b in zip(best, united, strict=True))
