@@ -2,7 +2,7 @@
 
 python examples/llava_assemble.py --projector mm_projector.bin --output llava-stage-1
 
-mm_projector.bin is that of liuhaotian/llava-v1.5-mlp2x-336px-pretrain-vicuna-7b-v1.5. Needs no GPU.
+mm_projector.bin is that of liuhaotian/llava-v1.5-mlp2x-336px-pretrain-vicuna-7b-v1.5. Needs torchvision, but no GPU.
 """
 
 import argparse
@@ -12,10 +12,10 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    CLIPImageProcessor,
     CLIPVisionModel,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaImageProcessor,
     LlavaProcessor,
 )
 
@@ -24,8 +24,8 @@ CHAT_TEMPLATE = (  # Vicuna's
     "and polite answers to the user's questions. {% for message in messages %}"
     "{{ 'USER: ' if message['role'] == 'user' else ' ASSISTANT: ' }}{% for block in message['content'] %}"
     "{% if block['type'] == 'image' %}<image>\n{% endif %}{% endfor %}{% for block in message['content'] %}"
-    "{% if block['type'] == 'text' %}{{ block['text'] }}{% endif %}{% endfor %}"
-    "{% if message['role'] == 'assistant' %}</s>{% endif %}{% endfor %}"
+    "{% if block['type'] == 'text' %}{{ block['text'] }}{% endif %}{% endfor %}{% if message['role'] == 'assistant' %}"
+    "</s>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
 )
 
@@ -59,14 +59,17 @@ def main() -> None:
     model.model.vision_tower.load_state_dict(vision.state_dict())
     weights = torch.load(options.projector, map_location="cpu", weights_only=True)
     names = {"0": "linear_1", "2": "linear_2"}  # a linear layer, GELU, a linear layer
-    parts = {name: name.split(".")[-2:] for name in weights}
-    projector = {f"{names[number]}.{kind}": weights[name] for name, (number, kind) in parts.items()}
+    projector = {f"{names[name.split('.')[-2]]}.{name.split('.')[-1]}": value for name, value in weights.items()}
     model.model.multi_modal_projector.load_state_dict(projector)
     model.save_pretrained(options.output)
 
+    # CLIP's own processor crops to the middle of an image; LLaVA-1.5 was trained on images padded to a square.
+    side = vision.config.image_size
+    sizes = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    tokenizer.model_max_length = 2048
     processor = LlavaProcessor(
-        image_processor=CLIPImageProcessor.from_pretrained(options.vision),
-        tokenizer=tokenizer,
+        LlavaImageProcessor(**sizes, do_pad=True),
+        tokenizer,
         patch_size=vision.config.patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,

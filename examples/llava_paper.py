@@ -3,7 +3,8 @@
 accelerate launch --config_file examples/accelerate/deepspeed_zero3.yaml examples/llava_paper.py \\
     --model llava-stage-1 --dataset org/fivl-instruct --output llava-fivl
 
-llava-stage-1 is made by examples/llava_assemble.py. 128 samples a step: with fewer GPUs, accumulate.
+llava-stage-1 is made by examples/llava_assemble.py. 128 samples a step: with fewer GPUs, accumulate. --lambda 0 trains
+the baseline. docs/paper.md lists what is as in the paper's code.
 """
 
 import argparse
@@ -19,6 +20,7 @@ def main() -> None:
     parser.add_argument("--model", default="llava-stage-1", help="model folder or Hub id")
     parser.add_argument("--dataset", required=True, help="row dataset: folder or Hub id")
     parser.add_argument("--output", required=True, help="folder for what is trained")
+    parser.add_argument("--lambda", dest="vision_loss_weight", type=float, default=0.1, help="0 trains the baseline")
     parser.add_argument("--max-steps", type=int, default=-1, help="number of steps")
     parser.add_argument("--cpu", action="store_true", help="try it in float32 on the CPU")
     parser.add_argument("--accumulate", type=int, default=1, help="micro-batches of 16 per GPU and step")
@@ -26,7 +28,8 @@ def main() -> None:
 
     config = FiVLConfig(
         output_dir=options.output,
-        vision_loss_weight=0.1,
+        vision_loss_weight=options.vision_loss_weight,
+        vision_protocol="paper",
         num_train_epochs=1,
         max_steps=options.max_steps,
         per_device_train_batch_size=16,

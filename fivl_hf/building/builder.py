@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import datasets
 from datasets.utils import logging
 
+from fivl_hf.augment.expressions import ProtocolName
 from fivl_hf.augment.inputs.conversations import Record
 from fivl_hf.augment.rows import Sample
 from fivl_hf.building.limits import Limits
@@ -40,6 +41,8 @@ class EvidenceConfig(datasets.BuilderConfig):
         max_coverage: leave out masks that cover more of their image.
         min_score: leave out key expressions with a lower detector score.
         tagger: finds the nouns of expressions, "hanta" or "spacy".
+        protocol: "paper" for the rules of the paper's code (fivl_instruct from the release; docs/paper.md).
+        evidence_only: leave out conversations without evidence, which otherwise train on text alone (fivl_instruct).
     """
 
     version: datasets.Version | str | None = "1.0.0"
@@ -50,6 +53,8 @@ class EvidenceConfig(datasets.BuilderConfig):
     max_coverage: float | None = None
     min_score: float | None = None
     tagger: str = "hanta"
+    protocol: ProtocolName = "default"
+    evidence_only: bool = False
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         # `datasets` would take rows from its cache after the source files have changed.
@@ -114,6 +119,8 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
             splits=tuple(config.splits),
             limits=Limits(config.max_coverage, config.min_score),
             tagger=config.tagger,
+            protocol=config.protocol,
+            evidence_only=config.evidence_only,
         )
 
     def _info(self) -> datasets.DatasetInfo:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fivl_hf.augment.expressions import ExpressionCheck, Mention
+from fivl_hf.augment.expressions import ExpressionCheck, Mention, ProtocolName
 from fivl_hf.augment.inputs.conversations import Conversation
 from fivl_hf.augment.rows import Outcome, RejectedExpression, Sample, checked_row, image_data, turns_of
 from fivl_hf.building.archive import ArchiveReader
@@ -42,10 +42,14 @@ class Evidence(Protocol):
 
 
 class KnownEvidence:
-    """Makes rows of conversations that bring their evidence along."""
+    """Makes rows of conversations that bring their evidence along.
 
-    def __init__(self, evidence: Evidence) -> None:
-        self._evidence = evidence
+    Args:
+        evidence_only: drop those of which no evidence is usable; if not, they become rows without key expressions.
+    """
+
+    def __init__(self, evidence: Evidence, *, evidence_only: bool = False) -> None:
+        self._evidence, self._evidence_only = evidence, evidence_only
 
     def make(self, samples: Sequence[Sample]) -> list[Outcome]:
         return [self._outcome(sample.record) for sample in samples]
@@ -65,7 +69,7 @@ class KnownEvidence:
             names = ", ".join(image.name for image in record.images)
             return Outcome(record.id, Failure(record.id, "the image cannot be read", f"{names}: {error}"))
         located, rejected = self._evidence.locate(record, turns, sizes)
-        if not located:
+        if not located and self._evidence_only:
             return Outcome(record.id, Drop(record.id, "no key expression has a usable mask"), tuple(rejected))
         row = checked_row(record, data, [each.expression for each in located], [each.mask for each in located])
         return Outcome(record.id, row, tuple(rejected), tuple(each.coverage for each in located))
@@ -77,14 +81,14 @@ class ReleasedEvidence:
     Both are taken to be of the image as it is stored, as LLaVA opens it: without regard to EXIF's orientation.
     """
 
-    def __init__(self, archive: Path, index: Path, tagger: str = "hanta") -> None:
-        self._archive, self._tagger = ArchiveReader(archive, index), tagger
+    def __init__(self, archive: Path, index: Path, tagger: str = "hanta", protocol: ProtocolName = "default") -> None:
+        self._archive, self._tagger, self._protocol = ArchiveReader(archive, index), tagger, protocol
 
     def locate(
         self, conversation: Conversation, turns: Sequence[Turn], sizes: Sequence[StoredSize]
     ) -> tuple[list[Located], list[RejectedExpression]]:
         located, rejected = [], []
-        checks = [ExpressionCheck(turn) for turn in turns]
+        checks = [ExpressionCheck(turn, self._protocol) for turn in turns]
         for segment in conversation.evidence:
             found = self._segment(segment, checks, sizes[0])
             if isinstance(found, Located):
@@ -114,7 +118,7 @@ class ReleasedEvidence:
             text=mention.text,
             start=mention.start,
             end=mention.end,
-            keywords=nouns(mention.text, self._tagger),
+            keywords=nouns(mention.text, self._tagger, proper=self._protocol != "paper"),
             boxes=_source_boxes(segment, size),
         )
         return Located(expression, encode_mask(mask), float(mask.mean()))

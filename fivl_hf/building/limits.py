@@ -49,10 +49,18 @@ class SortedRows:
 
     Args:
         part: of a conversation's row.
+        evidence_only: drop conversations of which no key expression is within the limits.
     """
 
-    def __init__(self, maker: RowMaker, limits: Limits, part: Callable[[Conversation], str] = lambda _: "") -> None:
-        self._maker, self._limits, self._part = maker, limits, part
+    def __init__(
+        self,
+        maker: RowMaker,
+        limits: Limits,
+        part: Callable[[Conversation], str] = lambda _: "",
+        *,
+        evidence_only: bool = True,
+    ) -> None:
+        self._maker, self._limits, self._part, self._evidence_only = maker, limits, part, evidence_only
 
     def make(self, samples: Sequence[Sample]) -> list[Outcome]:
         outcomes = self._maker.make(samples)
@@ -83,7 +91,7 @@ class SortedRows:
             if problem
         )
         result: dict[str, Any] | Drop = Drop(outcome.id, "no key expression is within the limits")
-        if kept:
+        if kept or ("messages" in row and not self._evidence_only):
             result = {**row, **{column: [row[column][i] for i in kept] for column in ("key_expressions", "masks")}}
         coverage = tuple(outcome.coverage[i] for i in kept)
         return replace(outcome, result=result, rejected=outcome.rejected + rejected, coverage=coverage)

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fivl_hf.augment.expressions import ProtocolName
 from fivl_hf.augment.extractors.noun_phrases import NounPhraseExtractor
 from fivl_hf.augment.inputs.conversations import Conversation, Record
 from fivl_hf.augment.inputs.readers import input_format, read_conversations, row_image
@@ -13,7 +14,7 @@ from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.augment.rows import RowMaker, Tools
 from fivl_hf.building.known import KnownEvidence, ReleasedEvidence, StoredEvidence, StoredExpression
 from fivl_hf.building.limits import Limits, SortedRows
-from fivl_hf.building.release import Release, index_release, release_records
+from fivl_hf.building.release import Release, ReleasePolicy, index_release, release_records
 from fivl_hf.files.disk_table import DiskTable, index_file
 from fivl_hf.jobs.outcomes import Drop, Failure
 from fivl_hf.schema import KeyExpression
@@ -51,6 +52,8 @@ class Sources:
         evidence: folders of rows by ``fivl augment``, for a benchmark.
         annotations: COCO instances or GQA scene graphs, for a benchmark; found in ``data_dir`` if empty.
         splits: only these; empty for all.
+        protocol: the paper's rules for the release's expressions, or ours.
+        evidence_only: leave out conversations without evidence.
     """
 
     data_dir: Path
@@ -60,6 +63,8 @@ class Sources:
     splits: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     tagger: str = "hanta"
+    protocol: ProtocolName = "default"
+    evidence_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,12 +87,14 @@ class Plan:
 
 
 def _release_maker(archive: Path, index: Path, sources: Sources, _: int) -> RowMaker:
-    evidence = ReleasedEvidence(archive, index, sources.tagger)
-    return SortedRows(KnownEvidence(evidence), sources.limits, _image_folder)
+    evidence = ReleasedEvidence(archive, index, sources.tagger, sources.protocol)
+    maker = KnownEvidence(evidence, evidence_only=sources.evidence_only)
+    return SortedRows(maker, sources.limits, _image_folder, evidence_only=sources.evidence_only)
 
 
 def _stored_maker(sources: Sources, _: int) -> RowMaker:
-    return SortedRows(KnownEvidence(StoredEvidence()), sources.limits, _image_folder)
+    maker = KnownEvidence(StoredEvidence(), evidence_only=sources.evidence_only)
+    return SortedRows(maker, sources.limits, _image_folder, evidence_only=sources.evidence_only)
 
 
 def _annotations_maker(index: Path, sources: Sources, _: int) -> RowMaker:
@@ -120,10 +127,11 @@ def release_plan(sources: Sources, work: Path) -> Plan:
         conversations=find_file(folder, "LLaVA's conversations", "llava_v1_5_mix665k.json"),
         images=(folder, *sources.images),
     )
+    policy = ReleasePolicy(sources.protocol, sources.evidence_only)
     files = (release.segments, release.archive, release.conversations)
     index = index_file(work, "release", files)
     return Plan(
-        splits={"train": partial(release_records, release, index)},
+        splits={"train": partial(release_records, release, index, policy)},
         maker=partial(_release_maker, release.archive, index, sources),
         files=files,
         prepare=partial(index_release, release, index),

@@ -1,7 +1,8 @@
 """FiVL-Instruct as its authors released it, joined with the conversations it was made of (arXiv 2412.14672).
 
 ``fivl_instruct.json`` maps a sample id of ``llava_v1_5_mix665k.json`` to segments; ids are not unique there. Of the
-samples of one id, the one in whose answers most of the segments' expressions stand gets them.
+samples of one id, the one in whose answers most of the segments' expressions are gets them, and so do others about the
+same image.
 """
 
 import json
@@ -14,16 +15,16 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from fivl_hf.augment.expressions import ExpressionCheck, Mention
+from fivl_hf.augment.expressions import ExpressionCheck, Mention, ProtocolName
 from fivl_hf.augment.inputs.conversations import Conversation, Record
-from fivl_hf.augment.inputs.readers import llava_records
+from fivl_hf.augment.inputs.readers import NO_IMAGE, UniqueIds, llava_records
 from fivl_hf.augment.rows import turns_of
 from fivl_hf.building.archive import index_archive
 from fivl_hf.files.disk_table import create_index, open_index
 from fivl_hf.files.json_stream import json_members
 from fivl_hf.jobs.outcomes import Drop, Failure
 
-__all__ = ["PADDED_SIDE", "Release", "Segment", "index_release", "release_records"]
+__all__ = ["PADDED_SIDE", "Release", "ReleasePolicy", "Segment", "index_release", "release_records"]
 
 PADDED_SIDE = 336
 
@@ -43,6 +44,19 @@ class Release:
     archive: Path
     conversations: Path
     images: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class ReleasePolicy:
+    """Which samples become rows, and with which segments.
+
+    Attributes:
+        protocol: "paper" gives an id's segments to all samples that share it, and keeps expressions inside words.
+        evidence_only: leave out samples without segments. By default they stay, as in the paper: they train on text.
+    """
+
+    protocol: ProtocolName = "default"
+    evidence_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,31 +98,41 @@ def index_release(release: Release, index: Path) -> dict[str, Any]:
     return dict(counts)
 
 
-def release_records(release: Release, index: Path) -> Iterator[Record]:
-    """Yield a record for each sample, its segments as evidence, and for each id of the release without a sample."""
+def release_records(release: Release, index: Path, policy: ReleasePolicy = ReleasePolicy()) -> Iterator[Record]:
+    """Yield a record for each sample, its segments as evidence, and a drop for each id of the release without a sample.
+
+    Of samples that share an id, the second kept is renamed "id-2".
+    """
+    ids = UniqueIds()
+    records = llava_records(release.conversations, release.images, text_only=not policy.evidence_only)
     with closing(open_index(index)) as table:
-        for number, record in enumerate(llava_records(release.conversations, release.images)):
-            yield _with_segments(record, number, table)
+        for number, record in enumerate(records):
+            matched = _with_segments(record, number, table, policy)
+            yield ids.renamed(matched) if isinstance(matched, Conversation) else matched
         for (id,) in table.execute("SELECT id FROM segments WHERE id NOT IN (SELECT id FROM chosen) ORDER BY id"):
             yield Drop(id, "no sample has the release's id")
 
 
-def _with_segments(record: Record, number: int, table: sqlite3.Connection) -> Record:
+def _with_segments(record: Record, number: int, table: sqlite3.Connection, policy: ReleasePolicy) -> Record:
+    """Return a sample with its segments; one that gets none stays as it is, unless only evidence is wanted."""
     if not isinstance(record, Conversation):
         return record
     found = table.execute("SELECT value FROM segments WHERE id = ?", (record.id,)).fetchone()
-    if found is None:
-        return Drop(record.id, "the release has no segments for it")
+    if found is None or not record.images:
+        return Drop(record.id, "the release has no segments for it") if policy.evidence_only else record
     item, best, tied = table.execute("SELECT item, fits, tied FROM chosen WHERE id = ?", (record.id,)).fetchone()
     raw = json.loads(found[0])
     try:
         segments = _segments(raw)
     except ValueError as error:
         return Failure(record.id, "its segments are not in the release's format", str(error))
-    if item != number:
+    if item != number and policy.evidence_only:
         as_good = tied and _fits(segments, record) == best
         reason = "a sample of the same id fits the release " + ("as well (ambiguous)" if as_good else "better")
         return Drop(record.id, reason)
+    # Masks are of one image: by default, a sample of the same id gets them if it is about that one.
+    if item != number and policy.protocol != "paper" and not _same_image(segments, record):
+        return record
     return Conversation(record.id, record.images, record.messages, record.source, evidence=segments)
 
 
@@ -123,7 +147,7 @@ def _fill(release: Release, table: sqlite3.Connection) -> dict[str, Any]:
         refused = index_archive(
             release.archive, table, wanted=lambda name: name.endswith((".pt", ".pth")), progress=bar.update
         )
-    samples, several, ambiguous = _choose(release, table)
+    samples, without_image, several, ambiguous = _choose(release, table)
     (matched,) = table.execute("SELECT count(*) FROM chosen").fetchone()
     (tensors,) = table.execute("SELECT count(*) FROM members").fetchone()
     if not matched:
@@ -132,6 +156,7 @@ def _fill(release: Release, table: sqlite3.Connection) -> dict[str, Any]:
         )
     return {
         "samples": samples,
+        "samples_without_image": without_image,
         "ids_in_release": listed,
         "ids_without_sample": listed - matched,
         "ids_of_several_samples": several,
@@ -149,19 +174,23 @@ def _dumped(value: Any) -> str:
         return json.dumps("nested too deeply")
 
 
-def _choose(release: Release, table: sqlite3.Connection) -> tuple[int, int, int]:
+def _choose(release: Release, table: sqlite3.Connection) -> tuple[int, int, int, int]:
     """Fill ``chosen``: of each id the sample that fits best, and whether another fits as well.
 
     Returns:
-        How many samples there are, ids of several samples, and ids where the turns did not decide.
+        Numbers of samples, of those without an image, of ids of several samples, and of ids where turns did not decide.
     """
     table.execute(
         "CREATE TABLE chosen (id TEXT PRIMARY KEY, item INT, fits INT, same_image INT, tied INT, samples INT) "
         "WITHOUT ROWID"
     )
     number = -1
+    without_image = 0
     records = llava_records(release.conversations, release.images)
     for number, record in enumerate(tqdm(records, desc="match samples", unit="sample")):
+        if isinstance(record, Drop) and record.reason == NO_IMAGE:
+            without_image += 1
+            continue
         found = table.execute("SELECT value FROM segments WHERE id = ?", (record.id,)).fetchone()
         if found is None:
             continue
@@ -176,7 +205,7 @@ def _choose(release: Release, table: sqlite3.Connection) -> tuple[int, int, int]
     several, ambiguous = table.execute(
         "SELECT count(*) FILTER (WHERE samples > 1), count(*) FILTER (WHERE tied) FROM chosen"
     ).fetchone()
-    return number + 1, several, ambiguous
+    return number + 1, without_image, several, ambiguous
 
 
 def _score(raw: Any, record: Conversation) -> tuple[int, int]:
@@ -185,8 +214,13 @@ def _score(raw: Any, record: Conversation) -> tuple[int, int]:
         segments = _segments(raw)
     except ValueError:
         return 0, 0
+    return _fits(segments, record), int(_same_image(segments, record))
+
+
+def _same_image(segments: tuple[Segment, ...], record: Conversation) -> bool:
+    """Return whether the segments' masks are named by the sample's image."""
     stem = f"/{Path(record.images[0].name).stem}/"
-    return _fits(segments, record), int(any(stem in f"/{segment.mask}" for segment in segments))
+    return any(stem in f"/{segment.mask}" for segment in segments)
 
 
 def _fits(segments: tuple[Segment, ...], record: Conversation) -> int:

@@ -66,6 +66,15 @@ def add_build(commands: Any) -> None:
         "--seed", type=count, default=None, help="with --limit: draw them at random; of scenes, their seed"
     )
     keep.add_argument("--tagger", choices=("hanta", "spacy"), default="hanta", help="finds the nouns of expressions")
+    keep.add_argument(
+        "--evidence-only", action="store_true", help="leave out conversations without evidence (fivl_instruct)"
+    )
+    keep.add_argument(
+        "--protocol",
+        choices=("default", "paper"),
+        default="default",
+        help="rules for the release's expressions: ours, or those of the paper's code (docs/paper.md)",
+    )
     run = parser.add_argument_group("run")
     run.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes")
     run.add_argument("--restart", action="store_true", help="start over")
@@ -125,6 +134,8 @@ def _config(options: argparse.Namespace) -> dict[str, Any]:
         "max_coverage": options.max_coverage,
         "min_score": options.min_score,
         "tagger": options.tagger,
+        "protocol": options.protocol,
+        "evidence_only": options.evidence_only,
     }
     if options.name == "fivl_scenes":
         # Scenes are made, not read: as many as asked for, of that seed.

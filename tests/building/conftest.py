@@ -17,10 +17,10 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="package")
 def imported(release: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """The release as a dataset repository, and the run that built it."""
+    """The samples of the release that have evidence as a dataset repository, and the run that built it."""
     output = tmp_path_factory.mktemp("imported") / "fivl-instruct"
     builder = builder_class("fivl_instruct")(
-        cache_dir=str(tmp_path_factory.mktemp("cache")), data_dir=str(release.folder)
+        cache_dir=str(tmp_path_factory.mktemp("cache")), data_dir=str(release.folder), evidence_only=True
     )
     return output, build_dataset(builder, BuildSettings(output, workers=2))
 

@@ -6,7 +6,7 @@ from fivl_hf.storage import load_rows, write_dataset
 
 
 def test_limits_leave_out_expressions_and_say_so(imported, build, tmp_path):
-    options = {"config_name": "augmented", "data_dir": str(imported[0]), "max_coverage": 0.1}
+    options = {"config_name": "augmented", "data_dir": str(imported[0]), "max_coverage": 0.1, "evidence_only": True}
     result = build("fivl_instruct", tmp_path / "small", **options, settings={"limit": 80, "seed": 1})
     rows = load_rows(tmp_path / "small", "train")
     assert 0 < len(rows) < 80

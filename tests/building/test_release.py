@@ -131,7 +131,7 @@ def test_malformed_segments_fail_alone(release, build, tmp_path):
     far[0]["turn"] = 9
     few[ids[5]] = far
     (tmp_path / "fivl_instruct.json").write_text(json.dumps(few))
-    result = build("fivl_instruct", tmp_path / "out", data_dir=str(tmp_path))
+    result = build("fivl_instruct", tmp_path / "out", data_dir=str(tmp_path), evidence_only=True)
     assert result.tally.failed["its segments are not in the release's format"] == 5
     assert load_rows(tmp_path / "out", "train")["id"] == [ids[5]]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -166,3 +166,51 @@ def test_half_written_parquet_is_named(imported, build, tmp_path):
     with pytest.raises(ValueError, match=f"{file.name} is truncated or not a Parquet file"):
         build("fivl_instruct", tmp_path / "out", config_name="augmented", data_dir=str(tmp_path / "half"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A release of 60 samples: of each kind one, of the first ten kinds two."""
+    return make_release(tmp_path_factory.mktemp("small") / "files", 60, hostile=False)
+
+
+@pytest.mark.parametrize("protocol", ["default", "paper"])
+def test_samples_without_segments_stay_and_train_on_text(small, build, tmp_path, protocol):
+    file = small.folder / "llava_v1_5_mix665k.json"
+    entries = json.loads(file.read_text())
+    talk = [{"from": "human", "value": "Hello."}, {"from": "gpt", "value": "Hello."}]
+    if entries[-1]["id"] != "talk":
+        # mix665k has conversations without an image, too.
+        file.write_text(json.dumps([*entries, {"id": "talk", "conversations": talk}]))
+    result = build("fivl_instruct", tmp_path / "out", data_dir=str(small.folder), protocol=protocol)
+    rows = {row["id"]: row for row in load_rows(tmp_path / "out", "train")}
+    (without,) = small.without_segments
+    assert rows[without]["key_expressions"] == [] and rows[without]["images"]
+    assert rows["talk"]["images"] == rows["talk"]["key_expressions"] == []
+    # Both samples of an id are rows, and both get its segments as far as their answers have the expressions.
+    twins = {id for id in rows if id.endswith("-2")}
+    assert {id.removesuffix("-2") for id in twins} == small.duplicates
+    for id in small.tied:
+        assert len(rows[f"{id}-2"]["key_expressions"]) == len(rows[id]["key_expressions"]) > 0
+    assert dict(result.tally.dropped) == {"no sample has the release's id": 1}
+    report = json.loads((tmp_path / "out" / "report.json").read_text())["settings"]
+    assert report["samples_without_image"] == 1
+
+
+def test_expressions_inside_words_are_kept_by_the_papers_protocol(build, tmp_path):
+    made = make_release(tmp_path / "files", 3, hostile=False)
+    segments = json.loads((made.folder / "fivl_instruct.json").read_text())
+    prompt = segments["000000000000"][0]["prompts"][0]
+    inside = prompt["prompt"][1:]
+    prompt["prompt"] = inside
+    (made.folder / "fivl_instruct.json").write_text(json.dumps(segments))
+    found = {}
+    for protocol in ("default", "paper"):
+        build("fivl_instruct", tmp_path / protocol, data_dir=str(made.folder), protocol=protocol)
+        row = load_rows(tmp_path / protocol, "train")[0]
+        found[protocol] = [expression["text"] for expression in row["key_expressions"]]
+        for expression in row["key_expressions"]:
+            answer = row["messages"][2 * expression["turn"] + 1]["content"]
+            assert answer[expression["start"] : expression["end"]] == expression["text"]
+    assert inside in found["paper"]
+    assert inside not in found["default"]

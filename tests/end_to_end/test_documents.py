@@ -11,6 +11,7 @@ from pathlib import Path
 
 import families
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -124,6 +125,12 @@ def test_llava_is_assembled_from_its_parts(tmp_path):
     loaded = tf.AutoProcessor.from_pretrained(out)
     text = loaded.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}], add_generation_prompt=True)
     assert text.endswith("USER: <image>\n ASSISTANT:")
+    # What LLaVA-1.5 was trained on: images padded to a square, with the mean colour, and 2,048 tokens.
+    assert loaded.image_processor.do_pad
+    assert loaded.tokenizer.model_max_length == 2048
+    wide = loaded.image_processor(Image.new("RGB", (80, 40), "white"), return_tensors="pt")["pixel_values"][0]
+    assert wide.shape == (3, 40, 40)
+    assert wide[:, :9].abs().max() < 0.06 < wide[:, 12:28].min()
 
 
 def test_measuring_example_runs(demo, tmp_path):
@@ -135,7 +142,7 @@ def test_measuring_example_runs(demo, tmp_path):
 
 def test_examples_are_short():
     for script in (ROOT / "examples").glob("*.py"):
-        assert len(script.read_text().splitlines()) <= 80
+        assert len(script.read_text().splitlines()) <= 85
 
 
 def test_a_plain_install_is_complete(tmp_path):

@@ -95,6 +95,10 @@ def main(output: str, processes: int, how: str, options: dict) -> None:
     if trainer.is_world_process_zero():
         log = next(entry for entry in trainer.state.log_history if "loss" in entry)
         torch.save({"log": log, "gradients": gradients}, output)
+    if torch.distributed.is_initialized():
+        # A process that ends while another still talks to it may be aborted by gloo's threads.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

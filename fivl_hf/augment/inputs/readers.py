@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fivl_hf.augment.inputs.conversations import Conversation, ImageFile, ImageSource, Record, StoredImage, image_file
 from fivl_hf.augment.inputs.question_files import gqa_questions, pope_questions, vqa_questions
@@ -21,6 +21,8 @@ from fivl_hf.jobs.outcomes import Drop, Failure
 from fivl_hf.models import existing_folder
 
 __all__ = [
+    "NO_IMAGE",
+    "UniqueIds",
     "count_records",
     "dataset_record",
     "input_format",
@@ -110,31 +112,49 @@ def input_format(input: str) -> str:
     return "llava"
 
 
-def _unique(records: Iterable[Record]) -> Iterator[Record]:
-    """Yield records with ids of their own: the second "x" is "x-2". Which ids were seen is kept on disk."""
-    seen = DiskTable()
-    for record in records:
+# Why a conversation without an image is dropped.
+NO_IMAGE = "no image"
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+class UniqueIds:
+    """Gives records ids of their own: the second "x" is "x-2". Which ids were seen is kept on disk."""
+
+    def __init__(self) -> None:
+        self._seen = DiskTable()
+
+    def renamed(self, record: AnyRecord) -> AnyRecord:
+        """Return the record, under another id if its own was there before."""
         name, number = record.id, 1
-        while name in seen:
-            number = (seen.get(record.id) or number) + 1
-            seen.put(record.id, number)
+        while name in self._seen:
+            number = (self._seen.get(record.id) or number) + 1
+            self._seen.put(record.id, number)
             name = f"{record.id}-{number}"
-        seen.put(name)
-        yield record if name == record.id else replace(record, id=name)
+        self._seen.put(name)
+        return record if name == record.id else replace(record, id=name)
 
 
-def llava_records(path: Path, images: Sequence[Path]) -> Iterator[Record]:
-    """Return every entry of a LLaVA file, JSON or JSON Lines, under the id that it gives."""
+def _unique(records: Iterable[Record]) -> Iterator[Record]:
+    ids = UniqueIds()
+    return (ids.renamed(record) for record in records)
+
+
+def llava_records(path: Path, images: Sequence[Path], *, text_only: bool = False) -> Iterator[Record]:
+    """Return every entry of a LLaVA file, JSON or JSON Lines, under the id that it gives.
+
+    Args:
+        text_only: keep conversations without an image, which are dropped otherwise.
+    """
     first = leading_events(path, 1)[0][1]
     entries: Iterable[tuple[str, Any]]
     if first == "start_array":
         entries = ((f"item {i}", item) for i, item in enumerate(json_items(path, "item")))
     else:
         entries = ((f"line {i}", item) for i, item in json_lines(path))
-    return (llava_record(item, place, images, path.stem) for place, item in entries)
+    return (llava_record(item, place, images, path.stem, text_only) for place, item in entries)
 
 
-def llava_record(item: Any, place: str, roots: Sequence[Path], source: str) -> Record:
+def llava_record(item: Any, place: str, roots: Sequence[Path], source: str, text_only: bool = False) -> Record:
     """Return one entry of a LLaVA file: ``{"id", "image", "conversations": [{"from", "value"}, ...]}``."""
     if isinstance(item, ValueError):
         return Failure(place, "the entry is not valid JSON", str(item))
@@ -142,15 +162,16 @@ def llava_record(item: Any, place: str, roots: Sequence[Path], source: str) -> R
         return Failure(place, "the entry is not a conversation", f"{type(item).__name__} in place of an object")
     id = _id(item, place)
     names = item.get("image") or item.get("images")
-    if not names:
-        return Drop(id, "no image")
+    if not names and not text_only:
+        return Drop(id, NO_IMAGE)
+    names = names or []
     names = names if isinstance(names, list) else [names]
     try:
         images = tuple(image_file(name, roots or (Path(),)) for name in names)
     except ImageError as error:
         return Failure(id, "the image path is not allowed", str(error))
     messages = item.get("conversations", item.get("messages"))
-    folder = Path(images[0].name).parts[:-1]
+    folder = Path(images[0].name).parts[:-1] if images else ()
     return _conversation(id, images, messages, "/".join((source, *folder[:1])))
 
 
