@@ -65,7 +65,7 @@ def main() -> None:
 
     # CLIP's own processor crops to the middle of an image; LLaVA-1.5 was trained on images padded to a square.
     side = vision.config.image_size
-    sizes = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    sizes: dict[str, Any] = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
     tokenizer.model_max_length = 2048
     processor = LlavaProcessor(
         LlavaImageProcessor(**sizes, do_pad=True),
