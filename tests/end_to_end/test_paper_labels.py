@@ -67,15 +67,13 @@ def cell_edges(length, square, crop):
 def touches(mask, x0, x1, y0, y1):
     """Whether any set pixel shares area with a box that may lie beyond the image."""
     height, width = mask.shape
-    for y in range(max(0, int(np.floor(y0))), min(height, int(np.ceil(y1 - 1e-9)))):
-        for x in range(max(0, int(np.floor(x0))), min(width, int(np.ceil(x1 - 1e-9)))):
-            if mask[y, x] and min(x + 1, x1) - max(x, x0) > 1e-9 and min(y + 1, y1) - max(y, y0) > 1e-9:
-                return True
-    return False
+    rows = slice(max(0, int(np.floor(y0 + 1e-9))), max(0, min(height, int(np.ceil(y1 - 1e-9)))))
+    columns = slice(max(0, int(np.floor(x0 + 1e-9))), max(0, min(width, int(np.ceil(x1 - 1e-9)))))
+    return bool(mask[rows, columns].any())
 
 
-def naive_labels(row, masks, pad, protocol, token_of):
-    """Patch by patch: the first expression with a noun whose mask is small enough and touches it."""
+def naive_cells(masks, pad):
+    """Which cells see the image, and which of them each mask touches."""
     height, width = masks[0].shape if masks else (1, 1)
     if pad:
         xs, ys = (cell_edges(length, max(width, height), None) for length in (width, height))
@@ -89,10 +87,14 @@ def naive_labels(row, masks, pad, protocol, token_of):
         )
     cells = [(xs[c], xs[c + 1], ys[r], ys[r + 1]) for r in range(CELLS) for c in range(CELLS)]
     sees = [min(x1, width) - max(x0, 0) > 1e-6 and min(y1, height) - max(y0, 0) > 1e-6 for x0, x1, y0, y1 in cells]
-    total = len(cells) if protocol == "paper" else sum(sees)
-    covered = [[touches(mask, *cell) for cell in cells] for mask in masks]
+    return sees, [[touches(mask, *cell) for cell in cells] for mask in masks]
+
+
+def naive_labels(row, sees, covered, protocol, token_of):
+    """Patch by patch: the first expression with a noun whose mask is small enough and touches it."""
+    total = len(sees) if protocol == "paper" else sum(sees)
     labels = []
-    for number in range(len(cells)):
+    for number in range(len(sees)):
         label = -100
         for expression, cover in zip(row["key_expressions"], covered, strict=True):
             if cover[number] and expression["keywords"] and sum(cover) <= 0.3 * total:
@@ -117,15 +119,14 @@ def test_labels_are_those_of_the_papers_rules(family):
     }
     for number in range(ROWS):
         row, masks = random_row(number)
+        sees, covered = naive_cells(masks, "pad" in family)
         found = {}
         for protocol, collator in collators.items():
             batch = collator([row])
             image = batch["input_ids"][0] == collator.image_token_id
             found[protocol] = batch["vision_labels"][0][image].tolist()
             assert torch.all(batch["vision_labels"][0][~image] == -100)
-            expected = naive_labels(
-                row, masks, "pad" in family, protocol, lambda word: word_token_id(processor.tokenizer, word)
-            )
+            expected = naive_labels(row, sees, covered, protocol, lambda word: word_token_id(processor.tokenizer, word))
             assert found[protocol] == expected, (number, protocol)
         differ += found["default"] != found["paper"]
     # Only padding makes a difference.
