@@ -14,7 +14,7 @@ from fivl_hf.masks import encode_mask
 from fivl_hf.training.collator import FiVLCollator
 from fivl_hf.training.config import VisionModelingOptions
 
-ROWS, SIDE, CELLS = 2_000, 56, 8
+ROWS, BATCH, SIDE, CELLS = 2_000, 50, 56, 8
 SHAPES = ("circle", "square", "ring", "cross")
 
 
@@ -104,6 +104,14 @@ def naive_labels(row, sees, covered, protocol, token_of):
     return labels
 
 
+def batch_labels(collator, rows):
+    """The labels of each row's image tokens; no other token has one."""
+    batch = collator(list(rows))
+    image = batch["input_ids"] == collator.image_token_id
+    assert torch.all(batch["vision_labels"][~image] == -100)
+    return [labels[tokens].tolist() for labels, tokens in zip(batch["vision_labels"], image, strict=True)]
+
+
 @pytest.mark.parametrize("family", ["LLaVA-1.5, pad", "LLaVA-1.5, crop"])
 def test_labels_are_those_of_the_papers_rules(family):
     processor, model = make(family, SIDE)
@@ -117,18 +125,15 @@ def test_labels_are_those_of_the_papers_rules(family):
         )
         for protocol in ("default", "paper")
     }
-    for number in range(ROWS):
-        row, masks = random_row(number)
-        sees, covered = naive_cells(masks, "pad" in family)
-        found = {}
-        for protocol, collator in collators.items():
-            batch = collator([row])
-            image = batch["input_ids"][0] == collator.image_token_id
-            found[protocol] = batch["vision_labels"][0][image].tolist()
-            assert torch.all(batch["vision_labels"][0][~image] == -100)
-            expected = naive_labels(row, sees, covered, protocol, lambda word: word_token_id(processor.tokenizer, word))
-            assert found[protocol] == expected, (number, protocol)
-        differ += found["default"] != found["paper"]
+    for start in range(0, ROWS, BATCH):
+        rows, masks = zip(*map(random_row, range(start, start + BATCH)), strict=True)
+        labels = {protocol: batch_labels(collator, rows) for protocol, collator in collators.items()}
+        for place, row in enumerate(rows):
+            sees, covered = naive_cells(masks[place], "pad" in family)
+            for protocol, found in labels.items():
+                expected = naive_labels(row, sees, covered, protocol, lambda w: word_token_id(processor.tokenizer, w))
+                assert found[place] == expected, (row["id"], protocol)
+            differ += labels["default"][place] != labels["paper"][place]
     # Only padding makes a difference.
     assert (differ > 50) == ("pad" in family)
     assert differ == 0 or "pad" in family
