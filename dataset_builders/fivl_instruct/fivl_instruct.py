@@ -21,6 +21,7 @@ class FivlInstruct(EvidenceBuilder):
         EvidenceConfig(name="augmented", description="From rows by `fivl augment`."),
     ]
     DEFAULT_CONFIG_NAME = "release"
+    RELEASE_OPTIONS = True
 
     def plan(self, work: Path) -> Plan:
         sources = self.sources()

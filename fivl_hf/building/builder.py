@@ -71,6 +71,8 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
 
     BUILDER_CONFIG_CLASS: ClassVar[type] = EvidenceConfig
     FEATURES: ClassVar[datasets.Features] = FEATURES
+    # The builders whose conversations may come without evidence, or by other rules, read these options.
+    RELEASE_OPTIONS: ClassVar[bool] = False
     # Rows that one process makes at a time.
     chunk: ClassVar[int] = 500
     config: Any
@@ -84,6 +86,9 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
         """
         self._streaming_work: Path | None = None
         super().__init__(config_name=config_name, **options)
+        for name, value in (("protocol", "default"), ("evidence_only", False)):
+            if getattr(self.config, name) != value and not self.RELEASE_OPTIONS:
+                raise BuildError(f"{name} would change nothing here: fivl_instruct reads it, {self.name} does not")
 
     @abstractmethod
     def plan(self, work: Path) -> Plan:

@@ -141,6 +141,8 @@ def release_plan(sources: Sources, work: Path) -> Plan:
 def rows_plan(sources: Sources) -> Plan:
     """Return the rows of conversations that ``fivl augment`` made, as they are, within the limits."""
     _refuse_unused(sources, "evidence", "annotations", "images")
+    if sources.protocol != "default":
+        raise BuildError("protocol would change nothing here: rows by `fivl augment` are taken as they are")
     dataset = str(sources.data_dir)
     names = split_names(dataset)
     return Plan(

@@ -101,14 +101,18 @@ def index_release(release: Release, index: Path) -> dict[str, Any]:
 def release_records(release: Release, index: Path, policy: ReleasePolicy = ReleasePolicy()) -> Iterator[Record]:
     """Yield a record for each sample, its segments as evidence, and a drop for each id of the release without a sample.
 
-    Of samples that share an id, the second kept is renamed "id-2".
+    Of samples that share an id, the one that fits best keeps it; the others are renamed "id-2" and so on.
     """
     ids = UniqueIds()
     records = llava_records(release.conversations, release.images, text_only=not policy.evidence_only)
     with closing(open_index(index)) as table:
         for number, record in enumerate(records):
             matched = _with_segments(record, number, table, policy)
-            yield ids.renamed(matched) if isinstance(matched, Conversation) else matched
+            chosen = table.execute("SELECT item FROM chosen WHERE id = ?", (record.id,)).fetchone()
+            if chosen:
+                ids.reserve(record.id)
+            is_first = chosen is not None and chosen[0] == number
+            yield matched if is_first or not isinstance(matched, Conversation) else ids.renamed(matched)
         for (id,) in table.execute("SELECT id FROM segments WHERE id NOT IN (SELECT id FROM chosen) ORDER BY id"):
             yield Drop(id, "no sample has the release's id")
 
@@ -126,13 +130,13 @@ def _with_segments(record: Record, number: int, table: sqlite3.Connection, polic
         segments = _segments(raw)
     except ValueError as error:
         return Failure(record.id, "its segments are not in the release's format", str(error))
-    if item != number and policy.evidence_only:
+    # Masks are of one image: by default, a sample of the same id gets them if it is about that one.
+    if item != number and policy.protocol != "paper" and not _same_image(segments, record):
+        if not policy.evidence_only:
+            return record
         as_good = tied and _fits(segments, record) == best
         reason = "a sample of the same id fits the release " + ("as well (ambiguous)" if as_good else "better")
         return Drop(record.id, reason)
-    # Masks are of one image: by default, a sample of the same id gets them if it is about that one.
-    if item != number and policy.protocol != "paper" and not _same_image(segments, record):
-        return record
     return Conversation(record.id, record.images, record.messages, record.source, evidence=segments)
 
 

@@ -257,8 +257,7 @@ def _identity(options: argparse.Namespace, extraction: Any) -> dict[str, Any]:
     from fivl_hf.augment.extractors.prompts import EXPRESSIONS_VERSION
 
     chosen: dict[str, Any] = {"extractor": options.extractor, "grounder": options.grounder, "tagger": options.tagger}
-    if options.protocol != "default":
-        chosen |= {"protocol": options.protocol}
+    chosen |= {"protocol": options.protocol}
     if extraction:
         chosen |= {"model": extraction.settings.model, "prompt": EXPRESSIONS_VERSION}
     if options.grounder == "grounded-sam":

@@ -8,6 +8,7 @@ from builder_sources import pope
 from datasets import load_dataset
 from synthetic_release import make_release
 
+from fivl_hf.building.plans import BuildError
 from fivl_hf.schema import validate_row
 from fivl_hf.storage import load_rows
 
@@ -15,16 +16,16 @@ from fivl_hf.storage import load_rows
 def test_everything_is_accounted_for(release, imported, rows):
     output, result = imported
     tally = result.tally
-    assert set(rows["id"]) == release.expected
-    assert tally.kept == len(rows) == len(release.expected)
+    # Of the samples that share an id and an image, both that the segments fit have evidence.
+    twins = {f"{id}-2" for id in release.tied}
+    assert set(rows["id"]) == release.expected | twins
+    assert tally.kept == len(rows) == len(release.expected | twins)
     assert tally.kept + tally.dropped.total() + tally.failed.total() == tally.read
     assert dict(tally.failed) == {"the image is missing": len(release.missing_image)}
-    duplicates = len(release.duplicates) - len(release.tied)
+    unfit = len(release.duplicates) - len(release.tied)
     assert dict(tally.dropped) == {
         "the release has no segments for it": len(release.without_segments),
-        "a sample of the same id fits the release better": duplicates,
-        "a sample of the same id fits the release as well (ambiguous)": len(release.tied),
-        "no key expression has a usable mask": len(release.hostile),
+        "no key expression has a usable mask": len(release.hostile) + unfit,
         "no sample has the release's id": 1,
     }
     report = json.loads((output / "report.json").read_text())
@@ -34,6 +35,7 @@ def test_everything_is_accounted_for(release, imported, rows):
     assert report["rejected_expressions"] == {
         "its mask is not in the archive": missing,
         "its mask is refused: a pickle that holds more than a tensor": 1,
+        "not in the answer": 3 * unfit,
     }
 
 
@@ -50,7 +52,7 @@ def test_no_attack_came_through(release, imported):
 def test_image_bytes_are_the_source_files(release, rows):
     for row in rows.select(range(0, len(rows), 37)):
         collection = row["source"].split("/")[-1]
-        (path,) = (release.folder / collection).rglob(f"{row['id']}.jpg")
+        (path,) = (release.folder / collection).rglob(f"{row['id'].removesuffix('-2')}.jpg")
         assert row["images"][0]["bytes"] == path.read_bytes()
 
 
@@ -214,3 +216,24 @@ def test_expressions_inside_words_are_kept_by_the_papers_protocol(build, tmp_pat
             assert answer[expression["start"] : expression["end"]] == expression["text"]
     assert inside in found["paper"]
     assert inside not in found["default"]
+
+
+def test_samples_of_one_id_about_other_images(build, tmp_path):
+    """By default only the fitting one gets the segments; in the paper all do, also where only evidence is wanted."""
+    made = make_release(tmp_path / "files", 3, hostile=False)
+    file = made.folder / "llava_v1_5_mix665k.json"
+    entries = json.loads(file.read_text())
+    file.write_text(json.dumps([{**entries[0], "image": entries[1]["image"]}, *entries]))
+    ids = {}
+    for name, options in {"default": {}, "evidence": {"evidence_only": True}, "paper": {"protocol": "paper"}}.items():
+        build("fivl_instruct", tmp_path / name, data_dir=str(made.folder), **options)
+        rows = {row["id"]: row for row in load_rows(tmp_path / name, "train")}
+        ids[name] = {id: bool(row["key_expressions"]) for id, row in rows.items()}
+    first = entries[0]["id"]
+    # What else is about the same expressions in its answers fits as well; the first of the file is chosen.
+    assert ids["paper"][first] and ids["paper"][f"{first}-2"]
+    assert sum(ids["default"][id] for id in (first, f"{first}-2")) == 1
+    assert len(ids["evidence"]) == len(ids["default"]) - 1
+    for name, options in (("fivl_scenes", {"protocol": "paper"}), ("fivl_pope", {"evidence_only": True})):
+        with pytest.raises(BuildError, match="would change nothing here: fivl_instruct reads it"):
+            build(name, tmp_path / "none", **options)

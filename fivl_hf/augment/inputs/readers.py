@@ -123,6 +123,11 @@ class UniqueIds:
     def __init__(self) -> None:
         self._seen = DiskTable()
 
+    def reserve(self, id: str) -> None:
+        """Keep an id for a record that is known to come, or has come already."""
+        if id not in self._seen:
+            self._seen.put(id)
+
     def renamed(self, record: AnyRecord) -> AnyRecord:
         """Return the record, under another id if its own was there before."""
         name, number = record.id, 1
