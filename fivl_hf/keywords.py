@@ -34,7 +34,7 @@ _NOUNS = ("NOUN", "PROPN")
 def nouns(expression: str, tagger: str = "hanta", *, proper: bool = True) -> tuple[str, ...]:
     """Return the nouns of an expression in order, as written (the paper: the candidates for its keyword).
 
-    Common nouns are preferred; proper nouns count when there is no common one, and in the paper never.
+    Common nouns are preferred; proper nouns count when there is no common one. The paper never counts them.
 
     Args:
         tagger: ``"hanta"`` (offline, its model ships in the wheel) or ``"spacy"`` (``en_core_web_sm``; install

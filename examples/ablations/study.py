@@ -1,4 +1,4 @@
-"""What the ablations share: train and measure the small scene model once per setting, then a table and an image.
+"""What the ablations share: train and measure the small scene model once per setting, then draw a table and a chart.
 
 Each measured setting is kept as a small JSON file in ``results/runs``; an ablation that is started again, or shares
 settings with another one, only trains what is missing.
@@ -161,7 +161,7 @@ def publish(
     note = f"{options.seeds} seeds, {options.steps} steps of {BATCH}, {options.test_rows} questions; mean ± deviation."
     print(f"\n{title}\n\n{table}\n\n{note}")
     (options.output / f"{name}.md").write_text(f"# {title}\n\n{table}\n\n{note}\n", encoding="utf-8")
-    _image(title, results, columns, x_label).savefig(options.output / f"{name}.png", dpi=120)
+    _chart(title, results, columns, x_label).savefig(options.output / f"{name}.png", dpi=120)
 
 
 def _values(runs: Sequence[Mapping[str, Any]], column: str) -> list[float]:
@@ -173,7 +173,7 @@ def _cell(runs: Sequence[Mapping[str, Any]], column: str) -> str:
     return "–" if np.isnan(values).all() else f"{np.nanmean(values):.2f} ± {np.nanstd(values):.2f}"
 
 
-def _image(
+def _chart(
     title: str, results: Mapping[str, Sequence[Mapping[str, Any]]], columns: Sequence[str], x_label: str
 ) -> Figure:
     """Return one panel per column: every seed a dot, the mean a bar."""

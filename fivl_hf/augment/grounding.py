@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from fivl_hf.augment.inputs.conversations import ImageSource
-from fivl_hf.geometry import padded_square_axes
+from fivl_hf.geometry import padded_square_axes, unpadded_boxes
 from fivl_hf.masks import BoolArray, FloatArray
 
 __all__ = [
@@ -172,7 +172,7 @@ class BoxGrounder:
 class PaddedGrounder:
     """A grounder that sees images as LLaVA does: padded to a square with CLIP's mean colour, resized to 336×336.
 
-    The paper's released masks were made so. What is found comes back in pixels of the source image.
+    The paper's released masks were made this way. What is found comes back in pixels of the source image.
     """
 
     def __init__(self, grounder: Grounder, side: int = 336) -> None:
@@ -190,21 +190,16 @@ class PaddedGrounder:
 
     def _unpadded(self, grounding: Grounding, size: tuple[int, int]) -> Grounding | None:
         """Return evidence in source pixels; None if all of it is in the padding."""
-        x_axis, y_axis = padded_square_axes(size, self._side)
         # Each source pixel takes the value at its centre.
         columns, rows = (
-            np.floor((np.arange(length) + 0.5 + axis.pad) * axis.scale).astype(np.intp).clip(0, self._side - 1)
-            for length, axis in zip(size, (x_axis, y_axis), strict=True)
+            np.floor((np.arange(axis.source) + 0.5 + axis.pad) * axis.scale).astype(np.intp).clip(0, self._side - 1)
+            for axis in padded_square_axes(size, self._side)
         )
         mask = grounding.mask[np.ix_(rows, columns)]
-        corners = np.asarray(grounding.boxes, dtype=np.float64).reshape(-1, 4)
-        x, y = x_axis.to_source(corners[:, [0, 2]]), y_axis.to_source(corners[:, [1, 3]])
-        boxes = np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1)
-        boxes = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
+        boxes = unpadded_boxes(grounding.boxes, size, self._side)
         if not mask.any() or not len(boxes):
             return None
-        found = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in boxes)
-        return replace(grounding, mask=mask, boxes=found)
+        return replace(grounding, mask=mask, boxes=tuple((a, b, c, d) for a, b, c, d in boxes.tolist()))
 
 
 def _padded_square(image: Image.Image, side: int) -> Image.Image:

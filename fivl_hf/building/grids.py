@@ -71,7 +71,7 @@ def _spread_over_borders(mask: BoolArray, empty: BoolArray, cells: "_Cells", par
         window = cells.touched(row, column)
         weights = cells.weights(row, column)
         free = np.flatnonzero(~mask[window] & ~empty[window] & (weights > _EXACT) & (weights < 1 - _EXACT))
-        # A cell with much room is no better than one with enough: beyond that, the nearness to the shape decides.
+        # More room than _SPARE is no better: among cells with enough, the pixels nearest to the shape are taken.
         spare = np.minimum(cells.least(room, window).ravel()[free], _SPARE)
         order = free[np.lexsort((-cells.field[window].ravel()[free], -spare))]
         gained = np.cumsum(weights.ravel()[order])

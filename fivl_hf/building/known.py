@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from fivl_hf.augment.expressions import ExpressionCheck, Mention, ProtocolName
 from fivl_hf.augment.inputs.conversations import Conversation
 from fivl_hf.augment.rows import Outcome, RejectedExpression, Sample, checked_row, image_data, turns_of
@@ -14,7 +12,7 @@ from fivl_hf.building.archive import ArchiveReader
 from fivl_hf.building.grids import mask_from_grid
 from fivl_hf.building.release import PADDED_SIDE, Segment
 from fivl_hf.building.tensors import TensorError, load_grid
-from fivl_hf.geometry import padded_square_axes
+from fivl_hf.geometry import unpadded_boxes
 from fivl_hf.images import ImageError, StoredSize, stored_size
 from fivl_hf.jobs.outcomes import Drop, Failure
 from fivl_hf.keywords import nouns
@@ -126,13 +124,8 @@ class ReleasedEvidence:
 
 def _source_boxes(segment: Segment, size: StoredSize) -> tuple[tuple[float, float, float, float], ...]:
     """Return a segment's boxes in source pixels, padding undone; those that lie in the padding are left out."""
-    horizontal, vertical = padded_square_axes(size.stored, PADDED_SIDE)
-    boxes = np.array(segment.boxes, dtype=np.float64).reshape(-1, 4)
-    boxes = boxes[np.isfinite(boxes).all(axis=1)]
-    x, y = horizontal.to_source(boxes[:, [0, 2]]), vertical.to_source(boxes[:, [1, 3]])
-    source = np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1)
-    whole = (source[:, 2] > source[:, 0]) & (source[:, 3] > source[:, 1])
-    return tuple((a, b, c, d) for a, b, c, d in size.upright_boxes(source[whole]).tolist())
+    source = unpadded_boxes(segment.boxes, size.stored, PADDED_SIDE)
+    return tuple((a, b, c, d) for a, b, c, d in size.upright_boxes(source).tolist())
 
 
 @dataclass(frozen=True)

@@ -107,27 +107,33 @@ def release_records(release: Release, index: Path, policy: ReleasePolicy = Relea
     records = llava_records(release.conversations, release.images, text_only=not policy.evidence_only)
     with closing(open_index(index)) as table:
         for number, record in enumerate(records):
-            matched = _with_segments(record, number, table, policy)
-            chosen = table.execute("SELECT item FROM chosen WHERE id = ?", (record.id,)).fetchone()
-            if chosen:
+            query = "SELECT value, item, fits, tied FROM segments JOIN chosen USING (id) WHERE id = ?"
+            released = table.execute(query, (record.id,)).fetchone()
+            matched = _with_segments(record, number, released, policy)
+            if released:
                 ids.reserve(record.id)
-            is_first = chosen is not None and chosen[0] == number
-            yield matched if is_first or not isinstance(matched, Conversation) else ids.renamed(matched)
+            keeps_id = released is not None and released[1] == number
+            yield matched if keeps_id or not isinstance(matched, Conversation) else ids.renamed(matched)
         for (id,) in table.execute("SELECT id FROM segments WHERE id NOT IN (SELECT id FROM chosen) ORDER BY id"):
             yield Drop(id, "no sample has the release's id")
 
 
-def _with_segments(record: Record, number: int, table: sqlite3.Connection, policy: ReleasePolicy) -> Record:
-    """Return a sample with its segments; one that gets none stays as it is, unless only evidence is wanted."""
+def _with_segments(
+    record: Record, number: int, released: tuple[str, int, int, int] | None, policy: ReleasePolicy
+) -> Record:
+    """Return a sample with its segments; one that gets none stays as it is, unless only evidence is wanted.
+
+    Args:
+        released: of the sample's id, the segments, the number of the sample that fits them best, how many of them fit
+            it, and whether others fit as well.
+    """
     if not isinstance(record, Conversation):
         return record
-    found = table.execute("SELECT value FROM segments WHERE id = ?", (record.id,)).fetchone()
-    if found is None or not record.images:
+    if released is None or not record.images:
         return Drop(record.id, "the release has no segments for it") if policy.evidence_only else record
-    item, best, tied = table.execute("SELECT item, fits, tied FROM chosen WHERE id = ?", (record.id,)).fetchone()
-    raw = json.loads(found[0])
+    value, item, best, tied = released
     try:
-        segments = _segments(raw)
+        segments = _segments(json.loads(value))
     except ValueError as error:
         return Failure(record.id, "its segments are not in the release's format", str(error))
     # Masks are of one image: by default, a sample of the same id gets them if it is about that one.

@@ -8,7 +8,7 @@ Everything that joins tokens to images (targets, alignment, segmentation, overla
 import fivl_hf.geometry.llava
 import fivl_hf.geometry.mllama
 import fivl_hf.geometry.stretched  # noqa: F401
-from fivl_hf.geometry.axes import Axis, UnknownProcessorError, padded_square_axes
+from fivl_hf.geometry.axes import Axis, UnknownProcessorError, padded_square_axes, unpadded_boxes
 from fivl_hf.geometry.evidence import row_coverage
 from fivl_hf.geometry.registry import register_token_boxes, token_boxes
 from fivl_hf.geometry.scales import TILES, WHOLE, token_scales
@@ -23,4 +23,5 @@ __all__ = [
     "row_coverage",
     "token_boxes",
     "token_scales",
+    "unpadded_boxes",
 ]

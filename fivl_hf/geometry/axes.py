@@ -13,6 +13,7 @@ __all__ = [
     "padded_square_axes",
     "stretched_boxes",
     "tile_boxes",
+    "unpadded_boxes",
 ]
 
 Boxes = NDArray[np.float64]
@@ -63,6 +64,19 @@ def padded_square_axes(size: tuple[int, int], side: int) -> tuple[Axis, Axis]:
         Axis(source=length, pad=(square - length) // 2, scale=side / square, offset=0, length=side) for length in size
     )
     return x, y
+
+
+def unpadded_boxes(boxes: ArrayLike, size: tuple[int, int], side: int) -> Boxes:
+    """Map boxes of the padded square (:func:`padded_square_axes`) to source pixels: (N, 4) -> (K, 4).
+
+    Boxes with NaN, and those that lie in the padding, are left out.
+    """
+    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    corners = corners[np.isfinite(corners).all(axis=1)]
+    horizontal, vertical = padded_square_axes(size, side)
+    x, y = horizontal.to_source(corners[:, [0, 2]]), vertical.to_source(corners[:, [1, 3]])
+    source = np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1)
+    return source[(source[:, 2] > source[:, 0]) & (source[:, 3] > source[:, 1])]
 
 
 def grid_boxes(columns: Boxes, rows: Boxes) -> Boxes:

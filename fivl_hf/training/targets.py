@@ -80,15 +80,26 @@ def patch_owners(
     if not len(cover):
         return np.full(cover.shape[-1], UNASSIGNED, dtype=np.intp)
     seen = np.ones(cover.shape, dtype=bool) if visible is None else np.asarray(visible, dtype=bool)
-    covered = (cover > min_coverage) & seen
-    areas = covered.sum(axis=1)
-    limits = max_coverage * (seen.sum(axis=1) if totals is None else np.asarray(totals))
+    covered, areas, limits = _areas_and_limits(cover, seen, totals, max_coverage, min_coverage)
     claims = covered & ((areas <= limits) & np.asarray(has_keyword, dtype=bool))[:, None]
     # A stable sort, so that of equal masks the first still wins.
     order = np.argsort(areas, kind="stable") if overlap == "smallest" else np.arange(len(cover))
     others = np.where(seen.any(axis=0) & ~covered.any(axis=0), BACKGROUND, UNASSIGNED)
     # argmax finds the first expression in that order that claims the token.
     return np.where(claims.any(axis=0), order[claims[order].argmax(axis=0)], others)
+
+
+def _areas_and_limits(
+    cover: NDArray[np.float64],
+    seen: NDArray[np.bool_],
+    totals: ArrayLike | None,
+    max_coverage: float,
+    min_coverage: float,
+) -> tuple[NDArray[np.bool_], NDArray[np.intp], NDArray[np.float64]]:
+    """Return which tokens each mask covers (M, P), how many they are (M,), and how many they may be (M,)."""
+    covered = (cover > min_coverage) & seen
+    limits = max_coverage * (seen.sum(axis=1) if totals is None else np.asarray(totals))
+    return covered, covered.sum(axis=1), limits
 
 
 def unlabelled_reasons(
@@ -107,12 +118,9 @@ def unlabelled_reasons(
         owners: (P,) as :func:`patch_owners` gives them for the same arguments.
     """
     reasons = []
-    covered = (np.asarray(coverage) > min_coverage) & np.asarray(visible, dtype=bool)
-    seen = np.asarray(visible, dtype=bool).sum(axis=1)
-    limits = max_coverage * (seen if totals is None else np.asarray(totals))
-    for number, (area, limit, named) in enumerate(
-        zip(covered.sum(axis=1), limits, np.asarray(has_keyword, dtype=bool), strict=True)
-    ):
+    seen = np.asarray(visible, dtype=bool)
+    _, areas, limits = _areas_and_limits(np.asarray(coverage), seen, totals, max_coverage, min_coverage)
+    for number, (area, limit, named) in enumerate(zip(areas, limits, np.asarray(has_keyword, dtype=bool), strict=True)):
         if not named:
             reasons.append(NO_NOUN)
         elif not area:

@@ -3,21 +3,13 @@ from judges import honest, image_of, kind_of
 from scripted_server import Answer
 
 from fivl_hf.augment.judge import Judged, Judgement, judge_rows, summarize
-from fivl_hf.augment.scenes import scene_rows
 from fivl_hf.llm.settings import Usage
-from fivl_hf.storage import load_rows, write_dataset
+from fivl_hf.storage import load_rows
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("judged") / "fivl"
-    write_dataset(folder, {"train": scene_rows("train", 12)}, title="S", description="S")
-    return folder
-
-
-def test_the_judge_sees_the_inside_and_the_outside(dataset, serve, settings, tmp_path):
+def test_the_judge_sees_the_inside_and_the_outside(scenes_folder, serve, settings, tmp_path):
     server = serve(honest)
-    rows = load_rows(dataset, "train")
+    rows = load_rows(scenes_folder, "train")
     judged = judge_rows(rows, settings(server), tmp_path / "a.sqlite", samples=10)
     assert len(judged.judgements) == 10
     assert all(j.seg1 and j.important and j.degree == 8 and j.problem is None for j in judged.judgements)
@@ -30,9 +22,9 @@ def test_the_judge_sees_the_inside_and_the_outside(dataset, serve, settings, tmp
     assert (again.spent.requests, again.spent.cached) == (0, 30)
 
 
-def test_a_judge_that_answers_nonsense_is_counted(dataset, serve, settings, tmp_path):
+def test_a_judge_that_answers_nonsense_is_counted(scenes_folder, serve, settings, tmp_path):
     server = serve(lambda body, number: Answer("yes!" if kind_of(body) == "seg1" else '{"visible": false}'))
-    judged = judge_rows(load_rows(dataset, "train"), settings(server), tmp_path / "a.sqlite", samples=4)
+    judged = judge_rows(load_rows(scenes_folder, "train"), settings(server), tmp_path / "a.sqlite", samples=4)
     summary = summarize(judged)
     assert summary["without_usable_reply"] == 4
     assert summary["all"]["seg1"] == {"mean": None, "confidence_interval": None, "n": 0}
@@ -58,7 +50,7 @@ def test_the_summary_by_hand():
     assert summary["all"]["important"]["mean"] == pytest.approx(10 / 11)
 
 
-def test_rows_without_expressions_are_said(dataset, serve, settings, tmp_path):
-    rows = load_rows(dataset, "train").map(lambda row: {"key_expressions": []})
+def test_rows_without_expressions_are_said(scenes_folder, serve, settings, tmp_path):
+    rows = load_rows(scenes_folder, "train").map(lambda row: {"key_expressions": []})
     with pytest.raises(ValueError, match="no key expressions to judge"):
         judge_rows(rows, settings(serve(honest)), tmp_path / "a.sqlite")

@@ -1,23 +1,13 @@
 import json
 
-import pytest
 from judges import honest
 
-from fivl_hf.augment.scenes import scene_rows
 from fivl_hf.cli.main import main
-from fivl_hf.storage import write_dataset
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("judged") / "fivl"
-    write_dataset(folder, {"train": scene_rows("train", 12)}, title="S", description="S")
-    return folder
-
-
-def test_the_command_prints_bands_and_goes_on_after_its_budget(dataset, serve, tmp_path, capsys):
+def test_the_command_prints_bands_and_goes_on_after_its_budget(scenes_folder, serve, tmp_path, capsys):
     server = serve(honest)
-    command = ["judge", "--dataset", str(dataset), "--output", str(tmp_path / "judge"), "--samples", "8"]
+    command = ["judge", "--dataset", str(scenes_folder), "--output", str(tmp_path / "judge"), "--samples", "8"]
     command += ["--model", "m", "--base-url", server.url]
     assert main([*command, "--max-requests", "9", "--concurrency", "1"]) == 1
     assert "budget of 9 requests" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fivl_hf.geometry.axes import Axis, grid_boxes, padded_square_axes, stretched_boxes, tile_boxes
+from fivl_hf.geometry.axes import Axis, grid_boxes, padded_square_axes, stretched_boxes, tile_boxes, unpadded_boxes
 
 
 def test_a_crop_by_hand():
@@ -51,3 +51,10 @@ def test_stretched_cells_tile_the_image(size, columns, rows):
     assert boxes.shape == (columns * rows, 4)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     assert np.isclose(areas.sum(), size[0] * size[1])
+
+
+def test_boxes_of_the_padded_square_by_hand():
+    """A 100 × 50 image in a square of 10: a tenth of the scale, and 2.5 of padding above and below."""
+    boxes = [[0, 0, 10, 10], [5, 2.5, 10, 5], [0, 0, 10, 2], [np.nan, 0, 1, 1]]
+    assert unpadded_boxes(boxes, (100, 50), 10).tolist() == [[0, 0, 100, 50], [50, 0, 100, 25]]
+    assert unpadded_boxes([], (100, 50), 10).shape == (0, 4)

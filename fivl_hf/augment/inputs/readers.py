@@ -169,8 +169,7 @@ def llava_record(item: Any, place: str, roots: Sequence[Path], source: str, text
     names = item.get("image") or item.get("images")
     if not names and not text_only:
         return Drop(id, NO_IMAGE)
-    names = names or []
-    names = names if isinstance(names, list) else [names]
+    names = names if isinstance(names, list) else [names] if names else []
     try:
         images = tuple(image_file(name, roots or (Path(),)) for name in names)
     except ImageError as error:

@@ -12,7 +12,7 @@ from fivl_hf.augment.grounding import (
 
 
 def test_sam3_grounds_words(tmp_path):
-    """What the grounder unites is what SAM 3's own processor gives for one image and one text."""
+    """The grounder unites the instances that SAM 3's own processor gives for one image and one text."""
     folder, image = save_sam3(tmp_path / "sam3"), noise(90, 60)
     asked = GroundingRequest("1", (image,), (), ("red car", "dog", "red car"))
     ((car, _, again),) = Sam3Grounder(folder, threshold=0.2).ground([asked])
