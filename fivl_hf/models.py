@@ -32,11 +32,11 @@ def load_model(name: str | Path, *, device: str | None = None, dtype: str = "aut
 
     Raises:
         FileNotFoundError: a path that does not exist, or a Hub model that cannot be reached.
-        ValueError: a device or dtype that does not exist, or weights that are damaged.
+        ValueError: a device or dtype that does not exist, damaged weights, or a checkpoint of LLaVA's own code.
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig
 
     options = hub_options(name, "model")
     if device is None:
@@ -46,6 +46,11 @@ def load_model(name: str | Path, *, device: str | None = None, dtype: str = "aut
     if dtype != "auto":
         torch_dtype(dtype)
     try:
+        if "mm_vision_tower" in PreTrainedConfig.get_config_dict(str(name), **options)[0]:
+            raise ValueError(
+                f"model {str(name)!r} is a checkpoint of LLaVA's own code, which transformers does not load: `fivl "
+                f"convert {name} FOLDER` makes one that it does"
+            )
         model: Any = AutoModelForImageTextToText.from_pretrained(str(name), dtype=dtype, **options)
         processor = AutoProcessor.from_pretrained(str(name), **options)
     except OSError as error:

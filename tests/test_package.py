@@ -42,7 +42,14 @@ def test_only_listed_names_are_imported(path):
 
 # Settings, and commands that do nothing themselves; the patch of DTensor needs two processes (training/test_processes).
 TESTED_ELSEWHERE = {
-    *("augment/inputs/settings.py", "cli/demo.py", "cli/evaluate.py", "demo/settings.py", "training/sharded.py"),
+    *(
+        "augment/inputs/settings.py",
+        "cli/convert.py",
+        "cli/demo.py",
+        "cli/evaluate.py",
+        "demo/settings.py",
+        "training/sharded.py",
+    ),
 }
 
 
@@ -69,6 +76,7 @@ ARROWS = {
     "files": set(),
     "geometry": GROUND,
     "jobs": GROUND,
+    "llava": GROUND,
     "llm": {"files"},
     "scenes": GROUND,
     "show": GROUND,
@@ -79,7 +87,7 @@ ARROWS = {
     "explain": GROUND | {"geometry", "show"},
     "hub": GROUND | {"evaluation", "training"},
     "demo": BELOW - {"geometry", "llm"} | {"augment", "evaluation", "explain", "training"},
-    "cli": BELOW | {"augment", "building", "demo", "evaluation", "explain", "hub", "training"},
+    "cli": BELOW | {"augment", "building", "demo", "evaluation", "explain", "hub", "llava", "training"},
     "__main__": {"cli"},
 }
 PATHS = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in ROOT.rglob("*.py")}

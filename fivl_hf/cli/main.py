@@ -7,6 +7,7 @@ from typing import Any
 
 from fivl_hf.cli.augment import add_augment
 from fivl_hf.cli.build import add_build
+from fivl_hf.cli.convert import add_convert
 from fivl_hf.cli.demo import add_demo
 from fivl_hf.cli.evaluate import add_evaluate
 from fivl_hf.cli.explain import add_explain
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         add_help=False,
         help="fine-tune a model with Vision Modeling (all of TRL's flags; see fivl train --help)",
     )
+    add_convert(commands)
     add_evaluate(commands)
     add_explain(commands)
     return parser
