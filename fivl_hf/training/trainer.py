@@ -362,7 +362,9 @@ class FiVLTrainer(SFTTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         columns: list[str] = self._signature_columns or []
-        more = [*EVIDENCE_COLUMNS, self.args.dataset_text_field] if self._is_vision_dataset else []
+        # TRL would drop the lengths of rows with images before batches are grouped by them.
+        used = [*EVIDENCE_COLUMNS, self.args.dataset_text_field, self.args.length_column_name]
+        more = used if self._is_vision_dataset else []
         self._signature_columns = columns + [name for name in more if name not in columns]  # type: ignore[assignment]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

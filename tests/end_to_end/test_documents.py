@@ -13,6 +13,9 @@ import families
 import pytest
 from PIL import Image
 
+from fivl_hf.scenes.model import scene_model, scene_processor
+from fivl_hf.schema import FEATURES
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SNIPPETS = [code for path in DOCUMENTS for code in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)]
@@ -72,6 +75,68 @@ def test_training_examples_run(demo, tmp_path, script):
     assert (tmp_path / "out" / "tokenizer.json").exists()
 
 
+def test_the_papers_recipe_has_its_hyperparameters(rows, tmp_path, monkeypatch):
+    """Those of LLaVA-1.5's second stage (its script finetune.sh) and of the paper; the baseline differs in λ alone."""
+    import importlib.util
+
+    import datasets
+
+    spec = importlib.util.spec_from_file_location("llava_paper", ROOT / "examples" / "llava_paper.py")
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    text_only = {**rows[0], "id": "text", "images": [], "key_expressions": [], "masks": []}
+    dataset = datasets.Dataset.from_list([*rows[:3], text_only], features=FEATURES)
+    made = []
+
+    class Recorder:
+        def __init__(self, **arguments):
+            made.append(arguments)
+            self.train = lambda: None
+            self.save_model = lambda _: None
+
+    monkeypatch.setattr(recipe, "FiVLTrainer", Recorder)
+    monkeypatch.setattr(recipe, "load_dataset", lambda *_, **__: dataset)
+    processor = scene_processor()
+    monkeypatch.setattr(
+        recipe.LlavaForConditionalGeneration, "from_pretrained", lambda *_, **__: scene_model(processor, 0)
+    )
+    for weight in ("0.1", "0"):
+        arguments = ["--dataset", "d", "--output", str(tmp_path), "--lambda", weight, "--cpu"]
+        monkeypatch.setattr(sys, "argv", ["llava_paper.py", *arguments])
+        recipe.main()
+    ours, baseline = (arguments["args"].to_dict() for arguments in made)
+    expected = {
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": 16,
+        "learning_rate": 2e-5,
+        "weight_decay": 0.0,
+        "warmup_steps": 0.03,
+        "lr_scheduler_type": "cosine",
+        "max_length": 2048,
+        "gradient_checkpointing": True,
+        "train_sampling_strategy": "group_by_length",
+        "vision_loss_weight": 0.1,
+        "vision_protocol": "paper",
+    }
+    assert {name: ours[name] for name in expected} == expected
+    assert {name for name in ours if ours[name] != baseline[name]} == {"vision_loss_weight"}
+    model, trained = made[0]["model"], made[0]["train_dataset"]
+    assert not any(p.requires_grad for p in model.model.vision_tower.parameters())
+    assert all(p.requires_grad for p in model.model.multi_modal_projector.parameters())
+    assert all(p.requires_grad for p in model.model.language_model.parameters())
+    assert min(trained["length"][:3]) > 576 > trained["length"][3] > 5
+
+
+def test_the_zero3_configuration_fits_the_recipe():
+    """Eight GPUs of 16 samples: the 128 of LLaVA-1.5's second stage."""
+    import yaml
+
+    config = yaml.safe_load((ROOT / "examples" / "accelerate" / "deepspeed_zero3.yaml").read_text())
+    assert config["deepspeed_config"]["zero_stage"] == 3
+    assert config["mixed_precision"] == "bf16"
+    assert 16 * config["num_processes"] == 128
+
+
 def test_lora_example_runs(demo, tmp_path):
     arguments = ["--model", demo / "models" / "baseline", "--dataset", demo / "fivl", "--output", tmp_path / "out"]
     run([sys.executable, ROOT / "examples" / "llava_lora.py", *arguments, "--max-steps", "1", "--cpu"], tmp_path)
@@ -98,8 +163,6 @@ def test_llava_is_assembled_from_its_parts(tmp_path):
     """Tiny parts of the real classes: what comes out answers with their weights."""
     import torch
     import transformers as tf
-
-    from fivl_hf.scenes.model import scene_processor
 
     processor = scene_processor()
     small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}

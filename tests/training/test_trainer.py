@@ -458,3 +458,16 @@ def test_what_has_no_boxes_is_refused_before_training(dataset, config):
     assert "USER" not in text
     assert "It is a" in text
     trainer.train()
+
+
+def test_batches_are_grouped_by_a_column_of_lengths(model, processor, dataset, config):
+    """Without the column, transformers would look for input_ids, which rows with images do not have yet."""
+    lengths = [number % 2 * 100 + 1 for number in range(len(dataset))]
+    grouped = dataset.add_column("length", lengths)
+    options = config(train_sampling_strategy="group_by_length", per_device_train_batch_size=2)
+    trainer = FiVLTrainer(model, options, train_dataset=grouped, processing_class=processor)
+    order = list(trainer._get_train_sampler())
+    batches = [{lengths[i] for i in order[start : start + 2]} for start in range(0, len(order), 2)]
+    # Sorted three batches at a time; in each three, one may hold both lengths.
+    assert sum(len(batch) == 1 for batch in batches) >= 8
+    first_batch(trainer)
