@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from fivl_hf.images import rgb
+from fivl_hf.masks import BoolArray
 
 __all__ = ["PALETTE", "Color", "enlarge", "evidence_layer", "frame_boxes", "ink_on", "outline_masks", "text_font"]
 
@@ -68,9 +69,11 @@ def evidence_layer(
         layer[~np.any([np.asarray(shape) >= 128 for shape in shapes], axis=0)] = (*_DARK, 120)
     for i, shape in enumerate(shapes):
         # From outside in: dark, the mask's colour, light. One of them stands out on any ground.
-        padded = ImageOps.expand(shape.point(lambda value: 255 * (value >= 128)), 4)
-        filters = ImageFilter.MaxFilter(5), ImageFilter.MaxFilter(1), ImageFilter.MinFilter(7), ImageFilter.MinFilter(9)
-        outer, inside, inner, core = (np.asarray(padded.filter(each))[4:-4, 4:-4] > 0 for each in filters)
+        inside = np.asarray(shape) >= 128
+        # Beyond the picture's edge there is no mask: one that reaches it is outlined there, too.
+        outside = ~np.pad(inside, 4)
+        inner, core = (~_grown(outside, by)[4:-4, 4:-4] for by in (3, 4))
+        outer = _grown(inside, 2)
         layer[outer & ~inside] = (*_DARK, 255)
         layer[inside & ~inner] = (*colors[i % len(colors)], 255)
         layer[inner & ~core] = (*_LIGHT, 255)
@@ -78,6 +81,19 @@ def evidence_layer(
     for i, each in enumerate(boxes):
         _frame(picture, each, colors[i % len(colors)])
     return picture
+
+
+def _grown(mask: BoolArray, by: int) -> BoolArray:
+    """Return a mask (H, W) with everything set that is at most ``by`` pixels away, along rows, columns and diagonals."""
+    grown = mask
+    for axis in range(2):
+        before = np.moveaxis(grown, axis, 0)
+        after = before.copy()
+        for step in range(1, by + 1):
+            after[step:] |= before[:-step]
+            after[:-step] |= before[step:]
+        grown = np.moveaxis(after, 0, axis)
+    return grown
 
 
 def ink_on(color: Color) -> Color:

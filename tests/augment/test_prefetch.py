@@ -58,13 +58,15 @@ def test_an_interrupted_run_waits_for_what_is_paid(photos, serve, settings):
 
 def test_waiting_requests_are_not_sent_after_an_end_and_hanging_ones_not_waited_for(photos, serve, settings):
     folder, read = photos
-    server = serve(lambda body, number: Answer("late", delay=9 if len(server.asked) > 60 else 0.0))
+    asked_before = []
+    server = serve(lambda body, number: Answer("late", delay=30 if asked_before else 0.0))
 
     class Failing:
         workers = 1
 
         def run(self, jobs, factory, folder):
             next(iter(jobs))
+            asked_before.append(len(server.asked))
             time.sleep(0.3)
             raise ValueError("no such model")
 
@@ -74,8 +76,9 @@ def test_waiting_requests_are_not_sent_after_an_end_and_hanging_ones_not_waited_
         run_augmentation(
             read(), whole_image, RunSettings(folder / "fivl", shard_size=16), engine=Failing(), extraction=extraction
         )
-    assert time.monotonic() - started < 3
-    assert len(server.asked) <= 60 + 4
+    assert time.monotonic() - started < 20
+    # Four that were under way may still be answered, and four hang.
+    assert len(server.asked) <= asked_before[0] + 8
 
 
 def test_what_batches_leave_unanswered_waits_for_the_next_run(photos, serve, settings):
