@@ -6,6 +6,8 @@ import tempfile
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Two workers, and the processes that they start, share the cores.
+os.environ["OMP_NUM_THREADS"] = "1"
 # The tests' datasets do not fill the user's cache.
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="fivl-tests-")
 
@@ -19,7 +21,6 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
-import torch
 from datasets import Dataset
 from example_rows import encoded
 from hub_server import HubServer
@@ -40,11 +41,6 @@ hypothesis.settings.register_profile("default", deadline=None, max_examples=40)
 hypothesis.settings.load_profile("default")
 
 _ASPECTS = ("geometry", "train step", "λ = 0 parity", "resume", "head probe", "segmentation", "reliance")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread_per_worker() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -84,7 +84,7 @@ def evidence_layer(
 
 
 def _grown(mask: BoolArray, by: int) -> BoolArray:
-    """Return a mask (H, W) with everything set that is at most ``by`` pixels away, along rows, columns and diagonals."""
+    """Return a mask (H, W) grown by ``by`` pixels along rows, columns and diagonals."""
     grown = mask
     for axis in range(2):
         before = np.moveaxis(grown, axis, 0)

@@ -1,8 +1,8 @@
 """Run by test_processes.py under torchrun: the losses and gradients of a step, written by the first process.
 
-    two_processes.py OUTPUT PROCESSES HOW [OPTIONS]
+    two_processes.py FOLDER PROCESSES HOW VARIANTS
 
-HOW is "ddp" or "fsdp2"; OPTIONS are fields of FiVLConfig as JSON.
+HOW is "ddp" or "fsdp2"; VARIANTS is JSON: names, each with fields of FiVLConfig. FOLDER/NAME.pt is written for each.
 """
 
 import json
@@ -53,10 +53,19 @@ def allow_fsdp_on_cpu() -> None:
     PartialState.__init__ = pretend
 
 
-def main(output: str, processes: int, how: str, options: dict) -> None:
+def main(folder: str, processes: int, how: str, variants: dict[str, dict]) -> None:
     torch.set_num_threads(1)
     if how == "fsdp2":
         allow_fsdp_on_cpu()
+    for name, options in variants.items():
+        train_one_step(f"{folder}/{name}.pt", processes, how, options)
+    if torch.distributed.is_initialized():
+        # A process that ends while another still talks to it may be aborted by gloo's threads.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def train_one_step(output: str, processes: int, how: str, options: dict) -> None:
     processor = scene_processor()
     defaults = {
         "output_dir": output + "-run",
@@ -95,11 +104,7 @@ def main(output: str, processes: int, how: str, options: dict) -> None:
     if trainer.is_world_process_zero():
         log = next(entry for entry in trainer.state.log_history if "loss" in entry)
         torch.save({"log": log, "gradients": gradients}, output)
-    if torch.distributed.is_initialized():
-        # A process that ends while another still talks to it may be aborted by gloo's threads.
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4]) if len(sys.argv) > 4 else {})
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4]))

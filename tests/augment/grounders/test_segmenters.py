@@ -1,4 +1,6 @@
 import sys
+from functools import partial
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -35,10 +37,18 @@ BOXES = np.array([[5, 5, 40, 40], [0, 0, 90, 60], [0, 0, 90, 60], [30, 10, 80, 5
 
 
 def test_segment_anything_runs_on_its_own_checkpoint(tmp_path, monkeypatch):
-    """The package's real vit_b with random weights, saved and read as a checkpoint."""
+    """The package's real vit_b, its encoder two layers deep, with random weights, saved and read as a checkpoint."""
     torch.manual_seed(0)
     path = tmp_path / "sam_vit_b.pth"
-    torch.save(segment_anything.sam_model_registry["vit_b"]().state_dict(), path)
+    small = partial(
+        import_module("segment_anything.build_sam")._build_sam,
+        encoder_embed_dim=768,
+        encoder_depth=2,
+        encoder_num_heads=12,
+        encoder_global_attn_indexes=[1],
+    )
+    monkeypatch.setitem(segment_anything.sam_model_registry, "vit_b", small)
+    torch.save(small().state_dict(), path)
     monkeypatch.setattr(segmenters, "CHUNK", 2)
     masks = np.stack(list(load_segmenter(path).segment(noise(90, 60), BOXES)))
     assert (masks.shape, masks.dtype) == ((4, 60, 90), bool)
