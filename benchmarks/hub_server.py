@@ -46,6 +46,7 @@ class HubServer:
         objects: large files by their SHA-256.
         writers: names under which the token may write.
         fail_after: cut the connection at the n-th upload of a large file, once.
+        cut_downloads: files whose first download ends in the middle.
         uploads: how often each large file was sent.
     """
 
@@ -54,6 +55,7 @@ class HubServer:
         self.objects: dict[str, bytes] = {}
         self.token, self.writers = token, writers
         self.fail_after: int | None = None
+        self.cut_downloads: set[str] = set()
         self.uploads: Counter[str] = Counter()
         self.requests: list[str] = []
         self.served = 0
@@ -175,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
             ]
             return self._json({"branches": refs, "tags": [], "converts": []})
         if action == "paths-info":
-            return self._json(self._entries(repo, tail, set(json.loads(body)["paths"])))
+            return self._json(self._entries(repo, tail, set(parse_qs(body.decode())["paths"])))
         if not self._may_write(id):
             return None
         if action == "branch":
@@ -218,11 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _entries(self, repo: Repo, revision: str, wanted: set[str]) -> list[dict[str, Any]]:
         files = repo.files(revision) or {}
-        return [
-            {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-            for name, data in sorted(files.items())
-            if name in wanted
-        ]
+        return [_entry(name, data) for name, data in sorted(files.items()) if name in wanted]
 
     def _lfs(self, wanted: dict[str, Any]) -> None:
         objects = []
@@ -287,6 +285,10 @@ class _Handler(BaseHTTPRequestHandler):
             data = data[start:stop]
         if method == "GET":
             with self.hub.lock:
+                if path in self.hub.cut_downloads:
+                    self.hub.cut_downloads.remove(path)
+                    headers["Content-Length"] = str(len(data))
+                    data, self.close_connection = data[: len(data) // 2], True
                 self.hub.served += len(data)
         self._send(status, data, headers, method)
 
@@ -303,11 +305,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
+        if "Content-Length" not in headers:
+            self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if method != "HEAD":
             self.wfile.write(data)
 
 
+def _entry(name: str, data: bytes) -> dict[str, Any]:
+    """What the Hub says of a file: Git's hash, and of a large one the SHA-256 of its content."""
+    entry = {"type": "file", "path": name, "size": len(data), "oid": _git_hash(data)}
+    if _is_large({"path": name, "size": len(data)}):
+        entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+    return entry
+
+
+def _git_hash(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
 def _is_large(file: dict[str, Any]) -> bool:
-    return file["path"].endswith((".parquet", ".safetensors")) or int(file.get("size") or 0) > 1_000_000
+    return file["path"].endswith((".parquet", ".safetensors", ".tar")) or int(file.get("size") or 0) > 1_000_000

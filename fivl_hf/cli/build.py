@@ -21,6 +21,7 @@ __all__ = ["add_build"]
 _EXAMPLES = """\
 examples:
   fivl build fivl_instruct --data-dir data --output fivl-instruct      # the authors' release and LLaVA's conversations
+  fivl build fivl_instruct --data-dir data --download --output fivl-instruct          # fetches both first
   fivl build fivl_instruct --config augmented --data-dir fivl --output fivl-instruct     # rows by fivl augment
   fivl build fivl_pope --data-dir pope --output fivl-pope              # evidence from COCO's annotations
   fivl build fivl_pope --data-dir pope --evidence pope-adversarial pope-popular pope-random --output fivl-pope
@@ -50,7 +51,13 @@ def add_build(commands: Any) -> None:
     parser.add_argument("name", metavar="NAME", help="fivl_instruct, fivl_pope, fivl_vqav2, fivl_gqa or fivl_scenes")
     parser.add_argument("--output", type=folder, required=True, help="folder of the dataset")
     source = parser.add_argument_group("sources")
-    source.add_argument("--data-dir", type=existing_folder, default=None, help="folder of the source files, see below")
+    source.add_argument("--data-dir", type=folder, default=None, help="folder of the source files, see below")
+    source.add_argument(
+        "--download",
+        action="store_true",
+        help="fetch the authors' release and LLaVA's conversations (8.5 GB and 1 GB) to DATA_DIR, and say which images "
+        "are missing and where they come from (fivl_instruct)",
+    )
     source.add_argument("--config", default=None, help="of the builder: release or augmented, for fivl_instruct")
     source.add_argument("--images", type=existing_folder, nargs="+", default=[], help="further folders of images")
     source.add_argument("--evidence", nargs="+", default=[], help="rows by fivl augment, for a benchmark")
@@ -83,6 +90,8 @@ def add_build(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    if options.download:
+        _download(options)
     from fivl_hf.building.run import BuildSettings, build_dataset, builder_class
 
     found = builder_class(options.name)
@@ -107,6 +116,29 @@ def _run(options: argparse.Namespace) -> None:
         print(line)
     name = options.output.resolve().name
     print(f"look at it: fivl show {options.output}; publish it: fivl push dataset {options.output} YOU/{name}")
+
+
+def _download(options: argparse.Namespace) -> None:
+    """Fetch the release; raises ValueError, after a list of the missing images, if there are any."""
+    from fivl_hf.building.download import CONVERSATIONS, IMAGE_ARCHIVES, download_release, missing_images
+
+    if options.name != "fivl_instruct" or options.config == "augmented":
+        raise ValueError("--download fetches the authors' release, for fivl_instruct alone")
+    if options.data_dir is None:
+        raise ValueError("--download needs --data-dir: the folder that the files go to")
+    for name, size in download_release(options.data_dir).items():
+        print(f"{size:>14,}  {options.data_dir / name}")
+    found = missing_images(options.data_dir / CONVERSATIONS, (options.data_dir, *options.images))
+    sources = {archive.folder: archive.source for archive in IMAGE_ARCHIVES}
+    for folder_name, (total, missing) in found.items():
+        print(f"{total:>9,} images, {missing:,} missing  {options.data_dir / folder_name}")
+        if missing:
+            print(f"{'':>11}from {sources.get(folder_name, 'a source that LLaVA does not name')}")
+    if missing := sum(each for _, each in found.values()):
+        raise ValueError(
+            f"{missing:,} {'image is' if missing == 1 else 'images are'} missing: fill the folders above and run the "
+            "command again, or run it without --download to build from what is there"
+        )
 
 
 def _contents(output: Path) -> list[str]:
