@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from fivl_hf.jobs.outcomes import Drop, Failure
 __all__ = ["PADDED_SIDE", "Release", "ReleasePolicy", "Segment", "index_release", "release_records"]
 
 PADDED_SIDE = 336
+# Ids whose segments are looked at to tell the format.
+_TRIED = 100
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ def _with_segments(
 
 def _fill(release: Release, table: sqlite3.Connection) -> dict[str, Any]:
     table.execute("CREATE TABLE segments (id TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+    _require_version(release.segments)
     entries = ((id, _dumped(value)) for id, value in json_members(release.segments))
     table.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?)", tqdm(entries, desc="read segments", unit="id"))
     (listed,) = table.execute("SELECT count(*) FROM segments").fetchone()
@@ -174,6 +178,22 @@ def _fill(release: Release, table: sqlite3.Connection) -> dict[str, Any]:
         "tensors": tensors,
         "archive_entries_refused": dict(refused),
     }
+
+
+def _require_version(path: Path) -> None:
+    """Check that some of the first ids have segments in the release's format; one that has none fails alone, later."""
+    problem = None
+    for id, value in islice(json_members(path), _TRIED):
+        try:
+            _segments(value)
+            return
+        except ValueError as error:
+            problem = problem or f"{id}: {error}"
+    if problem:
+        raise ValueError(
+            f"{path} is not in the release's format, or of another version ({problem}); expected is, for each id, "
+            '[{"turn": 1, "prompts": [{"prompt": ..., "mask_rel": ..., "bbox": [...]}]}]'
+        )
 
 
 def _dumped(value: Any) -> str:
@@ -250,7 +270,9 @@ def _segments(raw: Any) -> tuple[Segment, ...]:
         if not isinstance(raw, list):
             raise TypeError(f"a list was expected, got {type(raw).__name__}")
         return tuple(_segment(turn["turn"], prompt) for turn in raw for prompt in turn["prompts"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except KeyError as error:
+        raise ValueError(f"a segment or prompt without {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 

@@ -65,8 +65,10 @@ def load_grid(data: bytes) -> FloatArray:
         # The unpickler raises all sorts of things on bytes that were tampered with.
         raise TensorError("not a torch.save file") from error
     plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-    if not plain or tuple(value.shape) != (GRID, GRID) or value.dtype not in _NUMBERS:
-        raise TensorError(f"no {GRID}×{GRID} tensor of numbers")
+    if plain and value.ndim == 2 and tuple(value.shape) != (GRID, GRID):
+        raise TensorError(f"{value.shape[0]}×{value.shape[1]} cells where the release has {GRID}×{GRID}")
+    if not plain or value.ndim != 2 or value.dtype not in _NUMBERS:
+        raise TensorError(f"not a tensor of {GRID}×{GRID} numbers")
     grid = value.detach().to(torch.float64).numpy() / 255.0
     if not np.isfinite(grid).all() or grid.min() < -1e-6 or grid.max() > 1 + 1e-6:
         raise TensorError("values that are not between 0 and 255")

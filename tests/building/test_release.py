@@ -105,6 +105,8 @@ def test_release_of_other_conversations_is_refused(release, build, tmp_path):
     [
         ("fivl_instruct.json", b"[1, 2]", "maps no sample id|not valid JSON"),
         ("fivl_instruct.json", b'{"a": [', "not valid JSON"),
+        ("fivl_instruct.json", b'{"a": {"segments": []}, "b": 3}', "or of another version .a: TypeError: a list was"),
+        ("fivl_instruct.json", b'{"a": [{"turn": 1, "prompts": [{"mask_rel": "x", "bbox": []}]}]}', "without 'prompt'"),
         ("dataset_grounded.tar", b"\x1f\x8b" + b"\0" * 600, "compressed"),
         ("llava_v1_5_mix665k.json", b'[{"id": "0000', "not valid JSON"),
     ],
