@@ -21,7 +21,7 @@ class FivlInstruct(EvidenceBuilder):
         EvidenceConfig(name="augmented", description="From rows by `fivl augment`."),
     ]
     DEFAULT_CONFIG_NAME = "release"
-    RELEASE_OPTIONS = True
+    OWN_OPTIONS = frozenset({"evidence_only", "protocol"})
 
     def plan(self, work: Path) -> Plan:
         sources = self.sources()

@@ -20,6 +20,7 @@ class FivlPope(BenchmarkBuilder):
     """
 
     BUILDER_CONFIGS = [EvidenceConfig(name="default", description="Every question.")]  # noqa: RUF012
+    OWN_OPTIONS = frozenset({"absent"})
 
     def plan(self, work: Path) -> Plan:
         sources = self.sources()

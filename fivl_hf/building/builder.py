@@ -17,6 +17,7 @@ from datasets.utils import logging
 from fivl_hf.augment.expressions import ProtocolName
 from fivl_hf.augment.inputs.conversations import Record
 from fivl_hf.augment.rows import Sample
+from fivl_hf.building.absent import PLAUSIBLE
 from fivl_hf.building.limits import Limits
 from fivl_hf.building.plans import BuildError, Plan, Sources
 from fivl_hf.files.fingerprints import files_digest
@@ -43,6 +44,8 @@ class EvidenceConfig(datasets.BuilderConfig):
         tagger: finds the nouns of expressions, "hanta" or "spacy".
         protocol: "paper" for the rules of the paper's code (fivl_instruct from the release; docs/paper.md).
         evidence_only: leave out conversations without evidence, which otherwise train on text alone (fivl_instruct).
+        absent: "plausible" gives evidence to "no" questions, too: the objects that are most often annotated together
+            with the absent one; the category says so (fivl_pope).
     """
 
     version: datasets.Version | str | None = "1.0.0"
@@ -55,6 +58,7 @@ class EvidenceConfig(datasets.BuilderConfig):
     tagger: str = "hanta"
     protocol: ProtocolName = "default"
     evidence_only: bool = False
+    absent: str = ""
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         # `datasets` would take rows from its cache after the source files have changed.
@@ -71,8 +75,8 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
 
     BUILDER_CONFIG_CLASS: ClassVar[type] = EvidenceConfig
     FEATURES: ClassVar[datasets.Features] = FEATURES
-    # The builders whose conversations may come without evidence, or by other rules, read these options.
-    RELEASE_OPTIONS: ClassVar[bool] = False
+    # The options that only some builders read, by name: those of this one.
+    OWN_OPTIONS: ClassVar[frozenset[str]] = frozenset()
     # Rows that one process makes at a time.
     chunk: ClassVar[int] = 500
     config: Any
@@ -86,9 +90,11 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
         """
         self._streaming_work: Path | None = None
         super().__init__(config_name=config_name, **options)
-        for name, value in (("protocol", "default"), ("evidence_only", False)):
-            if getattr(self.config, name) != value and not self.RELEASE_OPTIONS:
-                raise BuildError(f"{name} would change nothing here: fivl_instruct reads it, {self.name} does not")
+        for name, value in (("protocol", "default"), ("evidence_only", False), ("absent", "")):
+            if getattr(self.config, name) != value and name not in self.OWN_OPTIONS:
+                raise BuildError(f"{name} would change nothing here: {self.name} does not read it")
+        if self.config.absent not in ("", PLAUSIBLE):
+            raise BuildError(f"absent must be {PLAUSIBLE!r} or nothing, got {self.config.absent!r}")
 
     @abstractmethod
     def plan(self, work: Path) -> Plan:
@@ -126,6 +132,7 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
             tagger=config.tagger,
             protocol=config.protocol,
             evidence_only=config.evidence_only,
+            absent=config.absent,
         )
 
     def _info(self) -> datasets.DatasetInfo:

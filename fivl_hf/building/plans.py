@@ -12,6 +12,7 @@ from fivl_hf.augment.inputs.conversations import Conversation, Record
 from fivl_hf.augment.inputs.readers import input_format, read_conversations, row_image
 from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.augment.rows import RowMaker, Tools
+from fivl_hf.building.absent import PLAUSIBLE, AbsentObjects
 from fivl_hf.building.known import KnownEvidence, ReleasedEvidence, StoredEvidence, StoredExpression
 from fivl_hf.building.limits import Limits, SortedRows
 from fivl_hf.building.release import Release, ReleasePolicy, index_release, release_records
@@ -54,6 +55,7 @@ class Sources:
         splits: only these; empty for all.
         protocol: the paper's rules for the release's expressions, or ours.
         evidence_only: leave out conversations without evidence.
+        absent: "plausible" gives evidence to "no" questions, too (:mod:`fivl_hf.building.absent`).
     """
 
     data_dir: Path
@@ -65,6 +67,7 @@ class Sources:
     tagger: str = "hanta"
     protocol: ProtocolName = "default"
     evidence_only: bool = False
+    absent: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,13 @@ def _stored_maker(sources: Sources, _: int) -> RowMaker:
 
 
 def _annotations_maker(index: Path, sources: Sources, _: int) -> RowMaker:
-    from fivl_hf.augment.grounders.annotations import AnnotationsGrounder
+    from fivl_hf.augment.grounders.annotations import AnnotationsGrounder, PlausibleGrounder
 
-    tools = Tools(NounPhraseExtractor(questions_too=True), AnnotationsGrounder(index), sources.tagger)
-    return SortedRows(tools, sources.limits)
+    extractor = NounPhraseExtractor(questions_too=True)
+    maker: RowMaker = Tools(extractor, AnnotationsGrounder(index), sources.tagger)
+    if sources.absent == PLAUSIBLE:
+        maker = AbsentObjects(maker, Tools(extractor, PlausibleGrounder(index), sources.tagger))
+    return SortedRows(maker, sources.limits)
 
 
 def _scenes_maker(limits: Limits, _: int) -> RowMaker:
@@ -168,7 +174,7 @@ def benchmark_plan(
     for settings in chosen.values():
         _require_format(settings)
     if sources.evidence:
-        _refuse_unused(sources, "annotations")
+        _refuse_unused(sources, "annotations", "absent")
     files = tuple(
         path for settings in chosen.values() for path in (Path(settings.input), settings.answers) if path is not None
     )

@@ -77,6 +77,13 @@ def add_build(commands: Any) -> None:
         "--evidence-only", action="store_true", help="leave out conversations without evidence (fivl_instruct)"
     )
     keep.add_argument(
+        "--absent",
+        choices=("plausible",),
+        default="",
+        help='evidence for "no" questions, too: the objects that are most often annotated together with the absent '
+        "one; their category ends in /plausible (fivl_pope)",
+    )
+    keep.add_argument(
         "--protocol",
         choices=("default", "paper"),
         default="default",
@@ -168,6 +175,7 @@ def _config(options: argparse.Namespace) -> dict[str, Any]:
         "tagger": options.tagger,
         "protocol": options.protocol,
         "evidence_only": options.evidence_only,
+        "absent": options.absent,
     }
     if options.name == "fivl_scenes":
         # Scenes are made, not read: as many as asked for, of that seed.

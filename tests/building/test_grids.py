@@ -101,6 +101,6 @@ def test_small_images_are_as_near_as_pixels_allow(width, height, seed):
     assert mask.shape == (height, width)
     cells = _Cells(grid, (width, height))
     # Cells of about a pixel share their pixels with others.
-    assert np.abs(cells.areas(mask) - cells.wanted).max() <= 3
+    assert np.abs(cells.areas(mask) - cells.wanted).max() <= 4
     assert mask_from_grid(np.ones((24, 24)), (width, height)).all()
     assert not mask_from_grid(np.zeros((24, 24)), (width, height)).any()

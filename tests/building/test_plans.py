@@ -18,7 +18,7 @@ def test_pope_marks_what_is_there_and_keeps_what_is_not(build, tmp_path):
     assert there["key_expressions"][0]["start"] == -1
     assert there["key_expressions"][0]["boxes"] == [[x, y, x + width, y + height]]
     assert decode_mask(there["masks"][0]).sum() == width * height
-    assert (there["answers"], there["category"]) == (["yes"], "popular")
+    assert (there["answers"], there["category"]) == (["yes"], "yes/popular")
     assert (absent["key_expressions"], absent["masks"], absent["answers"]) == ([], [], ["no"])
     assert absent["images"][0]["bytes"] == (tmp_path / "val2014" / coco_name(1)).read_bytes()
 

@@ -25,6 +25,9 @@ _UNSEEN = re.compile(
     "|question|answer|yes|no)s?"
 )
 
+# POPE's questions. The tagger takes some of their objects for adjectives: a remote, a hair drier.
+_IS_THERE = re.compile(r"is there an? (\w+(?: \w+){0,2}) in the image\?", re.IGNORECASE)
+
 
 class NounPhraseExtractor:
     """Every noun phrase of the answer without its article, offline (the tagger's model ships in its wheel).
@@ -48,10 +51,16 @@ class NounPhraseExtractor:
         alone = is_single_word(turn.answer) and not found.mentions
         if not alone and not self._questions_too:
             return found
-        asked = _sort_out(turn.question, noun_phrases(turn.question))
+        asked = _sort_out(turn.question, _object_asked_for(turn.question) or noun_phrases(turn.question))
         named = {mention.text.casefold() for mention in found.mentions}
         more = tuple(Mention(each.text, -1, -1) for each in asked.mentions if each.text.casefold() not in named)
         return Extraction(found.mentions + more, found.rejected + asked.rejected)
+
+
+def _object_asked_for(question: str) -> list[tuple[int, int]]:
+    """Return the span of X in "Is there a X in the image?"; empty for other questions."""
+    found = _IS_THERE.fullmatch(question)
+    return [found.span(1)] if found and not {"and", "or"} & set(found[1].split()) else []
 
 
 def _sort_out(text: str, spans: Iterable[tuple[int, int]]) -> Extraction:

@@ -5,8 +5,10 @@ The annotation files are read once, piece by piece, into an SQLite file that eve
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,13 @@ from fivl_hf.images import StoredSize, stored_size
 from fivl_hf.keywords import head_noun, lemmas, nouns
 from fivl_hf.masks import BoolArray, mask_boxes, rasterize_boxes, union
 
-__all__ = ["AnnotatedObject", "AnnotationsGrounder", "index_annotations", "matching_objects"]
+__all__ = [
+    "AnnotatedObject",
+    "AnnotationsGrounder",
+    "PlausibleGrounder",
+    "index_annotations",
+    "matching_objects",
+]
 
 _COCO_FILE = re.compile(r"(?:COCO_\w+?_)?(\d{12})")
 
@@ -76,6 +84,9 @@ class AnnotationsGrounder:
         if not index.is_file():
             raise FileNotFoundError(f"there is no annotation index {index}")
         self._db = open_index(index)
+        names = self._db.execute("SELECT DISTINCT name FROM objects ORDER BY name").fetchall()
+        self._kinds = [AnnotatedObject(name, (), None, (1, 1)) for (name,) in names]
+        self._kinds_named = cache(self._find_kinds)
 
     def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
         return [self._sample(request) for request in requests]
@@ -91,12 +102,20 @@ class AnnotationsGrounder:
         self, text: str, request: GroundingRequest, objects: Sequence[Sequence[AnnotatedObject]]
     ) -> Grounding | None:
         for index, image in enumerate(request.images):
-            masks = [thing.mask(image.size) for thing in matching_objects(text, objects[index])]
+            masks = [thing.mask(image.size) for thing in self._matching(text, objects[index])]
             masks = [mask for mask in masks if mask.any()]
             if masks:
                 boxes = tuple((a, b, c, d) for a, b, c, d in mask_boxes(np.stack(masks)).tolist())
                 return Grounding(union(masks), boxes, None, index)
         return None
+
+    def _matching(self, text: str, objects: Sequence[AnnotatedObject]) -> list[AnnotatedObject]:
+        # A teddy bear that is not there is not the bear that is.
+        return matching_objects(text, [thing for thing in objects if thing.name in self._kinds_named(text)])
+
+    def _find_kinds(self, text: str) -> frozenset[str]:
+        """Return the kinds of objects, of all that are annotated anywhere, that an expression names."""
+        return frozenset(kind.name for kind in matching_objects(text, self._kinds))
 
     def _objects(self, source: ImageSource) -> list[AnnotatedObject]:
         found = self._db.execute(
@@ -108,6 +127,30 @@ class AnnotationsGrounder:
             AnnotatedObject(label, tuple(json.loads(attributes)), json.loads(shape), (width, height), turned)
             for label, attributes, shape, width, height in found
         ]
+
+
+class PlausibleGrounder(AnnotationsGrounder):
+    """Grounds what is *not* in an image in what makes it plausible there.
+
+    These are the image's objects of the one kind that is most often annotated in one image with the absent object:
+    a fork beside the missing knife. Of equally frequent ones, the first in the alphabet.
+    """
+
+    def __init__(self, index: Path) -> None:
+        super().__init__(index)
+        self._together = cache(self._count_together)
+
+    def _matching(self, text: str, objects: Sequence[AnnotatedObject]) -> list[AnnotatedObject]:
+        together = sum((self._together(kind) for kind in self._kinds_named(text)), Counter[str]())
+        there = sorted({thing.name for thing in objects if together[thing.name]})
+        nearest = max(there, key=together.__getitem__, default=None)
+        return [thing for thing in objects if thing.name == nearest]
+
+    def _count_together(self, name: str) -> Counter[str]:
+        """Count the images in which each other kind of object is annotated together with this one."""
+        images = "SELECT DISTINCT image FROM objects WHERE name = ?"
+        query = f"SELECT name, count(DISTINCT image) FROM objects WHERE name != ? AND image IN ({images}) GROUP BY name"
+        return Counter(dict(self._db.execute(query, (name, name)).fetchall()))
 
 
 def _alike(a: tuple[int, int], b: tuple[int, int]) -> bool:

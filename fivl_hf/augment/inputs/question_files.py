@@ -16,9 +16,11 @@ Question = Conversation | Failure
 
 
 def pope_questions(path: Path, roots: Sequence[Path]) -> Iterator[Question]:
-    """POPE's JSON Lines: ``{"question_id", "image", "text", "label"}``; the category is the file's
-    (``coco_pope_adversarial.json`` -> "adversarial")."""
-    category = path.stem.rsplit("_", 1)[-1]
+    """POPE's JSON Lines: ``{"question_id", "image", "text", "label"}``.
+
+    The category is the label and the file's: "yes/adversarial" for ``coco_pope_adversarial.json``.
+    """
+    kind = path.stem.rsplit("_", 1)[-1]
     for number, item in json_lines(path):
         fields = ("question_id", "image", "text", "label")
         if problem := _problem(item, fields):
@@ -27,6 +29,7 @@ def pope_questions(path: Path, roots: Sequence[Path]) -> Iterator[Question]:
         if item["label"] not in ("yes", "no"):
             yield Failure(str(item["question_id"]), "the label is neither yes nor no", repr(item["label"])[:100])
             continue
+        category = f"{item['label']}/{kind}"
         yield _question(
             str(item["question_id"]), item["image"], item["text"], (item["label"],), roots, category, "POPE"
         )

@@ -18,3 +18,11 @@ def test_offline_grounds_a_single_word_through_the_question():
     found = offline("Is there a snowboard in the image?", "yes")
     assert found.mentions == (Mention("snowboard", -1, -1),)
     assert offline("What animal is this?", "Dog").mentions == (Mention("Dog", 0, 3),)
+
+
+def test_popes_questions_name_their_object_whole():
+    """Also where the tagger takes it for an adjective."""
+    for name in ("remote", "hair drier", "hot dog", "stop sign"):
+        assert offline(f"Is there a {name} in the image?", "no").mentions == (Mention(name, -1, -1),)
+    found = offline("Is there a dog and a cat in the image?", "no")
+    assert [mention.text for mention in found.mentions] == ["dog", "cat"]

@@ -47,6 +47,24 @@ def test_expressions_find_annotated_objects_by_noun(expression, names, expected)
     assert [t.name for t in matching_objects(expression, [thing(name) for name in names])] == expected
 
 
+def test_an_absent_object_is_not_another_whose_name_ends_alike(tmp_path):
+    """A teddy bear that is nowhere in the image is not the bear that is."""
+    coco = {
+        "images": [{"id": i, "file_name": f"00000000000{i}.jpg", "width": 20, "height": 20} for i in (1, 2)],
+        "annotations": [
+            {"image_id": 1, "category_id": 1, "bbox": [5, 5, 3, 4]},
+            {"image_id": 2, "category_id": 2, "bbox": [1, 1, 3, 4]},
+        ],
+        "categories": [{"id": 1, "name": "bear"}, {"id": 2, "name": "teddy bear"}],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(coco))
+    index_annotations([tmp_path / "instances.json"], tmp_path / "index.sqlite")
+    grounder = AnnotationsGrounder(tmp_path / "index.sqlite")
+    asked = ("teddy bear", "bear", "brown bears")
+    found = grounder.ground([request("1", noise(20, 20), *asked, name="000000000001.jpg")])
+    assert [each is not None for each in found[0]] == [False, True, True]
+
+
 def test_images_of_the_same_number_elsewhere_get_no_evidence(tmp_path):
     coco = {
         "images": [{"id": 9, "file_name": "000000002370.jpg", "width": 20, "height": 20}],

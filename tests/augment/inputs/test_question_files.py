@@ -10,7 +10,7 @@ def test_pope(tmp_path, images):
     line = {"question_id": 1, "image": "COCO_val2014_1.jpg", "text": "Is there a dog in the image?", "label": "yes"}
     path = write(tmp_path / "coco_pope_adversarial.json", json.dumps(line) + "\n" + json.dumps({"question_id": 2}))
     good, bad = read(path, images=images)
-    assert (good.id, good.category, good.answers, good.source) == ("1", "adversarial", ("yes",), "POPE")
+    assert (good.id, good.category, good.answers, good.source) == ("1", "yes/adversarial", ("yes",), "POPE")
     assert "'image' is missing" in bad.detail
 
 
