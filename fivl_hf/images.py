@@ -20,6 +20,7 @@ __all__ = [
     "image_bytes",
     "open_image",
     "open_rgb",
+    "padded_square",
     "rgb",
     "stored_size",
 ]
@@ -29,6 +30,8 @@ __all__ = [
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 # JPEG's largest side, and a little more than Pillow warns of.
 _MAX_SIDE, _MAX_PIXELS = 65_535, 100_000_000
+# The mean colour of the images that CLIP was trained on.
+_CLIP_MEAN = (122, 116, 104)
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -217,6 +220,14 @@ def encoded_bytes(value: Any) -> bytes:
         return source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()
     except OSError as error:
         raise _unreadable(error) from error
+
+
+def padded_square(image: Image.Image, side: int) -> Image.Image:
+    """Return an RGB image as LLaVA-1.5 sees it: padded to a square with CLIP's mean colour, resized to ``side``."""
+    longer = max(image.size)
+    square = Image.new("RGB", (longer, longer), _CLIP_MEAN)
+    square.paste(image, ((longer - image.width) // 2, (longer - image.height) // 2))
+    return square.resize((side, side), Image.Resampling.BICUBIC)
 
 
 def as_encoded(value: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from fivl_hf.augment.inputs.conversations import ImageSource
 from fivl_hf.geometry import padded_square_axes, unpadded_boxes
+from fivl_hf.images import padded_square
 from fivl_hf.masks import BoolArray, FloatArray
 
 __all__ = [
@@ -35,8 +36,6 @@ __all__ = [
 # What a message suggests where a grounder's models cannot be had.
 WITHOUT_MODELS = "ground by masks that exist already (--grounder annotations)"
 
-# The mean colour of the images that CLIP was trained on, with which LLaVA pads.
-_CLIP_MEAN = (122, 116, 104)
 # IoU above which two boxes, or two masks, count as one.
 SAME = 0.95
 
@@ -180,7 +179,7 @@ class PaddedGrounder:
 
     def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
         padded = [
-            replace(request, images=tuple(_padded_square(image, self._side) for image in request.images))
+            replace(request, images=tuple(padded_square(image, self._side) for image in request.images))
             for request in requests
         ]
         return [
@@ -200,13 +199,6 @@ class PaddedGrounder:
         if not mask.any() or not len(boxes):
             return None
         return replace(grounding, mask=mask, boxes=tuple((a, b, c, d) for a, b, c, d in boxes.tolist()))
-
-
-def _padded_square(image: Image.Image, side: int) -> Image.Image:
-    longer = max(image.size)
-    square = Image.new("RGB", (longer, longer), _CLIP_MEAN)
-    square.paste(image, ((longer - image.width) // 2, (longer - image.height) // 2))
-    return square.resize((side, side), Image.Resampling.BICUBIC)
 
 
 def distinct_boxes(boxes: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:

@@ -1,7 +1,7 @@
 """The paper's automatic quality check: a vision language model judges expressions and masks.
 
-For each sampled key expression it is asked how important the expression is (0 to 10), whether the image shows it
-inside the mask (Seg1), and whether the image still shows something of it outside (Seg2).
+Of each sampled conversation, for every key expression it is asked how important the expression is (0 to 10), whether
+the image shows it inside the mask (Seg1), and whether the image still shows something of it outside (Seg2).
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fivl_hf.augment.expressions import ProtocolName
 from fivl_hf.augment.judge_prompts import (
     JUDGE_VERSION,
     judge_messages,
@@ -28,11 +29,11 @@ from fivl_hf.augment.judge_prompts import (
 )
 from fivl_hf.bootstrap import bootstrap_interval
 from fivl_hf.files.atomic import write_atomically, write_json
-from fivl_hf.images import ImageError, image_bytes, open_rgb
+from fivl_hf.images import ImageError, image_bytes, open_rgb, padded_square
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Usage
-from fivl_hf.masks import BoolArray, decode_mask
+from fivl_hf.masks import BoolArray, FloatArray, coverage, decode_mask
 from fivl_hf.schema import FiVLRow, KeyExpression, RowError, validate_row
 
 __all__ = ["Judged", "Judgement", "judge_rows", "summarize", "write_judgements"]
@@ -41,6 +42,8 @@ __all__ = ["Judged", "Judgement", "judge_rows", "summarize", "write_judgements"]
 _SIDE = 768
 _BANDS = (0.0, 0.05, 0.2, 0.5, 1.0)
 _RESAMPLES = 2000
+# The paper's masks are of the image padded to 336×336 pixels.
+_PADDED_SIDE, _PATCHES = 336, 24
 
 
 @dataclass(frozen=True)
@@ -82,32 +85,36 @@ def judge_rows(
     *,
     samples: int = 500,
     seed: int = 0,
+    protocol: ProtocolName = "default",
     progress: Callable[[int], object] = bool,
 ) -> Judged:
-    """Judge key expressions drawn at random; answers are cached, so a run that was stopped can be resumed.
+    """Judge every key expression of samples drawn at random; answers are cached: a run that stopped can be resumed.
 
     Args:
         rows: dataset of FiVL rows with images left encoded (:func:`fivl_hf.storage.load_rows`).
         cache: SQLite file of the answers.
-        samples: how many key expressions.
-        progress: called with the number of expressions judged since the last call.
+        samples: how many rows, drawn from those with key expressions.
+        protocol: "paper" shows the judge what the paper's did for Seg1 and Seg2: the image padded to 336×336, each of
+            24×24 patches darkened by how much of it the mask covers. By default the mask's own pixels are cut out.
+        progress: called with the number of rows judged since the last call.
 
     Raises:
         ValueError: no key expression in the rows.
         RowError: a row that does not fit the schema.
     """
-    places = [(i, j) for i, items in enumerate(rows["key_expressions"]) for j in range(len(items))]
+    places = [i for i, expressions in enumerate(rows["key_expressions"]) if expressions]
     if not places:
         raise ValueError("the rows have no key expressions to judge")
     chosen = sorted(random.Random(seed).sample(places, min(samples, len(places))))
-    return asyncio.run(_judge_all(rows, chosen, settings, cache, progress))
+    return asyncio.run(_judge_all(rows, chosen, settings, cache, protocol, progress))
 
 
 async def _judge_all(
     rows: Any,
-    places: Sequence[tuple[int, int]],
+    places: Sequence[int],
     settings: ChatSettings,
     cache: Path,
+    protocol: ProtocolName,
     progress: Callable[[int], object],
 ) -> Judged:
     answers, spent = AnswerCache(cache), Usage()
@@ -115,20 +122,21 @@ async def _judge_all(
     open_at_once = asyncio.Semaphore(settings.concurrency)
     stopped: list[ServiceError] = []
 
-    async def one(place: tuple[int, int]) -> Judgement | None:
+    async def one(place: int) -> list[Judgement]:
+        judgements: list[Judgement] = []
         async with open_at_once:
-            if stopped:
-                return None
-            try:
-                judgement = await _judge(client, validate_row(rows[place[0]]), place[1])
-                progress(1)
-                return judgement
-            except (RowError, ImageError) as error:
-                expression = rows[place[0]]["key_expressions"][place[1]]
-                return Judgement(rows[place[0]]["id"], expression["turn"], expression["text"], 0.0, problem=str(error))
-            except ServiceError as error:
-                stopped.append(error)
-                return None
+            for number, expression in enumerate(rows[place]["key_expressions"]):
+                if stopped:
+                    return judgements
+                try:
+                    judgements.append(await _judge(client, validate_row(rows[place]), number, protocol))
+                except (RowError, ImageError) as error:
+                    known = (rows[place]["id"], expression["turn"], expression["text"])
+                    judgements.append(Judgement(*known, 0.0, problem=str(error)))
+                except ServiceError as error:
+                    stopped.append(error)
+            progress(1)
+        return judgements
 
     try:
         found = await asyncio.gather(*(one(place) for place in places), return_exceptions=True)
@@ -138,19 +146,16 @@ async def _judge_all(
     for error in found:
         if isinstance(error, BaseException):
             raise error
-    judgements = [judgement for judgement in found if isinstance(judgement, Judgement)]
+    judgements = [judgement for each in found if isinstance(each, list) for judgement in each]
     return Judged(judgements, spent, str(stopped[0]) if stopped else None)
 
 
-async def _judge(client: ChatClient, row: FiVLRow, number: int) -> Judgement:
+async def _judge(client: ChatClient, row: FiVLRow, number: int, protocol: ProtocolName) -> Judgement:
     """Ask the three questions about one key expression."""
     expression, mask = row.key_expressions[number], decode_mask(row.masks[number])
     image = open_rgb(row.images[expression.image])
-    views = {
-        "importance": image,
-        "seg1": _blacked_out(image, ~mask),
-        "seg2": _blacked_out(image, mask),
-    }
+    inside, outside = _patches(image, mask) if protocol == "paper" else (_cut(image, mask), _cut(image, ~mask))
+    views = {"importance": image, "seg1": inside, "seg2": outside}
     answers: dict[str, Any] = {}
     problems = []
     for kind, view in views.items():
@@ -175,8 +180,10 @@ def _request(kind: str, view: Image.Image, row: FiVLRow, expression: KeyExpressi
     url = "data:image/jpeg;base64," + base64.b64encode(data).decode()
     turn = row.turns[expression.turn]
     digest = hashlib.sha256(data).hexdigest()
+    # Seg1 and Seg2 are not told the turn: two turns about one thing are one request.
+    about = (turn.question, turn.answer) if kind == "importance" else ()
     return ChatRequest(
-        key=answer_key(model, JUDGE_VERSION, kind, turn.question, turn.answer, expression.text, digest),
+        key=answer_key(model, JUDGE_VERSION, kind, *about, expression.text, digest),
         prompt=f"{JUDGE_VERSION}/{kind}",
         messages=lambda format: judge_messages(kind, format, turn, expression.text, url),
         schema=judge_schema(kind),
@@ -192,19 +199,39 @@ def _read(kind: str, reply: Reply) -> dict[str, Any]:
     return parse_judgement(kind, reply.text, reply.format)
 
 
-def _blacked_out(image: Image.Image, mask: BoolArray) -> Image.Image:
+def _cut(image: Image.Image, mask: BoolArray) -> Image.Image:
+    """Return an image black outside a mask."""
     pixels = np.array(image)
-    pixels[mask] = 0
+    pixels[~mask] = 0
     return Image.fromarray(pixels)
 
 
+def _patches(image: Image.Image, mask: BoolArray) -> tuple[Image.Image, Image.Image]:
+    """Return an image, padded to a square, inside and outside a mask as it was released: one share for each patch."""
+    longer = max(image.size)
+    edges = np.arange(_PATCHES + 1) * longer / _PATCHES
+    # Not clipped to the image: the released share of a patch at its border counts the padding, too.
+    x, y = (edges - (longer - length) // 2 for length in image.size)
+    boxes = [(x[c], y[r], x[c + 1], y[r + 1]) for r in range(_PATCHES) for c in range(_PATCHES)]
+    share = coverage(mask[None], boxes)[0].reshape(_PATCHES, _PATCHES)
+    patch = np.ones((_PADDED_SIDE // _PATCHES, _PADDED_SIDE // _PATCHES, 1))
+    pixels = np.asarray(padded_square(image, _PADDED_SIDE), dtype=np.float64)
+    inside, outside = (pixels * np.kron(each[..., None], patch) for each in (share, 1 - share))
+    return Image.fromarray(inside.round().astype(np.uint8)), Image.fromarray(outside.round().astype(np.uint8))
+
+
 def summarize(judged: Judged) -> dict[str, Any]:
-    """Means with 95% intervals (Wilson's for shares, bootstrap for the degree), over all and by mask coverage."""
+    """Return means with 95% intervals, over all and by mask coverage.
+
+    Expressions of one sample are not independent: the degree's interval is from a bootstrap of samples, a share's is
+    Wilson's with the number of independent expressions that would vary as much.
+    """
     bands = {}
     for low, high in pairwise(_BANDS):
         inside = [j for j in judged.judgements if low <= j.coverage < high or (high == 1.0 and j.coverage == 1.0)]
         bands[f"{low:.0%} to {high:.0%}"] = _figures(inside)
     return {
+        "samples": len({judgement.id for judgement in judged.judgements}),
         "all": _figures(judged.judgements),
         "by_mask_coverage": bands,
         "without_usable_reply": sum(j.problem is not None for j in judged.judgements),
@@ -215,31 +242,42 @@ def summarize(judged: Judged) -> dict[str, Any]:
 
 def _figures(judgements: Sequence[Judgement]) -> dict[str, Any]:
     figures: dict[str, Any] = {"n": len(judgements)}
-    for name in ("important", "seg1", "seg2"):
-        values = [value for j in judgements if (value := getattr(j, name)) is not None]
-        figures[name] = _share(sum(values), len(values))
-    degrees = np.array([j.degree for j in judgements if j.degree is not None], dtype=np.float64)
-    figures["degree"] = _mean(degrees)
+    for name, interval in (("important", _wilson), ("seg1", _wilson), ("seg2", _wilson), ("degree", _resampled)):
+        by_sample: dict[str, list[float]] = {}
+        for judgement in judgements:
+            if (value := getattr(judgement, name)) is not None:
+                by_sample.setdefault(judgement.id, []).append(float(value))
+        sums, counts = (np.array([count(each) for each in by_sample.values()], dtype=float) for count in (sum, len))
+        figures[name] = {
+            "mean": float(sums.sum() / counts.sum()) if by_sample else None,
+            "confidence_interval": interval(sums, counts) if by_sample else None,
+            "n": int(counts.sum()),
+        }
     return figures
 
 
-def _share(successes: int, n: int) -> dict[str, Any]:
-    """Return a share with Wilson's score interval."""
-    if not n:
-        return {"mean": None, "confidence_interval": None, "n": 0}
-    z, p = 1.959964, successes / n
-    center = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return {"mean": p, "confidence_interval": [float(max(0, center - half)), float(min(1, center + half))], "n": n}
+def _wilson(successes: FloatArray, counts: FloatArray) -> list[float]:
+    """Return Wilson's score interval of a share; of each sample, how many of its expressions have it."""
+    p, n = successes.sum() / counts.sum(), counts.sum()
+    variance = ((successes - p * counts) ** 2).sum() / n**2
+    # Where all agree nothing varies: each sample counts once.
+    independent = min(p * (1 - p) / variance if variance else len(counts), n)
+    z = 1.959964
+    center = (p + z * z / (2 * independent)) / (1 + z * z / independent)
+    half = z / (1 + z * z / independent) * np.sqrt(p * (1 - p) / independent + z * z / (4 * independent**2))
+    return [float(max(0, center - half)), float(min(1, center + half))]
 
 
-def _mean(values: np.ndarray) -> dict[str, Any]:
-    if not len(values):
-        return {"mean": None, "confidence_interval": None, "n": 0}
-    if len(values) == 1:
-        return {"mean": float(values[0]), "confidence_interval": None, "n": 1}
-    interval = bootstrap_interval(lambda chosen: values[chosen].mean(axis=1), len(values), resamples=_RESAMPLES)
-    return {"mean": float(values.mean()), "confidence_interval": interval and list(interval), "n": len(values)}
+def _resampled(sums: FloatArray, counts: FloatArray) -> list[float] | None:
+    """Return the bootstrap interval of a mean over all expressions, from each sample's sum and count."""
+    if len(counts) == 1:
+        return None
+
+    def mean(chosen: Any) -> Any:
+        return sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
+
+    interval = bootstrap_interval(mean, len(counts), resamples=_RESAMPLES)
+    return interval and list(interval)
 
 
 def write_judgements(folder: Path, judged: Judged) -> dict[str, Any]:

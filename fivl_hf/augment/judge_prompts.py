@@ -1,4 +1,9 @@
-"""The judge's prompts, in our words; raise the version when a text changes."""
+"""The judge's prompts; raise the version when a text changes.
+
+The paper's three questions and its scales: important or not with a degree from 0 to 10; yes or no for Seg1 and Seg2.
+What differs: the words are ours, importance and degree are one request, a reply is JSON or one line so that it can be
+checked, and Seg2 is asked about every expression of a sample (the authors' script asks about the last alone).
+"""
 
 import re
 from typing import Any

@@ -15,7 +15,9 @@ def test_the_command_prints_bands_and_goes_on_after_its_budget(scenes_folder, se
     told = capsys.readouterr().out
     assert "5% to 20%" in told
     assert "degree 8.00 [8.00, 8.00]" in told
-    assert "9 answers from the cache" in told
+    assert f"{len(server.asked) - 9} requests (0 failed)" in told, "the nine that were paid come from the cache"
     assert set(server.asked.values()) == {1}
-    assert len((tmp_path / "judge" / "judgements.jsonl").read_text().splitlines()) == 8
-    assert json.loads((tmp_path / "judge" / "judge.json").read_text())["all"]["n"] == 8
+    judged = [json.loads(line) for line in (tmp_path / "judge" / "judgements.jsonl").read_text().splitlines()]
+    assert len({each["id"] for each in judged}) == 8
+    assert f"8 samples, {len(judged)} key expressions" in told
+    assert json.loads((tmp_path / "judge" / "judge.json").read_text())["all"]["n"] == len(judged)
