@@ -3,12 +3,13 @@
 import re
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["head_noun", "lemmas", "noun_phrases", "nouns", "span_tokens", "word_token_id"]
+__all__ = ["expression_kinds", "head_noun", "lemmas", "noun_phrases", "nouns", "span_tokens", "word_token_id"]
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 # In "a bowl of fruit" or "the man with a hat" the head stands before the preposition.
@@ -51,6 +52,19 @@ def nouns(expression: str, tagger: str = "hanta", *, proper: bool = True) -> tup
     tagged = taggers[tagger](expression)
     common = tuple(word for word, tag in tagged if tag == "NOUN")
     return common or tuple(word for word, tag in tagged if tag == "PROPN" and proper)
+
+
+def expression_kinds(expression: str) -> tuple[str, ...]:
+    """Return what kinds of expression one is: by its nouns "common noun", "proper noun" or "no noun", and besides
+    "compound" (nouns side by side), "with an adjective", "with a number"."""
+    tags = [tag for _, tag in _tag_hanta(expression)]
+    noun = "common noun" if "NOUN" in tags else "proper noun" if "PROPN" in tags else "no noun"
+    more = {
+        "compound": any(pair[0] in _NOUNS and pair[1] in _NOUNS for pair in pairwise(tags)),
+        "with an adjective": any(tag.startswith("AJ") for tag in tags),
+        "with a number": any(tag.startswith("CR") for tag in tags),
+    }
+    return (noun, *(kind for kind, holds in more.items() if holds))
 
 
 def lemmas(text: str) -> tuple[tuple[str, str], ...]:

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from fivl_hf.keywords import head_noun, noun_phrases, nouns, span_tokens, word_token_id
+from fivl_hf.keywords import expression_kinds, head_noun, noun_phrases, nouns, span_tokens, word_token_id
 
 CORPUS = [
     "the young tennis player holds the racket",
@@ -186,3 +186,18 @@ def test_in_the_paper_proper_nouns_do_not_count():
     assert nouns("Paris") == ("Paris",)
     assert nouns("Paris", proper=False) == ()
     assert nouns("a red car", proper=False) == ("car",)
+
+
+@pytest.mark.parametrize(
+    ("expression", "kinds"),
+    [
+        ("cat", {"common noun"}),
+        ("Paris", {"proper noun"}),
+        ("beautiful", {"no noun", "with an adjective"}),
+        ("young tennis player", {"common noun", "compound", "with an adjective"}),
+        ("two dogs", {"common noun", "with a number"}),
+        ("3", {"no noun", "with a number"}),
+    ],
+)
+def test_kinds_of_expressions(expression, kinds):
+    assert set(expression_kinds(expression)) == kinds

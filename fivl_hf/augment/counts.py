@@ -1,17 +1,42 @@
-"""Counts of a dataset's evidence: expressions per turn, how much masks cover, what can supervise patches."""
+"""Counts of a row's evidence, which are added up over a dataset (:mod:`fivl_hf.augment.contents`)."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fivl_hf.keywords import expression_kinds, head_noun
 from fivl_hf.supervision import exclusion_reason, target_counts
 
-__all__ = ["COVERAGE", "COVERAGE_BINS", "PER_TURN", "TARGETS", "row_counts"]
+__all__ = [
+    "BOXES",
+    "COVERAGE",
+    "COVERAGE_BINS",
+    "EXPRESSIONS",
+    "FROM_QUESTION",
+    "KINDS",
+    "PER_ROW",
+    "PER_TURN",
+    "ROWS",
+    "ROWS_WITH_EVIDENCE",
+    "TARGETS",
+    "TURNS",
+    "TURNS_WITH_EVIDENCE",
+    "WORDS",
+    "row_counts",
+]
 
-# Headings: turns by number of key expressions; masks by share of the image covered, in equal bins from 0 to 1;
-# expressions of conversations that can supervise patches, and those that cannot, by reason.
-PER_TURN, COVERAGE, TARGETS = "expressions per turn", "coverage", "targets"
+# Headings: turns and rows by number of key expressions; expressions by number of boxes; masks by share of the image
+# covered, in equal bins from 0 to 1; expressions of conversations that can supervise patches, and those that cannot, by
+# reason.
+PER_TURN, PER_ROW, BOXES = "expressions per turn", "expressions per row", "boxes per expression"
+COVERAGE, TARGETS = "coverage", "targets"
 COVERAGE_BINS = 20
+# Expressions by kind, of which one may have several, and by head noun.
+KINDS, WORDS = "kinds", "words"
+FROM_QUESTION = "from the question"
+# Each by source.
+ROWS, ROWS_WITH_EVIDENCE, EXPRESSIONS = "rows", "rows with evidence", "expressions"
+TURNS, TURNS_WITH_EVIDENCE = "turns", "turns with evidence"
 
 
 def row_counts(row: Mapping[str, Any], coverage: Sequence[float]) -> dict[str, Counter[str]]:
@@ -20,13 +45,32 @@ def row_counts(row: Mapping[str, Any], coverage: Sequence[float]) -> dict[str, C
     Args:
         coverage: of each mask, the share of its image that it covers.
     """
+    expressions, source = row["key_expressions"], str(row.get("source") or "")
     turns = len([message for message in row.get("messages", ()) if message["role"] == "assistant"]) or 1
-    per_turn = Counter(expression["turn"] for expression in row["key_expressions"])
+    per_turn = Counter(expression["turn"] for expression in expressions)
     counts = {
         PER_TURN: Counter(str(per_turn[turn]) for turn in range(turns)),
+        PER_ROW: Counter({str(len(expressions)): 1}),
+        BOXES: Counter(str(len(expression["boxes"])) for expression in expressions),
         COVERAGE: Counter(str(min(int(share * COVERAGE_BINS), COVERAGE_BINS - 1)) for share in coverage),
+        KINDS: Counter(kind for expression in expressions for kind in _kinds(expression)),
+        WORDS: Counter(word.casefold() for word in map(_head, expressions) if word),
+        ROWS: Counter({source: 1}),
+        ROWS_WITH_EVIDENCE: Counter({source: int(bool(expressions))}),
+        TURNS: Counter({source: turns}),
+        TURNS_WITH_EVIDENCE: Counter({source: len(per_turn)}),
+        EXPRESSIONS: Counter({source: len(expressions)}),
     }
     if "messages" in row:
-        expressions = zip(row["key_expressions"], coverage, strict=True)
-        counts[TARGETS] = target_counts(exclusion_reason(each["keywords"], share) for each, share in expressions)
+        pairs = zip(expressions, coverage, strict=True)
+        counts[TARGETS] = target_counts(exclusion_reason(each["keywords"], share) for each, share in pairs)
     return counts
+
+
+def _kinds(expression: Mapping[str, Any]) -> list[str]:
+    kinds = expression_kinds(expression["text"])
+    return [*kinds, FROM_QUESTION] if expression["start"] < 0 else list(kinds)
+
+
+def _head(expression: Mapping[str, Any]) -> str | None:
+    return head_noun(expression["text"], expression["keywords"])

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from fivl_hf.augment.contents import DatasetContents
 from fivl_hf.augment.counts import TARGETS
 from fivl_hf.augment.expressions import ProtocolName
 from fivl_hf.augment.extractors.chat import expression_request
@@ -236,6 +237,7 @@ def _assemble(progress: Progress, settings: RunSettings, result: RunResult) -> N
     # It draws: workers that import this module need not load a plotting library.
     from fivl_hf.augment.report import draw_rows, write_report
 
+    contents = DatasetContents(progress.counts)
     tally = result.tally
     counted = tally.kept + tally.dropped.total() + tally.failed.total()
     if counted != tally.read:
@@ -245,15 +247,16 @@ def _assemble(progress: Progress, settings: RunSettings, result: RunResult) -> N
 
     def about(folder: Path) -> CardContent:
         summary = {**result.to_dict(), "settings": {**settings.about, **settings.identity}}
-        write_report(folder, progress.reports(), flat, summary, result.usable())
+        write_report(folder, progress.reports(), flat, contents, summary, result.usable())
         pictures = draw_rows(folder, flat, settings.pictures)
+        by = ", by the paper's protocol" if summary["settings"].get("protocol") == "paper" else ""
         made = (
-            f"Made by fivl-hf: of {_count(tally.read, 'sample', 'samples')}, {_count(tally.kept, 'was', 'were')} kept, "
+            f"Made by fivl-hf{by}: of {_count(tally.read, 'sample', 'samples')}, {_count(tally.kept, 'was', 'were')} kept, "
             f"{tally.dropped.total():,} dropped, and {tally.failed.total():,} failed."
         )
         usable = f"{result.usable()}." if result.usable() else ""
         stopped = f"{INCOMPLETE}{result.stopped}." if result.stopped else ""
         description = " ".join(text for text in (settings.card.description, made, usable, stopped) if text)
-        return replace(settings.card, description=description, pictures=pictures)
+        return replace(settings.card, description=description, contents=contents.markdown(), pictures=pictures)
 
     assemble_dataset(settings.output, files, about=about)

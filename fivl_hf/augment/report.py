@@ -14,17 +14,21 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fivl_hf.augment.counts import COVERAGE, COVERAGE_BINS, PER_TURN
+from fivl_hf.augment.contents import RELIABLE, DatasetContents
+from fivl_hf.augment.counts import COVERAGE_BINS
 from fivl_hf.jobs.shards import ShardReport
 from fivl_hf.show.pages import figure_url, render_page
 from fivl_hf.show.row_pages import row_card
 from fivl_hf.show.row_views import draw_row, view_row
+from fivl_hf.supervision import LARGEST_MASK
 
 __all__ = ["draw_rows", "write_problems", "write_report"]
 
 _SHOWN = 24
 _NAMED = 12
-_BLUE = "#0072b2"
+# Larger numbers are drawn as one bar.
+_MOST = 12
+_BLUE, _GREEN, _RED = "#0072b2", "#009e73", "#d55e00"
 
 
 @dataclass
@@ -32,7 +36,6 @@ class _Totals:
     """The reports of all shards, added up."""
 
     rejected: Counter[str] = field(default_factory=Counter)
-    counts: dict[str, Counter[str]] = field(default_factory=dict)
     seconds: float = 0.0
     examples: dict[str, list[str]] = field(default_factory=dict)
 
@@ -44,18 +47,7 @@ class _Totals:
             self._note(reason, f"{text} ({id})" if text else id)
         for problem in report.problems:
             self._note(problem.reason, problem.id)
-        for heading, counts in report.counts.items():
-            self.counts.setdefault(heading, Counter()).update(counts)
         self.seconds += report.seconds
-
-    def per_turn(self) -> Counter[int]:
-        """Return turns by number of key expressions."""
-        return Counter({int(number): turns for number, turns in self.counts.get(PER_TURN, {}).items()})
-
-    def coverage(self) -> list[int]:
-        """Return masks by share of the image covered, in ``COVERAGE_BINS`` bins."""
-        counts = self.counts.get(COVERAGE, Counter())
-        return [counts[str(number)] for number in range(COVERAGE_BINS)]
 
     def _note(self, reason: str, example: str) -> None:
         named = self.examples.setdefault(reason, [])
@@ -64,12 +56,18 @@ class _Totals:
 
 
 def write_report(
-    folder: Path, reports: Iterable[ShardReport], files: Sequence[Path], result: dict[str, Any], usable: str
+    folder: Path,
+    reports: Iterable[ShardReport],
+    files: Sequence[Path],
+    contents: DatasetContents,
+    result: dict[str, Any],
+    usable: str,
 ) -> None:
     """Write ``report.json``, ``report.html`` and ``problems.jsonl`` (every sample and expression left out, and why).
 
     Args:
         files: the shards' rows, of which some are drawn.
+        contents: of the whole dataset.
         result: the run's counts and settings, as they stand in ``report.json``.
         usable: how many expressions can supervise patches, in a sentence.
     """
@@ -77,8 +75,7 @@ def write_report(
     summary = {
         **result,
         "rejected_expressions": dict(totals.rejected.most_common()),
-        "expressions_per_turn": {str(count): turns for count, turns in sorted(totals.per_turn().items())},
-        "mask_coverage": {"bins": COVERAGE_BINS, "counts": totals.coverage()},
+        **contents.to_dict(),
         "worker_seconds": round(totals.seconds, 1),
     }
     (folder / "report.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -94,8 +91,13 @@ def write_report(
             for reason, count in counts.items()
         ],
         rejected=[(reason, count, "") for reason, count in totals.rejected.most_common()],
-        turns=figure_url(_turns(totals.per_turn())),
-        coverage=figure_url(_coverage(totals.coverage())),
+        contents=contents,
+        charts=[
+            (figure_url(_numbers(contents.per_turn, "turn")), "Histogram of key expressions per turn"),
+            (figure_url(_numbers(contents.per_row, "row")), "Histogram of key expressions per row"),
+            (figure_url(_coverage(contents.coverage)), "Histogram of mask coverage"),
+            (figure_url(_numbers(contents.boxes, "key expression", "boxes")), "Histogram of boxes per key expression"),
+        ],
         cards=[row_card(view) for view in views],
         examples=totals.examples,
         settings=_facts(result["settings"]),
@@ -172,12 +174,13 @@ def draw_rows(folder: Path, files: Sequence[Path], count: int) -> list[tuple[str
     return drawn
 
 
-def _turns(counts: Counter[int]) -> Figure:
-    most = min(max(counts, default=0), 12)
+def _numbers(counts: Counter[int], of: str, what: str = "key expressions") -> Figure:
+    """Draw how many turns, rows or expressions have how many of something."""
+    most = min(max(counts, default=0), _MOST)
     heights = [counts[i] for i in range(most)] + [sum(n for count, n in counts.items() if count >= most)]
     labels = [str(i) for i in range(most)] + [f"{most}+" if max(counts, default=0) > most else str(most)]
     figure, axes = _bars(labels, heights)
-    axes.set(xlabel="key expressions in a turn", ylabel="turns of the rows kept")
+    axes.set(xlabel=f"{what} of a {of}", ylabel=f"{of}s")
     return figure
 
 
@@ -185,6 +188,18 @@ def _coverage(counts: Sequence[int]) -> Figure:
     figure, axes = _bars([f"{100 * i // COVERAGE_BINS}" for i in range(COVERAGE_BINS)], counts)
     axes.set_xticks(range(0, COVERAGE_BINS, 2))
     axes.set(xlabel=f"share of the image that a mask covers, % (bins of {100 // COVERAGE_BINS})", ylabel="masks")
+    for share, said, color in ((RELIABLE, "reliable", _GREEN), (LARGEST_MASK, "teaches", _RED)):
+        axes.axvline(share * COVERAGE_BINS - 0.5, color=color, linestyle="--", linewidth=1)
+        axes.text(
+            share * COVERAGE_BINS - 0.7,
+            axes.get_ylim()[1],
+            said,
+            color=color,
+            fontsize=7,
+            ha="right",
+            va="top",
+            rotation=90,
+        )
     return figure
 
 

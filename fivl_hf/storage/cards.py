@@ -41,6 +41,7 @@ class CardContent:
     Attributes:
         front: further front matter, such as ``license`` and ``task_categories``.
         body: Markdown on where the data comes from and what its columns hold; a general text if empty.
+        contents: Markdown on what was counted in the rows.
         pictures: (path in the folder, caption) of pictures to show.
     """
 
@@ -48,6 +49,7 @@ class CardContent:
     description: str = ""
     front: Mapping[str, Any] = field(default_factory=dict)
     body: str = ""
+    contents: str = ""
     pictures: Sequence[tuple[str, str]] = ()
 
 
@@ -79,7 +81,13 @@ def dataset_card(
         "configs": [_config(name, splits, number == 0) for number, (name, splits) in enumerate(configs.items())],
         "dataset_info": card_data.to_dict()["dataset_info"],
     }
-    sections = [f"# {about.title}", about.description, _sizes(configs), about.body.strip() or _COLUMNS.strip()]
+    sections = [
+        f"# {about.title}",
+        about.description,
+        _sizes(configs),
+        about.body.strip() or _COLUMNS.strip(),
+        about.contents,
+    ]
     if about.pictures:
         shown = "\n\n".join(f"![{caption}]({path})" for path, caption in about.pictures)
         sections.append(f"## A look at the rows\n\n{shown}")
