@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bootstrap_interval"]
+__all__ = ["bootstrap_interval", "clustered_mean_interval"]
 
 # Indices drawn at a time.
 _CHUNK = 4_000_000
@@ -41,3 +41,25 @@ def bootstrap_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(defined, (tail, 1 - tail))
     return float(low), float(high)
+
+
+def clustered_mean_interval(
+    sums: NDArray[np.float64], counts: NDArray[np.float64], *, resamples: int = 2000
+) -> list[float] | None:
+    """Return the 95% interval of a mean over all values, where the values of one cluster are not independent.
+
+    Args:
+        sums, counts: of each cluster (an image, a sample), the sum of its values and how many it has.
+
+    Returns:
+        [low, high]; None with fewer than two clusters.
+    """
+    if len(counts) < 2:
+        return None
+
+    def mean(chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+        totals = counts[chosen].sum(axis=1)
+        return np.divide(sums[chosen].sum(axis=1), totals, out=np.full(len(totals), np.nan), where=totals > 0)
+
+    interval = bootstrap_interval(mean, len(counts), resamples=resamples)
+    return interval and list(interval)

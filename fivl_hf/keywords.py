@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["expression_kinds", "head_noun", "lemmas", "noun_phrases", "nouns", "span_tokens", "word_token_id"]
+__all__ = [
+    "expression_kinds",
+    "head_noun",
+    "is_content_word",
+    "lemmas",
+    "noun_phrases",
+    "nouns",
+    "span_tokens",
+    "word_token_id",
+]
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 # In "a bowl of fruit" or "the man with a hat" the head stands before the preposition.
@@ -65,6 +74,15 @@ def expression_kinds(expression: str) -> tuple[str, ...]:
         "with a number": any(tag.startswith("CR") for tag in tags),
     }
     return (noun, *(kind for kind, holds in more.items() if holds))
+
+
+def is_content_word(word: str) -> bool:
+    """Return whether a word, seen alone, can name something: a noun, an adjective, a verb or a number.
+
+    Articles, pronouns, prepositions, conjunctions, auxiliary verbs and adverbs cannot.
+    """
+    tagged = _tag_hanta(word)
+    return bool(tagged) and all(tag in _NOUNS or tag.startswith(("AJ", "VV", "CR")) for _, tag in tagged)
 
 
 def lemmas(text: str) -> tuple[tuple[str, str], ...]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fivl_hf import bootstrap
-from fivl_hf.bootstrap import bootstrap_interval
+from fivl_hf.bootstrap import bootstrap_interval, clustered_mean_interval
 
 
 def mean_of(values):
@@ -41,3 +41,14 @@ def test_more_confidence_is_wider():
     values = np.random.default_rng(2).random(30)
     narrow, wide = (bootstrap_interval(mean_of(values), 30, confidence=c) for c in (0.5, 0.99))
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_values_of_one_cluster_are_drawn_together():
+    """Ten clusters of a hundred equal values say no more than ten values do."""
+    values = np.arange(10.0)
+    alone = clustered_mean_interval(values, np.ones(10))
+    assert clustered_mean_interval(100 * values, np.full(10, 100.0)) == pytest.approx(alone)
+    assert alone[0] < 4.5 < alone[1]
+    assert clustered_mean_interval(np.array([3.0]), np.array([2.0])) is None
+    # Clusters without a value do not count.
+    assert clustered_mean_interval(np.array([2.0, 0.0]), np.array([2.0, 0.0])) == [1.0, 1.0]

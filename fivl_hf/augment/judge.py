@@ -27,7 +27,7 @@ from fivl_hf.augment.judge_prompts import (
     judge_schema,
     parse_judgement,
 )
-from fivl_hf.bootstrap import bootstrap_interval
+from fivl_hf.bootstrap import clustered_mean_interval
 from fivl_hf.files.atomic import write_atomically, write_json
 from fivl_hf.images import ImageError, image_bytes, open_rgb, padded_square
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
@@ -41,7 +41,6 @@ __all__ = ["Judged", "Judgement", "judge_rows", "summarize", "write_judgements"]
 # Larger images cost more tokens and show no more of what is asked.
 _SIDE = 768
 _BANDS = (0.0, 0.05, 0.2, 0.5, 1.0)
-_RESAMPLES = 2000
 # The paper's masks are of the image padded to 336×336 pixels.
 _PADDED_SIDE, _PATCHES = 336, 24
 
@@ -242,7 +241,12 @@ def summarize(judged: Judged) -> dict[str, Any]:
 
 def _figures(judgements: Sequence[Judgement]) -> dict[str, Any]:
     figures: dict[str, Any] = {"n": len(judgements)}
-    for name, interval in (("important", _wilson), ("seg1", _wilson), ("seg2", _wilson), ("degree", _resampled)):
+    for name, interval in (
+        ("important", _wilson),
+        ("seg1", _wilson),
+        ("seg2", _wilson),
+        ("degree", clustered_mean_interval),
+    ):
         by_sample: dict[str, list[float]] = {}
         for judgement in judgements:
             if (value := getattr(judgement, name)) is not None:
@@ -266,18 +270,6 @@ def _wilson(successes: FloatArray, counts: FloatArray) -> list[float]:
     center = (p + z * z / (2 * independent)) / (1 + z * z / independent)
     half = z / (1 + z * z / independent) * np.sqrt(p * (1 - p) / independent + z * z / (4 * independent**2))
     return [float(max(0, center - half)), float(min(1, center + half))]
-
-
-def _resampled(sums: FloatArray, counts: FloatArray) -> list[float] | None:
-    """Return the bootstrap interval of a mean over all expressions, from each sample's sum and count."""
-    if len(counts) == 1:
-        return None
-
-    def mean(chosen: Any) -> Any:
-        return sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
-
-    interval = bootstrap_interval(mean, len(counts), resamples=_RESAMPLES)
-    return interval and list(interval)
 
 
 def write_judgements(folder: Path, judged: Judged) -> dict[str, Any]:

@@ -251,8 +251,8 @@ def _assemble(progress: Progress, settings: RunSettings, result: RunResult) -> N
         pictures = draw_rows(folder, flat, settings.pictures)
         by = ", by the paper's protocol" if summary["settings"].get("protocol") == "paper" else ""
         made = (
-            f"Made by fivl-hf{by}: of {_count(tally.read, 'sample', 'samples')}, {_count(tally.kept, 'was', 'were')} kept, "
-            f"{tally.dropped.total():,} dropped, and {tally.failed.total():,} failed."
+            f"Made by fivl-hf{by}: of {_count(tally.read, 'sample', 'samples')}, {_count(tally.kept, 'was', 'were')} "
+            f"kept, {tally.dropped.total():,} dropped, and {tally.failed.total():,} failed."
         )
         usable = f"{result.usable()}." if result.usable() else ""
         stopped = f"{INCOMPLETE}{result.stopped}." if result.stopped else ""

@@ -12,10 +12,10 @@ from fivl_hf.augment.grounding import Grounding, GroundingRequest
 from fivl_hf.augment.inputs.conversations import Conversation
 from fivl_hf.augment.rows import Tools, augment
 from fivl_hf.jobs.outcomes import Tally
-from fivl_hf.masks import mask_boxes
+from fivl_hf.masks import mask_boxes, union
 from fivl_hf.scenes.rendering import SPLITS, Scene, SceneObject, scene
 
-__all__ = ["SceneGrounder", "SceneImage", "scene_conversations", "scene_rows"]
+__all__ = ["SceneGrounder", "SceneImage", "SceneWordGrounder", "scene_conversations", "scene_rows"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,13 @@ class SceneGrounder:
         return [_grounding(named[text]) if text in named else None for text in request.expressions]
 
 
+class SceneWordGrounder:
+    """Grounds a single word, such as "circle" or "red", exactly: all objects of a scene whose name has it."""
+
+    def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
+        return [[_word_grounding(text, request.sources[0]) for text in request.expressions] for request in requests]
+
+
 def scene_rows(
     split: str, count: int, seed: int = 0, *, start: int = 0, tally: Tally | None = None
 ) -> Iterator[dict[str, Any]]:
@@ -79,6 +86,12 @@ def _conversation(scene: Scene) -> Conversation:
         for role, text in zip(("user", "assistant"), turn, strict=True)
     )
     return Conversation(scene.id, (SceneImage(scene),), messages, "scenes")
+
+
+def _word_grounding(word: str, source: Any) -> Grounding | None:
+    found = [_grounding(thing) for thing in source.scene.objects if word in thing.name.split()]
+    boxes = tuple(box for each in found for box in each.boxes)
+    return Grounding(union([each.mask for each in found]), boxes, 1.0) if found else None
 
 
 def _grounding(thing: SceneObject) -> Grounding:

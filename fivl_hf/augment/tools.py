@@ -1,7 +1,8 @@
 """The tools of a worker process, made from settings that can be sent to it."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from fivl_hf.models import hub_options, torch_dtype, usable_device
 # The command line reads names and defaults here: what takes long to import waits until it is used.
 if TYPE_CHECKING:
     from fivl_hf.augment.expressions import ProtocolName
+    from fivl_hf.augment.grounders.thresholds import WordFinder
     from fivl_hf.augment.grounding import Grounder
     from fivl_hf.augment.rows import Tools
 
@@ -74,6 +76,25 @@ class ToolSettings:
         for kind, name in needed.get(self.grounder, {}).items():
             hub_options(name, kind, WITHOUT_MODELS)
 
+    def word_finder(self, thresholds: Sequence[float]) -> "WordFinder":
+        """Return what finds single words at several thresholds, with one set of models; scenes need no threshold."""
+        from fivl_hf.augment.grounders.thresholds import ScoreLimit, SharedDetector, WordFinder
+        from fivl_hf.augment.scenes import SceneWordGrounder
+
+        if self.grounder == "scenes":
+            return WordFinder({None: SceneWordGrounder()}, scenes=True)
+        lowest = replace(self, threshold=min(thresholds))
+        common = lowest._common(0)
+        if self.grounder == "sam3":
+            from fivl_hf.augment.grounders.sam3 import Sam3Grounder
+
+            model = Sam3Grounder(self.sam3, threshold=lowest.threshold, **common)
+            return WordFinder({each: model.at(each) for each in sorted(thresholds)})
+        detector, segmenter = lowest._box_models(common)
+        shared = SharedDetector(detector)
+        limits = {each: ScoreLimit(shared, each) for each in sorted(thresholds)}
+        return WordFinder({each: self._box_grounder(limit, segmenter) for each, limit in limits.items()})
+
     def _grounder(self, worker: int) -> "Grounder":
         if self.grounder == "scenes":
             from fivl_hf.augment.scenes import SceneGrounder
@@ -90,12 +111,7 @@ class ToolSettings:
         return self._neural(worker)
 
     def _neural(self, worker: int) -> "Grounder":
-        import torch
-
-        device, dtype = self._device(worker)
-        if device == "cpu":
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.workers))
-        common: dict[str, Any] = {"device": device, "dtype": dtype}
+        common = self._common(worker)
         if self.grounder == "sam3":
             from fivl_hf.augment.grounders.sam3 import Sam3Grounder
 
@@ -104,14 +120,28 @@ class ToolSettings:
             raise NotImplementedError(
                 f"the grounder {self.grounder!r} is in GROUNDERS, but ToolSettings._neural does not make it"
             )
+        return self._box_grounder(*self._box_models(common))
+
+    def _box_models(self, common: dict[str, Any]) -> tuple[Any, Any]:
         from fivl_hf.augment.grounders.detectors import GroundingDinoDetector
         from fivl_hf.augment.grounders.segmenters import load_segmenter
-        from fivl_hf.augment.grounding import BoxGrounder, PaddedGrounder
 
         detector = GroundingDinoDetector(self.detector, threshold=self.threshold, batch_size=self.batch_size, **common)
-        paper = self.protocol == "paper"
-        grounder = BoxGrounder(detector, load_segmenter(self.segmenter, union=paper, **common))
-        return PaddedGrounder(grounder) if paper else grounder
+        return detector, load_segmenter(self.segmenter, union=self.protocol == "paper", **common)
+
+    def _box_grounder(self, detector: Any, segmenter: Any) -> "Grounder":
+        from fivl_hf.augment.grounding import BoxGrounder, PaddedGrounder
+
+        grounder = BoxGrounder(detector, segmenter)
+        return PaddedGrounder(grounder) if self.protocol == "paper" else grounder
+
+    def _common(self, worker: int) -> dict[str, Any]:
+        import torch
+
+        device, dtype = self._device(worker)
+        if device == "cpu":
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.workers))
+        return {"device": device, "dtype": dtype}
 
     def _device(self, worker: int) -> tuple[str, Any]:
         import torch

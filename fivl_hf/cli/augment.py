@@ -9,6 +9,7 @@ from typing import Any
 from fivl_hf.augment.inputs.settings import FORMATS, InputSettings
 from fivl_hf.augment.tools import GROUNDERS, ToolSettings
 from fivl_hf.cli.chat_options import add_chat, chat_settings, usage_line
+from fivl_hf.cli.grounder_options import add_grounder_models
 from fivl_hf.cli.options import ExamplesHelpFormatter, count, existing_file, existing_folder, folder, positive
 
 __all__ = ["add_augment"]
@@ -95,11 +96,7 @@ def _add_extractor(parser: argparse.ArgumentParser) -> None:
 def _add_grounder(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("evidence")
     group.add_argument("--grounder", choices=GROUNDERS, default="grounded-sam", help="finds expressions in images")
-    group.add_argument("--detector", default=ToolSettings.detector, help="Grounding DINO or MM Grounding DINO")
-    group.add_argument(
-        "--segmenter", default=ToolSettings.segmenter, help="SAM or SAM 2, or a segment-anything .pth checkpoint"
-    )
-    group.add_argument("--sam3", default=ToolSettings.sam3, help="model of the grounder sam3")
+    add_grounder_models(group)
     group.add_argument(
         "--annotations",
         type=existing_file,
@@ -108,7 +105,6 @@ def _add_grounder(parser: argparse.ArgumentParser) -> None:
         help="COCO instances or GQA scene graphs, for the grounder annotations",
     )
     group.add_argument("--threshold", type=float, default=ToolSettings.threshold, help="smallest score of a box")
-    group.add_argument("--batch-size", type=positive, default=8, help="detector's (image, expression) pairs at a time")
     group.add_argument("--device", default=None, help="a GPU per worker if there are any, else the CPU")
     group.add_argument("--dtype", default=None, help="bfloat16 on GPUs that have it, else float32")
 

@@ -171,8 +171,9 @@ def _add(explanation: Explanation, scores: ExpressionScores, chooses: bool) -> N
             explanation.held_out_control.add(scores.control)
     for scale, found in scores.by_scale.items():
         explanation.by_scale.setdefault(scale, AlignmentMap()).add(found)
-    if scores.iou is not None and scores.detected is not None and scores.different_tokens is not None:
-        explanation.segments.append(SegmentScore(scores.iou, scores.detected, scores.different_tokens))
+    measured = (scores.iou, scores.keyword_predicted, scores.different_tokens)
+    if None not in measured:
+        explanation.segments.append(SegmentScore(*measured))  # type: ignore[arg-type]
     elif _NO_TOKEN in scores.skipped:
         explanation.segments.append(None)
 
@@ -226,7 +227,7 @@ def _expression_scores(
         control,
         by_scale,
         iou=segment.iou if segment else None,
-        detected=segment.detected if segment else None,
+        keyword_predicted=segment.keyword_predicted if segment else None,
         different_tokens=segment.different_tokens if segment else None,
         skipped=tuple(skipped),
     )

@@ -26,7 +26,7 @@ class ExpressionScores:
             found.
         control: the same with the mask of another image; None without another image.
         by_scale: the alignment with the tokens of one scale alone, in images that are seen at two.
-        iou, detected, different_tokens: segmentation from the vision logits, see
+        iou, keyword_predicted, different_tokens: segmentation from the vision logits, see
             :func:`fivl_hf.explain.segmentation.segmentation_scores`; None where there is nothing to compare.
         skipped: what is missing, and why.
     """
@@ -35,7 +35,7 @@ class ExpressionScores:
     control: FloatArray | None = None
     by_scale: dict[str, FloatArray] = field(default_factory=dict)
     iou: float | None = None
-    detected: bool | None = None
+    keyword_predicted: bool | None = None
     different_tokens: int | None = None
     skipped: tuple[str, ...] = ()
 

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["SegmentScore", "mean_segmentation", "segment_score", "segmentation_scores", "token_iou"]
+__all__ = [
+    "SegmentScore",
+    "mean_segmentation",
+    "prompted_segmentation_scores",
+    "segment_iou",
+    "segment_score",
+    "segmentation_scores",
+    "token_iou",
+]
 
 
 def token_iou(predicted: ArrayLike, reference: ArrayLike, keyword_id: int) -> float:
@@ -21,7 +29,12 @@ def token_iou(predicted: ArrayLike, reference: ArrayLike, keyword_id: int) -> fl
     Returns:
         1 for the same tokens, 0 for none in common (also when the keyword is nowhere predicted).
     """
-    chosen, truth = np.asarray(predicted) == keyword_id, np.asarray(reference) > 0
+    return segment_iou(np.asarray(predicted) == keyword_id, np.asarray(reference) > 0)
+
+
+def segment_iou(segment: ArrayLike, covered: ArrayLike) -> float:
+    """IoU of two sets of visual tokens, (N,) bool each: 1 for the same, 0 for none in common, or none at all."""
+    chosen, truth = np.asarray(segment, dtype=bool), np.asarray(covered, dtype=bool)
     either = (chosen | truth).sum()
     return float((chosen & truth).sum() / either) if either else 0.0
 
@@ -37,7 +50,7 @@ def segmentation_scores(
         keyword_ids: the token of each sample's keyword.
 
     Returns:
-        ``iou`` (mean; None without samples), ``n``, ``detected`` (share of samples whose keyword is predicted
+        ``iou`` (mean; None without samples), ``n``, ``keyword_predicted`` (share of samples whose keyword is predicted
         anywhere), ``tokens_per_sample`` (mean number of different tokens predicted). Samples whose mask covers no
         token cannot be right or wrong and are counted in ``skipped``.
 
@@ -57,12 +70,55 @@ def segmentation_scores(
     return mean_segmentation(scores)
 
 
+def prompted_segmentation_scores(
+    predicted: Sequence[ArrayLike], references: Sequence[Sequence[ArrayLike]], prompted_ids: Sequence[Sequence[int]]
+) -> dict[str, Any]:
+    """Measure segmentation against a detector that was prompted with the predicted tokens (arXiv 2412.14672).
+
+    Args:
+        predicted: for each sample, (N,) the token that each visual token predicts.
+        references: for each sample and each of its prompted tokens, (N,) the coverage of the mask that was found for
+            it; empty where nothing was.
+        prompted_ids: for each sample, the tokens that the detector was prompted with.
+
+    Returns:
+        ``iou`` (mean over the prompted tokens with a detection; None without any), ``n`` (how many those are),
+        ``share_found`` (of all prompted tokens; None without any), ``tokens_per_sample`` (mean number of different
+        tokens predicted).
+
+    Raises:
+        ValueError: lists of different lengths.
+    """
+    if not len(predicted) == len(references) == len(prompted_ids):
+        raise ValueError(
+            f"one entry per sample in each: got {len(predicted)} predictions, {len(references)} references, "
+            f"{len(prompted_ids)} prompted_ids"
+        )
+    ious = []
+    for i, (tokens, masks, ids) in enumerate(zip(predicted, references, prompted_ids, strict=True)):
+        if len(masks) != len(ids):
+            raise ValueError(f"sample {i}: {len(ids)} prompted tokens, but {len(masks)} masks")
+        for mask, token in zip(masks, ids, strict=True):
+            if len(np.asarray(mask)) not in (0, len(np.asarray(tokens))):
+                raise ValueError(f"sample {i}: one prediction and one value of a mask per visual token are needed")
+            if len(np.asarray(mask)):
+                ious.append(token_iou(tokens, mask, token))
+    prompted = sum(map(len, prompted_ids))
+    different = [len(np.unique(tokens)) for tokens in predicted]
+    return {
+        "iou": float(np.mean(ious)) if ious else None,
+        "n": len(ious),
+        "share_found": len(ious) / prompted if prompted else None,
+        "tokens_per_sample": float(np.mean(different)) if different else None,
+    }
+
+
 @dataclass(frozen=True)
 class SegmentScore:
     """Segmentation of one sample: IoU, whether its keyword is predicted anywhere, how many different tokens are."""
 
     iou: float
-    detected: bool
+    keyword_predicted: bool
     different_tokens: int
 
 
@@ -86,7 +142,7 @@ def mean_segmentation(scores: Sequence[SegmentScore | None]) -> dict[str, Any]:
     return {
         "iou": float(np.mean([score.iou for score in found])) if found else None,
         "n": len(found),
-        "detected": float(np.mean([score.detected for score in found])) if found else None,
+        "keyword_predicted": float(np.mean([score.keyword_predicted for score in found])) if found else None,
         "tokens_per_sample": float(np.mean([score.different_tokens for score in found])) if found else None,
         "skipped": len(scores) - len(found),
     }

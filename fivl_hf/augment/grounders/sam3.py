@@ -1,6 +1,7 @@
 """SAM 3 through transformers: one model from words to masks."""
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ class Sam3Grounder:
         loaded: Any = Sam3Model.from_pretrained(model, **options)
         self._model = loaded.to(device).eval()
         self._threshold, self._dtype = threshold, dtype
+
+    def at(self, threshold: float) -> "Sam3Grounder":
+        """Return the same model with another threshold."""
+        other = copy(self)
+        other._threshold = threshold
+        return other
 
     def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
         return [self._sample(request) for request in requests]
