@@ -169,7 +169,10 @@ def test_llava_is_assembled_from_its_parts(tmp_path):
     language = tf.LlamaForCausalLM(tf.LlamaConfig(**small, vocab_size=len(processor.tokenizer)))
     language.save_pretrained(tmp_path / "language")
     processor.tokenizer.save_pretrained(tmp_path / "language")
-    vision = tf.CLIPVisionModel(tf.CLIPVisionConfig(**{**small, "hidden_size": 16}, image_size=40, patch_size=8))
+    sizes = {**small, "hidden_size": 16}
+    clip = tf.CLIPConfig(vision_config={**sizes, "image_size": 40, "patch_size": 8}, text_config=sizes)
+    # As the hub repository holds it: CLIP whole, text model and all.
+    vision = tf.CLIPModel(clip)
     vision.save_pretrained(tmp_path / "vision")
     processor.image_processor.save_pretrained(tmp_path / "vision")
     shapes = {"0.weight": (32, 16), "0.bias": (32,), "2.weight": (32, 32), "2.bias": (32,)}
@@ -182,9 +185,11 @@ def test_llava_is_assembled_from_its_parts(tmp_path):
 
     model = tf.LlavaForConditionalGeneration.from_pretrained(out, dtype=torch.float32)
     weight = model.model.multi_modal_projector.linear_2.weight
-    assert torch.allclose(weight, projector["model.mm_projector.2.weight"], atol=1e-2)
+    assert torch.allclose(weight, projector["model.mm_projector.2.weight"], rtol=1e-2, atol=1e-2)
     ours, theirs = model.model.language_model.layers[1].mlp.up_proj.weight, language.model.layers[1].mlp.up_proj.weight
-    assert torch.allclose(ours, theirs, atol=1e-2)
+    assert torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2)
+    tower = model.model.vision_tower.state_dict()["encoder.layers.1.mlp.fc1.bias"]
+    assert torch.allclose(tower, vision.vision_model.encoder.layers[1].mlp.fc1.bias, rtol=1e-2, atol=1e-2)
     loaded = tf.AutoProcessor.from_pretrained(out)
     text = loaded.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}], add_generation_prompt=True)
     assert text.endswith("USER: <image>\n ASSISTANT:")

@@ -33,7 +33,11 @@ def save_original(folder: Path, *, tower=True, change=dict, config=()):
         config: more of the configuration.
     """
     tokenizer, language, vision, projector = parts()
-    vision.save_pretrained(folder / "clip")
+    # As the hub repository holds it: CLIP whole, text model and all.
+    text = {**SMALL, "hidden_size": 16}
+    clip = tf.CLIPModel(tf.CLIPConfig(vision_config=vision.config.to_dict(), text_config=text))
+    clip.vision_model.load_state_dict(vision.state_dict())
+    clip.save_pretrained(folder / "clip")
     tokenizer.save_pretrained(folder / "model")
     weights = {**language.state_dict(), **projector}
     if tower:
