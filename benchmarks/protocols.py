@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _line(difference: str, on: str, counted: str, found: dict[ProtocolName, float]) -> dict[str, Any]:
-    return {"difference": difference, "on": on, "counted": counted, **found}
+    return {"difference": difference, "on": on, "counted": counted, **{str(name): each for name, each in found.items()}}
 
 
 def _scene_turns() -> list[Turn]:

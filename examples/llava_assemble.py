@@ -2,15 +2,16 @@
 
 python examples/llava_assemble.py --projector mm_projector.bin --output llava-stage-1
 
-mm_projector.bin is that of liuhaotian/llava-v1.5-mlp2x-336px-pretrain-vicuna-7b-v1.5. Needs no GPU.
+mm_projector.bin is that of liuhaotian/llava-v1.5-mlp2x-336px-pretrain-vicuna-7b-v1.5. Needs no GPU,
+but `pip install fivl-hf[llava]`.
 """
 
 import argparse
 
 import torch
-from transformers import AutoTokenizer, CLIPVisionModel, LlamaForCausalLM
+from transformers import CLIPVisionModel, LlamaForCausalLM
 
-from fivl_hf.llava.assembling import assemble_llava, projector_weights
+from fivl_hf.llava.assembling import assemble_llava, llama_tokenizer, projector_weights
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
 
     weights = torch.load(options.projector, map_location="cpu", weights_only=True)
     projector = projector_weights(weights, options.projector)
-    tokenizer = AutoTokenizer.from_pretrained(options.language)
+    tokenizer = llama_tokenizer(options.language)
     language = LlamaForCausalLM.from_pretrained(options.language, dtype=torch.bfloat16)
     vision = CLIPVisionModel.from_pretrained(options.vision, dtype=torch.bfloat16)
     assemble_llava(language, tokenizer, vision, projector, options.output)

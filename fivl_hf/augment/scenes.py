@@ -15,7 +15,7 @@ from fivl_hf.jobs.outcomes import Tally
 from fivl_hf.masks import mask_boxes, union
 from fivl_hf.scenes.rendering import SPLITS, Scene, SceneObject, scene
 
-__all__ = ["SceneGrounder", "SceneImage", "SceneWordGrounder", "scene_conversations", "scene_rows"]
+__all__ = ["SceneGrounder", "SceneImage", "SceneWordGrounder", "scene_conversations", "scene_image", "scene_rows"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class SceneImage:
         return self.scene.image()
 
 
+def scene_image(row_id: str) -> SceneImage:
+    """Return the image of the scene of a row; raises ValueError for an id that is not a scene's."""
+    return SceneImage(scene(row_id))
+
+
 class SceneGrounder:
     """Grounds an expression such as "red circle" exactly, from what the scene was rendered from."""
 
@@ -42,10 +47,7 @@ class SceneGrounder:
         return [self._scene(request) for request in requests]
 
     def _scene(self, request: GroundingRequest) -> list[Grounding | None]:
-        (source,) = request.sources
-        if not isinstance(source, SceneImage):
-            raise ValueError(f"the scene grounder knows only scenes, got the image {source.name!r}")
-        named = {thing.name: thing for thing in source.scene.objects}
+        named = {thing.name: thing for thing in _objects(request)}
         return [_grounding(named[text]) if text in named else None for text in request.expressions]
 
 
@@ -53,7 +55,14 @@ class SceneWordGrounder:
     """Grounds a single word, such as "circle" or "red", exactly: all objects of a scene whose name has it."""
 
     def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
-        return [[_word_grounding(text, request.sources[0]) for text in request.expressions] for request in requests]
+        return [[_word_grounding(word, _objects(each)) for word in each.expressions] for each in requests]
+
+
+def _objects(request: GroundingRequest) -> tuple[SceneObject, ...]:
+    (source,) = request.sources
+    if not isinstance(source, SceneImage):
+        raise ValueError(f"the scene grounder knows only scenes, got the image {source.name!r}")
+    return source.scene.objects
 
 
 def scene_rows(
@@ -88,10 +97,10 @@ def _conversation(scene: Scene) -> Conversation:
     return Conversation(scene.id, (SceneImage(scene),), messages, "scenes")
 
 
-def _word_grounding(word: str, source: Any) -> Grounding | None:
-    found = [_grounding(thing) for thing in source.scene.objects if word in thing.name.split()]
-    boxes = tuple(box for each in found for box in each.boxes)
-    return Grounding(union([each.mask for each in found]), boxes, 1.0) if found else None
+def _word_grounding(word: str, objects: Sequence[SceneObject]) -> Grounding | None:
+    groundings = [_grounding(thing) for thing in objects if word in thing.name.split()]
+    boxes = tuple(box for each in groundings for box in each.boxes)
+    return Grounding(union([each.mask for each in groundings]), boxes, 1.0) if groundings else None
 
 
 def _grounding(thing: SceneObject) -> Grounding:

@@ -11,9 +11,9 @@ from fivl_hf.models import hub_options, torch_dtype, usable_device
 # The command line reads names and defaults here: what takes long to import waits until it is used.
 if TYPE_CHECKING:
     from fivl_hf.augment.expressions import ProtocolName
-    from fivl_hf.augment.grounders.thresholds import WordFinder
     from fivl_hf.augment.grounding import Grounder
     from fivl_hf.augment.rows import Tools
+    from fivl_hf.augment.words import WordFinder
 
 __all__ = ["GROUNDERS", "ToolSettings"]
 
@@ -77,18 +77,25 @@ class ToolSettings:
             hub_options(name, kind, WITHOUT_MODELS)
 
     def word_finder(self, thresholds: Sequence[float]) -> "WordFinder":
-        """Return what finds single words at several thresholds, with one set of models; scenes need no threshold."""
-        from fivl_hf.augment.grounders.thresholds import ScoreLimit, SharedDetector, WordFinder
-        from fivl_hf.augment.scenes import SceneWordGrounder
+        """Return a finder of single words at several thresholds, which loads its models once.
+
+        On scenes it is exact and has no threshold.
+
+        Raises:
+            ValueError: a grounder that finds no single words.
+        """
+        from fivl_hf.augment.grounders.thresholds import ScoreLimit, SharedDetector
+        from fivl_hf.augment.scenes import SceneWordGrounder, scene_image
+        from fivl_hf.augment.words import WordFinder
 
         if self.grounder == "scenes":
-            return WordFinder({None: SceneWordGrounder()}, scenes=True)
+            return WordFinder({None: SceneWordGrounder()}, scene_image)
+        if self.grounder not in ("grounded-sam", "sam3"):
+            raise ValueError(f"{self.grounder!r} does not find single words: take 'grounded-sam', 'sam3' or 'scenes'")
         lowest = replace(self, threshold=min(thresholds))
         common = lowest._common(0)
         if self.grounder == "sam3":
-            from fivl_hf.augment.grounders.sam3 import Sam3Grounder
-
-            model = Sam3Grounder(self.sam3, threshold=lowest.threshold, **common)
+            model = lowest._sam3_grounder(common)
             return WordFinder({each: model.at(each) for each in sorted(thresholds)})
         detector, segmenter = lowest._box_models(common)
         shared = SharedDetector(detector)
@@ -113,14 +120,17 @@ class ToolSettings:
     def _neural(self, worker: int) -> "Grounder":
         common = self._common(worker)
         if self.grounder == "sam3":
-            from fivl_hf.augment.grounders.sam3 import Sam3Grounder
-
-            return Sam3Grounder(self.sam3, threshold=self.threshold, **common)
+            return self._sam3_grounder(common)
         if self.grounder != "grounded-sam":
             raise NotImplementedError(
                 f"the grounder {self.grounder!r} is in GROUNDERS, but ToolSettings._neural does not make it"
             )
         return self._box_grounder(*self._box_models(common))
+
+    def _sam3_grounder(self, common: dict[str, Any]) -> Any:
+        from fivl_hf.augment.grounders.sam3 import Sam3Grounder
+
+        return Sam3Grounder(self.sam3, threshold=self.threshold, **common)
 
     def _box_models(self, common: dict[str, Any]) -> tuple[Any, Any]:
         from fivl_hf.augment.grounders.detectors import GroundingDinoDetector

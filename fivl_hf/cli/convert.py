@@ -28,7 +28,7 @@ def add_convert(commands: Any) -> None:
     parser.add_argument("source", metavar="SOURCE", help="the checkpoint: folder or Hub id")
     parser.add_argument("output", metavar="OUTPUT", type=folder, help="folder for the converted model")
     parser.add_argument("--vision", default=None, help="vision tower: folder or Hub id; the config's if not given")
-    parser.add_argument("--dtype", default="bfloat16", help="of the converted weights")
+    parser.add_argument("--dtype", default="auto", help="of the converted weights; the checkpoint's own by default")
     parser.set_defaults(run=_run)
 
 
@@ -36,5 +36,6 @@ def _run(options: argparse.Namespace) -> None:
     from fivl_hf.llava.original import convert_llava
     from fivl_hf.models import torch_dtype
 
-    convert_llava(options.source, options.output, vision=options.vision, dtype=torch_dtype(options.dtype))
+    dtype = None if options.dtype == "auto" else torch_dtype(options.dtype)
+    convert_llava(options.source, options.output, vision=options.vision, dtype=dtype)
     print(f"the model is in {options.output}")

@@ -15,4 +15,9 @@ def add_grounder_models(group: Any) -> None:
         "--segmenter", default=ToolSettings.segmenter, help="SAM or SAM 2, or a segment-anything .pth checkpoint"
     )
     group.add_argument("--sam3", default=ToolSettings.sam3, help="model of the grounder sam3")
-    group.add_argument("--batch-size", type=positive, default=8, help="detector's (image, expression) pairs at a time")
+    group.add_argument(
+        "--batch-size",
+        type=positive,
+        default=ToolSettings.batch_size,
+        help="detector's (image, expression) pairs at a time",
+    )

@@ -22,7 +22,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows defaults where there are any."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False, []) else super()._get_help_string(action)
+        return action.help if action.default in (None, False, [], "") else super()._get_help_string(action)
 
 
 class ExamplesHelpFormatter(HelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -1,17 +1,19 @@
 """LLaVA-1.5 as transformers loads it, put together from a language model, a vision tower and a projector."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaImageProcessor, LlavaProcessor
+from transformers import AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration, LlavaImageProcessor, LlavaProcessor
 
-__all__ = ["CHAT_TEMPLATE", "assemble_llava", "projector_weights"]
+__all__ = ["CHAT_TEMPLATE", "assemble_llava", "llama_tokenizer", "projector_weights"]
 
-CHAT_TEMPLATE = (  # Vicuna's
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
-    "and polite answers to the user's questions. {% for message in messages %}"
+# Vicuna's. TRL trains without the tokens that a tokenizer adds by itself, so the template writes the first one.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions. {% for message in messages %}"
     "{{ 'USER: ' if message['role'] == 'user' else ' ASSISTANT: ' }}{% for block in message['content'] %}"
     "{% if block['type'] == 'image' %}<image>\n{% endif %}{% endfor %}{% for block in message['content'] %}"
     "{% if block['type'] == 'text' %}{{ block['text'] }}{% endif %}{% endfor %}{% if message['role'] == 'assistant' %}"
@@ -25,6 +27,28 @@ _PROJECTOR = {
     for place, name in (("0", "linear_1"), ("2", "linear_2"))
     for kind in ("weight", "bias")
 }
+
+
+def llama_tokenizer(source: str | Path) -> Any:
+    """Load the tokenizer of Vicuna or of LLaVA-1.5, which come as a ``tokenizer.model`` alone.
+
+    Raises:
+        ImportError: the packages that read it are missing.
+    """
+    missing = [name for name in ("sentencepiece", "google.protobuf") if not _is_installed(name)]
+    folder = Path(source)
+    if missing and not (folder.is_dir() and (folder / "tokenizer.json").is_file()):
+        raise ImportError(
+            "the tokenizer.model of Vicuna and LLaVA needs sentencepiece and protobuf: `pip install fivl-hf[llava]`"
+        )
+    return AutoTokenizer.from_pretrained(str(source))
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def projector_weights(tensors: Mapping[str, torch.Tensor], source: str | Path) -> dict[str, torch.Tensor]:
@@ -56,10 +80,11 @@ def assemble_llava(
     format, of up to 2,048 tokens.
 
     Args:
-        language: ``LlamaForCausalLM``; its embeddings gain ``<image>`` and ``<pad>``.
-        tokenizer: the language model's.
-        vision: ``CLIPVisionModel``, whose last layer but one is read.
+        language: ``LlamaForCausalLM``; its embeddings gain ``<image>`` and ``<pad>``. It is changed in place.
+        tokenizer: the language model's; changed in place, too.
+        vision: ``CLIPVisionModel``; features come from its second-to-last layer.
         projector: weights by transformers' names (:func:`projector_weights`).
+        output: folder to write.
 
     Raises:
         ValueError: the projector does not fit between the two models.
@@ -67,7 +92,10 @@ def assemble_llava(
     tokenizer.add_tokens(["<image>", "<pad>"], special_tokens=True)
     tokenizer.pad_token = "<pad>"
     tokenizer.model_max_length = _LONGEST
-    language.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
+    # New embeddings are drawn at random: the same ones each time.
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        language.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
     language.config.pad_token_id = tokenizer.pad_token_id
     config = LlavaConfig(
         vision_config=vision.config.to_dict(),

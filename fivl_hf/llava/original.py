@@ -1,4 +1,4 @@
-"""Checkpoints of LLaVA's own code (``LlavaLlamaForCausalLM``), such as ``Intel/fivl-vm``, made transformers' own.
+"""Checkpoints of LLaVA's own code (``LlavaLlamaForCausalLM``), such as ``Intel/fivl-vm``, converted for transformers.
 
 Such a folder holds a LLaMA whose state dict has the projector (``model.mm_projector.*``) and sometimes the vision tower
 (``model.vision_tower.vision_tower.*``) inside, and a config that names the vision tower (``mm_vision_tower``).
@@ -10,35 +10,37 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from fivl_hf.files.managed_folders import replaced_files, require_own_folder
-from fivl_hf.llava.assembling import assemble_llava, projector_weights
-from fivl_hf.models import hub_options
+from fivl_hf.llava.assembling import assemble_llava, llama_tokenizer, projector_weights
+from fivl_hf.models import hub_options, torch_dtype
 
 __all__ = ["convert_llava"]
 
 _PROJECTOR, _TOWER = "model.mm_projector.", "model.vision_tower.vision_tower."
 # Older versions of transformers saved these with the weights.
 _CONSTANTS = ("rotary_emb.inv_freq", "embeddings.position_ids")
-# What of LLaVA-1.5 is fixed; another value is another architecture.
+# Settings of LLaVA-1.5; other values are other architectures.
 _EXPECTED = {
     "mm_projector_type": "mlp2x_gelu",
     "mm_vision_select_layer": -2,
     "mm_vision_select_feature": "patch",
     "mm_use_im_start_end": False,
+    "image_aspect_ratio": "pad",
 }
 
 
 def convert_llava(
-    source: str | Path, output: Path, *, vision: str | Path | None = None, dtype: torch.dtype = torch.bfloat16
+    source: str | Path, output: Path, *, vision: str | Path | None = None, dtype: torch.dtype | None = None
 ) -> None:
     """Convert a checkpoint of LLaVA's own code to a folder that ``LlavaForConditionalGeneration`` loads.
 
     Args:
         source: folder or Hub id.
+        output: folder to write; an earlier conversion there is replaced.
         vision: folder or Hub id of the vision tower; the one that the checkpoint's config names if not given.
-        dtype: of the converted weights.
+        dtype: of the converted weights; the checkpoint's own if not given.
 
     Raises:
         FileNotFoundError: the checkpoint or the vision tower is not here and cannot be downloaded.
@@ -48,14 +50,16 @@ def convert_llava(
     require_own_folder(output, "model")
     folder = _local(source, "model")
     config = _config(folder)
+    tokenizer = llama_tokenizer(folder)
+    dtype = dtype or torch_dtype(str(config.get("dtype") or config.get("torch_dtype") or "bfloat16"))
     tensors = _tensors(folder)
     parts = {prefix: {n: t for n, t in tensors.items() if n.startswith(prefix)} for prefix in (_PROJECTOR, _TOWER)}
     projector = {name: value.to(dtype) for name, value in projector_weights(parts[_PROJECTOR], folder).items()}
     text = {name: value for name, value in tensors.items() if not name.startswith((_PROJECTOR, _TOWER))}
     llama = LlamaConfig.from_dict({name: value for name, value in config.items() if name != "model_type"})
     language = _loaded(LlamaForCausalLM, llama, text, folder, dtype)
-    place = _local(vision or config["mm_vision_tower"], "vision tower")
-    # Inside the checkpoint, the vision tower may have been trained; else it is the one named.
+    place = _vision_folder(vision, config)
+    # A vision tower inside the checkpoint may have been fine-tuned: it wins over the one that the config names.
     tower = {name.removeprefix(_TOWER): value for name, value in parts[_TOWER].items()}
     clip: Any = CLIPVisionModel
     tower_model = (
@@ -64,7 +68,7 @@ def convert_llava(
         else clip.from_pretrained(place, dtype=dtype)
     )
     with replaced_files(output, kind="model", last="config.json") as scratch:
-        assemble_llava(language, AutoTokenizer.from_pretrained(folder), tower_model, projector, scratch)
+        assemble_llava(language, tokenizer, tower_model, projector, scratch)
 
 
 def _local(name: str | Path, kind: str) -> Path:
@@ -74,7 +78,18 @@ def _local(name: str | Path, kind: str) -> Path:
         return Path(name)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(str(name), **options))
+    # Not the weights of other frameworks.
+    patterns = ["*.json", "*.safetensors", "*.bin", "*.model", "*.txt"]
+    return Path(snapshot_download(str(name), allow_patterns=patterns, **options))
+
+
+def _vision_folder(vision: str | Path | None, config: dict[str, Any]) -> Path:
+    if vision is not None:
+        return _local(vision, "vision tower")
+    try:
+        return _local(config["mm_vision_tower"], "vision tower")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; --vision names another place for it") from error
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -93,13 +108,13 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _loaded(kind: Any, config: Any, tensors: dict[str, torch.Tensor], folder: Path, dtype: torch.dtype) -> Any:
+def _loaded(model_class: Any, config: Any, tensors: dict[str, torch.Tensor], folder: Path, dtype: torch.dtype) -> Any:
     """Return a model of a class with these weights.
 
     Raises:
         ValueError: weights are missing, additional or of another shape.
     """
-    model, loaded = kind.from_pretrained(
+    model, loaded = model_class.from_pretrained(
         None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
     )
     problems = {

@@ -15,7 +15,7 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 from fivl_hf.chat import as_blocks, encode, message_text
 from fivl_hf.geometry import row_coverage, token_boxes
 from fivl_hf.images import ImageError, open_rgb
-from fivl_hf.keywords import head_noun, span_tokens, word_token_id
+from fivl_hf.keywords import head_noun, nouns, span_tokens, word_token_id
 from fivl_hf.masks import MaskPart, decode_part
 from fivl_hf.models import image_token_id
 from fivl_hf.schema import KeyExpression, conversation_turns, validate_key_expressions
@@ -223,6 +223,8 @@ class FiVLCollator(DataCollatorForVisionLanguageModeling):
         image_of = [expression.image for expression in expressions]
         parts = [_mask(row, k, images[image]) for k, image in enumerate(image_of)]
         cover, visible = row_coverage(image_of, parts, boxes)
+        if self.options.protocol == "paper":
+            expressions = tuple(_named_as_in_the_paper(each, row) for each in expressions)
         ids = np.array([self._keyword_id(e, f"{row['id']}:{k}") for k, e in enumerate(expressions)], dtype=np.int64)
         rules: dict[str, Any] = {
             "visible": visible,
@@ -289,6 +291,14 @@ def _single_token(processor: Any, token: str | None) -> int:
     if token not in vocabulary:
         raise ValueError(f"vision_background_token {token!r} is not a token of the tokenizer")
     return vocabulary[token]
+
+
+def _named_as_in_the_paper(expression: KeyExpression, row: Mapping[str, Any]) -> KeyExpression:
+    """Return an expression that was found through the question with the nouns of its answer, as the paper names it."""
+    if expression.start >= 0:
+        return expression
+    answers = [message_text(message) for message in row["messages"] if message["role"] == "assistant"]
+    return dataclasses.replace(expression, keywords=nouns(answers[expression.turn], proper=False))
 
 
 def _evidence(row: Mapping[str, Any], images: Sequence[Image.Image]) -> tuple[tuple[KeyExpression, ...], Sequence[Any]]:

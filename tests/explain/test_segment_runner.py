@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fivl_hf.augment.grounders.thresholds import WordFinder
-from fivl_hf.augment.scenes import SceneWordGrounder
+from fivl_hf.augment.scenes import SceneWordGrounder, scene_image
+from fivl_hf.augment.words import WordFinder
 from fivl_hf.explain import prompted
 from fivl_hf.explain.segment_runner import segmentation_table, write_segmentation
 
 ABOUT = {"model": "m", "dataset": "d"}
-EXACT = WordFinder({None: SceneWordGrounder()}, scenes=True)
+EXACT = WordFinder({None: SceneWordGrounder()}, scene_image)
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def test_it_goes_on_where_it_was_interrupted(model, processor, rows, tmp_path):
             return super().find(row_id, image, words)
 
     models = {"m": lambda: (model, processor)}
-    breaking = Breaking({None: SceneWordGrounder()}, scenes=True)
+    breaking = Breaking({None: SceneWordGrounder()}, scene_image)
     whole = write_segmentation(models, rows[:4], EXACT, tmp_path / "whole", pictures=0, about=ABOUT)
     with pytest.raises(KeyboardInterrupt):
         write_segmentation(models, rows[:4], breaking, tmp_path / "out", pictures=0, about=ABOUT)

@@ -6,22 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as tf
+from llava_parts import language_model, projector, save_clip, save_shards, save_tokenizer
 from PIL import Image
 
+from fivl_hf.cli.main import main
+from fivl_hf.llava import assembling
 from fivl_hf.llava.original import convert_llava
-from fivl_hf.models import load_model
-from fivl_hf.scenes.model import scene_processor
+from fivl_hf.models import load_model, weights_fingerprint
 
-SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-
-
-def parts():
-    tokenizer = tf.PreTrainedTokenizerFast(tokenizer_object=scene_processor().tokenizer.backend_tokenizer)
-    language = tf.LlamaForCausalLM(tf.LlamaConfig(**SMALL, hidden_size=32, vocab_size=len(tokenizer)))
-    vision = tf.CLIPVisionModel(tf.CLIPVisionConfig(**SMALL, hidden_size=16, image_size=40, patch_size=8))
-    shapes = {"0.weight": (32, 16), "0.bias": (32,), "2.weight": (32, 32), "2.bias": (32,)}
-    projector = {f"model.mm_projector.{name}": torch.randn(shape) for name, shape in shapes.items()}
-    return tokenizer, language, vision, projector
+VOCABULARY = 90
 
 
 def save_original(folder: Path, *, tower=True, change=dict, config=()):
@@ -32,26 +25,17 @@ def save_original(folder: Path, *, tower=True, change=dict, config=()):
         change: is given the state dict before it is saved.
         config: more of the configuration.
     """
-    tokenizer, language, vision, projector = parts()
-    # As the hub repository holds it: CLIP whole, text model and all.
-    text = {**SMALL, "hidden_size": 16}
-    clip = tf.CLIPModel(tf.CLIPConfig(vision_config=vision.config.to_dict(), text_config=text))
-    clip.vision_model.load_state_dict(vision.state_dict())
-    clip.save_pretrained(folder / "clip")
-    tokenizer.save_pretrained(folder / "model")
-    weights = {**language.state_dict(), **projector}
+    vision = save_clip(folder / "clip")
+    save_tokenizer(folder / "model")
+    language = language_model(VOCABULARY)
+    weights = {**language.state_dict(), **projector()}
     if tower:
         prefix = "model.vision_tower.vision_tower.vision_model."
         # Trained on: other weights than those of the tower that the config names.
         weights |= {prefix + name: value + 1 for name, value in vision.state_dict().items()}
     weights |= {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
     weights = change(weights) or weights
-    names = sorted(weights)
-    shards = {"pytorch_model-00001-of-00002.bin": names[::2], "pytorch_model-00002-of-00002.bin": names[1::2]}
-    index = {name: shard for shard, held in shards.items() for name in held}
-    for shard, held in shards.items():
-        torch.save({name: weights[name] for name in held}, folder / "model" / shard)
-    (folder / "model" / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    save_shards(folder / "model", weights)
     original = {
         **language.config.to_dict(),
         "architectures": ["LlavaLlamaForCausalLM"],
@@ -65,6 +49,7 @@ def save_original(folder: Path, *, tower=True, change=dict, config=()):
         "mm_vision_select_layer": -2,
         "mm_vision_tower": str(folder / "clip"),
         "tokenizer_model_max_length": 2048,
+        "torch_dtype": "float32",
         "tune_mm_mlp_adapter": False,
         "use_mm_proj": True,
         **dict(config),
@@ -90,10 +75,12 @@ def test_a_checkpoint_is_converted_with_all_its_weights(tmp_path, tower, model_t
     assert model.config.vision_feature_layer == -2
     # What LLaVA's code computes: features of the last layer but one without CLS, two linear layers with GELU, in the
     # image's place among the embeddings of the text.
+    assert model.config.image_token_id >= VOCABULARY, "the tokenizer gained it"
     image = Image.new("RGB", (60, 30), "red")
     messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
     text = processor.apply_chat_template(messages, add_generation_prompt=True)
-    inputs = processor(text=text, images=image, return_tensors="pt")
+    inputs = processor(text=text, images=image, add_special_tokens=False, return_tensors="pt")
+    assert inputs["input_ids"][0, 0] == processor.tokenizer.bos_token_id
     with torch.no_grad():
         if tower:
             clip.load_state_dict({name: value + 1 for name, value in clip.state_dict().items()})
@@ -105,9 +92,7 @@ def test_a_checkpoint_is_converted_with_all_its_weights(tmp_path, tower, model_t
         ids = inputs["input_ids"].masked_fill(is_image, 0)
         embeddings = torch.nn.functional.embedding(ids, weights["model.embed_tokens.weight"])
         embeddings[is_image] = hidden.flatten(0, 1)
-        language = tf.LlamaForCausalLM(
-            tf.LlamaConfig(**SMALL, hidden_size=32, vocab_size=len(weights["lm_head.weight"]))
-        )
+        language = language_model(VOCABULARY)
         language.load_state_dict({n: w for n, w in weights.items() if n in language.state_dict()})
         expected = language.eval()(inputs_embeds=embeddings).logits
         ours = model(**inputs).logits[..., : expected.shape[-1]]
@@ -122,6 +107,33 @@ def test_a_converted_model_is_replaced_but_nothing_else(tmp_path):
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="is not a model of fivl-hf"):
         convert_llava(tmp_path / "model", tmp_path / "other")
+
+
+def test_converting_again_gives_the_same_weights(tmp_path):
+    """The embeddings of new tokens, too: results are known by their weights."""
+    save_original(tmp_path)
+    for name in ("a", "b"):
+        convert_llava(tmp_path / "model", tmp_path / name)
+    assert weights_fingerprint(tmp_path / "a") == weights_fingerprint(tmp_path / "b")
+    assert load_model(tmp_path / "a", device="cpu")[0].dtype == torch.float32, "as the checkpoint says"
+
+
+def test_the_command_converts_for_evaluation_and_explanation(tmp_path, scenes_folder, capsys):
+    save_original(tmp_path)
+    assert main(["convert", str(tmp_path / "model"), str(tmp_path / "out"), "--dtype", "bfloat16"]) == 0
+    assert f"the model is in {tmp_path / 'out'}" in capsys.readouterr().out
+    for command in ("evaluate", "explain"):
+        arguments = ["--model", str(tmp_path / "out"), "--dataset", str(scenes_folder), "--split", "test[:3]"]
+        assert main([command, *arguments, "--output", str(tmp_path / command), "--dtype", "float32"]) == 0
+    explanation = json.loads((tmp_path / "explain" / "explanation.json").read_text())
+    assert explanation["n"] > 0
+
+
+def test_what_reads_the_tokenizer_is_named_if_it_is_missing(tmp_path, monkeypatch):
+    save_original(tmp_path)
+    monkeypatch.setattr(assembling, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"needs sentencepiece and protobuf: `pip install fivl-hf\[llava\]`"):
+        convert_llava(tmp_path / "model", tmp_path / "out")
 
 
 def without(name):
@@ -151,6 +163,12 @@ def test_other_architectures_are_refused(tmp_path):
     save_original(tmp_path, config={"mm_projector_type": "linear"})
     with pytest.raises(ValueError, match="mm_projector_type is 'linear', but only LLaVA-1.5's 'mlp2x_gelu'"):
         convert_llava(tmp_path / "model", tmp_path / "out")
+    save_original(tmp_path / "square", config={"image_aspect_ratio": "square"})
+    with pytest.raises(ValueError, match="image_aspect_ratio is 'square', but only LLaVA-1.5's 'pad'"):
+        convert_llava(tmp_path / "square" / "model", tmp_path / "out")
+    save_original(tmp_path / "private", config={"mm_vision_tower": "/home/somebody/clip"})
+    with pytest.raises(FileNotFoundError, match="no vision tower folder.*--vision names another place"):
+        convert_llava(tmp_path / "private" / "model", tmp_path / "out")
     with pytest.raises(ValueError, match="names no mm_vision_tower"):
         convert_llava(tmp_path / "clip", tmp_path / "out")
     with pytest.raises(FileNotFoundError, match="not on this machine"):

@@ -43,7 +43,7 @@ class Sam3Grounder:
         self._threshold, self._dtype = threshold, dtype
 
     def at(self, threshold: float) -> "Sam3Grounder":
-        """Return the same model with another threshold."""
+        """Return a grounder with another threshold that shares this one's weights; each of them runs the model."""
         other = copy(self)
         other._threshold = threshold
         return other

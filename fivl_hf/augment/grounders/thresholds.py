@@ -1,17 +1,13 @@
-"""One detector at several thresholds, and the words of a model's predictions looked for with it."""
+"""One detector for several thresholds."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
-from fivl_hf.augment.grounding import Detection, Detector, Grounder, GroundingRequest
-from fivl_hf.augment.inputs.conversations import StoredImage
-from fivl_hf.augment.scenes import SceneImage
-from fivl_hf.masks import BoolArray
-from fivl_hf.scenes.rendering import scene
+from fivl_hf.augment.grounding import Detection, Detector
 
-__all__ = ["ScoreLimit", "SharedDetector", "WordFinder"]
+__all__ = ["ScoreLimit", "SharedDetector"]
 
 
 class SharedDetector:
@@ -19,16 +15,14 @@ class SharedDetector:
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
-        self._asked: list[tuple[Image.Image, str]] = []
-        self._found: list[Detection] = []
+        self._pairs: list[tuple[Image.Image, str]] = []
+        self._detections: list[Detection] = []
 
     def detect(self, pairs: Sequence[tuple[Image.Image, str]]) -> list[Detection]:
-        same = len(pairs) == len(self._asked) and all(
-            image is known and label == other for (image, label), (known, other) in zip(pairs, self._asked, strict=True)
-        )
-        if not same:
-            self._asked, self._found = list(pairs), self._detector.detect(pairs)
-        return self._found
+        # Pillow compares pixels: a padded image is another object for each grounder.
+        if list(pairs) != self._pairs:
+            self._pairs, self._detections = list(pairs), self._detector.detect(pairs)
+        return self._detections
 
 
 class ScoreLimit:
@@ -43,32 +37,3 @@ class ScoreLimit:
     def _kept(self, detection: Detection) -> Detection:
         sure = np.asarray(detection.scores) >= self._threshold
         return Detection(detection.boxes[sure], detection.scores[sure])
-
-
-class WordFinder:
-    """Finds words in images, once with each of several grounders.
-
-    Args:
-        grounders: by their threshold; None for an exact one.
-        scenes: images are those of scenes, known by the rows' ids.
-    """
-
-    def __init__(self, grounders: dict[float | None, Grounder], *, scenes: bool = False) -> None:
-        self._grounders, self._scenes = grounders, scenes
-
-    @property
-    def thresholds(self) -> list[float | None]:
-        return list(self._grounders)
-
-    def find(self, row_id: str, image: Image.Image, words: Sequence[str]) -> list[list[BoolArray | None]]:
-        """Return, for each threshold and word, a mask (H, W), or None where nothing is detected.
-
-        Raises:
-            ValueError: with scenes, an id that is not a scene's.
-        """
-        source = SceneImage(scene(row_id)) if self._scenes else StoredImage(b"", row_id)
-        request = GroundingRequest(row_id, (image,), (source,), tuple(words))
-        return [
-            [found.mask if found else None for found in grounder.ground([request])[0]]
-            for grounder in self._grounders.values()
-        ]
