@@ -4,7 +4,7 @@ accelerate launch --config_file examples/accelerate/deepspeed_zero3.yaml example
     --model llava-stage-1 --dataset org/fivl-instruct --output llava-fivl
 
 llava-stage-1 is made by examples/llava_assemble.py. 128 samples a step: with fewer GPUs, accumulate. --lambda 0 trains
-the baseline. docs/paper.md lists what is as in the paper's code.
+the baseline. Build the dataset with --protocol paper, too; docs/paper.md lists what is as in the paper's code.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from fivl_hf import FiVLConfig, FiVLTrainer
 def with_lengths(rows: Dataset) -> Dataset:
     """Add the column that batches are grouped by: words, and LLaVA-1.5's 576 tokens for an image.
 
-    As LLaVA's group_by_modality_length does, it keeps conversations with an image apart from those without.
+    Most batches so hold conversations with an image alone, or without; LLaVA's sampler keeps the two apart throughout.
     """
     words = [sum(len(message["content"].split()) for message in messages) for messages in rows["messages"]]
     images = pc.list_value_length(rows.data["images"]).to_pylist()
@@ -52,7 +52,7 @@ def main() -> None:
         max_length=2048,
         train_sampling_strategy="group_by_length",
         bf16=not options.cpu,
-        tf32=None if options.cpu else True,
+        tf32=None if options.cpu else True,  # as in LLaVA's script; CPUs have none
         use_cpu=options.cpu,
         gradient_checkpointing=True,
         save_steps=1000,

@@ -49,7 +49,9 @@ def clustered_mean_interval(
     """Return the 95% interval of a mean over all values, where the values of one cluster are not independent.
 
     Args:
-        sums, counts: of each cluster (an image, a sample), the sum of its values and how many it has.
+        sums: (C,) the sum of each cluster's values; a cluster is an image, or a sample.
+        counts: (C,) how many values each cluster has; may be 0.
+        resamples: number of resamples of the clusters.
 
     Returns:
         [low, high]; None with fewer than two clusters.

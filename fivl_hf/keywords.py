@@ -36,8 +36,9 @@ _NEVER_NOUN = re.compile(
     re.IGNORECASE,
 )
 
-# Adjectives and numbers, in the tagger's names; prepositions are "PRF" and "PRP".
-_BEFORE_NOUNS = ("AJ", "CR")
+# How the tagger's names begin; auxiliary verbs have others, prepositions are "PRF" and "PRP".
+_ADJECTIVE, _NUMBER, _VERB = "AJ", "CR", "VV"
+_BEFORE_NOUNS = (_ADJECTIVE, _NUMBER)
 _NOUNS = ("NOUN", "PROPN")
 
 
@@ -64,14 +65,17 @@ def nouns(expression: str, tagger: str = "hanta", *, proper: bool = True) -> tup
 
 
 def expression_kinds(expression: str) -> tuple[str, ...]:
-    """Return what kinds of expression one is: by its nouns "common noun", "proper noun" or "no noun", and besides
-    "compound" (nouns side by side), "with an adjective", "with a number"."""
+    """Return the kinds of an expression.
+
+    One of "common noun", "proper noun" and "no noun"; then any of "compound" (two nouns in a row), "with an adjective",
+    "with a number".
+    """
     tags = [tag for _, tag in _tag_hanta(expression)]
     noun = "common noun" if "NOUN" in tags else "proper noun" if "PROPN" in tags else "no noun"
     more = {
         "compound": any(pair[0] in _NOUNS and pair[1] in _NOUNS for pair in pairwise(tags)),
-        "with an adjective": any(tag.startswith("AJ") for tag in tags),
-        "with a number": any(tag.startswith("CR") for tag in tags),
+        "with an adjective": any(tag.startswith(_ADJECTIVE) for tag in tags),
+        "with a number": any(tag.startswith(_NUMBER) for tag in tags),
     }
     return (noun, *(kind for kind, holds in more.items() if holds))
 
@@ -82,7 +86,7 @@ def is_content_word(word: str) -> bool:
     Articles, pronouns, prepositions, conjunctions, auxiliary verbs and adverbs cannot.
     """
     tagged = _tag_hanta(word)
-    return bool(tagged) and all(tag in _NOUNS or tag.startswith(("AJ", "VV", "CR")) for _, tag in tagged)
+    return bool(tagged) and all(tag in _NOUNS or tag.startswith((_ADJECTIVE, _NUMBER, _VERB)) for _, tag in tagged)
 
 
 def lemmas(text: str) -> tuple[tuple[str, str], ...]:

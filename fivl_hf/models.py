@@ -16,6 +16,7 @@ __all__ = [
     "usable_device",
     "uses_cross_attention",
     "weights_fingerprint",
+    "why_unreachable",
 ]
 
 _HUB_SECONDS = 5.0
@@ -127,7 +128,6 @@ def hub_options(name: str | Path, kind: str, instead: str = "") -> dict[str, Any
         FileNotFoundError: a folder that does not exist, or a Hub id that is not on this machine while the Hub cannot
             be reached.
     """
-    from huggingface_hub import constants
 
     existing_folder(name, kind)
     if Path(name).exists() or hub_is_reachable():
@@ -137,10 +137,9 @@ def hub_options(name: str | Path, kind: str, instead: str = "") -> dict[str, Any
             return {"local_files_only": True}
     except ValueError as error:
         raise FileNotFoundError(f"there is no {kind} folder {str(name)!r}") from error
-    why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
     raise FileNotFoundError(
-        f"{kind} {str(name)!r} is not on this machine and cannot be downloaded ({why}): give a folder that holds it"
-        + (f", or {instead}" if instead else "")
+        f"{kind} {str(name)!r} is not on this machine and cannot be downloaded ({why_unreachable()}): give a folder "
+        "that holds it" + (f", or {instead}" if instead else "")
     )
 
 
@@ -151,6 +150,13 @@ def _cached_configs(name: str | Path) -> list[Path]:
     # HFValidationError is a ValueError.
     paths = [try_to_load_from_cache(str(name), file) for file in ("config.json", "adapter_config.json")]
     return [Path(path) for path in paths if isinstance(path, str)]
+
+
+def why_unreachable() -> str:
+    """Say why the Hub cannot be used, where :func:`hub_is_reachable` is False."""
+    from huggingface_hub import constants
+
+    return "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
 
 
 @cache

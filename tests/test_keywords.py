@@ -4,7 +4,15 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from fivl_hf.keywords import expression_kinds, head_noun, noun_phrases, nouns, span_tokens, word_token_id
+from fivl_hf.keywords import (
+    expression_kinds,
+    head_noun,
+    is_content_word,
+    noun_phrases,
+    nouns,
+    span_tokens,
+    word_token_id,
+)
 
 CORPUS = [
     "the young tennis player holds the racket",
@@ -201,3 +209,14 @@ def test_in_the_paper_proper_nouns_do_not_count():
 )
 def test_kinds_of_expressions(expression, kinds):
     assert set(expression_kinds(expression)) == kinds
+
+
+@pytest.mark.parametrize(
+    ("word", "content"),
+    [
+        *((word, True) for word in ("cat", "red", "running", "two", "Paris")),
+        *((word, False) for word in ("the", "of", "is", "very", "it", "")),
+    ],
+)
+def test_function_words_name_nothing(word, content):
+    assert is_content_word(word) == content

@@ -1,8 +1,9 @@
 """The contents of a dataset: how many expressions of which kinds, how large their masks are, from which sources."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from fivl_hf.augment.counts import (
@@ -25,6 +26,7 @@ __all__ = ["RELIABLE", "DatasetContents", "SourceContents"]
 
 # Share of the image up to which the paper's authors found masks the most reliable.
 RELIABLE = 0.2
+_BANDS = (0.0, 0.05, 0.1, RELIABLE, LARGEST_MASK, 0.5, 1.0)
 _TOP_WORDS = 20
 _MOST_SOURCES = 12
 
@@ -43,7 +45,7 @@ class SourceContents:
 
 @dataclass(frozen=True)
 class DatasetContents:
-    """The contents of a dataset, from the counts of its rows added up (:func:`fivl_hf.augment.counts.row_counts`)."""
+    """The contents of a dataset, from the summed counts of its rows (:func:`fivl_hf.augment.counts.row_counts`)."""
 
     counts: Mapping[str, Mapping[str, int]]
 
@@ -81,23 +83,26 @@ class DatasetContents:
     @property
     def total(self) -> SourceContents:
         """All sources together."""
-        return SourceContents("all", *(self._counts(heading).total() for heading in _BY_SOURCE))
+        return self._source("all", list(self._counts(ROWS)))
 
     @property
     def sources(self) -> list[SourceContents]:
         """Each source, the one with the most rows first; of many, the smaller ones together."""
-        columns = [self._counts(heading) for heading in _BY_SOURCE]
-        names = [name for name, _ in columns[0].most_common()]
+        names = [name for name, _ in self._counts(ROWS).most_common()]
         shown = names if len(names) <= _MOST_SOURCES else names[: _MOST_SOURCES - 1]
-        listed = [SourceContents(name or "unnamed", *(column[name] for column in columns)) for name in shown]
         rest = names[len(shown) :]
-        if rest:
-            sums = (sum(column[name] for name in rest) for column in columns)
-            listed.append(SourceContents(f"{len(rest):,} others", *sums))
-        return listed
+        listed = [self._source(name or "unnamed", [name]) for name in shown]
+        return [*listed, self._source(f"{len(rest):,} others", rest)] if rest else listed
+
+    def _source(self, name: str, members: Sequence[str]) -> SourceContents:
+        """Return the counts of one source, or of several together."""
+        sums = {
+            field: sum(self._counts(heading)[member] for member in members) for field, heading in _BY_SOURCE.items()
+        }
+        return SourceContents(name, **sums)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the contents as they stand in ``report.json``."""
+        """Return the contents as ``report.json`` holds them."""
         return {
             "expressions_per_turn": _sorted(self.per_turn),
             "expressions_per_row": _sorted(self.per_row),
@@ -105,7 +110,8 @@ class DatasetContents:
             "mask_coverage": {"bins": COVERAGE_BINS, "counts": self.coverage},
             "kinds": dict(self.kinds),
             "top_words": dict(self.top_words),
-            "sources": {each.name: vars(each) | {"name": each.name} for each in (self.total, *self.sources)},
+            "total": vars(self.total),
+            "sources": [vars(each) for each in self.sources],
         }
 
     def markdown(self) -> str:
@@ -114,29 +120,45 @@ class DatasetContents:
         if not total.expressions:
             return ""
         lines = [
-            "## What it holds",
+            "## Contents",
             "",
-            "| source | rows | with evidence | turns | with evidence | key expressions |",
+            "| source | rows | rows with evidence | turns | turns with evidence | key expressions |",
             "|---|---|---|---|---|---|",
             *(_line(each) for each in (self.sources if len(self.sources) > 1 else [])),
             _line(total),
             "",
-            f"Key expressions: {_shares(self.kinds, total.expressions)}. {self.mask_sentence()} Boxes: "
-            f"{self._mean(self.boxes):.2g} per expression. Most frequent: "
-            + ", ".join(f"{word} ({count:,})" for word, count in self.top_words[:10])
-            + ".",
+            f"Key expressions: {self._mean(self.per_turn):.2g} per turn, {self._mean(self.per_row):.2g} per row; "
+            f"{_shares(self.kinds, total.expressions)}. Boxes: {self._mean(self.boxes):.2g} per expression. Most "
+            "frequent: " + ", ".join(f"{word} ({count:,})" for word, count in self.top_words[:10]) + ".",
+            *self._coverage_table(),
         ]
         return "\n".join(lines)
 
     def mask_sentence(self) -> str:
-        """Say how many masks are small enough to be reliable, and how many too large to teach anything."""
-        masks, bins = sum(self.coverage), self.coverage
-        reliable = sum(bins[: round(RELIABLE * COVERAGE_BINS)])
-        large = sum(bins[round(LARGEST_MASK * COVERAGE_BINS) :])
+        """Say how many masks are small enough to be reliable, and how many too large to teach; empty without masks."""
+        masks = sum(self.coverage)
+        if not masks:
+            return ""
+        reliable, large = self._covering(0, RELIABLE), self._covering(LARGEST_MASK, 1)
         return (
-            f"Masks: {_share(reliable, masks)} cover less than {RELIABLE:.0%} of the image (the paper found these the "
-            f"most reliable), {_share(large, masks)} cover {LARGEST_MASK:.0%} or more."
+            f"{_share(reliable, masks)} of the masks cover less than {RELIABLE:.0%} of the image, which the paper "
+            f"found the most reliable; {_share(large, masks)} cover {LARGEST_MASK:.0%} or more, which training leaves "
+            "out by default (vision_max_coverage)."
         )
+
+    def _coverage_table(self) -> list[str]:
+        """Return how much of the image masks cover, with the lines at 20% and 30%."""
+        masks = sum(self.coverage)
+        bands = {f"{low:.0%} to {high:.0%}": _share(self._covering(low, high), masks) for low, high in pairwise(_BANDS)}
+        if not masks:
+            return []
+        head, values = " | ".join(bands), " | ".join(bands.values())
+        lines = ["", f"| share of the image | {head} |", "|---" * (len(bands) + 1) + "|", f"| masks | {values} |", ""]
+        return [*lines, self.mask_sentence()]
+
+    def _covering(self, low: float, high: float) -> int:
+        """Count the masks that cover from ``low`` up to ``high`` of their image, to the bin."""
+        return sum(self.coverage[round(low * COVERAGE_BINS) : round(high * COVERAGE_BINS)])
 
     def _counts(self, heading: str) -> Counter[str]:
         return Counter(self.counts.get(heading, {}))
@@ -149,8 +171,14 @@ class DatasetContents:
         return sum(number * count for number, count in counts.items()) / max(counts.total(), 1)
 
 
-# In the order of SourceContents' fields.
-_BY_SOURCE = (ROWS, ROWS_WITH_EVIDENCE, TURNS, TURNS_WITH_EVIDENCE, EXPRESSIONS)
+# The fields of SourceContents, and the headings under which they are counted.
+_BY_SOURCE = {
+    "rows": ROWS,
+    "rows_with_evidence": ROWS_WITH_EVIDENCE,
+    "turns": TURNS,
+    "turns_with_evidence": TURNS_WITH_EVIDENCE,
+    "expressions": EXPRESSIONS,
+}
 
 
 def _sorted(counts: Counter[int]) -> dict[str, int]:

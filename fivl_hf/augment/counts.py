@@ -25,18 +25,21 @@ __all__ = [
     "row_counts",
 ]
 
-# Headings: turns and rows by number of key expressions; expressions by number of boxes; masks by share of the image
-# covered, in equal bins from 0 to 1; expressions of conversations that can supervise patches, and those that cannot, by
-# reason.
-PER_TURN, PER_ROW, BOXES = "expressions per turn", "expressions per row", "boxes per expression"
-COVERAGE, TARGETS = "coverage", "targets"
+PER_TURN = "expressions per turn"  # turns by number of key expressions
+PER_ROW = "expressions per row"  # rows by number of key expressions
+BOXES = "boxes per expression"  # expressions by number of boxes
+COVERAGE = "coverage"  # masks by share of the image covered, in equal bins from 0 to 1
 COVERAGE_BINS = 20
-# Expressions by kind, of which one may have several, and by head noun.
-KINDS, WORDS = "kinds", "words"
+TARGETS = "targets"  # expressions of conversations that can supervise patches, and those that cannot, by reason
+KINDS = "kinds"  # expressions by kind, of which one may have several
 FROM_QUESTION = "from the question"
+WORDS = "words"  # expressions by head noun
 # Each by source.
-ROWS, ROWS_WITH_EVIDENCE, EXPRESSIONS = "rows", "rows with evidence", "expressions"
-TURNS, TURNS_WITH_EVIDENCE = "turns", "turns with evidence"
+ROWS = "rows"
+ROWS_WITH_EVIDENCE = "rows with evidence"
+TURNS = "turns"
+TURNS_WITH_EVIDENCE = "turns with evidence"
+EXPRESSIONS = "expressions"
 
 
 def row_counts(row: Mapping[str, Any], coverage: Sequence[float]) -> dict[str, Counter[str]]:

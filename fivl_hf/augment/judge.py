@@ -101,16 +101,16 @@ def judge_rows(
         ValueError: no key expression in the rows.
         RowError: a row that does not fit the schema.
     """
-    places = [i for i, expressions in enumerate(rows["key_expressions"]) if expressions]
-    if not places:
+    numbers = [i for i, expressions in enumerate(rows["key_expressions"]) if expressions]
+    if not numbers:
         raise ValueError("the rows have no key expressions to judge")
-    chosen = sorted(random.Random(seed).sample(places, min(samples, len(places))))
+    chosen = sorted(random.Random(seed).sample(numbers, min(samples, len(numbers))))
     return asyncio.run(_judge_all(rows, chosen, settings, cache, protocol, progress))
 
 
 async def _judge_all(
     rows: Any,
-    places: Sequence[int],
+    numbers: Sequence[int],
     settings: ChatSettings,
     cache: Path,
     protocol: ProtocolName,
@@ -121,31 +121,31 @@ async def _judge_all(
     open_at_once = asyncio.Semaphore(settings.concurrency)
     stopped: list[ServiceError] = []
 
-    async def one(place: int) -> list[Judgement]:
+    async def judge_row(number: int) -> list[Judgement]:
         judgements: list[Judgement] = []
         async with open_at_once:
-            for number, expression in enumerate(rows[place]["key_expressions"]):
+            for place, expression in enumerate(rows[number]["key_expressions"]):
                 if stopped:
                     return judgements
                 try:
-                    judgements.append(await _judge(client, validate_row(rows[place]), number, protocol))
+                    judgements.append(await _judge(client, validate_row(rows[number]), place, protocol))
                 except (RowError, ImageError) as error:
-                    known = (rows[place]["id"], expression["turn"], expression["text"])
-                    judgements.append(Judgement(*known, 0.0, problem=str(error)))
+                    id, turn, text = rows[number]["id"], expression["turn"], expression["text"]
+                    judgements.append(Judgement(id, turn, text, coverage=0.0, problem=str(error)))
                 except ServiceError as error:
                     stopped.append(error)
             progress(1)
         return judgements
 
     try:
-        found = await asyncio.gather(*(one(place) for place in places), return_exceptions=True)
+        results = await asyncio.gather(*map(judge_row, numbers), return_exceptions=True)
     finally:
         await client.close()
         answers.close()
-    for error in found:
+    for error in results:
         if isinstance(error, BaseException):
             raise error
-    judgements = [judgement for each in found if isinstance(each, list) for judgement in each]
+    judgements = [judgement for each in results if isinstance(each, list) for judgement in each]
     return Judged(judgements, spent, str(stopped[0]) if stopped else None)
 
 
@@ -179,7 +179,7 @@ def _request(kind: str, view: Image.Image, row: FiVLRow, expression: KeyExpressi
     url = "data:image/jpeg;base64," + base64.b64encode(data).decode()
     turn = row.turns[expression.turn]
     digest = hashlib.sha256(data).hexdigest()
-    # Seg1 and Seg2 are not told the turn: two turns about one thing are one request.
+    # The prompts of Seg1 and Seg2 leave the turn out: the same expression and mask in two turns is one cached request.
     about = (turn.question, turn.answer) if kind == "importance" else ()
     return ChatRequest(
         key=answer_key(model, JUDGE_VERSION, kind, *about, expression.text, digest),
@@ -206,7 +206,8 @@ def _cut(image: Image.Image, mask: BoolArray) -> Image.Image:
 
 
 def _patches(image: Image.Image, mask: BoolArray) -> tuple[Image.Image, Image.Image]:
-    """Return an image, padded to a square, inside and outside a mask as it was released: one share for each patch."""
+    """Return an image padded to 336×336 with each of 24×24 patches darkened by how much of it is outside the mask, and
+    the same by how much is inside: the paper's views for Seg1 and Seg2."""
     longer = max(image.size)
     edges = np.arange(_PATCHES + 1) * longer / _PATCHES
     # Not clipped to the image: the released share of a patch at its border counts the padding, too.
@@ -223,7 +224,7 @@ def summarize(judged: Judged) -> dict[str, Any]:
     """Return means with 95% intervals, over all and by mask coverage.
 
     Expressions of one sample are not independent: the degree's interval is from a bootstrap of samples, a share's is
-    Wilson's with the number of independent expressions that would vary as much.
+    Wilson's at the effective sample size.
     """
     bands = {}
     for low, high in pairwise(_BANDS):
@@ -261,10 +262,14 @@ def _figures(judgements: Sequence[Judgement]) -> dict[str, Any]:
 
 
 def _wilson(successes: FloatArray, counts: FloatArray) -> list[float]:
-    """Return Wilson's score interval of a share; of each sample, how many of its expressions have it."""
+    """Return Wilson's 95% interval of a share at its effective sample size, p(1 - p) / variance of the clustered mean.
+
+    Args:
+        successes, counts: (S,) of each sample, the expressions that have it, and all.
+    """
     p, n = successes.sum() / counts.sum(), counts.sum()
     variance = ((successes - p * counts) ** 2).sum() / n**2
-    # Where all agree nothing varies: each sample counts once.
+    # Without any variation the effective size is unknown: samples are counted, not expressions.
     independent = min(p * (1 - p) / variance if variance else len(counts), n)
     z = 1.959964
     center = (p + z * z / (2 * independent)) / (1 + z * z / independent)

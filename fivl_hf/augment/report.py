@@ -174,13 +174,13 @@ def draw_rows(folder: Path, files: Sequence[Path], count: int) -> list[tuple[str
     return drawn
 
 
-def _numbers(counts: Counter[int], of: str, what: str = "key expressions") -> Figure:
-    """Draw how many turns, rows or expressions have how many of something."""
+def _numbers(counts: Counter[int], owner: str, counted: str = "key expressions") -> Figure:
+    """Draw how many turns, rows or expressions have 0, 1, 2, ... of what is counted."""
     most = min(max(counts, default=0), _MOST)
     heights = [counts[i] for i in range(most)] + [sum(n for count, n in counts.items() if count >= most)]
     labels = [str(i) for i in range(most)] + [f"{most}+" if max(counts, default=0) > most else str(most)]
     figure, axes = _bars(labels, heights)
-    axes.set(xlabel=f"{what} of a {of}", ylabel=f"{of}s")
+    axes.set(xlabel=f"{counted} of a {owner}", ylabel=f"{owner}s")
     return figure
 
 
@@ -188,12 +188,12 @@ def _coverage(counts: Sequence[int]) -> Figure:
     figure, axes = _bars([f"{100 * i // COVERAGE_BINS}" for i in range(COVERAGE_BINS)], counts)
     axes.set_xticks(range(0, COVERAGE_BINS, 2))
     axes.set(xlabel=f"share of the image that a mask covers, % (bins of {100 // COVERAGE_BINS})", ylabel="masks")
-    for share, said, color in ((RELIABLE, "reliable", _GREEN), (LARGEST_MASK, "teaches", _RED)):
+    for share, label, color in ((RELIABLE, "reliable below", _GREEN), (LARGEST_MASK, "limit in training", _RED)):
         axes.axvline(share * COVERAGE_BINS - 0.5, color=color, linestyle="--", linewidth=1)
         axes.text(
             share * COVERAGE_BINS - 0.7,
             axes.get_ylim()[1],
-            said,
+            label,
             color=color,
             fontsize=7,
             ha="right",

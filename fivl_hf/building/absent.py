@@ -7,15 +7,15 @@ from typing import Any
 from fivl_hf.augment.rows import Outcome, RowMaker, Sample
 from fivl_hf.jobs.outcomes import Drop
 
-__all__ = ["PLAUSIBLE", "AbsentObjects"]
+__all__ = ["PLAUSIBLE", "PlausibleEvidence"]
 
 PLAUSIBLE = "plausible"
 
 
-class AbsentObjects:
-    """Makes rows with one maker, and again with another those of "no" questions that got no evidence.
+class PlausibleEvidence:
+    """Makes rows with one maker, then the dropped "no" questions again with a second one.
 
-    The category of a row that the second one made ends in ``/plausible``.
+    A row of the second maker has a category that ends in ``/plausible``.
     """
 
     def __init__(self, maker: RowMaker, plausible: RowMaker) -> None:
@@ -23,12 +23,12 @@ class AbsentObjects:
 
     def make(self, samples: Sequence[Sample]) -> list[Outcome]:
         outcomes = self._maker.make(samples)
-        again = [
+        dropped = [
             number
             for number, (sample, outcome) in enumerate(zip(samples, outcomes, strict=True))
             if isinstance(outcome.result, Drop) and getattr(sample.record, "answers", ()) == ("no",)
         ]
-        for number, second in zip(again, self._plausible.make([samples[i] for i in again]), strict=True):
+        for number, second in zip(dropped, self._plausible.make([samples[i] for i in dropped]), strict=True):
             if isinstance(second.result, dict):
                 outcomes[number] = replace(second, result=_marked(second.result))
         return outcomes

@@ -75,7 +75,7 @@ class EvidenceBuilder(datasets.GeneratorBasedBuilder):
 
     BUILDER_CONFIG_CLASS: ClassVar[type] = EvidenceConfig
     FEATURES: ClassVar[datasets.Features] = FEATURES
-    # The options that only some builders read, by name: those of this one.
+    # Of the options protocol, evidence_only and absent, those that this builder reads; the others are refused.
     OWN_OPTIONS: ClassVar[frozenset[str]] = frozenset()
     # Rows that one process makes at a time.
     chunk: ClassVar[int] = 500

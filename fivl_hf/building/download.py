@@ -12,37 +12,44 @@ from tqdm.auto import tqdm
 
 from fivl_hf.augment.inputs.conversations import Conversation
 from fivl_hf.augment.inputs.readers import llava_records
-from fivl_hf.models import hub_is_reachable
+from fivl_hf.building.release import ARCHIVE_FILE, CONVERSATIONS_FILE, SEGMENTS_FILE
+from fivl_hf.models import hub_is_reachable, why_unreachable
 
-__all__ = ["CONVERSATIONS", "IMAGE_ARCHIVES", "ImageArchive", "download_release", "missing_images"]
+__all__ = ["IMAGE_ARCHIVES", "ImageArchive", "download_release", "missing_images"]
 
-CONVERSATIONS = "llava_v1_5_mix665k.json"
+# Their datasets on the Hub.
 _FILES = {
-    "fivl_instruct.json": "Intel/fivl-instruct",
-    "dataset_grounded.tar": "Intel/fivl-instruct",
-    CONVERSATIONS: "liuhaotian/LLaVA-Instruct-150K",
+    SEGMENTS_FILE: "Intel/fivl-instruct",
+    ARCHIVE_FILE: "Intel/fivl-instruct",
+    CONVERSATIONS_FILE: "liuhaotian/LLaVA-Instruct-150K",
 }
 _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class ImageArchive:
-    """Where images of LLaVA's conversations come from.
+    """A collection of images that LLaVA's conversations name.
 
     Attributes:
-        folder: where the images go, below the data folder.
-        source: an archive to unpack there, or what to do.
+        folder: of the images, below the data folder.
+        source: how to get them: an archive holds the last part of ``folder`` itself.
     """
 
     folder: str
     source: str
 
+    def instruction(self, data: Path) -> str:
+        """Say what to do to have the images in a data folder."""
+        if self.source.startswith("http"):
+            return f"unpack {self.source} in {(data / self.folder).parent}"
+        return self.source
 
-# As LLaVA's instructions for its second stage have it.
+
+# From LLaVA's instructions for visual instruction tuning.
 IMAGE_ARCHIVES = (
     ImageArchive("coco/train2017", "http://images.cocodataset.org/zips/train2017.zip"),
     ImageArchive("gqa/images", "https://downloads.cs.stanford.edu/nlp/data/gqa/images.zip"),
-    ImageArchive("ocr_vqa/images", "the download script of https://ocr-vqa.github.io, every image saved as .jpg"),
+    ImageArchive("ocr_vqa/images", "run the download script of https://ocr-vqa.github.io; save every image as .jpg"),
     ImageArchive("textvqa/train_images", "https://dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip"),
     ImageArchive("vg/VG_100K", "https://cs.stanford.edu/people/rak248/VG_100K_2/images.zip"),
     ImageArchive("vg/VG_100K_2", "https://cs.stanford.edu/people/rak248/VG_100K_2/images2.zip"),
@@ -50,7 +57,7 @@ IMAGE_ARCHIVES = (
 
 
 def download_release(folder: Path) -> dict[str, int]:
-    """Download what ``fivl build fivl_instruct`` reads, except for the images; a download that was cut off goes on.
+    """Download what ``fivl build fivl_instruct`` reads, except for the images; an interrupted download resumes.
 
     Args:
         folder: where the files go; made if it does not exist. Files that are there and complete are not sent again.
@@ -63,30 +70,29 @@ def download_release(folder: Path) -> dict[str, int]:
         ValueError: a file is not what the Hub says it is, in size or digest.
     """
     import httpx2
-    from huggingface_hub import HfApi, constants, hf_hub_download
+    from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
     if not hub_is_reachable():
-        why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
-        raise OSError(f"nothing can be downloaded: {why}")
+        raise OSError(f"nothing can be downloaded: {why_unreachable()}")
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {}
     for name, repo in _FILES.items():
         try:
-            (info,) = HfApi().get_paths_info(repo, [name], repo_type="dataset") or (None,)
-            if info is None:
+            infos = HfApi().get_paths_info(repo, [name], repo_type="dataset")
+            if not infos:
                 raise FileNotFoundError(f"the Hub's dataset {repo} holds no {name}: it was changed or moved")
             path = Path(hf_hub_download(repo, name, repo_type="dataset", local_dir=folder))
         except (HfHubHTTPError, httpx2.TransportError) as error:
-            said = (str(error) or type(error).__name__).splitlines()[0]
-            raise OSError(f"{name} of the Hub's dataset {repo}: {said}; run the command again to go on") from error
-        _require_intact(path, info)
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise OSError(f"{name} of the Hub's dataset {repo}: {reason}; run the command again to go on") from error
+        _require_intact(path, infos[0])
         sizes[name] = path.stat().st_size
     return sizes
 
 
 def _require_intact(path: Path, info: Any) -> None:
-    """Compare a file with what the Hub says of it: SHA-256 of large files, Git's hash of others."""
+    """Check a file's size and digest against the Hub's: SHA-256 of large files, Git's hash of others."""
     size = path.stat().st_size
     digest, expected = (hashlib.sha256(), info.lfs.sha256) if info.lfs else (hashlib.sha1(), info.blob_id)
     if not info.lfs:
@@ -104,7 +110,7 @@ def _require_intact(path: Path, info: Any) -> None:
 
 
 def missing_images(conversations: Path, roots: Sequence[Path]) -> dict[str, tuple[int, int]]:
-    """Count the images that LLaVA's conversations name, and those of them that are not there.
+    """Count the images that LLaVA's conversations name, and how many of them are missing.
 
     Args:
         conversations: ``llava_v1_5_mix665k.json``.
@@ -118,9 +124,9 @@ def missing_images(conversations: Path, roots: Sequence[Path]) -> dict[str, tupl
     """
     named = set(_image_names(conversations, roots))
     folders = {name.parent for name in named}
-    there = {folder: {file for root in roots for file in _files(root / folder)} for folder in folders}
+    existing = {folder: {file for root in roots for file in _files(root / folder)} for folder in folders}
     total = Counter(str(name.parent) for name in named)
-    missing = Counter(str(name.parent) for name in named if name.name not in there[name.parent])
+    missing = Counter(str(name.parent) for name in named if name.name not in existing[name.parent])
     return {folder: (total[folder], missing[folder]) for folder in sorted(total)}
 
 

@@ -12,10 +12,18 @@ from fivl_hf.augment.inputs.conversations import Conversation, Record
 from fivl_hf.augment.inputs.readers import input_format, read_conversations, row_image
 from fivl_hf.augment.inputs.settings import InputSettings
 from fivl_hf.augment.rows import RowMaker, Tools
-from fivl_hf.building.absent import PLAUSIBLE, AbsentObjects
+from fivl_hf.building.absent import PLAUSIBLE, PlausibleEvidence
 from fivl_hf.building.known import KnownEvidence, ReleasedEvidence, StoredEvidence, StoredExpression
 from fivl_hf.building.limits import Limits, SortedRows
-from fivl_hf.building.release import Release, ReleasePolicy, index_release, release_records
+from fivl_hf.building.release import (
+    ARCHIVE_FILE,
+    CONVERSATIONS_FILE,
+    SEGMENTS_FILE,
+    Release,
+    ReleasePolicy,
+    index_release,
+    release_records,
+)
 from fivl_hf.files.disk_table import DiskTable, index_file
 from fivl_hf.jobs.outcomes import Drop, Failure
 from fivl_hf.schema import KeyExpression
@@ -106,7 +114,7 @@ def _annotations_maker(index: Path, sources: Sources, _: int) -> RowMaker:
     extractor = NounPhraseExtractor(questions_too=True)
     maker: RowMaker = Tools(extractor, AnnotationsGrounder(index), sources.tagger)
     if sources.absent == PLAUSIBLE:
-        maker = AbsentObjects(maker, Tools(extractor, PlausibleGrounder(index), sources.tagger))
+        maker = PlausibleEvidence(maker, Tools(extractor, PlausibleGrounder(index), sources.tagger))
     return SortedRows(maker, sources.limits)
 
 
@@ -128,9 +136,9 @@ def release_plan(sources: Sources, work: Path) -> Plan:
     _refuse_scores(sources)
     folder = sources.data_dir
     release = Release(
-        segments=find_file(folder, "the release's segments", "fivl_instruct.json"),
-        archive=find_file(folder, "the release's tensors", "dataset_grounded.tar"),
-        conversations=find_file(folder, "LLaVA's conversations", "llava_v1_5_mix665k.json"),
+        segments=find_file(folder, "the release's segments", SEGMENTS_FILE),
+        archive=find_file(folder, "the release's tensors", ARCHIVE_FILE),
+        conversations=find_file(folder, "LLaVA's conversations", CONVERSATIONS_FILE),
         images=(folder, *sources.images),
     )
     policy = ReleasePolicy(sources.protocol, sources.evidence_only)

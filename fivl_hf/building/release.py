@@ -25,9 +25,21 @@ from fivl_hf.files.disk_table import create_index, open_index
 from fivl_hf.files.json_stream import json_members
 from fivl_hf.jobs.outcomes import Drop, Failure
 
-__all__ = ["PADDED_SIDE", "Release", "ReleasePolicy", "Segment", "index_release", "release_records"]
+__all__ = [
+    "ARCHIVE_FILE",
+    "CONVERSATIONS_FILE",
+    "PADDED_SIDE",
+    "SEGMENTS_FILE",
+    "Release",
+    "ReleasePolicy",
+    "Segment",
+    "index_release",
+    "release_records",
+]
 
 PADDED_SIDE = 336
+SEGMENTS_FILE, ARCHIVE_FILE = "fivl_instruct.json", "dataset_grounded.tar"
+CONVERSATIONS_FILE = "llava_v1_5_mix665k.json"
 # Ids whose segments are looked at to tell the format.
 _TRIED = 100
 
@@ -181,7 +193,7 @@ def _fill(release: Release, table: sqlite3.Connection) -> dict[str, Any]:
 
 
 def _require_version(path: Path) -> None:
-    """Check that some of the first ids have segments in the release's format; one that has none fails alone, later."""
+    """Check that one of the first ids has segments in the release's format; a single bad id fails later, alone."""
     problem = None
     for id, value in islice(json_members(path), _TRIED):
         try:
@@ -191,7 +203,7 @@ def _require_version(path: Path) -> None:
             problem = problem or f"{id}: {error}"
     if problem:
         raise ValueError(
-            f"{path} is not in the release's format, or of another version ({problem}); expected is, for each id, "
+            f"{path} is not in the release's format, or of another version ({problem}); expected for each id: "
             '[{"turn": 1, "prompts": [{"prompt": ..., "mask_rel": ..., "bbox": [...]}]}]'
         )
 

@@ -92,6 +92,7 @@ def build_dataset(builder: EvidenceBuilder, settings: BuildSettings) -> RunResul
 def _identity(builder: EvidenceBuilder, plan: Plan, settings: BuildSettings) -> dict[str, Any]:
     """Return what decides the rows."""
     given = {key: value for key, value in asdict(builder.config).items() if value not in (None, (), "")}
+    # JSON keeps numbers and booleans as they are; paths and versions become text.
     config = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in given.items()}
     stats = [(path, path.stat()) for path in plan.files]
     files = [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]

@@ -126,8 +126,9 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _download(options: argparse.Namespace) -> None:
-    """Fetch the release; raises ValueError, after a list of the missing images, if there are any."""
-    from fivl_hf.building.download import CONVERSATIONS, IMAGE_ARCHIVES, download_release, missing_images
+    """Download the release and print which images are missing; raises ValueError if any is."""
+    from fivl_hf.building.download import IMAGE_ARCHIVES, download_release, missing_images
+    from fivl_hf.building.release import CONVERSATIONS_FILE
 
     if options.name != "fivl_instruct" or options.config == "augmented":
         raise ValueError("--download fetches the authors' release, for fivl_instruct alone")
@@ -135,16 +136,16 @@ def _download(options: argparse.Namespace) -> None:
         raise ValueError("--download needs --data-dir: the folder that the files go to")
     for name, size in download_release(options.data_dir).items():
         print(f"{size:>14,}  {options.data_dir / name}")
-    found = missing_images(options.data_dir / CONVERSATIONS, (options.data_dir, *options.images))
-    sources = {archive.folder: archive.source for archive in IMAGE_ARCHIVES}
-    for folder_name, (total, missing) in found.items():
-        print(f"{total:>9,} images, {missing:,} missing  {options.data_dir / folder_name}")
+    counts = missing_images(options.data_dir / CONVERSATIONS_FILE, (options.data_dir, *options.images))
+    instructions = {each.folder: each.instruction(options.data_dir) for each in IMAGE_ARCHIVES}
+    for name, (total, missing) in counts.items():
+        print(f"{total:>9,} images, {missing:,} missing  {options.data_dir / name}")
         if missing:
-            print(f"{'':>11}from {sources.get(folder_name, 'a source that LLaVA does not name')}")
-    if missing := sum(each for _, each in found.values()):
+            print(f"{'':>11}{instructions.get(name, 'LLaVA does not say where these come from')}")
+    if total_missing := sum(missing for _, missing in counts.values()):
         raise ValueError(
-            f"{missing:,} {'image is' if missing == 1 else 'images are'} missing: fill the folders above and run the "
-            "command again, or run it without --download to build from what is there"
+            f"{total_missing:,} {'image is' if total_missing == 1 else 'images are'} missing: fill the folders above "
+            "and run the command again, or run it without --download to build from what is there"
         )
 
 

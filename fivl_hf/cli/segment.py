@@ -70,9 +70,16 @@ def _run(options: argparse.Namespace) -> None:
         dtype=None if options.dtype == "auto" else options.dtype,
         protocol=options.protocol,
     )
+    if options.grounder != "grounded-sam" and options.protocol == "paper":
+        raise ValueError(f"--protocol paper would change nothing here: it is for grounded-sam, not {options.grounder}")
     settings.require_models()
     names = _names(options.model, options.baseline)
+    load = partial(load_model, device=options.device, dtype=options.dtype)
     with locked(options.output):
+        for model in names.values():
+            # What is not here yet is downloaded first: results are known by the weights.
+            if weights_fingerprint(model) is None:
+                load(model)
         dataset = {"dataset": options.dataset, "split": options.split, "config": options.dataset_config}
         about = {
             **provenance(options.model, rows, **dataset),
@@ -85,10 +92,7 @@ def _run(options: argparse.Namespace) -> None:
         if options.grounder != "scenes":
             about |= {"detector": options.detector, "segmenter": options.segmenter, "sam3": options.sam3}
         measured = write_segmentation(
-            {
-                name: partial(load_model, model, device=options.device, dtype=options.dtype)
-                for name, model in names.items()
-            },
+            {name: partial(load, model) for name, model in names.items()},
             rows,
             settings.word_finder(options.thresholds),
             options.output,
@@ -102,7 +106,7 @@ def _run(options: argparse.Namespace) -> None:
         print(f"{name}: {figures['n']:,} rows; left out of the words: {left_out or 'nothing'}")
         if figures["problems"]:
             id, problem = next(iter(figures["problems"].items()))
-            print(f"{name}: {len(figures['problems']):,} rows could not be read, such as {id!r}: {problem}")
+            print(f"{name}: {len(figures['problems']):,} rows were left out, such as {id!r}: {problem}")
 
 
 def _names(model: str, baseline: str | None) -> dict[str, str]:

@@ -171,9 +171,8 @@ def _add(explanation: Explanation, scores: ExpressionScores, chooses: bool) -> N
             explanation.held_out_control.add(scores.control)
     for scale, found in scores.by_scale.items():
         explanation.by_scale.setdefault(scale, AlignmentMap()).add(found)
-    measured = (scores.iou, scores.keyword_predicted, scores.different_tokens)
-    if None not in measured:
-        explanation.segments.append(SegmentScore(*measured))  # type: ignore[arg-type]
+    if scores.segment is not None:
+        explanation.segments.append(scores.segment)
     elif _NO_TOKEN in scores.skipped:
         explanation.segments.append(None)
 
@@ -226,9 +225,7 @@ def _expression_scores(
         alignment,
         control,
         by_scale,
-        iou=segment.iou if segment else None,
-        keyword_predicted=segment.keyword_predicted if segment else None,
-        different_tokens=segment.different_tokens if segment else None,
+        segment=segment,
         skipped=tuple(skipped),
     )
 

@@ -55,7 +55,10 @@ class PredictedSegment:
 
 @dataclass(frozen=True)
 class WordScore:
-    """A predicted word: for each threshold the IoU of its tokens with those that the mask found for it covers."""
+    """A predicted word, with one IoU per threshold: its tokens against those that the detected mask covers.
+
+    None stands for no detection.
+    """
 
     word: str
     iou: tuple[float | None, ...]
@@ -66,13 +69,13 @@ class PromptedScores:
     """The scores of one row.
 
     Attributes:
-        tokens: number of different tokens predicted.
-        left_out: of them, those that no detector is asked for, by reason.
+        different_tokens: number of different tokens predicted.
+        left_out: how many of them no detector is prompted with, by reason.
         problem: why the row has no scores.
     """
 
     id: str
-    tokens: int = 0
+    different_tokens: int = 0
     words: tuple[WordScore, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     problem: str | None = None
@@ -112,7 +115,8 @@ def _left_out(word: str, special: bool) -> str:
     """Return why no detector is asked for a word, or ""."""
     if special:
         return "special token"
-    if sum(map(str.isalpha, word)) < 2:
+    # In scripts without spaces, one letter can be a word.
+    if not any(map(str.isalpha, word)) or (len(word) == 1 and word.isascii()):
         return "not a word"
     return "" if is_content_word(word) else "function word"
 
@@ -128,13 +132,13 @@ def score_segments(
     masks: list[list[BoolArray | None]] = [[] for _ in segments]
     for number, image in enumerate(sample.images):
         places = [i for i, segment in enumerate(segments) if segment.image == number]
-        found = finder.find(sample.id, image, [segments[i].word for i in places]) if places else []
-        for of_threshold in found:
-            for i, mask in zip(places, of_threshold, strict=True):
+        words = [segments[i].word for i in places]
+        for masks_of_words in finder.find(sample.id, image, words) if places else ():
+            for i, mask in zip(places, masks_of_words, strict=True):
                 masks[i].append(mask)
     scores = [
-        WordScore(segment.word, tuple(_iou(segment, mask, sample) for mask in found))
-        for segment, found in zip(segments, masks, strict=True)
+        WordScore(segment.word, tuple(_iou(segment, mask, sample) for mask in masks_of_segment))
+        for segment, masks_of_segment in zip(segments, masks, strict=True)
     ]
     return tuple(scores), masks
 
@@ -180,9 +184,9 @@ def prompted_summary(rows: Iterable[PromptedScores], thresholds: Sequence[float 
     """Sum rows up as the paper's table does.
 
     Returns:
-        ``n`` rows; ``tokens_per_sample`` different tokens predicted, ``words_per_sample`` of them (spellings taken
-        together) that a detector is asked for; ``left_out``, the others by reason; ``problems``; and for each
-        threshold, under its number or "exact", ``iou`` (mean over the words with a detection, None without any) with
+        ``n`` rows scored; ``tokens_per_sample`` different tokens predicted, ``words_per_sample`` of them (spellings
+        taken together) that a detector is asked for; ``left_out``, the others by reason; ``problems``, of the rows left
+        out; and for each threshold, under its number or "exact", ``iou`` (mean over the words with a detection, None without any) with
         its ``confidence_interval``, ``share_found`` (of the words, those with a detection) and ``found``.
     """
     scored, problems = [], {}
@@ -197,7 +201,7 @@ def prompted_summary(rows: Iterable[PromptedScores], thresholds: Sequence[float 
     words = sum(len(row.words) for row in scored)
     return {
         "n": len(scored),
-        "tokens_per_sample": sum(row.tokens for row in scored) / len(scored) if scored else None,
+        "tokens_per_sample": sum(row.different_tokens for row in scored) / len(scored) if scored else None,
         "words_per_sample": words / len(scored) if scored else None,
         "left_out": dict(left_out.most_common()),
         "by_threshold": {

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fivl_hf.explain.segmentation import SegmentScore
 from fivl_hf.files.appended import AppendedLines
 from fivl_hf.masks import FloatArray
 
@@ -26,17 +27,14 @@ class ExpressionScores:
             found.
         control: the same with the mask of another image; None without another image.
         by_scale: the alignment with the tokens of one scale alone, in images that are seen at two.
-        iou, keyword_predicted, different_tokens: segmentation from the vision logits, see
-            :func:`fivl_hf.explain.segmentation.segmentation_scores`; None where there is nothing to compare.
+        segment: segmentation from the vision logits; None where there is nothing to compare.
         skipped: what is missing, and why.
     """
 
     alignment: FloatArray | None = None
     control: FloatArray | None = None
     by_scale: dict[str, FloatArray] = field(default_factory=dict)
-    iou: float | None = None
-    keyword_predicted: bool | None = None
-    different_tokens: int | None = None
+    segment: SegmentScore | None = None
     skipped: tuple[str, ...] = ()
 
 
@@ -93,6 +91,7 @@ def _packed(scores: RowScores) -> dict[str, Any]:
             "alignment": _packed_map(each.alignment),
             "control": _packed_map(each.control),
             "by_scale": {scale: _packed_map(found) for scale, found in each.by_scale.items()},
+            "segment": vars(each.segment) if each.segment else None,
         }
         for each in scores.expressions
     ]
@@ -107,6 +106,7 @@ def _unpacked(raw: dict[str, Any]) -> RowScores:
                 "alignment": _unpacked_map(each["alignment"]),
                 "control": _unpacked_map(each["control"]),
                 "by_scale": {scale: _unpacked_map(found) for scale, found in each["by_scale"].items()},
+                "segment": SegmentScore(**each["segment"]) if each["segment"] else None,
                 "skipped": tuple(each["skipped"]),
             }
         )

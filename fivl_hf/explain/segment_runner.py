@@ -10,7 +10,6 @@ from tqdm.auto import tqdm
 
 from fivl_hf.explain.pictures import sheet
 from fivl_hf.explain.prompted import (
-    PredictedSegment,
     PromptedScores,
     SegmentFile,
     SegmentFinder,
@@ -18,22 +17,22 @@ from fivl_hf.explain.prompted import (
     prompted_summary,
     score_segments,
 )
-from fivl_hf.explain.samples import Sample, prepare
+from fivl_hf.explain.samples import prepare
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.managed_folders import replaced_files, require_own_folder
 from fivl_hf.files.results import result_folder
-from fivl_hf.images import ImageError
-from fivl_hf.masks import BoolArray
-from fivl_hf.schema import RowError
-from fivl_hf.show.drawing import outline_masks
+from fivl_hf.images import ImageError, open_rgb
+from fivl_hf.schema import RowError, validate_row
+from fivl_hf.show.drawing import COLOR_NAMES, outline_masks
 from fivl_hf.show.plots import paint_segments
 
 __all__ = ["segmentation_table", "write_segmentation"]
 
+NO_IMAGE = "it has no image"
 # Words whose segments are drawn in one picture.
 _DRAWN = 4
-_FOOTING = "Outlines in the order of the words: orange, light blue, green, vermilion. Left what patches predict, right "
 Loader = Callable[[], tuple[Any, Any]]
+Panels = dict[str, Image.Image]
 
 
 def write_segmentation(
@@ -64,72 +63,79 @@ def write_segmentation(
         OSError: the folder is in use or cannot be written to.
     """
     files = ("segmentation.json", *(f"segments-{name}.jsonl" for name in models))
+    shown = _first_with_images(rows, pictures)
     with result_folder(output, about, kind="segmentation", files=files, restart=restart):
         require_own_folder(output / "pictures", "pictures")
-        panels: list[dict[str, Image.Image]] = [{} for _ in range(min(pictures, len(rows)))]
-        measured = {}
+        measured, panels = {}, [Panels() for _ in shown]
         for name, load in models.items():
             model, processor = load()
             file = SegmentFile(output / f"segments-{name}.jsonl")
-            for number, row in enumerate(tqdm(rows, desc=f"segment: {name}", unit="row")):
-                drawn = panels[number] if number < len(panels) else None
-                if row["id"] in file.known and drawn is None:
-                    continue
-                scores = _row(model, processor, row, finder, name, drawn)
+            for row in tqdm(rows, desc=f"segment: {name}", unit="row"):
                 if row["id"] not in file.known:
-                    file.add(scores)
+                    file.add(_row_scores(model, processor, row, finder))
+            for row, drawn in zip(shown, panels, strict=True):
+                drawn.update(_panels(model, processor, row, finder, name))
             measured[name] = prompted_summary(file, finder.thresholds)
             del model, processor
+        # Pictures are made again from here on: the file that marks the results as complete is written last.
         (output / "segmentation.json").unlink(missing_ok=True)
-        with replaced_files(output / "pictures", kind="pictures", last="") as folder:
-            for number, (row, pair) in enumerate(zip(rows, panels, strict=False)):
-                if pair:
-                    shown = f"what a detector finds for these words ({_lowest(finder)})."
-                    sheet(pair, [f"image of {row['id']}"], _FOOTING + shown).save(folder / f"{number:03d}.png")
+        _draw(output / "pictures", shown, panels, finder)
         write_json(output / "segmentation.json", {**about, "models": measured})
     return measured
 
 
-def _lowest(finder: SegmentFinder) -> str:
-    return "exactly" if finder.thresholds[0] is None else f"threshold {finder.thresholds[0]:g}"
+def _first_with_images(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """Return the first rows that have images which can be opened."""
+    found: list[Mapping[str, Any]] = []
+    for row in rows:
+        if len(found) == count:
+            break
+        try:
+            if validate_row(row).images and open_rgb(row["images"][0]):
+                found.append(row)
+        except (RowError, ImageError):
+            continue  # listed among the problems
+    return found
 
 
-def _row(
-    model: Any,
-    processor: Any,
-    row: Mapping[str, Any],
-    finder: SegmentFinder,
-    name: str,
-    drawn: dict[str, Image.Image] | None,
-) -> PromptedScores:
-    """Return a row's scores; with ``drawn``, add its pictures to it."""
+def _row_scores(model: Any, processor: Any, row: Mapping[str, Any], finder: SegmentFinder) -> PromptedScores:
+    if not row.get("images"):
+        return PromptedScores(str(row["id"]), problem=NO_IMAGE)
     try:
         sample = prepare(model, processor, row)
     except (RowError, ImageError) as error:
         return PromptedScores(str(row["id"]), problem=str(error))
-    segments, left_out, tokens = predicted_segments(model, processor.tokenizer, sample)
-    words, masks = score_segments(sample, segments, finder)
-    if drawn is not None and sample.images:
-        drawn.update(_panels(sample, segments, masks, name))
-    return PromptedScores(sample.id, tokens, words, dict(left_out))
+    segments, left_out, different_tokens = predicted_segments(model, processor.tokenizer, sample)
+    words, _ = score_segments(sample, segments, finder)
+    return PromptedScores(sample.id, different_tokens, words, dict(left_out))
 
 
-def _panels(
-    sample: Sample, segments: Sequence[PredictedSegment], masks: Sequence[Sequence[BoolArray | None]], name: str
-) -> dict[str, Image.Image]:
-    """Draw the largest segments of the first image, and what was found for their words at the first threshold."""
-    chosen = [i for i, segment in enumerate(segments) if segment.image == 0][:_DRAWN]
+def _panels(model: Any, processor: Any, row: Mapping[str, Any], finder: SegmentFinder, name: str) -> Panels:
+    """Draw the largest segments of a row's first image, and what is found for their words at the first threshold."""
+    sample = prepare(model, processor, row)
+    segments = [each for each in predicted_segments(model, processor.tokenizer, sample)[0] if each.image == 0][:_DRAWN]
+    masks = [found[0] for found in score_segments(sample, segments, finder)[1]]
     image, in_image = sample.images[0], sample.image_of == 0
-    listed = ", ".join(segments[i].word for i in chosen) or "no word"
+    listed = ", ".join(f"{each.word} ({color})" for each, color in zip(segments, COLOR_NAMES, strict=False))
+    missing = ", ".join(each.word for each, mask in zip(segments, masks, strict=True) if mask is None)
     nothing = np.zeros((image.height, image.width), dtype=bool)
-    found = [nothing if (mask := masks[i][0]) is None else mask for i in chosen]
-    missing = ", ".join(segments[i].word for i in chosen if masks[i][0] is None)
     return {
-        f"{name} predicts: {listed}": paint_segments(
-            image, [segments[i].tokens[in_image] for i in chosen], sample.boxes[in_image]
+        f"{name} predicts: {listed or 'no word'}": paint_segments(
+            image, [each.tokens[in_image] for each in segments], sample.boxes[in_image]
         ),
-        f"found for {name}" + (f", but no {missing}" if missing else ""): outline_masks(image, found),
+        f"found for {name}" + (f", but no {missing}" if missing else ""): outline_masks(
+            image, [nothing if mask is None else mask for mask in masks]
+        ),
     }
+
+
+def _draw(folder: Path, rows: Sequence[Mapping[str, Any]], panels: Sequence[Panels], finder: SegmentFinder) -> None:
+    threshold = finder.thresholds[0]
+    how = "exactly" if threshold is None else f"at threshold {threshold:g}"
+    footing = f"Left: what the patches predict. Right: what a detector finds for these words, {how}."
+    with replaced_files(folder, kind="pictures", last="") as scratch:
+        for number, (row, drawn) in enumerate(zip(rows, panels, strict=True)):
+            sheet(drawn, [f"image of {row['id']}"], footing).save(scratch / f"{number:03d}.png")
 
 
 def segmentation_table(measured: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -33,7 +33,8 @@ def token_iou(predicted: ArrayLike, reference: ArrayLike, keyword_id: int) -> fl
 
 
 def segment_iou(segment: ArrayLike, covered: ArrayLike) -> float:
-    """IoU of two sets of visual tokens, (N,) bool each: 1 for the same, 0 for none in common, or none at all."""
+    """Return the IoU of two sets of visual tokens, (N,) bool each: 1 for the same, 0 for none in common or two empty
+    sets."""
     chosen, truth = np.asarray(segment, dtype=bool), np.asarray(covered, dtype=bool)
     either = (chosen | truth).sum()
     return float((chosen & truth).sum() / either) if either else 0.0
@@ -77,8 +78,8 @@ def prompted_segmentation_scores(
 
     Args:
         predicted: for each sample, (N,) the token that each visual token predicts.
-        references: for each sample and each of its prompted tokens, (N,) the coverage of the mask that was found for
-            it; empty where nothing was.
+        references: for each sample and each of its prompted tokens, (N,) the coverage of the mask detected for it; an
+            empty list without a detection.
         prompted_ids: for each sample, the tokens that the detector was prompted with.
 
     Returns:
@@ -87,7 +88,7 @@ def prompted_segmentation_scores(
         tokens predicted).
 
     Raises:
-        ValueError: lists of different lengths.
+        ValueError: lists of different lengths, or a mask with another number of tokens than its sample.
     """
     if not len(predicted) == len(references) == len(prompted_ids):
         raise ValueError(

@@ -9,7 +9,17 @@ from PIL import Image, ImageDraw, ImageFont
 from fivl_hf.images import rgb
 from fivl_hf.masks import BoolArray
 
-__all__ = ["PALETTE", "Color", "enlarge", "evidence_layer", "frame_boxes", "ink_on", "outline_masks", "text_font"]
+__all__ = [
+    "COLOR_NAMES",
+    "PALETTE",
+    "Color",
+    "enlarge",
+    "evidence_layer",
+    "frame_boxes",
+    "ink_on",
+    "outline_masks",
+    "text_font",
+]
 
 Color = tuple[int, int, int]
 
@@ -23,6 +33,7 @@ PALETTE = (
     (0, 114, 178),
     (240, 228, 66),
 )
+COLOR_NAMES = ("orange", "light blue", "green", "vermilion", "pink", "blue", "yellow")
 _DARK, _LIGHT = (16, 18, 24), (255, 255, 255)
 
 
@@ -70,7 +81,7 @@ def evidence_layer(
     for i, shape in enumerate(shapes):
         # From outside in: dark, the mask's colour, light. One of them stands out on any ground.
         inside = np.asarray(shape) >= 128
-        # Beyond the picture's edge there is no mask: one that reaches it is outlined there, too.
+        # Outside the picture is outside the mask: one that reaches the edge is outlined there, too.
         outside = ~np.pad(inside, 4)
         inner, core = (~_grown(outside, by)[4:-4, 4:-4] for by in (3, 4))
         outer = _grown(inside, 2)

@@ -66,6 +66,6 @@ class VisionSegmentation(evaluate.Metric):
         keyword_ids: list[int] | None = None,
         prompted_ids: list[list[int]] | None = None,
     ) -> dict[str, Any]:
-        if prompted_ids is not None:
-            return prompted_segmentation_scores(predictions, references, prompted_ids)
+        if self.config_name == "prompted":
+            return prompted_segmentation_scores(predictions, references, prompted_ids or [])
         return segmentation_scores(predictions, references, keyword_ids or [])

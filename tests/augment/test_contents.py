@@ -42,7 +42,7 @@ def test_a_dataset_is_summed_up_by_source():
     assert dict(found.kinds) == {"common noun": 3, "with an adjective": 1, "compound": 1}
     assert found.top_words == [("car", 2), ("racket", 1)]
     assert found.per_row == {0: 1, 1: 1, 2: 1}
-    assert "67% cover less than 20% of the image" in found.mask_sentence()
+    assert "67% of the masks cover less than 20% of the image" in found.mask_sentence()
     assert "33% cover 30% or more" in found.mask_sentence()
 
 
@@ -53,6 +53,8 @@ def test_the_card_has_a_line_for_each_source():
     )
     assert "common noun 100%, with an adjective 50%" in text
     assert "Most frequent: car (2)." in text
+    assert "0.5 per turn, 1 per row" in text
+    assert "| masks | 0% | 0% | 100% | 0% | 0% | 0% |" in text
     assert contents([row("coco", [])], []).markdown() == ""
 
 

@@ -18,8 +18,8 @@ def test_real_detectors_find_less_at_higher_thresholds(tmp_path, protocol):
         "segmenter": str(save_sam(tmp_path / "sam")),
     }
     settings = ToolSettings(**names, device="cpu", protocol=protocol)
-    finder = settings.word_finder([0.6, 0.2, 0.999])
-    assert finder.thresholds == [0.2, 0.6, 0.999]
+    finder = settings.word_finder([0.6, 0.2, 1.0])
+    assert finder.thresholds == [0.2, 0.6, 1.0]
     image = noise(80, 60)
     masks_by_threshold = finder.find("1", image, ["cat", "dog"])
     areas = [sum(mask.sum() for mask in masks if mask is not None) for masks in masks_by_threshold]

@@ -38,14 +38,12 @@ def test_a_release_is_downloaded_images_are_named_and_then_it_is_built(fivl, hub
     data, archive = tmp_path / "data", published.folder / "dataset_grounded.tar"
     hub.cut_downloads.add("dataset_grounded.tar")
     done = build(fivl, data, tmp_path / "out")
-    if "dataset_grounded.tar" in done.stderr.splitlines()[-1]:
-        done = build(fivl, data, tmp_path / "out")
-    # What was cut off in the middle went on from there.
+    assert not hub.cut_downloads, "the archive was cut off in the middle, and went on from there"
     assert hub.served < 1.2 * (archive.stat().st_size + (data / "fivl_instruct.json").stat().st_size)
     assert done.returncode == 1
     assert (data / "dataset_grounded.tar").read_bytes() == archive.read_bytes()
     assert f"       12 images, 12 missing  {data / 'coco/train2017'}" in done.stdout
-    assert "from http://images.cocodataset.org/zips/train2017.zip" in done.stdout
+    assert f"unpack http://images.cocodataset.org/zips/train2017.zip in {data / 'coco'}" in done.stdout
     assert "60 images are missing: fill the folders above" in done.stderr
     assert not (tmp_path / "out").exists()
 

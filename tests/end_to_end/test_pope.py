@@ -1,4 +1,4 @@
-"""POPE's published files, regenerated: for each split 500 images with three objects there and three not."""
+"""Files of POPE's published size and format: for each split 500 images with three objects there and three not."""
 
 import json
 import random

@@ -47,7 +47,8 @@ def test_tokens_are_grouped_by_word_and_function_words_are_counted(model, proces
     assert left_out == {"function word": 1, "special token": 1, "not a word": 1}
     assert tokens == 5
 
-    # The upper half of the image for "ring": half of its tokens are among the sixteen or so that the mask covers.
+    # "ring" is found in the upper half of the image, which covers all four of its tokens and others that predict
+    # something else.
     size = sample.images[0].size
     upper = np.zeros((size[1], size[0]), dtype=bool)
     upper[: size[1] // 2] = True

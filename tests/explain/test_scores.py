@@ -8,6 +8,7 @@ from fivl_hf.explain.analysis import explain, gather, token_attention
 from fivl_hf.explain.runner import write_explanation
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.scores import ExpressionScores, RowScores, ScoreFile
+from fivl_hf.explain.segmentation import SegmentScore
 
 
 def test_the_best_head_is_measured_on_other_images(model, processor, rows):
@@ -48,7 +49,7 @@ ABOUT = {"model": "m", "dataset": "d"}
 def test_scores_come_back_as_they_went(tmp_path):
     file = ScoreFile(tmp_path / "scores.jsonl")
     heads = np.array([[0.25, np.nan], [-0.5, 0.125]])
-    one = ExpressionScores(heads, None, {"whole": heads}, 0.5, True, 3, ("no keyword",))
+    one = ExpressionScores(heads, None, {"whole": heads}, SegmentScore(0.5, True, 3), ("no keyword",))
     file.add(RowScores("1", "ab", (one, ExpressionScores())))
     file.add(RowScores("2", problem="broken"))
     again = ScoreFile(tmp_path / "scores.jsonl")
@@ -57,7 +58,7 @@ def test_scores_come_back_as_they_went(tmp_path):
     np.testing.assert_array_equal(first.expressions[0].alignment, heads)
     np.testing.assert_array_equal(first.expressions[0].by_scale["whole"], heads)
     assert first.expressions[0].control is None
-    assert first.expressions[0].iou == 0.5
+    assert first.expressions[0].segment == SegmentScore(0.5, True, 3)
     assert first.expressions[0].skipped == ("no keyword",)
     assert first.expressions[1] == ExpressionScores()
     assert (first.id, first.image, second.problem) == ("1", "ab", "broken")

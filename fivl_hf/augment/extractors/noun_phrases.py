@@ -58,9 +58,9 @@ class NounPhraseExtractor:
 
 
 def _object_asked_for(question: str) -> list[tuple[int, int]]:
-    """Return the span of X in "Is there a X in the image?"; empty for other questions."""
-    found = _IS_THERE.fullmatch(question)
-    return [found.span(1)] if found and not {"and", "or"} & set(found[1].split()) else []
+    """Return the span of the object in POPE's "Is there a dog in the image?"; none for other questions."""
+    match = _IS_THERE.fullmatch(question)
+    return [match.span(1)] if match and not {"and", "or"} & set(match[1].split()) else []
 
 
 def _sort_out(text: str, spans: Iterable[tuple[int, int]]) -> Extraction:

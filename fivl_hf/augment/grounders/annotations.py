@@ -31,6 +31,9 @@ __all__ = [
     "matching_objects",
 ]
 
+# Up to so many kinds of objects exclude each other, as COCO's 80 categories do. In GQA's open vocabulary one thing has
+# several names: what is a "tennis court" in one image is a "court" in another.
+_MOST_CATEGORIES = 200
 _COCO_FILE = re.compile(r"(?:COCO_\w+?_)?(\d{12})")
 
 
@@ -85,6 +88,7 @@ class AnnotationsGrounder:
             raise FileNotFoundError(f"there is no annotation index {index}")
         self._db = open_index(index)
         names = self._db.execute("SELECT DISTINCT name FROM objects ORDER BY name").fetchall()
+        # Without shapes: matching_objects chooses among all names that are annotated anywhere.
         self._kinds = [AnnotatedObject(name, (), None, (1, 1)) for (name,) in names]
         self._kinds_named = cache(self._find_kinds)
 
@@ -110,7 +114,9 @@ class AnnotationsGrounder:
         return None
 
     def _matching(self, text: str, objects: Sequence[AnnotatedObject]) -> list[AnnotatedObject]:
-        # A teddy bear that is not there is not the bear that is.
+        if len(self._kinds) > _MOST_CATEGORIES:
+            return matching_objects(text, objects)
+        # "teddy bear" names that category also where the image only has a bear.
         return matching_objects(text, [thing for thing in objects if thing.name in self._kinds_named(text)])
 
     def _find_kinds(self, text: str) -> frozenset[str]:
@@ -130,23 +136,22 @@ class AnnotationsGrounder:
 
 
 class PlausibleGrounder(AnnotationsGrounder):
-    """Grounds what is *not* in an image in what makes it plausible there.
+    """Grounds an absent object in objects that are there: those of the kind most often annotated in the same images.
 
-    These are the image's objects of the one kind that is most often annotated in one image with the absent object:
-    a fork beside the missing knife. Of equally frequent ones, the first in the alphabet.
+    For a missing knife, these are the forks. Of kinds that are equally frequent, the first in the alphabet is taken.
     """
 
     def __init__(self, index: Path) -> None:
         super().__init__(index)
-        self._together = cache(self._count_together)
+        self._images_with = cache(self._count_images_with)
 
     def _matching(self, text: str, objects: Sequence[AnnotatedObject]) -> list[AnnotatedObject]:
-        together = sum((self._together(kind) for kind in self._kinds_named(text)), Counter[str]())
-        there = sorted({thing.name for thing in objects if together[thing.name]})
-        nearest = max(there, key=together.__getitem__, default=None)
-        return [thing for thing in objects if thing.name == nearest]
+        shared_images = sum((self._images_with(kind) for kind in self._kinds_named(text)), Counter[str]())
+        candidates = sorted({thing.name for thing in objects if shared_images[thing.name]})
+        most_frequent = max(candidates, key=shared_images.__getitem__, default=None)
+        return [thing for thing in objects if thing.name == most_frequent]
 
-    def _count_together(self, name: str) -> Counter[str]:
+    def _count_images_with(self, name: str) -> Counter[str]:
         """Count the images in which each other kind of object is annotated together with this one."""
         images = "SELECT DISTINCT image FROM objects WHERE name = ?"
         query = f"SELECT name, count(DISTINCT image) FROM objects WHERE name != ? AND image IN ({images}) GROUP BY name"

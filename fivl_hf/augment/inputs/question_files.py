@@ -16,9 +16,9 @@ Question = Conversation | Failure
 
 
 def pope_questions(path: Path, roots: Sequence[Path]) -> Iterator[Question]:
-    """POPE's JSON Lines: ``{"question_id", "image", "text", "label"}``.
+    """Read POPE's questions, JSON Lines of ``{"question_id", "image", "text", "label"}``.
 
-    The category is the label and the file's: "yes/adversarial" for ``coco_pope_adversarial.json``.
+    A category is the label and the file's split, such as "yes/adversarial" in ``coco_pope_adversarial.json``.
     """
     kind = path.stem.rsplit("_", 1)[-1]
     for number, item in json_lines(path):
