@@ -185,9 +185,10 @@ def prompted_summary(rows: Iterable[PromptedScores], thresholds: Sequence[float 
 
     Returns:
         ``n`` rows scored; ``tokens_per_sample`` different tokens predicted, ``words_per_sample`` of them (spellings
-        taken together) that a detector is asked for; ``left_out``, the others by reason; ``problems``, of the rows left
-        out; and for each threshold, under its number or "exact", ``iou`` (mean over the words with a detection, None without any) with
-        its ``confidence_interval``, ``share_found`` (of the words, those with a detection) and ``found``.
+        taken together) that a detector is asked for; ``left_out``, the others by reason; ``problems``, of the rows
+        left out; and for each threshold, under its number or "exact", ``iou`` (mean over the words with a detection,
+        None without any) with its ``confidence_interval``, ``share_found`` (of the words, those with a detection) and
+        ``found``.
     """
     scored, problems = [], {}
     for row in rows:
