@@ -1,8 +1,8 @@
 """FiVL-Instruct's release at its full size: 665,000 conversations, 1.2 million tensors in a tar of 8 GB.
 
-Each step runs in a process of its own, so that its memory can be told: indexing, one pass over the plan, a sample of
-rows; against reading both JSON files into memory, as the authors' code does. Needs 10 GB of disk where temporary files
-go (TMPDIR).
+Each step runs in a process of its own, so that its memory can be measured: indexing, one pass over the plan, a sample
+of rows; against reading both JSON files into memory, as the authors' code does. Needs 10 GB of disk where temporary
+files go (TMPDIR).
 
 python benchmarks/release_index.py [SAMPLES]
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from memory import Memory
 from PIL import Image
 from synthetic_release import COLLECTIONS, THINGS, released_tensor
 from table import publish
@@ -44,7 +45,7 @@ def main(samples: int) -> None:
         {"step": name, **figures, "memory_ratio": figures["memory_mb"] / naive["memory_mb"]}
         for name, figures in steps.items()
     ]
-    publish("release_index", f"The release with {samples:,} samples", rows)
+    publish("release_index", f"The release with {samples:,} samples (without the memory of worker processes)", rows)
 
 
 def _in_a_process(step: str, folder: str) -> dict[str, Any]:
@@ -151,19 +152,11 @@ STEPS = {
 
 
 def _measure(step: str, folder: Path) -> dict[str, Any]:
-    # What Python and the imports take, and took for a moment, is not the step's.
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _memory("VmRSS")
+    # Memory of the imports, and their peak, does not count.
+    memory = Memory("cpu")
     started = time.perf_counter()
     count = STEPS[step](folder)
-    seconds = time.perf_counter() - started
-    return {"seconds": seconds, "samples": count, "memory_mb": _memory("VmHWM") - before}
-
-
-def _memory(kind: str) -> float:
-    """Return this process's memory in MB: now ("VmRSS") or at most ("VmHWM")."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(kind))
-    return int(line.split()[1]) / 1e3
+    return {"seconds": time.perf_counter() - started, "samples": count, "memory_mb": memory.peak()}
 
 
 if __name__ == "__main__":

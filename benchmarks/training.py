@@ -17,10 +17,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from memory import Memory
 from table import publish
 
 TEXT_TOKENS = 224
@@ -136,28 +136,6 @@ def papers_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     entropy = torch.nn.functional.cross_entropy
     text = entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten())
     return 0.9 * text + 0.1 * entropy(logits.flatten(0, 1), batch["vision_labels"].flatten())
-
-
-class Memory:
-    """Peak memory above what is held when it is made, in MB: of the device, or of this process on a CPU."""
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-        if device == "cpu":
-            Path("/proc/self/clear_refs").write_text("5")
-        else:
-            torch.cuda.reset_peak_memory_stats()
-        self.before = self._read("VmRSS")
-
-    def peak(self) -> float:
-        return self._read("VmHWM") - self.before
-
-    def _read(self, field: str) -> float:
-        if self.device != "cpu":
-            read = torch.cuda.memory_allocated if field == "VmRSS" else torch.cuda.max_memory_allocated
-            return read() / 2**20
-        status = Path("/proc/self/status").read_text()
-        return int(status.split(f"{field}:")[1].split()[0]) / 1024
 
 
 def timed(run: Callable[[], Any], repeats: int, device: str) -> float:

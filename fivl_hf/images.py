@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 __all__ = [
+    "PADDED_PATCHES",
+    "PADDED_SIDE",
     "ImageError",
     "StoredSize",
     "as_encoded",
@@ -30,6 +32,8 @@ __all__ = [
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 # JPEG's largest side, and a little more than Pillow warns of.
 _MAX_SIDE, _MAX_PIXELS = 65_535, 100_000_000
+# Side in pixels, and patches along it, of the images that LLaVA-1.5 sees and the paper's masks were made of.
+PADDED_SIDE, PADDED_PATCHES = 336, 24
 # The mean colour of the images that CLIP was trained on.
 _CLIP_MEAN = (122, 116, 104)
 _TURNS = {
@@ -222,7 +226,7 @@ def encoded_bytes(value: Any) -> bytes:
         raise _unreadable(error) from error
 
 
-def padded_square(image: Image.Image, side: int) -> Image.Image:
+def padded_square(image: Image.Image, side: int = PADDED_SIDE) -> Image.Image:
     """Return an RGB image as LLaVA-1.5 sees it: padded to a square with CLIP's mean colour, resized to ``side``."""
     longer = max(image.size)
     square = Image.new("RGB", (longer, longer), _CLIP_MEAN)

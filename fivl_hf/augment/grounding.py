@@ -14,7 +14,7 @@ from PIL import Image
 
 from fivl_hf.augment.inputs.conversations import ImageSource
 from fivl_hf.geometry import padded_square_axes, unpadded_boxes
-from fivl_hf.images import padded_square
+from fivl_hf.images import PADDED_SIDE, padded_square
 from fivl_hf.masks import BoolArray, FloatArray
 
 __all__ = [
@@ -174,7 +174,7 @@ class PaddedGrounder:
     The paper's released masks were made this way. What is found comes back in pixels of the source image.
     """
 
-    def __init__(self, grounder: Grounder, side: int = 336) -> None:
+    def __init__(self, grounder: Grounder, side: int = PADDED_SIDE) -> None:
         self._grounder, self._side = grounder, side
 
     def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:

@@ -29,7 +29,7 @@ from fivl_hf.augment.judge_prompts import (
 )
 from fivl_hf.bootstrap import clustered_mean_interval
 from fivl_hf.files.atomic import write_atomically, write_json
-from fivl_hf.images import ImageError, image_bytes, open_rgb, padded_square
+from fivl_hf.images import PADDED_PATCHES, PADDED_SIDE, ImageError, image_bytes, open_rgb, padded_square
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Usage
@@ -41,8 +41,6 @@ __all__ = ["Judged", "Judgement", "judge_rows", "summarize", "write_judgements"]
 # Larger images cost more tokens and show no more of what is asked.
 _SIDE = 768
 _BANDS = (0.0, 0.05, 0.2, 0.5, 1.0)
-# The paper's masks are of the image padded to 336×336 pixels.
-_PADDED_SIDE, _PATCHES = 336, 24
 
 
 @dataclass(frozen=True)
@@ -209,13 +207,13 @@ def _patches(image: Image.Image, mask: BoolArray) -> tuple[Image.Image, Image.Im
     """Return an image padded to 336×336 with each of 24×24 patches darkened by how much of it is outside the mask, and
     the same by how much is inside: the paper's views for Seg1 and Seg2."""
     longer = max(image.size)
-    edges = np.arange(_PATCHES + 1) * longer / _PATCHES
+    edges = np.arange(PADDED_PATCHES + 1) * longer / PADDED_PATCHES
     # Not clipped to the image: the released share of a patch at its border counts the padding, too.
     x, y = (edges - (longer - length) // 2 for length in image.size)
-    boxes = [(x[c], y[r], x[c + 1], y[r + 1]) for r in range(_PATCHES) for c in range(_PATCHES)]
-    share = coverage(mask[None], boxes)[0].reshape(_PATCHES, _PATCHES)
-    patch = np.ones((_PADDED_SIDE // _PATCHES, _PADDED_SIDE // _PATCHES, 1))
-    pixels = np.asarray(padded_square(image, _PADDED_SIDE), dtype=np.float64)
+    boxes = [(x[c], y[r], x[c + 1], y[r + 1]) for r in range(PADDED_PATCHES) for c in range(PADDED_PATCHES)]
+    share = coverage(mask[None], boxes)[0].reshape(PADDED_PATCHES, PADDED_PATCHES)
+    patch = np.ones((PADDED_SIDE // PADDED_PATCHES, PADDED_SIDE // PADDED_PATCHES, 1))
+    pixels = np.asarray(padded_square(image), dtype=np.float64)
     inside, outside = (pixels * np.kron(each[..., None], patch) for each in (share, 1 - share))
     return Image.fromarray(inside.round().astype(np.uint8)), Image.fromarray(outside.round().astype(np.uint8))
 

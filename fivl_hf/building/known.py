@@ -10,10 +10,10 @@ from fivl_hf.augment.inputs.conversations import Conversation
 from fivl_hf.augment.rows import Outcome, RejectedExpression, Sample, checked_row, image_data, turns_of
 from fivl_hf.building.archive import ArchiveReader
 from fivl_hf.building.grids import mask_from_grid
-from fivl_hf.building.release import PADDED_SIDE, Segment
+from fivl_hf.building.release import Segment
 from fivl_hf.building.tensors import TensorError, load_grid
 from fivl_hf.geometry import unpadded_boxes
-from fivl_hf.images import ImageError, StoredSize, stored_size
+from fivl_hf.images import PADDED_SIDE, ImageError, StoredSize, stored_size
 from fivl_hf.jobs.outcomes import Drop, Failure
 from fivl_hf.keywords import nouns
 from fivl_hf.masks import decode_mask, encode_mask

@@ -28,7 +28,6 @@ from fivl_hf.jobs.outcomes import Drop, Failure
 __all__ = [
     "ARCHIVE_FILE",
     "CONVERSATIONS_FILE",
-    "PADDED_SIDE",
     "SEGMENTS_FILE",
     "Release",
     "ReleasePolicy",
@@ -37,7 +36,6 @@ __all__ = [
     "release_records",
 ]
 
-PADDED_SIDE = 336
 SEGMENTS_FILE, ARCHIVE_FILE = "fivl_instruct.json", "dataset_grounded.tar"
 CONVERSATIONS_FILE = "llava_v1_5_mix665k.json"
 # Ids whose segments are looked at to tell the format.

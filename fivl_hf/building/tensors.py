@@ -9,11 +9,12 @@ import zipfile
 import numpy as np
 import torch
 
+from fivl_hf.images import PADDED_PATCHES
 from fivl_hf.masks import FloatArray
 
-__all__ = ["GRID", "MAX_TENSOR_BYTES", "TensorError", "load_grid"]
+__all__ = ["MAX_TENSOR_BYTES", "TensorError", "load_grid"]
 
-GRID = 24
+_EXPECTED = f"{PADDED_PATCHES}×{PADDED_PATCHES}"
 # The released files have 5.9 KB.
 MAX_TENSOR_BYTES = 64_000
 # What the pickle of a tensor calls.
@@ -65,10 +66,12 @@ def load_grid(data: bytes) -> FloatArray:
         # The unpickler raises all sorts of things on bytes that were tampered with.
         raise TensorError("not a torch.save file") from error
     plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-    if plain and value.ndim == 2 and tuple(value.shape) != (GRID, GRID):
-        raise TensorError(f"{value.shape[0]}×{value.shape[1]} cells where the release has {GRID}×{GRID}")
+    if plain and value.ndim == 2 and tuple(value.shape) != (PADDED_PATCHES, PADDED_PATCHES):
+        raise TensorError(
+            f"{value.shape[0]}×{value.shape[1]} cells where the release has {PADDED_PATCHES}×{PADDED_PATCHES}"
+        )
     if not plain or value.ndim != 2 or value.dtype not in _NUMBERS:
-        raise TensorError(f"not a tensor of {GRID}×{GRID} numbers")
+        raise TensorError(f"not a tensor of {_EXPECTED} numbers")
     grid = value.detach().to(torch.float64).numpy() / 255.0
     if not np.isfinite(grid).all() or grid.min() < -1e-6 or grid.max() > 1 + 1e-6:
         raise TensorError("values that are not between 0 and 255")

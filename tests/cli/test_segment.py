@@ -1,5 +1,7 @@
 import json
 
+from random_models import save_grounding_dino, save_sam
+
 from fivl_hf.cli.main import main
 
 
@@ -26,3 +28,21 @@ def test_the_command_prints_the_papers_table(demo, tmp_path, capsys):
     assert "of another run" in capsys.readouterr().err
     assert main([*command, "--restart"]) == 1
     assert "detector 'IDEA-Research/grounding-dino-tiny' is not on this machine" in capsys.readouterr().err
+
+
+def test_a_detector_and_a_segmenter_are_prompted_at_three_thresholds(demo, tmp_path, capsys):
+    """Real classes with random weights, on photographs' size: what they find means nothing, but it is all there."""
+    detector, segmenter = save_grounding_dino(tmp_path / "dino", size=128), save_sam(tmp_path / "sam")
+    command = ["segment", "--model", str(demo / "models" / "fivl"), "--dataset", str(demo / "fivl")]
+    command += ["--split", "test[:3]", "--output", str(tmp_path / "s"), "--pictures", "1"]
+    command += ["--detector", str(detector), "--segmenter", str(segmenter), "--device", "cpu"]
+    for protocol in ("default", "paper"):
+        assert main([*command, "--protocol", protocol, "--restart"]) == 0
+        table = capsys.readouterr().out.splitlines()
+        assert [line.split()[:2] for line in table[1:4]] == [["0.2", "fivl"], ["0.4", "fivl"], ["0.6", "fivl"]]
+        figures = json.loads((tmp_path / "s" / "segmentation.json").read_text())["models"]["fivl"]["by_threshold"]
+        shares = [figures[threshold]["share_found"] for threshold in ("0.2", "0.4", "0.6")]
+        assert shares == sorted(shares, reverse=True)
+        assert shares[0] > 0
+    assert main([*command, "--grounder", "scenes", "--protocol", "paper", "--restart"]) == 1
+    assert "--protocol paper would change nothing here" in capsys.readouterr().err

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-import fivl_hf
 from fivl_hf.explain.analysis import vision_predictions
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.segmentation import prompted_segmentation_scores, segmentation_scores, token_iou
@@ -40,9 +39,3 @@ def test_prompted_scores_by_hand():
         prompted_segmentation_scores([[7]], [[[1]]], [[7, 8]])
     with pytest.raises(ValueError, match="one value of a mask per visual token"):
         prompted_segmentation_scores([[7]], [[[1, 0]]], [[7]])
-
-
-def test_the_metric_has_a_prompted_configuration():
-    metric = fivl_hf.load_metric("vision_segmentation", config_name="prompted")
-    given = {"predictions": [[7, 7, 9, 9]], "references": [[[1, 0, 0, 0], []]], "prompted_ids": [[7, 9]]}
-    assert metric.compute(**given) == {"iou": 0.5, "n": 1, "share_found": 0.5, "tokens_per_sample": 2.0}

@@ -112,3 +112,9 @@ def test_undefined_reliance_is_null_with_a_reason():
     )
     assert result["visual_reliance_score"] is None
     assert "no answer is right" in result["reason"]
+
+
+def test_vision_segmentation_has_a_prompted_configuration():
+    metric = fivl_hf.load_metric("vision_segmentation", config_name="prompted")
+    given = {"predictions": [[7, 7, 9, 9]], "references": [[[1, 0, 0, 0], []]], "prompted_ids": [[7, 9]]}
+    assert metric.compute(**given) == {"iou": 0.5, "n": 1, "share_found": 0.5, "tokens_per_sample": 2.0}
