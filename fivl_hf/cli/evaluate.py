@@ -15,17 +15,34 @@ def add_evaluate(commands: Any) -> None:
         "evaluate",
         help="visual reliance of a model: accuracy with and without the evidence",
         description="Asks every question on the original image, with the evidence blacked out, and with random boxes "
-        "of the same sizes blacked out; reports accuracies and the Visual Reliance Score with confidence intervals.",
+        "of the same sizes blacked out, or under other conditions; reports accuracies and the Visual Reliance Score, "
+        "with confidence intervals over images.",
         epilog="Writes answers.jsonl (a line per question and condition, as the answers come) and reliance.json (the "
-        "summary). If it is interrupted, run it again to resume.",
+        "summary). If it is interrupted, run it again to resume; fivl score computes the summary again, fivl compare "
+        "compares models. Conditions: original, removed (black), removed-mean, removed-blur, random (boxes of the same "
+        "sizes), other (evidence of other questions about the image), kept (all but the evidence is black), blank "
+        "(grey), text-only.",
         formatter_class=HelpFormatter,
     )
     add_model_and_rows(parser)
+    parser.add_argument(
+        "--conditions",
+        type=lambda text: tuple(text.split(",")),
+        default=("original", "removed", "random"),
+        metavar="NAME,NAME,...",
+        help="what to ask under; see below",
+    )
+    parser.add_argument(
+        "--scorer",
+        default=None,
+        help="exact, contains, gqa, vqa, pope-...; the benchmark's own if not given, else exact",
+    )
+    parser.add_argument("--prompt-suffix", default="", help="added to every question")
     parser.add_argument("--turns", choices=("first", "all"), default="first", help="which questions of a conversation")
     parser.add_argument("--batch-size", type=positive, default=16, help="questions per batch")
     parser.add_argument("--max-new-tokens", type=positive, default=32, help="longest answer")
     parser.add_argument("--seed", type=count, default=0, help="of the random boxes and the bootstrap")
-    parser.add_argument("--resamples", type=positive, default=1000, help="bootstrap resamples")
+    parser.add_argument("--resamples", type=positive, default=10_000, help="bootstrap resamples of the images")
     parser.set_defaults(run=_run)
 
 
@@ -43,6 +60,9 @@ def _run(options: argparse.Namespace) -> None:
         dataset=options.dataset,
         split=options.split,
         config=options.dataset_config,
+        conditions=options.conditions,
+        scorer_name=options.scorer,
+        prompt_suffix=options.prompt_suffix,
         turns=options.turns,
         batch_size=options.batch_size,
         max_new_tokens=options.max_new_tokens,
@@ -75,6 +95,12 @@ def table_lines(summary: Mapping[str, Any]) -> list[str]:
         f"Visual Reliance Score             {evidence}",
         f"the same with random boxes        {control}",
     ]
+    for name, found in summary["conditions"].items():
+        if name not in ("original", "removed", "random"):
+            lost = reliance(found["reliance"], found["confidence_interval"])
+            lines.append(f"accuracy, {name:<22}  {number(found['accuracy'])}  lost: {lost}")
+    unparsed = sum(found["unparsed"] for found in summary["conditions"].values())
+    lines.append(f"scored by                         {summary['scoring']}; {unparsed:,} answers could not be read")
     lines += [f"note: {summary[key]}" for key in ("random_note", "reason") if summary.get(key)]
     if len(summary["by_category"]) > 1:
         lines += ["", f"{'category':<32}  {'n':>7}  accuracy  reliance"]

@@ -13,6 +13,7 @@ from fivl_hf.cli.evaluate import add_evaluate
 from fivl_hf.cli.explain import add_explain
 from fivl_hf.cli.judge import add_judge
 from fivl_hf.cli.push import add_push
+from fivl_hf.cli.score import add_compare, add_score
 from fivl_hf.cli.segment import add_segment
 from fivl_hf.cli.show import add_show
 
@@ -60,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_convert(commands)
     add_evaluate(commands)
+    add_score(commands)
+    add_compare(commands)
     add_explain(commands)
     add_segment(commands)
     return parser

@@ -1,5 +1,6 @@
 """Questions to a model, with their images, reference answers and evidence."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,8 @@ class Question:
         sizes: (width, height) of each image.
         evidence: per image, the boxes of the key expressions in source pixels.
         category: free text to group results by.
+        source: where the row comes from; benchmarks have their scorers by it.
+        picture: digest of the images, the same for all questions about them.
     """
 
     id: str
@@ -37,6 +40,8 @@ class Question:
     sizes: tuple[tuple[int, int], ...]
     evidence: tuple[tuple[Box, ...], ...]
     category: str = ""
+    source: str = ""
+    picture: str = ""
 
     @property
     def has_evidence(self) -> bool:
@@ -68,6 +73,7 @@ def questions(rows: Iterable[Mapping[str, Any]], turns: str = "first") -> Iterat
         row = validate_row(raw)
         load_images = partial(_images_of, rows, number) if hasattr(rows, "__getitem__") else partial(tuple, row.images)
         asked = row.turns if turns == "all" else row.turns[:1]
+        picture = _digest(row.images)
         for i, turn in enumerate(asked):
             yield Question(
                 id=row.id if len(asked) == 1 else f"{row.id}#{i}",
@@ -77,11 +83,26 @@ def questions(rows: Iterable[Mapping[str, Any]], turns: str = "first") -> Iterat
                 sizes=row.sizes,
                 evidence=_evidence(row, i),
                 category=row.category or row.source,
+                source=row.source,
+                picture=picture,
             )
 
 
 def _images_of(rows: Any, number: int) -> Sequence[Any]:
     return rows[number]["images"]
+
+
+def _digest(images: Sequence[Any]) -> str:
+    """Return a digest of images as they are stored; none is decoded, so none can fail here."""
+    content = hashlib.sha256()
+    for image in images:
+        if isinstance(image, Image.Image):
+            content.update(f"{image.mode} {image.size}".encode() + image.tobytes())
+        elif isinstance(image, Mapping) and image.get("bytes"):
+            content.update(image["bytes"])
+        else:
+            content.update(repr(image).encode())
+    return content.hexdigest()[:16]
 
 
 def _evidence(row: FiVLRow, turn: int) -> tuple[tuple[Box, ...], ...]:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fivl_hf.bootstrap import bootstrap_interval
-from fivl_hf.evaluation.scoring import exact_match
+from fivl_hf.evaluation.scorers import scorer as scorer_of
+from fivl_hf.evaluation.statistics import paired_bootstrap
 
 __all__ = ["reliance_of_answers", "visual_reliance_score"]
 
@@ -16,7 +16,8 @@ def visual_reliance_score(
     scores: ArrayLike,
     masked_scores: ArrayLike,
     *,
-    resamples: int = 1000,
+    groups: Sequence[object] | None = None,
+    resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -29,7 +30,8 @@ def visual_reliance_score(
     Args:
         scores: (n,) score of each answer on the original image, 0 to 1.
         masked_scores: (n,) the same questions with the evidence removed, in the same order.
-        resamples: bootstrap resamples of the questions; each keeps the two scores of a question together.
+        groups: (n,) what questions are resampled together, such as the image's name: those about one image are alike.
+        resamples: bootstrap resamples; each keeps the two scores of a question together.
         confidence: coverage of the interval.
         seed: of the resampling.
 
@@ -51,12 +53,7 @@ def visual_reliance_score(
         result["reason"] = "no answer is right on the original images" if n else "there are no questions"
         return result
     result["visual_reliance_score"] = float(1 - masked.sum() / original.sum())
-
-    def reliance(chosen: NDArray[np.int64]) -> NDArray[np.float64]:
-        right, still_right = original[chosen].sum(axis=1), masked[chosen].sum(axis=1)
-        return 1 - np.divide(still_right, right, out=np.full(len(right), np.nan), where=right > 0)
-
-    interval = bootstrap_interval(reliance, n, resamples=resamples, confidence=confidence, seed=seed)
+    interval = paired_bootstrap(original, masked, groups, resamples=resamples, confidence=confidence, seed=seed)
     if interval:
         result["confidence_interval"] = list(interval)
     return result
@@ -66,13 +63,19 @@ def reliance_of_answers(
     predictions: Sequence[str],
     masked_predictions: Sequence[str],
     references: Sequence[Sequence[str]],
+    *,
+    scorer: str = "exact",
     **options: Any,
 ) -> dict[str, Any]:
-    """:func:`visual_reliance_score` of answers, scored by exact match after normalisation.
+    """Score answers and return their :func:`visual_reliance_score`.
+
+    Args:
+        scorer: see :func:`fivl_hf.evaluation.scorers.scorer`; answers that it cannot read are wrong.
 
     Raises:
-        ValueError: lists of different lengths.
+        ValueError: lists of different lengths, or an unknown scorer.
     """
+    score = scorer_of(scorer)
     lengths = {len(predictions), len(masked_predictions), len(references)}
     if len(lengths) > 1:
         raise ValueError(
@@ -80,7 +83,7 @@ def reliance_of_answers(
             f"({len(references)}) must have one entry per question"
         )
     return visual_reliance_score(
-        [exact_match(p, r) for p, r in zip(predictions, references, strict=True)],
-        [exact_match(p, r) for p, r in zip(masked_predictions, references, strict=True)],
+        [score(p, r) or 0.0 for p, r in zip(predictions, references, strict=True)],
+        [score(p, r) or 0.0 for p, r in zip(masked_predictions, references, strict=True)],
         **options,
     )

@@ -1,17 +1,18 @@
 """Evaluations on disk: the answers as they come, and the summary with what it was measured with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.evaluation.runner import evaluate_reliance
-from fivl_hf.evaluation.table import AnswerTable
+from fivl_hf.evaluation.runner import DEFAULT_CONDITIONS, evaluate_reliance
+from fivl_hf.evaluation.summary import rescored, summarize
+from fivl_hf.evaluation.table import AnswerTable, read_answers
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.locks import locked
-from fivl_hf.files.results import result_folder
+from fivl_hf.files.results import read_settings, result_folder
 from fivl_hf.storage.provenance import provenance
 
-__all__ = ["write_evaluation"]
+__all__ = ["score_again", "write_evaluation"]
 
 
 def write_evaluation(
@@ -23,11 +24,14 @@ def write_evaluation(
     dataset: str | Path,
     split: str,
     config: str | None = None,
+    conditions: Sequence[str] = DEFAULT_CONDITIONS,
+    scorer_name: str | None = None,
+    prompt_suffix: str = "",
     turns: str = "first",
     batch_size: int = 16,
     max_new_tokens: int = 32,
     seed: int = 0,
-    resamples: int = 1000,
+    resamples: int = 10_000,
     restart: bool = False,
 ) -> dict[str, Any]:
     """Measure a model's visual reliance and write ``answers.jsonl`` and ``reliance.json``, going on where it stopped.
@@ -53,6 +57,7 @@ def write_evaluation(
             "turns": turns,
             "max_new_tokens": max_new_tokens,
             "seed": seed,
+            **({"prompt_suffix": prompt_suffix} if prompt_suffix else {}),
         }
         files = ("reliance.json", "answers.jsonl")
         with result_folder(output, run, kind="evaluation", files=files, restart=restart):
@@ -61,6 +66,9 @@ def write_evaluation(
                 processor,
                 rows,
                 table=AnswerTable(output / "answers.jsonl"),
+                conditions=conditions,
+                scorer_name=scorer_name,
+                prompt_suffix=prompt_suffix,
                 turns=turns,
                 batch_size=batch_size,
                 max_new_tokens=max_new_tokens,
@@ -70,3 +78,34 @@ def write_evaluation(
             result = {**about, "dtype": run["dtype"], "batch_size": batch_size, **summary}
             write_json(output / "reliance.json", result)
         return result
+
+
+def score_again(
+    folder: Path, *, scorer_name: str | None = None, seed: int = 0, resamples: int = 10_000
+) -> dict[str, Any]:
+    """Compute ``reliance.json`` of a folder again from its ``answers.jsonl``, without a model.
+
+    Args:
+        scorer_name: see :func:`fivl_hf.evaluation.scorers.scorer`; the one that it was scored by if not given.
+
+    Returns:
+        The content of ``reliance.json``.
+
+    Raises:
+        FileNotFoundError: the folder holds no answers.
+        ValueError: a line that is not an answer, or an unknown scorer.
+    """
+    path, result_path = folder / "answers.jsonl", folder / "reliance.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no answers.jsonl: it is not the output of fivl evaluate")
+    with locked(folder):
+        before = read_settings(result_path) if result_path.exists() else {}
+        run = folder / "evaluation.run.json"
+        about = before or (read_settings(run) if run.exists() else {})
+        chosen = scorer_name or str(before.get("scoring") or "exact")
+        summary = summarize(rescored(read_answers(path), chosen), scorer_name=chosen, seed=seed, resamples=resamples)
+        # Of what stood there, what it was measured with; notes on the earlier numbers are not kept.
+        notes = {"reason", "random_note", *summary}
+        result = {**{key: value for key, value in about.items() if key not in notes}, **summary}
+        write_json(result_path, result)
+    return result

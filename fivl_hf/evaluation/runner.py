@@ -1,7 +1,8 @@
-"""Measuring a model's visual reliance: original, evidence blacked out, random boxes blacked out."""
+"""Asking a model every question under several conditions: original, evidence removed, random boxes, ..."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,19 +11,18 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from fivl_hf.evaluation.answer import generate_answers
-from fivl_hf.evaluation.perturb import RandomBoxes, black_out, random_boxes
+from fivl_hf.evaluation.conditions import apply, needs_evidence, require_conditions
+from fivl_hf.evaluation.perturb import random_boxes
 from fivl_hf.evaluation.questions import Question, questions
-from fivl_hf.evaluation.reliance import visual_reliance_score
-from fivl_hf.evaluation.scoring import exact_match
-from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer, AnswerTable, by_question
+from fivl_hf.evaluation.scorers import Scorer, default_scorer, scorer
+from fivl_hf.evaluation.summary import summarize
+from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer, AnswerTable
 
-__all__ = ["evaluate_reliance", "summarize"]
+__all__ = ["DEFAULT_CONDITIONS", "evaluate_reliance"]
 
-_TITLES = {ORIGINAL: "Original images", REMOVED: "Evidence masked", RANDOM: "Random boxes masked"}
-# More of the random boxes than this on the evidence, and the control takes evidence away, too.
-_LARGEST_OVERLAP = 0.1
-_CATEGORIES = 50
-_OTHER = "other"
+DEFAULT_CONDITIONS = (ORIGINAL, REMOVED, RANDOM)
+# Boxes of other questions that cover more of the evidence than this would remove evidence, too.
+_LARGEST_SHARE = 0.1
 
 
 def evaluate_reliance(
@@ -31,132 +31,169 @@ def evaluate_reliance(
     rows: Iterable[Mapping[str, Any]],
     *,
     table: AnswerTable | None = None,
+    conditions: Sequence[str] = DEFAULT_CONDITIONS,
+    scorer_name: str | None = None,
+    prompt_suffix: str = "",
     turns: str = "first",
     batch_size: int = 16,
     max_new_tokens: int = 32,
     seed: int = 0,
-    resamples: int = 1000,
+    resamples: int = 10_000,
 ) -> tuple[dict[str, Any], AnswerTable]:
-    """Ask every question under three conditions and score the answers.
+    """Ask every question under each condition and score the answers.
 
     Args:
         rows: raw benchmark or conversation rows; questions without evidence count for accuracy only.
         table: answers that are known already are not asked for again, new ones are added as they come.
+        conditions: see :func:`fivl_hf.evaluation.conditions.apply`; "original" is always among them.
+        scorer_name: see :func:`fivl_hf.evaluation.scorers.scorer`; by default the benchmark's, by the rows' source.
+        prompt_suffix: added to every question.
         turns: see :func:`fivl_hf.evaluation.questions.questions`.
         seed: of the random boxes and the bootstrap.
 
     Returns:
-        The summary (:func:`summarize`) and the table.
+        The summary (:func:`fivl_hf.evaluation.summary.summarize`) and the table.
 
     Raises:
         RowError: a row that does not fit the schema.
-        ValueError: two questions of one id.
+        ValueError: two questions of one id, an unknown condition or scorer.
     """
     table = AnswerTable() if table is None else table
-    asked = list(questions(rows, turns))
-    repeated = [id for id, count in Counter(question.id for question in asked).items() if count > 1]
+    names = require_conditions(conditions)
+    listed = list(questions(rows, turns))
+    repeated = [id for id, count in Counter(question.id for question in listed).items() if count > 1]
     if repeated:
         raise ValueError(f"{len(repeated):,} ids belong to several questions, such as {repeated[0]!r}")
-    evident = [question for question in asked if question.has_evidence]
-    nowhere: list[RandomBoxes] = []
-    plan = {
-        ORIGINAL: [(question, nowhere) for question in asked],
-        REMOVED: [(question, [RandomBoxes(np.asarray(b), 0.0) for b in question.evidence]) for question in evident],
-        RANDOM: [(question, _random_boxes(question, (seed, number))) for number, question in enumerate(evident)],
-    }
-    for condition, wanted in plan.items():
-        missing = [(question, hidden) for question, hidden in wanted if (question.id, condition) not in table]
-        requests = [(question.messages, partial(_images, question, hidden)) for question, hidden in missing]
+    chosen_scorer = scorer_name or default_scorer(listed[0].source if listed else "")
+    score = scorer(chosen_scorer)
+    others = _other_boxes(listed) if "other" in names else {}
+    for condition in names:
+        requests = [
+            request
+            for number, request in enumerate(_requests(listed, condition, seed, others))
+            if (request.question.id, condition) not in table
+        ]
         answers = generate_answers(
             model,
             processor,
-            requests,
+            [(_messages(request.question, prompt_suffix), partial(_images, request)) for request in requests],
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
-            description=_TITLES[condition],
+            description=condition,
         )
         for number, answer in answers:
-            table.add([_scored(*missing[number], condition, answer)])
-    return summarize(table, seed=seed, resamples=resamples), table
+            table.add([_scored(requests[number], answer, score)])
+    return summarize(table, scorer_name=chosen_scorer, seed=seed, resamples=resamples), table
 
 
-def summarize(answers: Iterable[Answer], *, seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
-    """Return the Visual Reliance Score and its control, from answers that may come from a file.
+@dataclass(frozen=True)
+class _Request:
+    """A question under a condition.
 
-    Returns:
-        The metric's result for evidence boxes, the same for random boxes (``random_*``), ``random_overlap`` (mean
-        share of the random boxes' area that fell on the evidence after all; above 0.1, ``random_note`` says so),
-        ``by_category`` (of at most 50 categories, the others together), and the accuracy over all questions.
+    Attributes:
+        seeds: of the condition, for each image.
+        hidden: for each image, the boxes that the condition is about, as they are recorded.
+        overlap: share of random boxes' area that is on the evidence.
     """
-    options = {"seed": seed, "resamples": resamples}
-    grouped = by_question(answers)
-    complete = [by for by in grouped.values() if by.keys() >= {ORIGINAL, REMOVED, RANDOM}]
-    scores = {name: [by[name].score for by in complete] for name in (ORIGINAL, REMOVED, RANDOM)}
-    control = visual_reliance_score(scores[ORIGINAL], scores[RANDOM], **options)
-    everything = [by[ORIGINAL].score for by in grouped.values() if ORIGINAL in by]
-    overlap = float(np.mean([by[RANDOM].overlap for by in complete])) if complete else None
-    summary = {
-        **visual_reliance_score(scores[ORIGINAL], scores[REMOVED], **options),
-        "random_masked_accuracy": control["masked_accuracy"],
-        "random_reliance_score": control["visual_reliance_score"],
-        "random_confidence_interval": control["confidence_interval"],
-        "random_overlap": overlap,
-        "scoring": "exact match, normalised",
-        "questions": len(everything),
-        "accuracy_all_questions": float(np.mean(everything)) if everything else None,
-        "by_category": _by_category(complete, options),
-    }
-    if overlap is not None and overlap > _LARGEST_OVERLAP:
-        summary["random_note"] = (
-            f"{overlap:.0%} of the random boxes' area is on the evidence, because there was no room elsewhere: the "
-            "control removes evidence, too"
-        )
-    if not complete:
-        summary["reason"] = "no question has evidence to black out"
-    return summary
+
+    question: Question
+    condition: str
+    seeds: tuple[tuple[int, int, int], ...]
+    hidden: tuple[ArrayLike, ...] = ()
+    overlap: float = 0.0
 
 
-def _by_category(complete: Sequence[Mapping[str, Answer]], options: Mapping[str, int]) -> dict[str, Any]:
-    counts = Counter(by[ORIGINAL].category for by in complete)
-    named = {name for name, _ in counts.most_common(_CATEGORIES if len(counts) <= _CATEGORIES else _CATEGORIES - 1)}
-    groups: dict[str, tuple[list[float], list[float]]] = {}
-    for by in complete:
-        category = by[ORIGINAL].category if by[ORIGINAL].category in named else _OTHER
-        original, removed = groups.setdefault(category, ([], []))
-        original.append(by[ORIGINAL].score)
-        removed.append(by[REMOVED].score)
-    return {name: visual_reliance_score(*groups[name], **options) for name in sorted(groups)}
+def _requests(
+    listed: Sequence[Question], condition: str, seed: int, others: Mapping[str, tuple[ArrayLike, ...]]
+) -> Iterable[_Request]:
+    """Yield the questions that a condition is for; the n-th question with evidence has the n-th random boxes."""
+    if not needs_evidence(condition):
+        for question in listed:
+            yield _Request(question, condition, _seeds(question, seed, 0))
+        return
+    for number, question in enumerate(question for question in listed if question.has_evidence):
+        seeds, overlap = _seeds(question, seed, number), 0.0
+        hidden: tuple[ArrayLike, ...] = question.evidence
+        if condition == RANDOM:
+            placed = [
+                random_boxes(boxes, size, each)
+                for boxes, size, each in zip(question.evidence, question.sizes, seeds, strict=True)
+            ]
+            overlaps = [each.overlap for each in placed if len(each.boxes)]
+            hidden, overlap = tuple(each.boxes for each in placed), float(np.mean(overlaps)) if overlaps else 0.0
+        elif condition == "other":
+            if question.id not in others:
+                continue
+            hidden = others[question.id]
+        yield _Request(question, condition, seeds, hidden, overlap)
 
 
-def _images(question: Question, hidden: Sequence[RandomBoxes]) -> list[Image.Image]:
-    """Return a question's images, with boxes blacked out if there are any."""
+def _seeds(question: Question, seed: int, number: int) -> tuple[tuple[int, int, int], ...]:
+    return tuple((seed, number, image) for image in range(len(question.sizes)))
+
+
+def _messages(question: Question, suffix: str) -> tuple[dict[str, str], ...]:
+    *before, last = question.messages
+    return (*before, {**last, "content": last["content"] + suffix})
+
+
+def _images(request: _Request) -> list[Image.Image]:
+    """Return a question's images as its condition shows them; none for "text-only"."""
+    question, condition = request.question, request.condition
+    if condition == "text-only":
+        return []
     images = question.images()
-    if not hidden:
-        return images
-    return [black_out(image, boxes.boxes) for image, boxes in zip(images, hidden, strict=True)]
+    hidden: Sequence[ArrayLike] = request.hidden or [()] * len(images)
+    shown = (
+        apply(condition, image, boxes, seed, other=other if condition == "other" else ())
+        for image, boxes, seed, other in zip(images, question.evidence, request.seeds, hidden, strict=True)
+    )
+    return [image for image in shown if image is not None]
 
 
-def _random_boxes(question: Question, seed: tuple[int, int]) -> list[RandomBoxes]:
-    """Return the control's boxes for each of a question's images."""
-    return [
-        random_boxes(boxes, size, (*seed, i))
-        for i, (size, boxes) in enumerate(zip(question.sizes, question.evidence, strict=True))
+def _other_boxes(listed: Sequence[Question]) -> dict[str, tuple[ArrayLike, ...]]:
+    """Find, for each question, the evidence of other questions about the same pictures that is not its own, too."""
+    by_picture: dict[str, list[Question]] = defaultdict(list)
+    for question in listed:
+        by_picture[question.picture].append(question)
+    found: dict[str, tuple[ArrayLike, ...]] = {}
+    for question in (question for question in listed if question.has_evidence):
+        neighbours = [each for each in by_picture[question.picture] if each.id != question.id]
+        boxes = tuple(
+            [box for each in neighbours for box in each.evidence[image] if _share_inside(box, own) <= _LARGEST_SHARE]
+            for image, own in enumerate(question.evidence)
+        )
+        if any(boxes):
+            found[question.id] = boxes
+    return found
+
+
+def _share_inside(box: Sequence[float], others: Sequence[Sequence[float]]) -> float:
+    """Return the largest share of a box that lies in one of the others."""
+    area = max((box[2] - box[0]) * (box[3] - box[1]), 1e-9)
+    shares = [
+        max(0.0, min(box[2], each[2]) - max(box[0], each[0])) * max(0.0, min(box[3], each[3]) - max(box[1], each[1]))
+        for each in others
     ]
+    return max(shares, default=0.0) / area
 
 
-def _scored(question: Question, hidden: Sequence[RandomBoxes], condition: str, answer: str) -> Answer:
-    overlaps = [placed.overlap for placed in hidden if len(placed.boxes)]
+def _scored(request: _Request, answer: str, score: Scorer) -> Answer:
+    question = request.question
+    value = score(answer, question.answers)
     return Answer(
         id=question.id,
-        condition=condition,
+        condition=request.condition,
         question=question.messages[-1]["content"],
         references=question.answers,
         answer=answer,
-        score=exact_match(answer, question.answers),
+        score=value or 0.0,
         category=question.category,
         has_evidence=question.has_evidence,
-        boxes=tuple(_box_list(placed.boxes) for placed in hidden),
-        overlap=float(np.mean(overlaps)) if overlaps else 0.0,
+        boxes=tuple(_box_list(boxes) for boxes in request.hidden),
+        overlap=request.overlap,
+        parsed=value is not None,
+        picture=question.picture,
     )
 
 

@@ -21,11 +21,13 @@ class Answer:
 
     Attributes:
         id: of the question.
-        condition: ``"original"``, ``"removed"`` (evidence blacked out) or ``"random"`` (boxes of the same sizes).
+        condition: see :mod:`fivl_hf.evaluation.conditions`.
         references: any of which is right.
         score: 0 to 1.
-        boxes: per image, the boxes that were blacked out, in source pixels.
+        boxes: per image, the boxes that the condition hides (or keeps), in source pixels.
         overlap: share of the random boxes' area that lies on the evidence; 0 under the other conditions.
+        parsed: whether the scorer could read the answer; one that it cannot read has a score of 0.
+        picture: digest of the question's images; questions of one picture are resampled together.
     """
 
     id: str
@@ -38,6 +40,8 @@ class Answer:
     has_evidence: bool = True
     boxes: tuple[tuple[tuple[float, ...], ...], ...] = ()
     overlap: float = 0.0
+    parsed: bool = True
+    picture: str = ""
 
 
 class AnswerTable:

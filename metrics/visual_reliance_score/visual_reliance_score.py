@@ -19,12 +19,15 @@ Args:
     predictions (list of str): the model's answers on the original images.
     masked_predictions (list of str): its answers on the masked images, in the same order.
     references (list of list of str): the right answers of each question; matching any of them counts.
-    resamples (int): paired bootstrap resamples for the confidence interval. Default 1000.
+    scorer (str): how answers are compared: "exact" (default), "contains", "gqa", "vqa", "pope-lmms-eval",
+        "pope-vlmevalkit" or "pope-llava".
+    groups (list): what questions are resampled together, such as the image's name. Default: each alone.
+    resamples (int): paired bootstrap resamples for the confidence interval. Default 10000.
     confidence (float): coverage of the interval. Default 0.95.
     seed (int): of the resampling. Default 0.
 Returns:
     visual_reliance_score (float or None), accuracy, masked_accuracy, n, confidence_interval ([low, high]), and reason
-    when the score is undefined. Answers are compared after case folding and removal of outer punctuation.
+    when the score is undefined. "exact" compares after case folding and removal of outer punctuation.
 Examples:
     >>> import fivl_hf
     >>> reliance = fivl_hf.load_metric("visual_reliance_score")
@@ -59,10 +62,19 @@ class VisualRelianceScore(evaluate.Metric):
         predictions: list[str],
         masked_predictions: list[str],
         references: list[list[str]],
-        resamples: int = 1000,
+        scorer: str = "exact",
+        groups: list[Any] | None = None,
+        resamples: int = 10_000,
         confidence: float = 0.95,
         seed: int = 0,
     ) -> dict[str, Any]:
         return reliance_of_answers(
-            predictions, masked_predictions, references, resamples=resamples, confidence=confidence, seed=seed
+            predictions,
+            masked_predictions,
+            references,
+            scorer=scorer,
+            groups=groups,
+            resamples=resamples,
+            confidence=confidence,
+            seed=seed,
         )

@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 from fivl_hf.evaluation.questions import questions
-from fivl_hf.evaluation.runner import evaluate_reliance, summarize
+from fivl_hf.evaluation.runner import evaluate_reliance
+from fivl_hf.evaluation.summary import summarize
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer
 
 

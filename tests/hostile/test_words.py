@@ -5,8 +5,8 @@ from functools import partial
 from limits import limited
 
 from fivl_hf.augment.scenes import scene_rows
-from fivl_hf.evaluation.runner import summarize
 from fivl_hf.evaluation.scoring import normalize_answer
+from fivl_hf.evaluation.summary import summarize
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer
 from fivl_hf.keywords import lemmas, noun_phrases, nouns
 from fivl_hf.show.row_pages import write_rows

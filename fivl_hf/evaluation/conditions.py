@@ -1,0 +1,128 @@
+"""The conditions under which a question is asked: what its image becomes, as a pure function of boxes and a seed."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image, ImageFilter
+
+from fivl_hf.evaluation.perturb import random_boxes
+from fivl_hf.images import rgb
+from fivl_hf.masks import BoolArray, rasterize_boxes
+
+__all__ = ["CONDITIONS", "FILLS", "apply", "hidden_region", "needs_evidence", "require_conditions"]
+
+# Of the image's longer side: what is blurred cannot be recognised any more.
+_BLUR = 1 / 12
+_GREY = (127, 127, 127)
+_Fill = Callable[[Image.Image, BoolArray], Image.Image]
+
+
+def _black(image: Image.Image, _: BoolArray) -> Image.Image:
+    return Image.new("RGB", image.size)
+
+
+def _mean(image: Image.Image, region: BoolArray) -> Image.Image:
+    """Return the mean colour of what stays, so that it says nothing of what is hidden."""
+    pixels = np.asarray(image)
+    rest = pixels[~region] if not region.all() else pixels.reshape(-1, 3)
+    return Image.new("RGB", image.size, tuple(int(value) for value in rest.mean(axis=0).round()))
+
+
+def _blurred(image: Image.Image, _: BoolArray) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(max(image.size) * _BLUR))
+
+
+_FILLS: dict[str, _Fill] = {"black": _black, "mean": _mean, "blur": _blurred}
+FILLS = tuple(_FILLS)
+CONDITIONS = (
+    "original",
+    "removed",
+    "removed-mean",
+    "removed-blur",
+    "random",
+    "other",
+    "kept",
+    "blank",
+    "text-only",
+)
+
+
+def require_conditions(names: Sequence[str]) -> list[str]:
+    """Return the names of conditions without repetition, the original images first.
+
+    Raises:
+        ValueError: a name that is none.
+    """
+    if unknown := [name for name in names if name not in CONDITIONS]:
+        raise ValueError(f"there is no condition {unknown[0]!r}; there are {', '.join(CONDITIONS)}")
+    return sorted(set(names) | {"original"}, key=CONDITIONS.index)
+
+
+def needs_evidence(name: str) -> bool:
+    """Return whether a condition is only about questions with evidence."""
+    return name not in ("original", "blank", "text-only")
+
+
+def apply(
+    name: str,
+    image: Image.Image,
+    boxes: ArrayLike,
+    seed: int | Sequence[int] = 0,
+    *,
+    fill: str | None = None,
+    other: ArrayLike = (),
+    dilation: float = 0.0,
+) -> Image.Image | None:
+    """Return an image as it is shown under a condition; None for "text-only".
+
+    ``removed`` and ``kept`` divide the image between them to the pixel: what one hides, the other shows.
+
+    Args:
+        name: one of ``CONDITIONS``.
+        boxes: (N, 4) of the evidence, as (x0, y0, x1, y1) in pixels of the image.
+        seed: of the condition "random".
+        fill: of what is hidden: "black", "mean" (colour of the rest) or "blur"; black, or the condition's own, if not
+            given.
+        other: (M, 4) boxes of other questions' evidence in this image, for the condition "other".
+        dilation: pixels by which evidence boxes grow on each side.
+
+    Raises:
+        ValueError: an unknown condition or fill.
+    """
+    require_conditions([name])
+    shown = rgb(image)
+    if name == "original":
+        return shown
+    if name == "text-only":
+        return None
+    if name == "blank":
+        return Image.new("RGB", shown.size, _GREY)
+    kind, _, named_fill = name.partition("-")
+    chosen = fill or named_fill or "black"
+    if chosen not in _FILLS:
+        raise ValueError(f"fill must be one of {', '.join(FILLS)}, got {chosen!r}")
+    region = hidden_region(kind, shown.size, boxes, seed, other=other, dilation=dilation)
+    mask = Image.fromarray(region).convert("L")
+    return Image.composite(_FILLS[chosen](shown, region), shown, mask)
+
+
+def hidden_region(
+    kind: str,
+    size: tuple[int, int],
+    boxes: ArrayLike,
+    seed: int | Sequence[int] = 0,
+    *,
+    other: ArrayLike = (),
+    dilation: float = 0.0,
+) -> BoolArray:
+    """Return the pixels (H, W) that "removed", "random", "other" or "kept" hides; arguments as for :func:`apply`."""
+    width, height = size
+    grown = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) + np.array([-dilation, -dilation, dilation, dilation])
+    grown = grown.clip(0, [width, height, width, height])
+    if kind == "random":
+        return rasterize_boxes(random_boxes(grown.tolist(), size, seed).boxes, size)
+    if kind == "other":
+        return rasterize_boxes(np.asarray(other, dtype=np.float64).reshape(-1, 4), size)
+    region = rasterize_boxes(grown, size)
+    return ~region if kind == "kept" else region

@@ -1,0 +1,147 @@
+"""Scorers of answers, by name: how each benchmark, and each harness, decides whether an answer is right.
+
+A scorer takes an answer and its references and returns a score from 0 to 1, or None where the answer cannot be parsed,
+which counts as wrong but is counted. A parser changes an accuracy more than most models do: results name theirs.
+"""
+
+import re
+import string
+from collections.abc import Callable, Sequence
+
+from fivl_hf.evaluation.scoring import exact_match, normalize_answer
+
+__all__ = ["SCORERS", "Scorer", "default_scorer", "scorer"]
+
+Scorer = Callable[[str, Sequence[str]], float | None]
+
+_WORDS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = {"a", "an", "the"}
+_NUMBERS = {
+    name: str(number)
+    for number, name in enumerate("zero one two three four five six seven eight nine ten".split())  # noqa: SIM905
+} | {"none": "0"}
+_NEGATED = "ai are ca could did do does had has have is might must need should was were wo would".split()  # noqa: SIM905
+_CONTRACTIONS = {f"{verb}nt": f"{verb}n't" for verb in _NEGATED} | {
+    "im": "i'm",
+    "ive": "i've",
+    "youre": "you're",
+    "youve": "you've",
+    "theyre": "they're",
+    "theyve": "they've",
+    "weve": "we've",
+    "thats": "that's",
+    "whats": "what's",
+    "wheres": "where's",
+    "whos": "who's",
+    "shes": "she's",
+    "hes": "he's",
+}
+_BENCHMARKS = {"POPE": "pope-vlmevalkit", "VQAv2": "vqa", "GQA": "gqa"}
+
+
+def scorer(name: str) -> Scorer:
+    """Return the scorer of a name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in SCORERS:
+        raise ValueError(f"there is no scorer {name!r}; there are {', '.join(sorted(SCORERS))}")
+    return SCORERS[name]
+
+
+def default_scorer(source: str) -> str:
+    """Return the name of the scorer for a benchmark's questions, by the rows' ``source``; "exact" for others."""
+    return _BENCHMARKS.get(source, "exact")
+
+
+def _contains(answer: str, references: Sequence[str]) -> float | None:
+    """Return 1 if any reference is in the answer as whole words, whatever the case."""
+    words = _words(answer)
+    if not words:
+        return None
+    return float(any(_holds(words, _words(reference)) for reference in references))
+
+
+def _gqa(answer: str, references: Sequence[str]) -> float | None:
+    """Return 1 if the answer equals a reference but for case and punctuation, as GQA's questions are scored."""
+    plain = _without_punctuation(answer)
+    return float(plain in map(_without_punctuation, references)) if plain else None
+
+
+def _vqa(answer: str, references: Sequence[str]) -> float | None:
+    """Return VQA v2's accuracy: the mean over all choices of all but one reference of min(matches / 3, 1).
+
+    Of ten references, one match gives 0.3, two 0.6, three 0.9, four or more 1. A single reference is matched or not.
+    """
+    given = _vqa_form(answer)
+    if not given:
+        return None
+    matches = [_vqa_form(reference) == given for reference in references]
+    if len(matches) < 2:
+        return float(any(matches))
+    total = sum(matches)
+    return sum(min((total - match) / 3, 1.0) for match in matches) / len(matches)
+
+
+def _pope_lmms_eval(answer: str, references: Sequence[str]) -> float | None:
+    """Return 1 if the answer is the label and nothing else, as lmms-eval does; "Yes, there is." is not parsed."""
+    said = answer.strip().lower()
+    return _against(said if said in ("yes", "no") else None, references)
+
+
+def _pope_vlmevalkit(answer: str, references: Sequence[str]) -> float | None:
+    """Return 1 if the only one of the words "yes" and "no" in the answer is the label, as VLMEvalKit does."""
+    said = {"yes", "no"} & set(_words(answer))
+    return _against(said.pop() if len(said) == 1 else None, references)
+
+
+def _pope_llava(answer: str, references: Sequence[str]) -> float | None:
+    """Return 1 if the label is "no" and the first sentence has "No", "no" or "not", or it is "yes" and has none.
+
+    LLaVA's own evaluation parses everything.
+    """
+    words = answer.partition(".")[0].replace(",", "").split()
+    return _against("no" if {"No", "no", "not"} & set(words) else "yes", references)
+
+
+def _against(said: str | None, references: Sequence[str]) -> float | None:
+    if said is None:
+        return None
+    return float(said in {normalize_answer(reference) for reference in references})
+
+
+def _words(text: str) -> list[str]:
+    return [word.casefold() for word in _WORDS.findall(text)]
+
+
+def _holds(words: Sequence[str], part: Sequence[str]) -> bool:
+    return bool(part) and any(
+        list(words[start : start + len(part)]) == list(part) for start in range(len(words) - len(part) + 1)
+    )
+
+
+def _without_punctuation(text: str) -> str:
+    return " ".join(text.casefold().translate(_PUNCTUATION).split())
+
+
+def _vqa_form(text: str) -> str:
+    """Return an answer in VQA's normal form: no articles, digits for numbers, apostrophes in contractions."""
+    lowered = " ".join(text.lower().split())
+    # Commas inside numbers and points between digits belong to the number; other punctuation separates words.
+    lowered = re.sub(r"(?<=\d),(?=\d)", "", lowered)
+    lowered = re.sub(r"(?!(?<=\d)\.(?=\d))[^\w\s'’:]", " ", lowered).replace("’", "'")
+    words = (_CONTRACTIONS.get(word, _NUMBERS.get(word, word)) for word in lowered.split())
+    return " ".join(word for word in words if word not in _ARTICLES)
+
+
+SCORERS: dict[str, Scorer] = {
+    "contains": _contains,
+    "exact": lambda answer, references: exact_match(answer, references) if answer.strip() else None,
+    "gqa": _gqa,
+    "pope-llava": _pope_llava,
+    "pope-lmms-eval": _pope_lmms_eval,
+    "pope-vlmevalkit": _pope_vlmevalkit,
+    "vqa": _vqa,
+}

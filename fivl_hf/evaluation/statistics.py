@@ -1,0 +1,182 @@
+"""Intervals and tests of scores: pictures are resampled, not questions, since those about one picture are alike.
+
+Shapes: N questions, G groups of them (pictures), R resamples.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from math import lgamma, log
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["clustered_interval", "holm", "mcnemar_midp", "paired_bootstrap", "reliance_permutation"]
+
+FloatArray = NDArray[np.float64]
+# Groups of which every resample is looked at: 6^6 of them.
+_EXACT_GROUPS = 6
+_CHUNK = 4_000_000
+
+
+def paired_bootstrap(
+    scores: ArrayLike,
+    masked_scores: ArrayLike,
+    groups: Sequence[object] | None = None,
+    *,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Return the percentile interval of the Visual Reliance Score, (accuracy - masked accuracy) / accuracy.
+
+    Args:
+        scores, masked_scores: (N,) of each question on the original image and without the evidence.
+        groups: (N,) what questions are resampled together, such as the picture's digest; by default each alone. Of up
+            to six groups, all resamples are enumerated.
+        resamples: R.
+        confidence: coverage of the interval.
+        seed: of the resampling.
+
+    Returns:
+        (low, high); None without questions, or where no resample has a right answer.
+
+    Raises:
+        ValueError: lists of different lengths.
+    """
+
+    def reliance(totals: FloatArray) -> FloatArray:
+        right = totals[:, 0] > 0
+        return 1 - np.divide(totals[:, 1], totals[:, 0], out=np.full(len(totals), np.nan), where=right)
+
+    pairs = np.stack(_same_length(scores, masked_scores), axis=1)
+    return clustered_interval(reliance, pairs, groups, resamples=resamples, confidence=confidence, seed=seed)
+
+
+def clustered_interval(
+    statistic: Callable[[FloatArray], FloatArray],
+    values: FloatArray,
+    groups: Sequence[object] | None = None,
+    *,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Return the percentile interval of a statistic of sums, under resampling of groups.
+
+    Args:
+        statistic: of the sums of K columns: (R, K) -> (R,); NaN where it is undefined, which the interval leaves out.
+        values: (N, K) one row for each question.
+        groups, resamples, seed: see :func:`paired_bootstrap`.
+        confidence: coverage of the interval.
+
+    Returns:
+        (low, high); None without questions, or where the statistic is defined in no resample.
+    """
+    sums = _group_sums(values, groups)
+    if not len(sums):
+        return None
+    if len(sums) <= _EXACT_GROUPS:
+        totals = sums[np.array(list(product(range(len(sums)), repeat=len(sums))))].sum(axis=1)
+    else:
+        # Groups of equal sums are exchangeable: how often each kind is drawn says everything.
+        kinds, multiplicity = np.unique(sums, axis=0, return_counts=True)
+        rng, totals = np.random.default_rng(seed), np.empty((resamples, values.shape[1]))
+        step = max(1, _CHUNK // len(kinds))
+        for start in range(0, resamples, step):
+            stop = min(start + step, resamples)
+            totals[start:stop] = rng.multinomial(len(sums), multiplicity / len(sums), size=stop - start) @ kinds
+    found = statistic(totals)
+    found = found[~np.isnan(found)]
+    if not len(found):
+        return None
+    low, high = np.quantile(found, ((1 - confidence) / 2, (1 + confidence) / 2))
+    return float(low), float(high)
+
+
+def mcnemar_midp(right_a: ArrayLike, right_b: ArrayLike) -> float:
+    """Return McNemar's two-sided mid-p value that two models are right equally often, on the same N questions.
+
+    The exact test is conservative, rejecting about 3.6% of true hypotheses at 5%; mid-p is close to 5%.
+
+    Args:
+        right_a, right_b: (N,) whether each model's answer is right.
+
+    Raises:
+        ValueError: lists of different lengths.
+    """
+    a, b = (values > 0.5 for values in _same_length(right_a, right_b))
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    n, k = only_a + only_b, min(only_a, only_b)
+    if not n:
+        return 1.0
+    logs = [lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) - n * log(2) for i in range(k + 1)]
+    probabilities = np.exp(logs)
+    return float(min(1.0, 2 * probabilities.sum() - probabilities[-1]))
+
+
+def reliance_permutation(
+    scores_a: tuple[ArrayLike, ArrayLike],
+    scores_b: tuple[ArrayLike, ArrayLike],
+    groups: Sequence[object] | None = None,
+    *,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> float:
+    """Return the two-sided p-value that two models have one Visual Reliance Score, by swapping them picture by picture.
+
+    Args:
+        scores_a, scores_b: of each model, (N,) scores on the original images and (N,) without the evidence.
+        groups: see :func:`paired_bootstrap`.
+        permutations: R; p is at least 1 / (R + 1).
+
+    Raises:
+        ValueError: lists of different lengths.
+    """
+    sums = _group_sums(np.stack(_same_length(*scores_a, *scores_b), axis=1), groups)
+    a, b = sums[:, :2], sums[:, 2:]
+    observed = abs(_difference(a.sum(axis=0, keepdims=True), b.sum(axis=0, keepdims=True))[0])
+    rng, beyond = np.random.default_rng(seed), 0
+    step = max(1, _CHUNK // max(len(sums), 1))
+    for start in range(0, permutations, step):
+        swapped = rng.random((min(step, permutations - start), len(sums))) < 0.5
+        moved = swapped @ (b - a)
+        differences = _difference(a.sum(axis=0) + moved, b.sum(axis=0) - moved)
+        beyond += int((np.abs(differences) >= observed - 1e-12).sum())
+    return (1 + beyond) / (1 + permutations)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's adjusted p-values, in the given order."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def _difference(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return VRS of a minus VRS of b: (R, 2) sums of scores each -> (R,); 0 where one is undefined."""
+    reliance = [
+        1 - np.divide(each[:, 1], each[:, 0], out=np.full(len(each), np.nan), where=each[:, 0] > 0) for each in (a, b)
+    ]
+    return np.asarray(np.nan_to_num(reliance[0] - reliance[1]))
+
+
+def _group_sums(values: FloatArray, groups: Sequence[object] | None) -> FloatArray:
+    """Add up the rows of each group: (N, K) -> (G, K)."""
+    if groups is None:
+        return values
+    if len(groups) != len(values):
+        raise ValueError(f"{len(values)} scores, but {len(groups)} groups")
+    _, member = np.unique(np.array([str(group) for group in groups]), return_inverse=True)
+    sums = np.zeros((int(member.max(initial=-1)) + 1, values.shape[1]))
+    np.add.at(sums, member, values)
+    return sums
+
+
+def _same_length(*lists: ArrayLike) -> list[FloatArray]:
+    arrays = [np.asarray(each, dtype=np.float64).reshape(-1) for each in lists]
+    if len({len(each) for each in arrays}) > 1:
+        raise ValueError(f"lists of {', '.join(str(len(each)) for each in arrays)} scores: give one for each question")
+    return arrays

@@ -1,0 +1,76 @@
+import pytest
+
+from fivl_hf.evaluation.scorers import SCORERS, default_scorer, scorer
+
+# Twelve ways to answer a POPE question, and what the three parsers make of them: yes, no, or None.
+POPE = [
+    ("yes", "yes", "yes", "yes"),
+    ("No", "no", "no", "no"),
+    (" YES ", "yes", "yes", "yes"),
+    ("Yes, there is a dog.", None, "yes", "yes"),
+    ("No, there is no dog.", None, "no", "no"),
+    ("There is not a dog.", None, None, "no"),
+    ("There is a dog.", None, None, "yes"),
+    ("yes.", None, "yes", "yes"),
+    ("Yes and no.", None, None, "no"),
+    ("nothing", None, None, "yes"),
+    ("I cannot tell. No.", None, "no", "yes"),
+    ("yes yes", None, "yes", "yes"),
+]
+
+
+@pytest.mark.parametrize(("answer", "lmms_eval", "vlmevalkit", "llava"), POPE)
+def test_popes_three_parsers(answer, lmms_eval, vlmevalkit, llava):
+    for name, said in (("pope-lmms-eval", lmms_eval), ("pope-vlmevalkit", vlmevalkit), ("pope-llava", llava)):
+        for label in ("yes", "no"):
+            assert scorer(name)(answer, [label]) == (None if said is None else float(said == label)), (name, label)
+
+
+@pytest.mark.parametrize(("matches", "expected"), [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (10, 1.0)])
+def test_vqa_leaves_one_reference_out(matches, expected):
+    references = ["brown"] * matches + [f"other {i}" for i in range(10 - matches)]
+    assert scorer("vqa")("Brown.", references) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [
+        ("The dog", "dog"),
+        ("two", "2"),
+        ("1,000", "1000"),
+        ("isnt", "isn't"),
+        ("red-white", "red white"),
+        ("3.5", "3.5"),
+        ("yes!", "yes"),
+    ],
+)
+def test_vqas_normal_form(answer, reference):
+    assert scorer("vqa")(answer, [reference]) == 1.0
+    assert scorer("vqa")(answer + " cat", [reference]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "references", "expected"),
+    [
+        ("exact", "Yes, there is a dog.", ["yes"], 0.0),
+        ("exact", " Two Dogs. ", ["two dogs"], 1.0),
+        ("exact", "  ", ["two dogs"], None),
+        ("contains", "I see two dogs there.", ["Two dogs"], 1.0),
+        ("contains", "a hotdog", ["dog"], 0.0),
+        ("contains", "...", ["dog"], None),
+        ("gqa", "On the left.", ["on the left"], 1.0),
+        ("gqa", "left", ["on the left"], 0.0),
+        ("gqa", "!?", ["left"], None),
+        ("vqa", "", ["left"], None),
+    ],
+)
+def test_scorers_by_hand(name, answer, references, expected):
+    assert scorer(name)(answer, references) == expected
+
+
+def test_benchmarks_have_their_scorers_and_unknown_ones_are_named():
+    sources = {"POPE": "pope-vlmevalkit", "VQAv2": "vqa", "GQA": "gqa", "scenes": "exact"}
+    assert {source: default_scorer(source) for source in sources} == sources
+    assert set(sources.values()) <= set(SCORERS)
+    with pytest.raises(ValueError, match="no scorer 'fuzzy'; there are contains, exact"):
+        scorer("fuzzy")
