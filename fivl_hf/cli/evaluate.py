@@ -6,7 +6,7 @@ from typing import Any
 
 from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, positive
 
-__all__ = ["add_evaluate"]
+__all__ = ["add_evaluate", "table_lines"]
 
 
 def add_evaluate(commands: Any) -> None:

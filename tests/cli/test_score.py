@@ -12,7 +12,7 @@ def evaluated(demo, tmp_path):
     for name in ("baseline", "fivl"):
         folders[name] = tmp_path / name
         command = ["evaluate", "--model", str(demo / "models" / name), "--dataset", str(demo / "fivl")]
-        command += ["--split", "test[:12]", "--output", str(folders[name])]
+        command += ["--split", "test[:8]", "--output", str(folders[name])]
         assert main([*command, "--conditions", "original,removed,random,kept,blank,text-only"]) == 0
     return folders
 
@@ -35,7 +35,7 @@ def test_answers_are_scored_and_compared_without_a_model(evaluated, tmp_path, ca
     output = tmp_path / "comparison"
     assert main(["compare", *map(str, evaluated.values()), "--scorer", "exact", "--output", str(output)]) == 0
     printed = capsys.readouterr().out
-    assert "12 questions with evidence about" in printed
+    assert "8 questions with evidence about 8 images, answered by all" in printed
     assert "baseline − fivl" in printed
     assert set(json.loads((output / "comparison.json").read_text())["models"]) == {"baseline", "fivl"}
 
