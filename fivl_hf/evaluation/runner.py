@@ -15,7 +15,7 @@ from fivl_hf.evaluation.conditions import apply, needs_evidence, require_conditi
 from fivl_hf.evaluation.perturb import random_boxes
 from fivl_hf.evaluation.questions import Question, questions
 from fivl_hf.evaluation.scorers import Scorer, default_scorer, scorer
-from fivl_hf.evaluation.summary import summarize
+from fivl_hf.evaluation.summary import rescored, summarize
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer, AnswerTable
 
 __all__ = ["DEFAULT_CONDITIONS", "evaluate_reliance"]
@@ -83,7 +83,9 @@ def evaluate_reliance(
         )
         for number, answer in answers:
             table.add([_scored(requests[number], answer, score)])
-    return summarize(table, scorer_name=chosen_scorer, seed=seed, resamples=resamples), table
+    # Answers of an earlier run may have been scored by another scorer.
+    answers_scored = rescored(table, chosen_scorer)
+    return summarize(answers_scored, scorer_name=chosen_scorer, seed=seed, resamples=resamples), table
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,18 @@ def test_answers_are_scored_and_compared_without_a_model(evaluated, tmp_path, ca
     assert set(json.loads((output / "comparison.json").read_text())["models"]) == {"baseline", "fivl"}
 
 
+def test_more_conditions_and_another_scorer_ask_nothing_twice(demo, tmp_path, capsys):
+    command = ["evaluate", "--model", str(demo / "models" / "fivl"), "--dataset", str(demo / "fivl")]
+    command += ["--split", "test[:4]", "--output", str(tmp_path / "e")]
+    assert main([*command, "--conditions", "original,removed"]) == 0
+    first = (tmp_path / "e" / "answers.jsonl").read_text()
+    assert main([*command, "--conditions", "original,removed,kept", "--scorer", "contains"]) == 0
+    second = (tmp_path / "e" / "answers.jsonl").read_text()
+    assert second.startswith(first)
+    assert [json.loads(line)["condition"] for line in second[len(first) :].splitlines()] == ["kept"] * 4
+    assert json.loads((tmp_path / "e" / "reliance.json").read_text())["scoring"] == "contains"
+
+
 def test_mistakes_are_one_sentence(tmp_path, demo, capsys):
     (tmp_path / "empty").mkdir()
     for command, message in (
