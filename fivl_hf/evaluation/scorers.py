@@ -87,14 +87,14 @@ def _vqa(answer: str, references: Sequence[str]) -> float | None:
 
 def _pope_lmms_eval(answer: str, references: Sequence[str]) -> float | None:
     """Return 1 if the answer is the label and nothing else, as lmms-eval does; "Yes, there is." is not parsed."""
-    said = answer.strip().lower()
-    return _against(said if said in ("yes", "no") else None, references)
+    label = answer.strip().lower()
+    return _against(label if label in ("yes", "no") else None, references)
 
 
 def _pope_vlmevalkit(answer: str, references: Sequence[str]) -> float | None:
     """Return 1 if the only one of the words "yes" and "no" in the answer is the label, as VLMEvalKit does."""
-    said = {"yes", "no"} & set(_words(answer))
-    return _against(said.pop() if len(said) == 1 else None, references)
+    label = {"yes", "no"} & set(_words(answer))
+    return _against(label.pop() if len(label) == 1 else None, references)
 
 
 def _pope_llava(answer: str, references: Sequence[str]) -> float | None:
@@ -106,10 +106,10 @@ def _pope_llava(answer: str, references: Sequence[str]) -> float | None:
     return _against("no" if {"No", "no", "not"} & set(words) else "yes", references)
 
 
-def _against(said: str | None, references: Sequence[str]) -> float | None:
-    if said is None:
+def _against(label: str | None, references: Sequence[str]) -> float | None:
+    if label is None:
         return None
-    return float(said in {normalize_answer(reference) for reference in references})
+    return float(label in {normalize_answer(reference) for reference in references})
 
 
 def _words(text: str) -> list[str]:
