@@ -21,14 +21,14 @@ def main() -> None:
     for questions, per_picture in ((10_000, 1), (10_000, 6)):
         scores, masked, pictures = answers(questions, per_picture)
         variants: dict[str, Any] = {
-            "kinds": lambda s=scores, m=masked, g=pictures: paired_bootstrap(s, m, g, resamples=RESAMPLES),
+            "kinds": lambda s=scores, m=masked, g=pictures: paired_bootstrap(s, m, list(g), resamples=RESAMPLES),
             "numbers": lambda s=scores, m=masked: numbers_drawn(s, m),
         }
         seconds = interleaved_medians(variants, 3)
         rows.append(_line(questions, per_picture, seconds["kinds"], seconds["numbers"], None))
     scores, masked, pictures = answers(1_000_000, 6)
     memory, started = Memory("cpu"), time.perf_counter()
-    paired_bootstrap(scores, masked, pictures, resamples=RESAMPLES)
+    paired_bootstrap(scores, masked, list(pictures), resamples=RESAMPLES)
     rows.append(_line(1_000_000, 6, time.perf_counter() - started, None, memory.peak()))
     publish("scoring", f"An interval of VRS from {RESAMPLES:,} resamples", rows)
 

@@ -77,7 +77,7 @@ ARROWS = {
     "augment": BELOW,
     "building": BELOW - {"llm", "show"} | {"augment"},
     "training": GROUND | {"geometry"},
-    "evaluation": GROUND,
+    "evaluation": GROUND | {"llm"},
     "explain": GROUND | {"geometry", "show"},
     "hub": GROUND | {"evaluation", "training"},
     "demo": BELOW - {"geometry", "llm"} | {"augment", "evaluation", "explain", "training"},

@@ -6,7 +6,7 @@ from typing import Any
 from fivl_hf.cli.options import positive
 from fivl_hf.llm.settings import ChatSettings, Usage
 
-__all__ = ["add_chat", "chat_settings", "usage_line"]
+__all__ = ["add_budget", "add_chat", "chat_settings", "usage_line"]
 
 
 def add_chat(parser: argparse.ArgumentParser, concurrency: int) -> None:
@@ -14,6 +14,17 @@ def add_chat(parser: argparse.ArgumentParser, concurrency: int) -> None:
     group = parser.add_argument_group("language model (OpenAI-compatible; the key comes from OPENAI_API_KEY)")
     group.add_argument("--model", default=None, help="name of the model at the server, such as gpt-4o")
     group.add_argument("--base-url", default=None, help="of the server, such as http://localhost:8000/v1 (vLLM)")
+    add_budget(group, concurrency)
+    group.add_argument(
+        "--reply-format",
+        choices=("auto", "json", "text"),
+        default="auto",
+        help="structured output, the paper's ':::' text, or structured output unless the server rejects it",
+    )
+
+
+def add_budget(group: Any, concurrency: int) -> None:
+    """Add the options for requests at a time, retries and the budget."""
     group.add_argument("--concurrency", type=positive, default=concurrency, help="requests at a time")
     group.add_argument("--timeout", type=float, default=120.0, help="seconds for one request")
     group.add_argument("--retries", type=int, default=6, help="of a request that fails; Retry-After is honoured")
@@ -22,12 +33,6 @@ def add_chat(parser: argparse.ArgumentParser, concurrency: int) -> None:
     group.add_argument("--max-cost", type=float, default=None, help="largest cost in US dollars (needs the prices)")
     group.add_argument("--input-price", type=float, default=None, help="US dollars per million prompt tokens")
     group.add_argument("--output-price", type=float, default=None, help="US dollars per million reply tokens")
-    group.add_argument(
-        "--reply-format",
-        choices=("auto", "json", "text"),
-        default="auto",
-        help="structured output, the paper's ':::' text, or structured output unless the server rejects it",
-    )
 
 
 def chat_settings(options: argparse.Namespace) -> ChatSettings:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from fivl_hf.cli.chat_options import add_budget, usage_line
 from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, positive
 
 __all__ = ["add_evaluate", "table_lines"]
@@ -43,36 +44,80 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--max-new-tokens", type=positive, default=32, help="longest answer")
     parser.add_argument("--seed", type=count, default=0, help="of the random boxes and the bootstrap")
     parser.add_argument("--resamples", type=positive, default=10_000, help="bootstrap resamples of the images")
+    group = parser.add_argument_group("endpoint (OpenAI-compatible; the key comes from OPENAI_API_KEY)")
+    group.add_argument(
+        "--endpoint",
+        metavar="URL",
+        default=None,
+        help="ask --model there, such as https://api.openai.com/v1 or http://localhost:8000/v1 (vLLM)",
+    )
+    group.add_argument("--image-side", type=positive, default=None, help="longest side of the images that are sent")
+    add_budget(group, concurrency=16)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
-    from fivl_hf.evaluation.results import write_evaluation
+    from fivl_hf.evaluation.results import write_endpoint_evaluation, write_evaluation
     from fivl_hf.models import load_model
     from fivl_hf.storage import load_rows
 
     rows = load_rows(options.dataset, options.split, options.dataset_config)
-    summary = write_evaluation(
-        lambda: load_model(options.model, device=options.device, dtype=options.dtype),
-        rows,
-        options.output,
-        model_name=options.model,
-        dataset=options.dataset,
-        split=options.split,
-        config=options.dataset_config,
-        conditions=options.conditions,
-        scorer_name=options.scorer,
-        prompt_suffix=options.prompt_suffix,
-        turns=options.turns,
-        batch_size=options.batch_size,
-        max_new_tokens=options.max_new_tokens,
-        seed=options.seed,
-        resamples=options.resamples,
-        restart=options.restart,
-    )
+    asked: dict[str, Any] = {
+        "model_name": options.model,
+        "dataset": options.dataset,
+        "split": options.split,
+        "config": options.dataset_config,
+        "conditions": options.conditions,
+        "scorer_name": options.scorer,
+        "prompt_suffix": options.prompt_suffix,
+        "turns": options.turns,
+        "max_new_tokens": options.max_new_tokens,
+        "seed": options.seed,
+        "resamples": options.resamples,
+        "restart": options.restart,
+    }
+    if options.endpoint is None:
+        summary = write_evaluation(
+            lambda: load_model(options.model, device=options.device, dtype=options.dtype),
+            rows,
+            options.output,
+            batch_size=options.batch_size,
+            **asked,
+        )
+    else:
+        answerer, settings = _endpoint(options)
+        try:
+            summary = write_endpoint_evaluation(answerer, rows, options.output, **asked)
+        finally:
+            print(usage_line(answerer.spent, settings))
+        if unanswered := sum(answerer.failures.values()):
+            reasons = ", ".join(f"{count:,} × {reason}" for reason, count in answerer.failures.items())
+            print(f"{unanswered:,} questions got no answer ({reasons}); run it again to ask them once more")
     for line in table_lines(summary):
         print(line)
     print(f"answers.jsonl and reliance.json are in {options.output}")
+
+
+def _endpoint(options: argparse.Namespace) -> tuple[Any, Any]:
+    """Return what asks the endpoint, and its settings."""
+    from fivl_hf.evaluation.endpoint import EndpointAnswerer
+    from fivl_hf.llm.settings import ChatSettings
+
+    settings = ChatSettings(
+        model=options.model,
+        base_url=options.endpoint,
+        concurrency=options.concurrency,
+        timeout=options.timeout,
+        retries=options.retries,
+        max_requests=options.max_requests,
+        max_tokens=options.max_tokens,
+        max_cost=options.max_cost,
+        input_price=options.input_price,
+        output_price=options.output_price,
+        reply_tokens=options.max_new_tokens,
+    )
+    options.output.mkdir(parents=True, exist_ok=True)
+    return EndpointAnswerer(settings, options.output / "answers.sqlite", image_side=options.image_side), settings
 
 
 def table_lines(summary: Mapping[str, Any]) -> list[str]:

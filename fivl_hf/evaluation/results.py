@@ -1,10 +1,11 @@
 """Evaluations on disk: the answers as they come, and the summary with what it was measured with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.evaluation.runner import DEFAULT_CONDITIONS, evaluate_reliance
+from fivl_hf.evaluation.endpoint import EndpointAnswerer
+from fivl_hf.evaluation.runner import evaluate_answers, evaluate_reliance
 from fivl_hf.evaluation.summary import rescored, summarize
 from fivl_hf.evaluation.table import AnswerTable, read_answers
 from fivl_hf.files.atomic import write_json
@@ -12,7 +13,10 @@ from fivl_hf.files.locks import locked
 from fivl_hf.files.results import read_settings, result_folder
 from fivl_hf.storage.provenance import provenance
 
-__all__ = ["score_again", "write_evaluation"]
+__all__ = ["score_again", "write_endpoint_evaluation", "write_evaluation"]
+
+
+_FILES = ("reliance.json", "answers.jsonl")
 
 
 def write_evaluation(
@@ -24,15 +28,13 @@ def write_evaluation(
     dataset: str | Path,
     split: str,
     config: str | None = None,
-    conditions: Sequence[str] = DEFAULT_CONDITIONS,
-    scorer_name: str | None = None,
-    prompt_suffix: str = "",
-    turns: str = "first",
     batch_size: int = 16,
     max_new_tokens: int = 32,
+    turns: str = "first",
     seed: int = 0,
-    resamples: int = 10_000,
+    prompt_suffix: str = "",
     restart: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
     """Measure a model's visual reliance and write ``answers.jsonl`` and ``reliance.json``, going on where it stopped.
 
@@ -40,6 +42,7 @@ def write_evaluation(
         load: gives the model and its processor.
         rows: of the split, images left encoded (:func:`fivl_hf.storage.load_rows`).
         restart: replace the results of another run.
+        options: further ones of :func:`fivl_hf.evaluation.runner.evaluate_answers`.
 
     Returns:
         The content of ``reliance.json``.
@@ -50,34 +53,78 @@ def write_evaluation(
     """
     with locked(output):
         model, processor = load()
-        about = provenance(model_name, rows, dataset=dataset, split=split, config=config)
-        run: dict[str, Any] = {
-            **about,
+        about = {
+            **provenance(model_name, rows, dataset=dataset, split=split, config=config),
             "dtype": str(model.dtype),
-            "turns": turns,
-            "max_new_tokens": max_new_tokens,
-            "seed": seed,
-            **({"prompt_suffix": prompt_suffix} if prompt_suffix else {}),
         }
-        files = ("reliance.json", "answers.jsonl")
-        with result_folder(output, run, kind="evaluation", files=files, restart=restart):
+        run = {**about, **_asking(turns, max_new_tokens, seed, prompt_suffix)}
+        with result_folder(output, run, kind="evaluation", files=_FILES, restart=restart):
             summary, _ = evaluate_reliance(
                 model,
                 processor,
                 rows,
-                table=AnswerTable(output / "answers.jsonl"),
-                conditions=conditions,
-                scorer_name=scorer_name,
-                prompt_suffix=prompt_suffix,
-                turns=turns,
                 batch_size=batch_size,
                 max_new_tokens=max_new_tokens,
+                table=AnswerTable(output / "answers.jsonl"),
+                turns=turns,
                 seed=seed,
-                resamples=resamples,
+                prompt_suffix=prompt_suffix,
+                **options,
             )
-            result = {**about, "dtype": run["dtype"], "batch_size": batch_size, **summary}
+            result = {**about, "batch_size": batch_size, **summary}
             write_json(output / "reliance.json", result)
         return result
+
+
+def write_endpoint_evaluation(
+    answerer: EndpointAnswerer,
+    rows: Any,
+    output: Path,
+    *,
+    model_name: str,
+    dataset: str | Path,
+    split: str,
+    config: str | None = None,
+    max_new_tokens: int = 32,
+    turns: str = "first",
+    seed: int = 0,
+    prompt_suffix: str = "",
+    restart: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Measure a model behind an endpoint as :func:`write_evaluation` measures one of transformers.
+
+    Questions that got no answer are counted under ``unanswered``, by reason, and asked again by the next run.
+
+    Raises:
+        ServiceError: no further request makes sense; answers are kept.
+        ValueError, OSError: as :func:`write_evaluation`.
+    """
+    with locked(output):
+        about = {
+            **provenance(model_name, rows, dataset=dataset, split=split, config=config),
+            "endpoint": answerer.url,
+        }
+        run = {**about, **_asking(turns, max_new_tokens, seed, prompt_suffix)}
+        with result_folder(output, run, kind="evaluation", files=_FILES, restart=restart):
+            summary, _ = evaluate_answers(
+                answerer.answer,
+                rows,
+                table=AnswerTable(output / "answers.jsonl"),
+                turns=turns,
+                seed=seed,
+                prompt_suffix=prompt_suffix,
+                **options,
+            )
+            result = {**about, "unanswered": dict(answerer.failures), **summary}
+            write_json(output / "reliance.json", result)
+        return result
+
+
+def _asking(turns: str, max_new_tokens: int, seed: int, prompt_suffix: str) -> dict[str, Any]:
+    """Return what decides the answers besides model and rows."""
+    asking: dict[str, Any] = {"turns": turns, "max_new_tokens": max_new_tokens, "seed": seed}
+    return {**asking, "prompt_suffix": prompt_suffix} if prompt_suffix else asking
 
 
 def score_again(

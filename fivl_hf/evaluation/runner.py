@@ -1,7 +1,7 @@
 """Asking a model every question under several conditions: original, evidence removed, random boxes, ..."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from fivl_hf.evaluation.answer import generate_answers
+from fivl_hf.evaluation.answer import GenerationRequest, generate_answers
 from fivl_hf.evaluation.conditions import apply, needs_evidence, require_conditions
 from fivl_hf.evaluation.perturb import random_boxes
 from fivl_hf.evaluation.questions import Question, questions
@@ -18,11 +18,15 @@ from fivl_hf.evaluation.scorers import Scorer, default_scorer, scorer
 from fivl_hf.evaluation.summary import rescored, summarize
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer, AnswerTable
 
-__all__ = ["DEFAULT_CONDITIONS", "evaluate_reliance"]
+__all__ = ["DEFAULT_CONDITIONS", "evaluate_answers", "evaluate_reliance"]
 
 DEFAULT_CONDITIONS = (ORIGINAL, REMOVED, RANDOM)
+_TITLES = {ORIGINAL: "original images", REMOVED: "evidence removed", RANDOM: "random boxes"}
 # Boxes of other questions that cover more of the evidence than this would remove evidence, too.
 _LARGEST_SHARE = 0.1
+
+
+Answers = Callable[[Sequence[GenerationRequest], str], Iterator[tuple[int, str]]]
 
 
 def evaluate_reliance(
@@ -30,19 +34,49 @@ def evaluate_reliance(
     processor: Any,
     rows: Iterable[Mapping[str, Any]],
     *,
+    batch_size: int = 16,
+    max_new_tokens: int = 32,
+    **options: Any,
+) -> tuple[dict[str, Any], AnswerTable]:
+    """Ask a transformers model every question under each condition and score the answers.
+
+    Args:
+        rows: raw benchmark or conversation rows; questions without evidence count for accuracy only.
+        options: those of :func:`evaluate_answers`.
+
+    Returns, raises: as :func:`evaluate_answers`.
+    """
+
+    def answer(requests: Sequence[GenerationRequest], description: str) -> Iterator[tuple[int, str]]:
+        return generate_answers(
+            model,
+            processor,
+            requests,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            description=description,
+        )
+
+    return evaluate_answers(answer, rows, **options)
+
+
+def evaluate_answers(
+    answer: Answers,
+    rows: Iterable[Mapping[str, Any]],
+    *,
     table: AnswerTable | None = None,
     conditions: Sequence[str] = DEFAULT_CONDITIONS,
     scorer_name: str | None = None,
     prompt_suffix: str = "",
     turns: str = "first",
-    batch_size: int = 16,
-    max_new_tokens: int = 32,
     seed: int = 0,
     resamples: int = 10_000,
 ) -> tuple[dict[str, Any], AnswerTable]:
     """Ask every question under each condition and score the answers.
 
     Args:
+        answer: takes (messages, function that opens the images) pairs and a description for the progress bar; yields
+            number and answer of each pair, in any order. A pair may get none; it is asked again by the next run.
         rows: raw benchmark or conversation rows; questions without evidence count for accuracy only.
         table: answers that are known already are not asked for again, new ones are added as they come.
         conditions: see :func:`fivl_hf.evaluation.conditions.apply`; "original" is always among them.
@@ -50,6 +84,7 @@ def evaluate_reliance(
         prompt_suffix: added to every question.
         turns: see :func:`fivl_hf.evaluation.questions.questions`.
         seed: of the random boxes and the bootstrap.
+        resamples: bootstrap resamples of the pictures.
 
     Returns:
         The summary (:func:`fivl_hf.evaluation.summary.summarize`) and the table.
@@ -70,22 +105,15 @@ def evaluate_reliance(
     for condition in names:
         requests = [
             request
-            for number, request in enumerate(_requests(listed, condition, seed, others))
+            for request in _requests(listed, condition, seed, others)
             if (request.question.id, condition) not in table
         ]
-        answers = generate_answers(
-            model,
-            processor,
-            [(_messages(request.question, prompt_suffix), partial(_images, request)) for request in requests],
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            description=condition,
-        )
-        for number, answer in answers:
-            table.add([_scored(requests[number], answer, score)])
+        pairs = [(_messages(request.question, prompt_suffix), partial(_images, request)) for request in requests]
+        for number, text in answer(pairs, _TITLES.get(condition, condition)):
+            table.add([_scored(requests[number], text, score)])
     # Answers of an earlier run may have been scored by another scorer.
-    answers_scored = rescored(table, chosen_scorer)
-    return summarize(answers_scored, scorer_name=chosen_scorer, seed=seed, resamples=resamples), table
+    scored = rescored(table, chosen_scorer)
+    return summarize(scored, scorer_name=chosen_scorer, seed=seed, resamples=resamples), table
 
 
 @dataclass(frozen=True)

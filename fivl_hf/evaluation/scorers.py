@@ -93,8 +93,8 @@ def _pope_lmms_eval(answer: str, references: Sequence[str]) -> float | None:
 
 def _pope_vlmevalkit(answer: str, references: Sequence[str]) -> float | None:
     """Return 1 if the only one of the words "yes" and "no" in the answer is the label, as VLMEvalKit does."""
-    label = {"yes", "no"} & set(_words(answer))
-    return _against(label.pop() if len(label) == 1 else None, references)
+    labels = {"yes", "no"} & set(_words(answer))
+    return _against(labels.pop() if len(labels) == 1 else None, references)
 
 
 def _pope_llava(answer: str, references: Sequence[str]) -> float | None:

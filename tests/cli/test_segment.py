@@ -1,8 +1,10 @@
 import json
 
+import numpy as np
 from random_models import save_grounding_dino, save_sam
 
 from fivl_hf.cli.main import main
+from fivl_hf.explain import prompted
 
 
 def test_the_command_prints_the_papers_table(demo, tmp_path, capsys):
@@ -30,8 +32,10 @@ def test_the_command_prints_the_papers_table(demo, tmp_path, capsys):
     assert "detector 'IDEA-Research/grounding-dino-tiny' is not on this machine" in capsys.readouterr().err
 
 
-def test_a_detector_and_a_segmenter_are_prompted_at_three_thresholds(demo, tmp_path, capsys):
-    """Real classes with random weights, on photographs' size: what they find means nothing, but it is all there."""
+def test_a_detector_and_a_segmenter_are_prompted_at_three_thresholds(demo, processor, tmp_path, capsys, monkeypatch):
+    """Real classes with random weights: what they find for the word that every patch predicts means nothing."""
+    ring = processor.tokenizer.convert_tokens_to_ids("ring")
+    monkeypatch.setattr(prompted, "vision_predictions", lambda _, sample: np.full(len(sample.image_positions), ring))
     detector, segmenter = save_grounding_dino(tmp_path / "dino", size=128), save_sam(tmp_path / "sam")
     command = ["segment", "--model", str(demo / "models" / "fivl"), "--dataset", str(demo / "fivl")]
     command += ["--split", "test[:3]", "--output", str(tmp_path / "s"), "--pictures", "1"]

@@ -1,0 +1,159 @@
+"""Ask a model behind an OpenAI-compatible endpoint many questions at a time."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm.auto import tqdm
+
+from fivl_hf.chat import as_blocks
+from fivl_hf.evaluation.answer import GenerationRequest
+from fivl_hf.images import image_bytes
+from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
+from fivl_hf.llm.client import ChatClient
+from fivl_hf.llm.server import clean_text
+from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Usage
+
+__all__ = ["EndpointAnswerer"]
+
+_VERSION = "evaluate-1"
+_Result = tuple[int, str] | BaseException | None
+
+
+class EndpointAnswerer:
+    """Answers questions by asking an endpoint; paid answers are cached before they are used.
+
+    Args:
+        settings: model, server, budget and requests at a time; ``reply_tokens`` is the longest answer.
+        cache: SQLite file of the answers.
+        image_side: longest side of the images that are sent, in pixels; they are sent as they are if None.
+    """
+
+    def __init__(self, settings: ChatSettings, cache: Path, *, image_side: int | None = None) -> None:
+        self._settings = replace(settings, reply_format="text")
+        self._cache, self._image_side = cache, image_side
+        self.spent = Usage()
+        self.failures: dict[str, int] = {}
+        """Questions without an answer, by reason; they are asked again by the next run."""
+
+    @property
+    def url(self) -> str:
+        """The server's address, without what is secret in it."""
+        return clean_text(self._settings.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1")
+
+    def answer(self, requests: Sequence[GenerationRequest], description: str) -> Iterator[tuple[int, str]]:
+        """Yield number and answer of each request as they come; a refusal or an empty reply is an answer.
+
+        Raises:
+            ServiceError: no further request makes sense; what was answered before is yielded first.
+        """
+        results: queue.Queue[_Result] = queue.Queue()
+        stop = threading.Event()
+        thread = threading.Thread(target=self._run, args=(requests, results, stop), daemon=True)
+        thread.start()
+        try:
+            with tqdm(total=len(requests), desc=description, unit="question") as progress:
+                while (result := results.get()) is not None:
+                    if isinstance(result, BaseException):
+                        raise result
+                    yield result
+                    progress.update()
+        finally:
+            stop.set()
+            thread.join()
+
+    def _run(
+        self, requests: Sequence[GenerationRequest], results: "queue.Queue[_Result]", stop: threading.Event
+    ) -> None:
+        try:
+            asyncio.run(self._ask_all(requests, results, stop))
+        except BaseException as error:  # told to the thread that waits for results
+            results.put(error)
+        results.put(None)
+
+    async def _ask_all(
+        self, requests: Sequence[GenerationRequest], results: "queue.Queue[_Result]", stop: threading.Event
+    ) -> None:
+        cache = AnswerCache(self._cache)
+        client = ChatClient(self._settings, cache, self.spent)
+        numbers = iter(range(len(requests)))
+        stopped: list[ServiceError] = []
+
+        async def worker() -> None:
+            # Images are opened when their turn comes: as many are in memory as are asked at a time.
+            for number in numbers:
+                if stop.is_set() or stopped:
+                    return
+                try:
+                    results.put((number, await client.ask(self._request(requests[number]))))
+                except RequestError as error:
+                    self.failures[error.reason] = self.failures.get(error.reason, 0) + 1
+                except ServiceError as error:
+                    stopped.append(error)
+
+        workers = [asyncio.create_task(worker()) for _ in range(self._settings.concurrency)]
+        watcher = asyncio.create_task(_cancel_when(stop, workers))
+        try:
+            ended = await asyncio.gather(*workers, return_exceptions=True)
+        finally:
+            watcher.cancel()
+            await client.close()
+            cache.close()
+        problems = [each for each in ended if isinstance(each, Exception)]
+        for problem in (*problems, *stopped):
+            raise problem
+
+    def _request(self, request: GenerationRequest) -> ChatRequest:
+        messages, open_images = request
+        images = [self._encoded(image) for image in open_images()]
+        urls = iter(f"data:image/png;base64,{base64.b64encode(data).decode()}" for data in images)
+        content = [
+            {
+                "role": message["role"],
+                "content": [
+                    {"type": "image_url", "image_url": {"url": next(urls)}} if block["type"] == "image" else block
+                    for block in message["content"]
+                ],
+            }
+            for message in as_blocks(messages, len(images))
+        ]
+        digests = [hashlib.sha256(data).hexdigest() for data in images]
+        asked = json.dumps([dict(message) for message in messages])
+        limit = str(self._settings.reply_tokens)
+        return ChatRequest(
+            key=answer_key(self._settings.model, _VERSION, asked, limit, *digests),
+            prompt=_VERSION,
+            messages=lambda _: content,
+            schema={},
+            read=_read,
+            reminder=lambda _: "",
+            asked={"question": messages[-1]["content"]},
+        )
+
+    def _encoded(self, image: Image.Image) -> bytes:
+        if self._image_side is not None and max(image.size) > self._image_side:
+            image = image.copy()
+            image.thumbnail((self._image_side, self._image_side))
+        return image_bytes(image)
+
+
+async def _cancel_when(stop: threading.Event, workers: Sequence["asyncio.Task[None]"]) -> None:
+    """Cancel the workers once nobody waits for results; the client still keeps what is paid for."""
+    while not stop.is_set():
+        await asyncio.sleep(0.1)
+    for worker in workers:
+        worker.cancel()
+
+
+def _read(reply: Reply) -> Any:
+    """Return a reply as it is: a refusal and silence are answers, too."""
+    return (reply.text or "").strip() or (reply.refusal or "")

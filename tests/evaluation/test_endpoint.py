@@ -1,0 +1,125 @@
+"""Questions asked of an OpenAI-compatible server whose answers a test decides, or that a real model gives."""
+
+import base64
+import io
+import json
+import threading
+
+import pytest
+from PIL import Image
+from scripted_server import Answer
+
+from fivl_hf.cli.main import main
+from fivl_hf.evaluation.answer import generate_answers
+from fivl_hf.evaluation.endpoint import EndpointAnswerer
+from fivl_hf.evaluation.questions import questions
+from fivl_hf.llm.settings import ServiceError
+from fivl_hf.storage import write_dataset
+
+
+def parts(body):
+    """The texts and images of a request's last message."""
+    content = body["messages"][-1]["content"]
+    images = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+    opened = [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) for url in images]
+    return "".join(part["text"] for part in content if part["type"] == "text"), opened
+
+
+def requests_of(rows):
+    return [(question.messages, question.images) for question in questions(rows)]
+
+
+def test_an_endpoint_that_serves_a_model_answers_as_the_model_does(model, processor, rows, serve, settings, tmp_path):
+    lock = threading.Lock()
+
+    def served(body, number):
+        text, images = parts(body)
+        with lock:
+            ((_, answer),) = generate_answers(
+                model, processor, [([{"role": "user", "content": text}], lambda: images)], max_new_tokens=5
+            )
+        return Answer(answer)
+
+    server = serve(served)
+    answerer = EndpointAnswerer(settings(server, reply_tokens=5, concurrency=4), tmp_path / "a.sqlite")
+    asked = requests_of(rows[:6])
+    expected = dict(generate_answers(model, processor, asked, batch_size=1, max_new_tokens=5))
+    assert dict(answerer.answer(asked, "asking")) == expected
+    assert {body["max_completion_tokens"] for body in server.bodies} == {5}
+    assert all("response_format" not in body for body in server.bodies)
+    again = EndpointAnswerer(settings(server, reply_tokens=5), tmp_path / "a.sqlite")
+    assert dict(again.answer(asked, "asking")) == expected
+    assert (again.spent.requests, again.spent.cached) == (0, 6)
+
+
+def test_failures_are_retried_or_counted_and_odd_answers_are_answers(rows, serve, settings, tmp_path):
+    def moody(body, number):
+        place = len(server.asked)
+        if place % 6 == 1 and number == 0:
+            return Answer(status=429, headers={"Retry-After": "0"})
+        if place % 6 == 2 and number == 0:
+            return Answer(cut=True)
+        if place % 6 == 3:
+            return Answer("", refusal="I cannot help with that.")
+        return Answer("" if place % 6 == 4 else "It is a red ring.")
+
+    server = serve(moody)
+    answerer = EndpointAnswerer(settings(server, concurrency=1), tmp_path / "a.sqlite")
+    answers = dict(answerer.answer(requests_of(rows[:12]), "asking"))
+    assert len(answers) == 12
+    assert set(answers.values()) == {"It is a red ring.", "I cannot help with that.", ""}
+    assert answerer.failures == {}
+
+    broken = serve(lambda body, number: Answer(status=400) if len(broken.asked) == 2 else Answer("yes"))
+    answerer = EndpointAnswerer(settings(broken, concurrency=1), tmp_path / "b.sqlite")
+    assert len(dict(answerer.answer(requests_of(rows[:4]), "asking"))) == 3
+    assert answerer.failures == {"the server rejects the request": 1}
+
+
+def test_what_was_answered_comes_before_the_error(rows, serve, settings, tmp_path):
+    server = serve(lambda body, number: Answer("yes"))
+    answerer = EndpointAnswerer(settings(server, concurrency=1, max_requests=3), tmp_path / "a.sqlite")
+    answers = []
+    with pytest.raises(ServiceError, match="budget of 3 requests is spent"):
+        answers.extend(answerer.answer(requests_of(rows[:8]), "asking"))
+    assert len(answers) == 3
+    refused = EndpointAnswerer(settings(serve(lambda body, number: Answer(status=401))), tmp_path / "b.sqlite")
+    with pytest.raises(ServiceError, match="does not accept the API key"):
+        list(refused.answer(requests_of(rows[:2]), "asking"))
+
+
+def test_large_images_are_made_smaller(rows, serve, settings, tmp_path):
+    server = serve(lambda body, number: Answer("yes"))
+    request = ([{"role": "user", "content": "What?"}], lambda: [Image.new("RGB", (400, 100), "red")])
+    answerer = EndpointAnswerer(settings(server), tmp_path / "a.sqlite", image_side=50)
+    assert dict(answerer.answer([request], "asking")) == {0: "yes"}
+    assert parts(server.bodies[0])[1][0].size == (50, 13)
+
+
+def test_who_stops_listening_stops_the_questions(rows, serve, settings, tmp_path):
+    server = serve(lambda body, number: Answer("yes", delay=0.05))
+    answers = EndpointAnswerer(settings(server, concurrency=2), tmp_path / "a.sqlite").answer(
+        requests_of(rows[:24]), "asking"
+    )
+    next(answers)
+    answers.close()
+    assert len(server.asked) < 12
+
+
+def test_the_command_goes_on_after_its_budget_and_asks_nothing_twice(rows, serve, tmp_path, capsys, monkeypatch):
+    write_dataset(tmp_path / "rows", {"test": rows[:5]}, title="S", description="D")
+    server = serve(lambda body, number: Answer("It is a red ring." if parts(body)[1] else "no image"))
+    command = ["evaluate", "--model", "gpt", "--endpoint", server.url, "--dataset", str(tmp_path / "rows")]
+    command += ["--output", str(tmp_path / "out"), "--conditions", "original,removed,text-only", "--concurrency", "1"]
+    assert main([*command, "--max-requests", "7"]) == 1
+    assert "the budget of 7 requests is spent" in capsys.readouterr().err
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "requests (0 failed)" in printed
+    assert "accuracy, text-only" in printed
+    assert set(server.asked.values()) == {1}
+    result = json.loads((tmp_path / "out" / "reliance.json").read_text())
+    assert (result["questions"], result["endpoint"], result["unanswered"]) == (5, server.url, {})
+    assert {len(parts(body)[1]) for body in server.bodies} == {0, 1}
+    assert main([*command, "--model", "another"]) == 1
+    assert "of another run (model: 'gpt', now 'another')" in capsys.readouterr().err
