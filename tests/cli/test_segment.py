@@ -38,7 +38,7 @@ def test_a_detector_and_a_segmenter_are_prompted_at_three_thresholds(demo, proce
     monkeypatch.setattr(prompted, "vision_predictions", lambda _, sample: np.full(len(sample.image_positions), ring))
     detector, segmenter = save_grounding_dino(tmp_path / "dino", size=128), save_sam(tmp_path / "sam")
     command = ["segment", "--model", str(demo / "models" / "fivl"), "--dataset", str(demo / "fivl")]
-    command += ["--split", "test[:3]", "--output", str(tmp_path / "s"), "--pictures", "1"]
+    command += ["--split", "test[:1]", "--output", str(tmp_path / "s"), "--pictures", "1"]
     command += ["--detector", str(detector), "--segmenter", str(segmenter), "--device", "cpu"]
     for protocol in ("default", "paper"):
         assert main([*command, "--protocol", protocol, "--restart"]) == 0
