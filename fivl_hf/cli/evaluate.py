@@ -38,7 +38,9 @@ def add_evaluate(commands: Any) -> None:
         default=None,
         help="exact, contains, gqa, vqa, pope-...; the benchmark's own if not given, else exact",
     )
-    parser.add_argument("--prompt-suffix", default="", help="added to every question")
+    parser.add_argument(
+        "--prompt-suffix", default=None, help="added to every question; the benchmark's own, or nothing, if not given"
+    )
     parser.add_argument("--turns", choices=("first", "all"), default="first", help="which questions of a conversation")
     parser.add_argument("--batch-size", type=positive, default=16, help="questions per batch")
     parser.add_argument("--max-new-tokens", type=positive, default=32, help="longest answer")

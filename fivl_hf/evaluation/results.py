@@ -32,7 +32,7 @@ def write_evaluation(
     max_new_tokens: int = 32,
     turns: str = "first",
     seed: int = 0,
-    prompt_suffix: str = "",
+    prompt_suffix: str | None = None,
     restart: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def write_endpoint_evaluation(
     max_new_tokens: int = 32,
     turns: str = "first",
     seed: int = 0,
-    prompt_suffix: str = "",
+    prompt_suffix: str | None = None,
     restart: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
@@ -121,10 +121,10 @@ def write_endpoint_evaluation(
         return result
 
 
-def _asking(turns: str, max_new_tokens: int, seed: int, prompt_suffix: str) -> dict[str, Any]:
+def _asking(turns: str, max_new_tokens: int, seed: int, prompt_suffix: str | None) -> dict[str, Any]:
     """Return what decides the answers besides model and rows."""
     asking: dict[str, Any] = {"turns": turns, "max_new_tokens": max_new_tokens, "seed": seed}
-    return {**asking, "prompt_suffix": prompt_suffix} if prompt_suffix else asking
+    return asking if prompt_suffix is None else {**asking, "prompt_suffix": prompt_suffix}
 
 
 def score_again(

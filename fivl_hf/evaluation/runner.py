@@ -14,7 +14,7 @@ from fivl_hf.evaluation.answer import GenerationRequest, generate_answers
 from fivl_hf.evaluation.conditions import apply, needs_evidence, require_conditions
 from fivl_hf.evaluation.perturb import random_boxes
 from fivl_hf.evaluation.questions import Question, questions
-from fivl_hf.evaluation.scorers import Scorer, default_scorer, scorer
+from fivl_hf.evaluation.scorers import Scorer, default_scorer, default_suffix, scorer
 from fivl_hf.evaluation.summary import rescored, summarize
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer, AnswerTable
 
@@ -67,7 +67,7 @@ def evaluate_answers(
     table: AnswerTable | None = None,
     conditions: Sequence[str] = DEFAULT_CONDITIONS,
     scorer_name: str | None = None,
-    prompt_suffix: str = "",
+    prompt_suffix: str | None = None,
     turns: str = "first",
     seed: int = 0,
     resamples: int = 10_000,
@@ -81,7 +81,7 @@ def evaluate_answers(
         table: answers that are known already are not asked for again, new ones are added as they come.
         conditions: see :func:`fivl_hf.evaluation.conditions.apply`; "original" is always among them.
         scorer_name: see :func:`fivl_hf.evaluation.scorers.scorer`; by default the benchmark's, by the rows' source.
-        prompt_suffix: added to every question.
+        prompt_suffix: added to every question; by default the benchmark's, by the rows' source.
         turns: see :func:`fivl_hf.evaluation.questions.questions`.
         seed: of the random boxes and the bootstrap.
         resamples: bootstrap resamples of the pictures.
@@ -99,7 +99,9 @@ def evaluate_answers(
     repeated = [id for id, count in Counter(question.id for question in listed).items() if count > 1]
     if repeated:
         raise ValueError(f"{len(repeated):,} ids belong to several questions, such as {repeated[0]!r}")
-    chosen_scorer = scorer_name or default_scorer(listed[0].source if listed else "")
+    source = listed[0].source if listed else ""
+    chosen_scorer = scorer_name or default_scorer(source)
+    suffix = default_suffix(source) if prompt_suffix is None else prompt_suffix
     score = scorer(chosen_scorer)
     others = _other_boxes(listed) if "other" in names else {}
     for condition in names:
@@ -108,7 +110,7 @@ def evaluate_answers(
             for request in _requests(listed, condition, seed, others)
             if (request.question.id, condition) not in table
         ]
-        pairs = [(_messages(request.question, prompt_suffix), partial(_images, request)) for request in requests]
+        pairs = [(_messages(request.question, suffix), partial(_images, request)) for request in requests]
         for number, text in answer(pairs, _TITLES.get(condition, condition)):
             table.add([_scored(requests[number], text, score)])
     # Answers of an earlier run may have been scored by another scorer.

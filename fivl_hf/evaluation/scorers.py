@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from fivl_hf.evaluation.scoring import exact_match, normalize_answer
 
-__all__ = ["SCORERS", "Scorer", "default_scorer", "scorer"]
+__all__ = ["SCORERS", "Scorer", "default_scorer", "default_suffix", "scorer"]
 
 Scorer = Callable[[str, Sequence[str]], float | None]
 
@@ -38,6 +38,8 @@ _CONTRACTIONS = {f"{verb}nt": f"{verb}n't" for verb in _NEGATED} | {
     "hes": "he's",
 }
 _BENCHMARKS = {"POPE": "pope-vlmevalkit", "VQAv2": "vqa", "GQA": "gqa"}
+# What LLaVA's evaluation and the common harnesses add to the questions of all three.
+_SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
 
 
 def scorer(name: str) -> Scorer:
@@ -54,6 +56,11 @@ def scorer(name: str) -> Scorer:
 def default_scorer(source: str) -> str:
     """Return the name of the scorer for a benchmark's questions, by the rows' ``source``; "exact" for others."""
     return _BENCHMARKS.get(source, "exact")
+
+
+def default_suffix(source: str) -> str:
+    """Return what is added to a benchmark's questions, by the rows' ``source``; nothing for others."""
+    return _SHORT_ANSWER if source in _BENCHMARKS else ""
 
 
 def _contains(answer: str, references: Sequence[str]) -> float | None:

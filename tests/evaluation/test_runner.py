@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from fivl_hf.evaluation.questions import questions
-from fivl_hf.evaluation.runner import evaluate_reliance
+from fivl_hf.evaluation.runner import evaluate_answers, evaluate_reliance
 from fivl_hf.evaluation.summary import summarize
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer
 
@@ -78,3 +78,50 @@ def test_many_categories_are_summed_up():
 def test_a_control_that_takes_evidence_away_is_told():
     assert "random_note" not in summarize(scored("1", "", 1, 0, overlap=0.1))
     assert summarize(scored("1", "", 1, 0, overlap=0.44))["random_note"].startswith("44% of the random boxes' area")
+
+
+def test_a_benchmark_has_its_scorer_and_its_suffix(rows):
+    """POPE's rows are asked for short answers, which may still be sentences."""
+    row = {key: value for key, value in rows[0].items() if key != "messages"}
+    pope = {**row, "question": "Is there a ring?", "answers": ["yes"], "category": "yes/random", "source": "POPE"}
+    pope |= {"key_expressions": [], "masks": []}
+    asked = []
+
+    def answer(requests, description):
+        asked.extend(messages[-1]["content"] for messages, _ in requests)
+        return ((number, "Yes, there is.") for number in range(len(requests)))
+
+    summary, table = evaluate_answers(answer, [pope], conditions=["original"])
+    assert asked == ["Is there a ring?\nAnswer the question using a single word or phrase."]
+    assert (summary["scoring"], summary["accuracy_all_questions"]) == ("pope-vlmevalkit", 1.0)
+    assert next(iter(table)).question == "Is there a ring?"
+    evaluate_answers(answer, [pope], conditions=["original"], prompt_suffix="")
+    assert asked[1] == "Is there a ring?"
+
+
+def test_conditions_are_shown_as_they_say(rows):
+    """Two questions about one image: "other" hides what the other one is about."""
+    first, second = rows[0], {**rows[0], "id": "twin"}
+    x0, y0, x1, y1 = rows[0]["key_expressions"][0]["boxes"][0]
+    far = [0.0, 0.0, 3.0, 3.0] if x0 > 4 or y0 > 4 else [36.0, 36.0, 39.0, 39.0]
+    second["key_expressions"] = [{**rows[0]["key_expressions"][0], "boxes": [far]}]
+    second["masks"] = rows[0]["masks"][:1]
+    first = {**first, "key_expressions": first["key_expressions"][:1], "masks": first["masks"][:1]}
+    shown = {}
+
+    def answer(requests, description):
+        for number, (_messages, images) in enumerate(requests):
+            shown[description, number] = [image.copy() for image in images()]
+            yield number, "x"
+
+    names = ["other", "kept", "text-only", "blank"]
+    _, table = evaluate_answers(answer, [first, second], conditions=names)
+    assert len(table) == 5 * 2
+    hidden = shown["other", 0][0].crop(tuple(map(int, far)))
+    assert hidden.getbbox() is None
+    assert shown["other", 0][0].crop(tuple(map(int, (x0, y0, x1, y1)))).getbbox() is not None
+    assert shown["kept", 0][0].getpixel((int(far[0]), int(far[1]))) == (0, 0, 0)
+    assert shown["text-only", 0] == []
+    by = {(each.id, each.condition): each for each in table}
+    assert by["twin", "other"].boxes == (((x0, y0, x1, y1),),)
+    assert by["twin", "original"].picture == by[first["id"], "original"].picture

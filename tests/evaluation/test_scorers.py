@@ -1,6 +1,6 @@
 import pytest
 
-from fivl_hf.evaluation.scorers import SCORERS, default_scorer, scorer
+from fivl_hf.evaluation.scorers import SCORERS, default_scorer, default_suffix, scorer
 
 # Twelve ways to answer a POPE question, and what the three parsers make of them: yes, no, or None.
 POPE = [
@@ -74,3 +74,8 @@ def test_benchmarks_have_their_scorers_and_unknown_ones_are_named():
     assert set(sources.values()) <= set(SCORERS)
     with pytest.raises(ValueError, match="no scorer 'fuzzy'; there are contains, exact"):
         scorer("fuzzy")
+
+
+def test_benchmarks_ask_for_short_answers():
+    assert default_suffix("POPE") == "\nAnswer the question using a single word or phrase."
+    assert default_suffix("scenes") == ""
