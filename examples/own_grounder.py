@@ -6,7 +6,7 @@ INPUT.json is a LLaVA file (or anything else that ``fivl augment --input`` reads
 model; a run that is interrupted resumes when it is started again.
 """
 
-import sys
+import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -46,9 +46,13 @@ def tools(worker: int) -> Tools:
 
 
 def main() -> None:
-    source, images, output = sys.argv[1:]
-    records = partial(read_conversations, InputSettings(source, images=(Path(images),)))
-    result = run_augmentation(records, tools, RunSettings(Path(output)), engine=LocalEngine(workers=2))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("input", help="conversations")
+    parser.add_argument("images", type=Path, help="folder of their images")
+    parser.add_argument("output", type=Path, help="folder of the dataset")
+    options = parser.parse_args()
+    records = partial(read_conversations, InputSettings(options.input, images=(options.images,)))
+    result = run_augmentation(records, tools, RunSettings(options.output), engine=LocalEngine(workers=2))
     print(result.tally)
 
 

@@ -250,6 +250,7 @@ def _assemble(progress: Progress, settings: RunSettings, result: RunResult) -> N
         write_report(folder, progress.reports(), flat, contents, summary, result.usable())
         pictures = draw_rows(folder, flat, settings.pictures)
         by = ", by the paper's protocol" if summary["settings"].get("protocol") == "paper" else ""
+        by += ', with plausible evidence for "no" questions' if summary["settings"].get("absent") else ""
         made = (
             f"Made by fivl-hf{by}: of {_count(tally.read, 'sample', 'samples')}, {_count(tally.kept, 'was', 'were')} "
             f"kept, {tally.dropped.total():,} dropped, and {tally.failed.total():,} failed."

@@ -37,7 +37,12 @@ class SceneImage:
 
 def scene_image(row_id: str) -> SceneImage:
     """Return the image of the scene of a row; raises ValueError for an id that is not a scene's."""
-    return SceneImage(scene(row_id))
+    try:
+        return SceneImage(scene(row_id))
+    except ValueError as error:
+        raise ValueError(
+            f"{row_id!r} is not the id of a scene: the grounder scenes knows only rows of fivl_scenes and of the demo"
+        ) from error
 
 
 class SceneGrounder:
@@ -61,7 +66,7 @@ class SceneWordGrounder:
 def _objects(request: GroundingRequest) -> tuple[SceneObject, ...]:
     (source,) = request.sources
     if not isinstance(source, SceneImage):
-        raise ValueError(f"the scene grounder knows only scenes, got the image {source.name!r}")
+        raise ValueError(f"the grounder scenes knows only what --input scenes renders, not the image {source.name!r}")
     return source.scene.objects
 
 

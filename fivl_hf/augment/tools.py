@@ -58,8 +58,11 @@ class ToolSettings:
 
         return Tools(NounPhraseExtractor(), self._grounder(worker), self.tagger, self.protocol)
 
-    def require_models(self) -> None:
+    def require_models(self, instead: str | None = None) -> None:
         """Check that the grounder can be loaded, before anything is asked or paid.
+
+        Args:
+            instead: what the error suggests where a model cannot be had.
 
         Raises:
             ValueError: the device cannot be used.
@@ -74,7 +77,7 @@ class ToolSettings:
         if self.device is not None and self.grounder in needed:
             usable_device(self.device)
         for kind, name in needed.get(self.grounder, {}).items():
-            hub_options(name, kind, WITHOUT_MODELS)
+            hub_options(name, kind, instead or WITHOUT_MODELS)
 
     def word_finder(self, thresholds: Sequence[float]) -> "WordFinder":
         """Return a finder of single words at several thresholds, which loads its models once.

@@ -28,15 +28,16 @@ def add_evaluate(commands: Any) -> None:
     add_model_and_rows(parser)
     parser.add_argument(
         "--conditions",
-        type=lambda text: tuple(text.split(",")),
-        default=("original", "removed", "random"),
+        type=lambda text: tuple(name.strip() for name in text.split(",")),
+        default="original,removed,random",
         metavar="NAME,NAME,...",
         help="what to ask under; see below",
     )
     parser.add_argument(
         "--scorer",
         default=None,
-        help="exact, contains, gqa, vqa, pope-...; the benchmark's own if not given, else exact",
+        help="exact, contains, gqa, vqa, pope-llava, pope-lmms-eval or pope-vlmevalkit; the benchmark's own, or exact, "
+        "if not given",
     )
     parser.add_argument(
         "--prompt-suffix", default=None, help="added to every question; the benchmark's own, or nothing, if not given"
@@ -59,10 +60,16 @@ def add_evaluate(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from fivl_hf.evaluation.conditions import require_conditions
     from fivl_hf.evaluation.results import write_endpoint_evaluation, write_evaluation
+    from fivl_hf.evaluation.scorers import scorer
     from fivl_hf.models import load_model
     from fivl_hf.storage import load_rows
 
+    # Before anything is written.
+    require_conditions(options.conditions)
+    if options.scorer:
+        scorer(options.scorer)
     rows = load_rows(options.dataset, options.split, options.dataset_config)
     asked: dict[str, Any] = {
         "model_name": options.model,
@@ -136,7 +143,7 @@ def table_lines(summary: Mapping[str, Any]) -> list[str]:
     control = reliance(summary["random_reliance_score"], summary["random_confidence_interval"])
     lines = [
         f"questions                         {summary['questions']:,}, {summary['n']:,} of them with evidence",
-        f"accuracy                          {number(summary['accuracy'])}",
+        f"accuracy on those with evidence   {number(summary['accuracy'])}",
         f"accuracy, evidence blacked out    {number(summary['masked_accuracy'])}",
         f"accuracy, random boxes            {number(summary['random_masked_accuracy'])}",
         f"Visual Reliance Score             {evidence}",
@@ -144,10 +151,17 @@ def table_lines(summary: Mapping[str, Any]) -> list[str]:
     ]
     for name, found in summary["conditions"].items():
         if name not in ("original", "removed", "random"):
+            if not found["n"]:
+                lines.append(f"{name}: {found['reason']}")
+                continue
             lost = reliance(found["reliance"], found["confidence_interval"])
             lines.append(f"accuracy, {name:<22}  {number(found['accuracy'])}  lost: {lost}")
-    unparsed = sum(found["unparsed"] for found in summary["conditions"].values())
-    lines.append(f"scored by                         {summary['scoring']}; {unparsed:,} answers could not be read")
+    answers = sum(found["n"] for found in summary["conditions"].values())
+    unparsed = sum(found.get("unparsed", 0) for found in summary["conditions"].values())
+    lines.append(
+        f"scored by                         {summary['scoring']}; {unparsed:,} of {answers:,} answers, all conditions "
+        "together, could not be read"
+    )
     lines += [f"note: {summary[key]}" for key in ("random_note", "reason") if summary.get(key)]
     if len(summary["by_category"]) > 1:
         lines += ["", f"{'category':<32}  {'n':>7}  accuracy  reliance"]

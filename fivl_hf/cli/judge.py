@@ -68,6 +68,8 @@ def _run(options: argparse.Namespace) -> None:
     print(usage_line(judged.spent, settings))
     if judged.stopped:
         raise ValueError(judged.stopped)
+    if summary["without_usable_reply"] == len(judged.judgements):
+        raise ValueError(f"no request got a usable reply: {judged.judgements[0].problem}")
 
 
 _SHOWN = ("degree", "important", "seg1", "seg2")

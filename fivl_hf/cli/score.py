@@ -18,7 +18,12 @@ def add_score(commands: Any) -> None:
         formatter_class=HelpFormatter,
     )
     parser.add_argument("folder", metavar="FOLDER", type=existing_folder, help="output folder of fivl evaluate")
-    parser.add_argument("--scorer", default=None, help="exact, contains, gqa, vqa, pope-...; as it was if not given")
+    parser.add_argument(
+        "--scorer",
+        default=None,
+        help="exact, contains, gqa, vqa, pope-llava, pope-lmms-eval or pope-vlmevalkit; that of reliance.json if not "
+        "given",
+    )
     parser.add_argument("--seed", type=count, default=0, help="of the bootstrap")
     parser.add_argument("--resamples", type=positive, default=10_000, help="bootstrap resamples of the images")
     parser.set_defaults(run=_score)
@@ -36,7 +41,9 @@ def add_compare(commands: Any) -> None:
     parser.add_argument(
         "folders", metavar="FOLDER", type=existing_folder, nargs="+", help="output folders of fivl evaluate"
     )
-    parser.add_argument("--scorer", default=None, help="score all answers by this one; as they were if not given")
+    parser.add_argument(
+        "--scorer", default=None, help="score all answers by this one; each by that of its reliance.json if not given"
+    )
     parser.add_argument("--output", type=folder, default=None, help="folder for comparison.json; none if not given")
     parser.add_argument("--seed", type=count, default=0, help="of permutations and bootstrap")
     parser.set_defaults(run=_compare)

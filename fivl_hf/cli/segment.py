@@ -16,9 +16,10 @@ examples:
   fivl segment --model demo/models/fivl --baseline demo/models/baseline --dataset demo/fivl --grounder scenes \\
       --output segments
 
-Writes segments-NAME.jsonl (every row's scores, as they come), segmentation.json and pictures/. IoU is the mean over the
-words with a detection; "found" the share of words with one; "tokens" and "words" are per row, and words are the tokens
-without function words, punctuation and special tokens. If it is interrupted, run it again to resume."""
+Writes segments-NAME.jsonl (every row's scores, as they come), segmentation.json and pictures/. IoU is that of visual
+tokens, the mean over the words with a detection; "found" is the share of words with one; "tokens" and "words" are per
+row, and words are the tokens without function words, punctuation and special tokens. If it is interrupted, run it again
+to resume."""
 
 
 def add_segment(commands: Any) -> None:
@@ -72,7 +73,9 @@ def _run(options: argparse.Namespace) -> None:
     )
     if options.grounder != "grounded-sam" and options.protocol == "paper":
         raise ValueError(f"--protocol paper would change nothing here: it is for grounded-sam, not {options.grounder}")
-    settings.require_models()
+    settings.require_models("take scenes, whose masks are exact (--grounder scenes)")
+    if options.baseline == options.model:
+        raise ValueError("--baseline is the same model")
     names = _names(options.model, options.baseline)
     load = partial(load_model, device=options.device, dtype=options.dtype)
     with locked(options.output):

@@ -47,4 +47,5 @@ def _run(options: argparse.Namespace) -> None:
     more = f"; --split draws {' or '.join(others)}" if others else ""
     if usable:
         print(usable)
-    print(f"{len(chosen)} of {len(rows):,} rows of split {split} are drawn in {options.output}{more}")
+    are = "is" if len(chosen) == 1 else "are"
+    print(f"{len(chosen)} of {len(rows):,} rows of split {split} {are} drawn in {options.output}{more}")

@@ -10,6 +10,7 @@ from fivl_hf.evaluation.reliance import visual_reliance_score
 from fivl_hf.evaluation.statistics import holm, mcnemar_midp, reliance_permutation
 from fivl_hf.evaluation.summary import rescored
 from fivl_hf.evaluation.table import ORIGINAL, REMOVED, Answer, by_question, read_answers
+from fivl_hf.files.results import read_settings
 
 __all__ = ["Evaluated", "compare", "comparison_lines", "read_evaluated"]
 
@@ -20,10 +21,11 @@ class Evaluated:
 
     name: str
     answers: Mapping[str, Mapping[str, Answer]]
+    scorer_name: str = "exact"
 
 
 def read_evaluated(folder: Path, name: str, scorer_name: str | None = None) -> Evaluated:
-    """Read the answers of an evaluation's folder, scored again if a scorer is named.
+    """Read the answers of an evaluation's folder, scored by the scorer named, or else by that of its ``reliance.json``.
 
     Raises:
         FileNotFoundError: the folder holds no answers.
@@ -32,8 +34,10 @@ def read_evaluated(folder: Path, name: str, scorer_name: str | None = None) -> E
     path = folder / "answers.jsonl"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no answers.jsonl: it is not the output of fivl evaluate")
-    answers = list(read_answers(path))
-    return Evaluated(name, by_question(rescored(answers, scorer_name) if scorer_name else answers))
+    result = folder / "reliance.json"
+    recorded = read_settings(result).get("scoring") if result.is_file() else None
+    chosen = scorer_name or str(recorded or "exact")
+    return Evaluated(name, by_question(rescored(read_answers(path), chosen)), chosen)
 
 
 def compare(evaluated: Sequence[Evaluated], *, seed: int = 0, permutations: int = 10_000) -> dict[str, Any]:
@@ -49,6 +53,10 @@ def compare(evaluated: Sequence[Evaluated], *, seed: int = 0, permutations: int 
     """
     if len(evaluated) < 2:
         raise ValueError("a comparison needs at least two evaluations")
+    scorers = {each.name: each.scorer_name for each in evaluated}
+    if len(set(scorers.values())) > 1:
+        shown = ", ".join(f"{name} by {scorer}" for name, scorer in scorers.items())
+        raise ValueError(f"the evaluations are scored by different scorers ({shown}): name one with --scorer")
     common = _common(evaluated)
     scores = {each.name: _scores(each, common) for each in evaluated}
     groups = [evaluated[0].answers[id][ORIGINAL].picture or id for id in common]
@@ -63,16 +71,19 @@ def compare(evaluated: Sequence[Evaluated], *, seed: int = 0, permutations: int 
                 "accuracy_difference": found[0]["accuracy"] - found[1]["accuracy"],
                 "accuracy_p": mcnemar_midp(right_a, right_b),
                 "reliance_difference": None if None in reliance else reliance[0] - reliance[1],
-                "reliance_p": reliance_permutation(
+                "reliance_p": None
+                if None in reliance
+                else reliance_permutation(
                     (right_a, masked_a), (right_b, masked_b), groups, permutations=permutations, seed=seed
                 ),
             }
         )
-    adjusted = iter(holm([pair[f"{what}_p"] for pair in pairs for what in ("accuracy", "reliance")]))
-    for pair in pairs:
-        pair["accuracy_p_adjusted"], pair["reliance_p_adjusted"] = next(adjusted), next(adjusted)
+    tested = [(pair, what) for pair in pairs for what in ("accuracy", "reliance") if pair[f"{what}_p"] is not None]
+    for (pair, what), adjusted in zip(tested, holm([pair[f"{what}_p"] for pair, what in tested]), strict=True):
+        pair[f"{what}_p_adjusted"] = adjusted
     models = {name: visual_reliance_score(*each, groups=groups, seed=seed) for name, each in scores.items()}
-    return {"n": len(common), "pictures": len(set(groups)), "models": models, "pairs": pairs}
+    scoring = evaluated[0].scorer_name
+    return {"n": len(common), "pictures": len(set(groups)), "scoring": scoring, "models": models, "pairs": pairs}
 
 
 def _common(evaluated: Sequence[Evaluated]) -> list[str]:
@@ -80,7 +91,9 @@ def _common(evaluated: Sequence[Evaluated]) -> list[str]:
     complete = [{id for id, by in each.answers.items() if by.keys() >= {ORIGINAL, REMOVED}} for each in evaluated]
     common = [id for id in evaluated[0].answers if all(id in ids for ids in complete)]
     if not common:
-        raise ValueError("no question was answered by all models with and without its evidence: other datasets?")
+        without = [each.name for each in evaluated if not any(REMOVED in by for by in each.answers.values())]
+        why = f"{without[0]} was not asked under {REMOVED!r}" if without else "are these of one dataset?"
+        raise ValueError(f"no question was answered by all models with and without its evidence: {why}")
     for id in common:
         references = {each.answers[id][ORIGINAL].references for each in evaluated}
         if len(references) > 1:
@@ -96,7 +109,8 @@ def _scores(each: Evaluated, ids: Sequence[str]) -> tuple[list[float], list[floa
 def comparison_lines(result: Mapping[str, Any]) -> list[str]:
     """Return a comparison as a table of models and one of pairs."""
     lines = [
-        f"{result['n']:,} questions with evidence about {result['pictures']:,} images, answered by all",
+        f"{result['n']:,} questions with evidence about {result['pictures']:,} images, answered by all, scored by "
+        f"{result['scoring']}",
         f"{'model':<28}  accuracy  without evidence  reliance    95% interval",
     ]
     for name, found in result["models"].items():
@@ -106,12 +120,12 @@ def comparison_lines(result: Mapping[str, Any]) -> list[str]:
             f"{name[:28]:<28}  {_number(found['accuracy']):>8}  {_number(found['masked_accuracy']):>16}  "
             f"{_number(found['visual_reliance_score']):>8}  {between:>14}"
         )
-    lines += ["", f"{'pair':<40}  Δ accuracy       p  Δ reliance       p   (p by Holm)"]
+    lines += ["", f"{'pair':<40}  Δ accuracy  p (Holm)  Δ reliance  p (Holm)"]
     for pair in result["pairs"]:
         lines.append(
             f"{' − '.join(pair['models'])[:40]:<40}  {pair['accuracy_difference']:>+10.3f}  "
-            f"{pair['accuracy_p_adjusted']:>6.3f}  {_number(pair['reliance_difference'], '+'):>10}  "
-            f"{pair['reliance_p_adjusted']:>6.3f}"
+            f"{pair['accuracy_p_adjusted']:>8.3f}  {_number(pair['reliance_difference'], '+'):>10}  "
+            f"{_number(pair.get('reliance_p_adjusted')):>8}"
         )
     return lines
 

@@ -144,7 +144,9 @@ def score_again(
     """
     path, result_path = folder / "answers.jsonl", folder / "reliance.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no answers.jsonl: it is not the output of fivl evaluate")
+        started = (folder / "evaluation.run.json").exists()
+        why = "no question was answered yet; run it again" if started else "it is not the output of fivl evaluate"
+        raise FileNotFoundError(f"{folder} holds no answers.jsonl: {why}")
     with locked(folder):
         before = read_settings(result_path) if result_path.exists() else {}
         run = folder / "evaluation.run.json"

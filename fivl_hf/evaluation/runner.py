@@ -115,7 +115,11 @@ def evaluate_answers(
             table.add([_scored(requests[number], text, score)])
     # Answers of an earlier run may have been scored by another scorer.
     scored = rescored(table, chosen_scorer)
-    return summarize(scored, scorer_name=chosen_scorer, seed=seed, resamples=resamples), table
+    summary = summarize(scored, scorer_name=chosen_scorer, seed=seed, resamples=resamples)
+    for name in names:
+        # "other" is about questions whose image has other evidence: there may be none.
+        summary["conditions"].setdefault(name, {"n": 0, "reason": "it is for none of the questions"})
+    return summary, table
 
 
 @dataclass(frozen=True)

@@ -45,35 +45,45 @@ def summarize(
         of their area that fell on the evidence after all; above 0.1, ``random_note`` says so), ``over_random`` (VRS
         minus that of random boxes, both within one resample), ``conditions`` (accuracy, loss against the original
         images with its interval, unparsed answers), ``floor_normalized_reliance``, ``grounding`` (FPVG),
-        ``sufficiency``, ``all_questions`` (VRS where questions without evidence count as unchanged), ``by_category``
-        (of at most 50, the others together) and, for yes/no questions, ``by_reference``.
+        ``sufficiency`` (1: the evidence alone is enough, 0: nothing is right with it alone), ``all_questions`` (VRS
+        where questions without evidence count as unchanged), ``by_category`` (of at most 50, the others together) and,
+        for yes/no questions, ``by_reference``.
     """
     options = {"seed": seed, "resamples": resamples}
     grouped = list(by_question(answers).values())
     asked = {condition for by in grouped for condition in by}
-    core = [condition for condition in (ORIGINAL, REMOVED, RANDOM) if condition in asked or condition == REMOVED]
-    complete = [by for by in grouped if by.keys() >= set(core)]
+    core = asked & {ORIGINAL, REMOVED, RANDOM}
+    complete = [by for by in grouped if by.keys() >= core and by[ORIGINAL].has_evidence] if ORIGINAL in asked else []
     everything = [by for by in grouped if ORIGINAL in by]
     summary = {
-        **_reliance(complete, REMOVED, options),
+        **(_reliance(complete, REMOVED, options) if REMOVED in asked else _unmeasured(complete)),
         **_control(complete if RANDOM in asked else [], options),
         "scoring": scorer_name,
         "questions": len(everything),
         "accuracy_all_questions": _mean([by[ORIGINAL].score for by in everything]),
         "conditions": {name: _condition(everything, name, options) for name in sorted(asked)},
         "all_questions": _all_questions(everything, options) if REMOVED in asked else None,
-        "floor_normalized_reliance": _floor_normalized(complete),
-        "sufficiency": _reliance_value(everything, "kept"),
+        "floor_normalized_reliance": _floor_normalized(complete) if REMOVED in asked else {},
+        "sufficiency": _sufficiency(everything),
         "grounding": _grounding(everything),
-        "by_category": _by(complete, lambda answer: answer.category, options),
-        "by_reference": _by_reference(complete, options),
+        "by_category": _by(complete, lambda answer: answer.category, options) if REMOVED in asked else {},
+        "by_reference": _by_reference(complete, options) if REMOVED in asked else {},
     }
     if not complete:
-        evident = any(by[ORIGINAL].has_evidence for by in everything)
-        summary["reason"] = (
-            f"the condition {REMOVED!r} was not asked" if evident else "no question has evidence to black out"
-        )
+        summary["reason"] = "no question has evidence to black out"
     return summary
+
+
+def _unmeasured(complete: ByQuestion) -> dict[str, Any]:
+    """Return the metric's result where the evidence was never removed."""
+    return {
+        "visual_reliance_score": None,
+        "accuracy": _mean(_scores(complete, ORIGINAL)),
+        "masked_accuracy": None,
+        "n": len(complete),
+        "confidence_interval": [None, None],
+        "reason": f"the condition {REMOVED!r} was not asked",
+    }
 
 
 def _scores(answered: ByQuestion, condition: str) -> list[float]:
@@ -147,11 +157,11 @@ def _floor_normalized(complete: ByQuestion) -> dict[str, float | None]:
     return found
 
 
-def _reliance_value(everything: ByQuestion, condition: str) -> float | None:
-    """Return (accuracy - accuracy under the condition) / accuracy; None where it was not asked."""
-    answered = [by for by in everything if condition in by]
+def _sufficiency(everything: ByQuestion) -> float | None:
+    """Return accuracy with nothing but the evidence / accuracy: 1 if it is enough; None where it was not asked."""
+    answered = [by for by in everything if "kept" in by]
     original = sum(_scores(answered, ORIGINAL))
-    return 1 - sum(_scores(answered, condition)) / original if original else None
+    return sum(_scores(answered, "kept")) / original if original else None
 
 
 def _grounding(everything: ByQuestion) -> dict[str, int] | None:

@@ -131,8 +131,8 @@ def _panels(model: Any, processor: Any, row: Mapping[str, Any], finder: SegmentF
 
 def _draw(folder: Path, rows: Sequence[Mapping[str, Any]], panels: Sequence[Panels], finder: SegmentFinder) -> None:
     threshold = finder.thresholds[0]
-    how = "exactly" if threshold is None else f"at threshold {threshold:g}"
-    footing = f"Left: what the patches predict. Right: what a detector finds for these words, {how}."
+    right = "the exact masks of" if threshold is None else f"what a detector finds at threshold {threshold:g} for"
+    footing = f"Left: what the patches predict. Right: {right} these words."
     with replaced_files(folder, kind="pictures", last="") as scratch:
         for number, (row, drawn) in enumerate(zip(rows, panels, strict=True)):
             sheet(drawn, [f"image of {row['id']}"], footing).save(scratch / f"{number:03d}.png")

@@ -33,11 +33,14 @@ def llama_tokenizer(source: str | Path) -> Any:
     """Load the tokenizer of Vicuna or of LLaVA-1.5, which come as a ``tokenizer.model`` alone.
 
     Raises:
+        FileNotFoundError: a folder without it.
         ImportError: the packages that read it are missing.
     """
     missing = [name for name in ("sentencepiece", "google.protobuf") if not _is_installed(name)]
     folder = Path(source)
-    if missing and not (folder.is_dir() and (folder / "tokenizer.json").is_file()):
+    if folder.is_dir() and not any((folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json")):
+        raise FileNotFoundError(f"{folder} holds no tokenizer.model")
+    if missing and not (folder / "tokenizer.json").is_file():
         raise ImportError(
             "the tokenizer.model of Vicuna and LLaVA needs sentencepiece and protobuf: `pip install fivl-hf[llava]`"
         )

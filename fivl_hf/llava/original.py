@@ -4,7 +4,6 @@ Such a folder holds a LLaMA whose state dict has the projector (``model.mm_proje
 (``model.vision_tower.vision_tower.*``) inside, and a config that names the vision tower (``mm_vision_tower``).
 """
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
+from fivl_hf.files.json_stream import parse_json
 from fivl_hf.files.managed_folders import replaced_files, require_own_folder
 from fivl_hf.llava.assembling import assemble_llava, llama_tokenizer, projector_weights
 from fivl_hf.models import hub_options, torch_dtype
@@ -47,6 +47,8 @@ def convert_llava(
         FileExistsError: the output folder holds something else.
         ValueError: a checkpoint of another layout, with missing or additional weights.
     """
+    if Path(source).is_dir() and Path(source).resolve() == output.resolve():
+        raise ValueError(f"{output} is the checkpoint itself: choose another folder for the converted model")
     require_own_folder(output, "model")
     folder = _local(source, "model")
     config = _config(folder)
@@ -73,6 +75,8 @@ def convert_llava(
 
 def _local(name: str | Path, kind: str) -> Path:
     """Return the folder of a model, downloaded if it is a Hub id."""
+    if Path(name).is_file():
+        raise ValueError(f"{name} is a file: give the {kind}'s folder, or a Hub id")
     options = hub_options(name, kind)
     if Path(name).is_dir():
         return Path(name)
@@ -96,7 +100,10 @@ def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no config.json: it is not a model's folder")
-    config = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config = parse_json(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(config, dict) or "mm_vision_tower" not in config:
         raise ValueError(
             f"{path} names no mm_vision_tower: it is not a checkpoint of LLaVA's own code (transformers may load it "

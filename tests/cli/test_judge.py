@@ -1,6 +1,7 @@
 import json
 
 from judges import honest
+from scripted_server import Answer
 
 from fivl_hf.cli.main import main
 
@@ -21,3 +22,10 @@ def test_the_command_prints_bands_and_goes_on_after_its_budget(scenes_folder, se
     assert len({each["id"] for each in judged}) == 8
     assert f"8 samples, {len(judged)} key expressions" in told
     assert json.loads((tmp_path / "judge" / "judge.json").read_text())["all"]["n"] == len(judged)
+
+
+def test_a_judge_that_never_answers_is_an_error(scenes_folder, serve, tmp_path, capsys):
+    server = serve(lambda body, number: Answer("no idea"))
+    command = ["judge", "--dataset", str(scenes_folder), "--output", str(tmp_path / "judge"), "--samples", "2"]
+    assert main([*command, "--model", "m", "--base-url", server.url]) == 1
+    assert "no request got a usable reply: importance:" in capsys.readouterr().err

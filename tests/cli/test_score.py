@@ -35,7 +35,7 @@ def test_answers_are_scored_and_compared_without_a_model(evaluated, tmp_path, ca
     output = tmp_path / "comparison"
     assert main(["compare", *map(str, evaluated.values()), "--scorer", "exact", "--output", str(output)]) == 0
     printed = capsys.readouterr().out
-    assert "8 questions with evidence about 8 images, answered by all" in printed
+    assert "8 questions with evidence about 8 images, answered by all, scored by exact" in printed
     assert "baseline − fivl" in printed
     assert set(json.loads((output / "comparison.json").read_text())["models"]) == {"baseline", "fivl"}
 

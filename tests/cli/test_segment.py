@@ -26,8 +26,10 @@ def test_the_command_prints_the_papers_table(demo, tmp_path, capsys):
     assert any(line.startswith("fivl: 6 rows; left out of the words:") for line in told)
     assert len(list((tmp_path / "s" / "pictures").glob("*.png"))) == 2
     assert set(json.loads((tmp_path / "s" / "segmentation.json").read_text())["models"]) == {"baseline", "fivl"}
-    assert main([*command, "--grounder", "scenes", "--baseline", str(models / "fivl")]) == 1
+    assert main([*command, "--grounder", "scenes", "--split", "test[:2]"]) == 1
     assert "of another run" in capsys.readouterr().err
+    assert main([*command, "--grounder", "scenes", "--baseline", str(models / "fivl")]) == 1
+    assert "--baseline is the same model" in capsys.readouterr().err
     assert main([*command, "--restart"]) == 1
     assert "detector 'IDEA-Research/grounding-dino-tiny' is not on this machine" in capsys.readouterr().err
 

@@ -27,7 +27,7 @@ def test_every_condition_by_hand():
     assert (summary["visual_reliance_score"], summary["accuracy"], summary["n"]) == (0.0, pytest.approx(2 / 3), 3)
     assert summary["random_reliance_score"] == 0.0
     assert summary["over_random"]["value"] == 0.0
-    assert summary["sufficiency"] == 0.0
+    assert summary["sufficiency"] == 1.0
     assert summary["grounding"] == {
         "grounded, right": 1,
         "grounded, wrong": 1,
@@ -74,6 +74,6 @@ def test_questions_of_one_picture_are_resampled_together():
 
 def test_what_was_not_asked_is_said():
     summary = summarize(answers("1", {"original": "yes"}), resamples=10)
-    assert summary["visual_reliance_score"] is None
+    assert (summary["visual_reliance_score"], summary["accuracy"], summary["n"]) == (None, 1.0, 1)
     assert summary["reason"] == "the condition 'removed' was not asked"
     assert summary["all_questions"] is summary["grounding"] is summary["sufficiency"] is None

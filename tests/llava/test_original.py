@@ -11,6 +11,7 @@ from PIL import Image
 
 from fivl_hf.cli.main import main
 from fivl_hf.llava import assembling
+from fivl_hf.llava.assembling import llama_tokenizer
 from fivl_hf.llava.original import convert_llava
 from fivl_hf.models import load_model, weights_fingerprint
 
@@ -171,6 +172,17 @@ def test_other_architectures_are_refused(tmp_path):
         convert_llava(tmp_path / "private" / "model", tmp_path / "out")
     with pytest.raises(ValueError, match="names no mm_vision_tower"):
         convert_llava(tmp_path / "clip", tmp_path / "out")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{broken")
+    with pytest.raises(ValueError, match="config.json is not valid JSON"):
+        convert_llava(tmp_path / "broken", tmp_path / "out")
+    with pytest.raises(ValueError, match="config.json is a file: give the model's folder, or a Hub id"):
+        convert_llava(tmp_path / "broken" / "config.json", tmp_path / "out")
+    with pytest.raises(ValueError, match="is the checkpoint itself: choose another folder"):
+        convert_llava(tmp_path / "model", tmp_path / "model")
+    (tmp_path / "square" / "model" / "tokenizer.model").unlink()
+    with pytest.raises(FileNotFoundError, match="holds no tokenizer.model"):
+        llama_tokenizer(tmp_path / "square" / "model")
     with pytest.raises(FileNotFoundError, match="not on this machine"):
         convert_llava("Intel/fivl-vm", tmp_path / "out")
 
