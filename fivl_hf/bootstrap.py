@@ -1,51 +1,71 @@
-"""Bootstrap confidence intervals: resample what was measured, and see how far a statistic moves."""
+"""Bootstrap confidence intervals: resample clusters of what was measured, and see how far a statistic moves.
 
-from collections.abc import Callable
+Shapes: N values, C clusters of them, K columns, R resamples.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bootstrap_interval", "clustered_mean_interval"]
+__all__ = ["cluster_sums", "clustered_interval", "clustered_mean_interval"]
 
-# Indices drawn at a time.
+FloatArray = NDArray[np.float64]
+# Clusters of which every resample is looked at: 6^6 of them.
+_EXACT_CLUSTERS = 6
+# Numbers drawn at a time.
 _CHUNK = 4_000_000
 
 
-def bootstrap_interval(
-    statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]],
-    n: int,
+def clustered_interval(
+    statistic: Callable[[FloatArray], FloatArray],
+    values: FloatArray,
+    groups: Sequence[object] | None = None,
     *,
-    resamples: int = 1000,
+    resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Return the percentile interval of a statistic of n units.
+    """Return the percentile interval of a statistic of sums, under resampling of clusters.
 
     Args:
-        statistic: takes indices (R, n) of R resamples and returns their values (R,); NaN where it is undefined, which
-            the interval leaves out.
+        statistic: of the sums of K columns: (R, K) -> (R,); NaN where it is undefined, which the interval leaves out.
+        values: (N, K).
+        groups: (N,) the cluster of each row, such as an image; by default each is alone. Of up to six clusters, all
+            resamples are enumerated.
+        resamples: R.
         confidence: coverage of the interval.
+        seed: of the resampling.
 
     Returns:
-        (low, high); None if the statistic is defined in no resample.
+        (low, high); None without values, or where the statistic is defined in no resample.
+
+    Raises:
+        ValueError: another number of groups than of values.
     """
-    rng = np.random.default_rng(seed)
-    step = max(1, _CHUNK // max(n, 1))
-    values = [
-        statistic(rng.integers(0, n, size=(min(step, resamples - start), n))) for start in range(0, resamples, step)
-    ]
-    defined = np.concatenate(values) if values else np.empty(0)
-    defined = defined[~np.isnan(defined)]
+    sums = cluster_sums(values, groups)
+    if not len(sums):
+        return None
+    if len(sums) <= _EXACT_CLUSTERS:
+        totals = sums[np.array(list(product(range(len(sums)), repeat=len(sums))))].sum(axis=1)
+    else:
+        # Clusters of equal sums are exchangeable: how often each kind is drawn says everything.
+        kinds, multiplicity = np.unique(sums, axis=0, return_counts=True)
+        rng, totals = np.random.default_rng(seed), np.empty((resamples, values.shape[1]))
+        step = max(1, _CHUNK // len(kinds))
+        for start in range(0, resamples, step):
+            stop = min(start + step, resamples)
+            totals[start:stop] = rng.multinomial(len(sums), multiplicity / len(sums), size=stop - start) @ kinds
+    found = statistic(totals)
+    defined = found[~np.isnan(found)]
     if not len(defined):
         return None
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(defined, (tail, 1 - tail))
+    low, high = np.quantile(defined, ((1 - confidence) / 2, (1 + confidence) / 2))
     return float(low), float(high)
 
 
-def clustered_mean_interval(
-    sums: NDArray[np.float64], counts: NDArray[np.float64], *, resamples: int = 2000
-) -> list[float] | None:
+def clustered_mean_interval(sums: FloatArray, counts: FloatArray, *, resamples: int = 10_000) -> list[float] | None:
     """Return the 95% interval of a mean over all values, where the values of one cluster are not independent.
 
     Args:
@@ -59,9 +79,21 @@ def clustered_mean_interval(
     if len(counts) < 2:
         return None
 
-    def mean(chosen: NDArray[np.int64]) -> NDArray[np.float64]:
-        totals = counts[chosen].sum(axis=1)
-        return np.divide(sums[chosen].sum(axis=1), totals, out=np.full(len(totals), np.nan), where=totals > 0)
+    def mean(totals: FloatArray) -> FloatArray:
+        has_values = totals[:, 1] > 0
+        return np.divide(totals[:, 0], totals[:, 1], out=np.full(len(totals), np.nan), where=has_values)
 
-    interval = bootstrap_interval(mean, len(counts), resamples=resamples)
+    interval = clustered_interval(mean, np.stack([sums, counts], axis=1), resamples=resamples)
     return interval and list(interval)
+
+
+def cluster_sums(values: FloatArray, groups: Sequence[object] | None) -> FloatArray:
+    """Add up the rows of each cluster: (N, K) -> (C, K); raises as :func:`clustered_interval`."""
+    if groups is None:
+        return values
+    if len(groups) != len(values):
+        raise ValueError(f"{len(values)} scores, but {len(groups)} groups")
+    _, member = np.unique(np.array([str(group) for group in groups]), return_inverse=True)
+    sums = np.zeros((int(member.max(initial=-1)) + 1, values.shape[1]))
+    np.add.at(sums, member, values)
+    return sums

@@ -3,18 +3,17 @@
 Shapes: N questions, G groups of them (pictures), R resamples.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Sequence
 from math import lgamma, log
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["clustered_interval", "holm", "mcnemar_midp", "paired_bootstrap", "reliance_permutation"]
+from fivl_hf.bootstrap import cluster_sums, clustered_interval
+
+__all__ = ["holm", "mcnemar_midp", "paired_bootstrap", "reliance_permutation"]
 
 FloatArray = NDArray[np.float64]
-# Groups of which every resample is looked at: 6^6 of them.
-_EXACT_GROUPS = 6
 _CHUNK = 4_000_000
 
 
@@ -50,47 +49,6 @@ def paired_bootstrap(
 
     pairs = np.stack(_same_length(scores, masked_scores), axis=1)
     return clustered_interval(reliance, pairs, groups, resamples=resamples, confidence=confidence, seed=seed)
-
-
-def clustered_interval(
-    statistic: Callable[[FloatArray], FloatArray],
-    values: FloatArray,
-    groups: Sequence[object] | None = None,
-    *,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float] | None:
-    """Return the percentile interval of a statistic of sums, under resampling of groups.
-
-    Args:
-        statistic: of the sums of K columns: (R, K) -> (R,); NaN where it is undefined, which the interval leaves out.
-        values: (N, K) one row for each question.
-        groups, resamples, seed: see :func:`paired_bootstrap`.
-        confidence: coverage of the interval.
-
-    Returns:
-        (low, high); None without questions, or where the statistic is defined in no resample.
-    """
-    sums = _group_sums(values, groups)
-    if not len(sums):
-        return None
-    if len(sums) <= _EXACT_GROUPS:
-        totals = sums[np.array(list(product(range(len(sums)), repeat=len(sums))))].sum(axis=1)
-    else:
-        # Groups of equal sums are exchangeable: how often each kind is drawn says everything.
-        kinds, multiplicity = np.unique(sums, axis=0, return_counts=True)
-        rng, totals = np.random.default_rng(seed), np.empty((resamples, values.shape[1]))
-        step = max(1, _CHUNK // len(kinds))
-        for start in range(0, resamples, step):
-            stop = min(start + step, resamples)
-            totals[start:stop] = rng.multinomial(len(sums), multiplicity / len(sums), size=stop - start) @ kinds
-    found = statistic(totals)
-    found = found[~np.isnan(found)]
-    if not len(found):
-        return None
-    low, high = np.quantile(found, ((1 - confidence) / 2, (1 + confidence) / 2))
-    return float(low), float(high)
 
 
 def mcnemar_midp(right_a: ArrayLike, right_b: ArrayLike) -> float:
@@ -132,7 +90,7 @@ def reliance_permutation(
     Raises:
         ValueError: lists of different lengths.
     """
-    sums = _group_sums(np.stack(_same_length(*scores_a, *scores_b), axis=1), groups)
+    sums = cluster_sums(np.stack(_same_length(*scores_a, *scores_b), axis=1), groups)
     a, b = sums[:, :2], sums[:, 2:]
     observed = abs(_difference(a.sum(axis=0, keepdims=True), b.sum(axis=0, keepdims=True))[0])
     rng, beyond = np.random.default_rng(seed), 0
@@ -161,18 +119,6 @@ def _difference(a: FloatArray, b: FloatArray) -> FloatArray:
         1 - np.divide(each[:, 1], each[:, 0], out=np.full(len(each), np.nan), where=each[:, 0] > 0) for each in (a, b)
     ]
     return np.asarray(np.nan_to_num(reliance[0] - reliance[1]))
-
-
-def _group_sums(values: FloatArray, groups: Sequence[object] | None) -> FloatArray:
-    """Add up the rows of each group: (N, K) -> (G, K)."""
-    if groups is None:
-        return values
-    if len(groups) != len(values):
-        raise ValueError(f"{len(values)} scores, but {len(groups)} groups")
-    _, member = np.unique(np.array([str(group) for group in groups]), return_inverse=True)
-    sums = np.zeros((int(member.max(initial=-1)) + 1, values.shape[1]))
-    np.add.at(sums, member, values)
-    return sums
 
 
 def _same_length(*lists: ArrayLike) -> list[FloatArray]:

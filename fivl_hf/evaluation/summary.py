@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fivl_hf.bootstrap import clustered_interval
 from fivl_hf.evaluation.reliance import visual_reliance_score
 from fivl_hf.evaluation.scorers import scorer
 from fivl_hf.evaluation.scoring import normalize_answer
-from fivl_hf.evaluation.statistics import clustered_interval
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer, by_question
 from fivl_hf.masks import FloatArray
 

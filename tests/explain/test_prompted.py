@@ -88,7 +88,8 @@ def test_the_summary_by_hand():
     low, high = summary["by_threshold"]["0.2"], summary["by_threshold"]["0.6"]
     assert (low["iou"], low["found"], low["share_found"]) == (pytest.approx(0.3), 2, pytest.approx(2 / 3))
     assert (high["iou"], high["found"], high["share_found"]) == (0.9, 1, pytest.approx(1 / 3))
-    assert low["confidence_interval"] == [pytest.approx(0.1), pytest.approx(0.5)]
+    # Of 0.5 and 0.1, four resamples: 0.1, 0.3, 0.3, 0.5.
+    assert low["confidence_interval"] == [pytest.approx(0.115), pytest.approx(0.485)]
     assert (summary["n"], summary["tokens_per_sample"], summary["words_per_sample"]) == (2, 3.5, 1.5)
     assert summary["left_out"] == {"not a word": 3}
     assert summary["problems"] == {"c": "no image"}
