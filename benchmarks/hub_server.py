@@ -313,7 +313,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _entry(name: str, data: bytes) -> dict[str, Any]:
-    """What the Hub says of a file: Git's hash, and of a large one the SHA-256 of its content."""
+    """Return a file's entry in a listing: Git's hash, and the SHA-256 of a large file."""
     entry = {"type": "file", "path": name, "size": len(data), "oid": _git_hash(data)}
     if _is_large({"path": name, "size": len(data)}):
         entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}

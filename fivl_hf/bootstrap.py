@@ -3,15 +3,15 @@
 Shapes: N values, C clusters of them, K columns, R resamples.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["cluster_sums", "clustered_interval", "clustered_mean_interval"]
+from fivl_hf.masks import FloatArray
 
-FloatArray = NDArray[np.float64]
+__all__ = ["cluster_sums", "clustered_interval", "clustered_mean_interval", "ratio", "sums_and_counts"]
+
 # Clusters of which every resample is looked at: 6^6 of them.
 _EXACT_CLUSTERS = 6
 # Numbers drawn at a time.
@@ -79,12 +79,20 @@ def clustered_mean_interval(sums: FloatArray, counts: FloatArray, *, resamples: 
     if len(counts) < 2:
         return None
 
-    def mean(totals: FloatArray) -> FloatArray:
-        has_values = totals[:, 1] > 0
-        return np.divide(totals[:, 0], totals[:, 1], out=np.full(len(totals), np.nan), where=has_values)
-
-    interval = clustered_interval(mean, np.stack([sums, counts], axis=1), resamples=resamples)
+    values = np.stack([sums, counts], axis=1)
+    interval = clustered_interval(lambda totals: ratio(totals[:, 0], totals[:, 1]), values, resamples=resamples)
     return interval and list(interval)
+
+
+def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Return (R,) / (R,), NaN where the denominator is not positive: a statistic that is undefined there."""
+    return np.divide(numerator, denominator, out=np.full(len(denominator), np.nan), where=denominator > 0)
+
+
+def sums_and_counts(clusters: Iterable[Sequence[float]]) -> tuple[FloatArray, FloatArray]:
+    """Return (C,) the sum of each cluster's values and (C,) how many it has."""
+    listed = list(clusters)
+    return np.array([sum(each) for each in listed], dtype=np.float64), np.array(list(map(len, listed)), np.float64)
 
 
 def cluster_sums(values: FloatArray, groups: Sequence[object] | None) -> FloatArray:

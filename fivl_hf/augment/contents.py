@@ -96,10 +96,10 @@ class DatasetContents:
 
     def _source(self, name: str, members: Sequence[str]) -> SourceContents:
         """Return the counts of one source, or of several together."""
-        sums = {
-            field: sum(self._counts(heading)[member] for member in members) for field, heading in _BY_SOURCE.items()
-        }
-        return SourceContents(name, **sums)
+        counted = {field: self._counts(heading) for field, heading in _BY_SOURCE.items()}
+        return SourceContents(
+            name, **{field: sum(map(counts.__getitem__, members)) for field, counts in counted.items()}
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the contents as ``report.json`` holds them."""
@@ -149,9 +149,9 @@ class DatasetContents:
     def _coverage_table(self) -> list[str]:
         """Return how much of the image masks cover, with the lines at 20% and 30%."""
         masks = sum(self.coverage)
-        bands = {f"{low:.0%} to {high:.0%}": _share(self._covering(low, high), masks) for low, high in pairwise(_BANDS)}
         if not masks:
             return []
+        bands = {f"{low:.0%} to {high:.0%}": _share(self._covering(low, high), masks) for low, high in pairwise(_BANDS)}
         head, values = " | ".join(bands), " | ".join(bands.values())
         lines = ["", f"| share of the image | {head} |", "|---" * (len(bands) + 1) + "|", f"| masks | {values} |", ""]
         return [*lines, self.mask_sentence()]

@@ -27,7 +27,7 @@ from fivl_hf.augment.judge_prompts import (
     judge_schema,
     parse_judgement,
 )
-from fivl_hf.bootstrap import clustered_mean_interval
+from fivl_hf.bootstrap import clustered_mean_interval, sums_and_counts
 from fivl_hf.files.atomic import write_atomically, write_json
 from fivl_hf.images import PADDED_PATCHES, PADDED_SIDE, ImageError, image_bytes, open_rgb, padded_square
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
@@ -250,7 +250,7 @@ def _figures(judgements: Sequence[Judgement]) -> dict[str, Any]:
         for judgement in judgements:
             if (value := getattr(judgement, name)) is not None:
                 by_sample.setdefault(judgement.id, []).append(float(value))
-        sums, counts = (np.array([count(each) for each in by_sample.values()], dtype=float) for count in (sum, len))
+        sums, counts = sums_and_counts(by_sample.values())
         figures[name] = {
             "mean": float(sums.sum() / counts.sum()) if by_sample else None,
             "confidence_interval": interval(sums, counts) if by_sample else None,

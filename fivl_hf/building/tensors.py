@@ -17,8 +17,7 @@ __all__ = ["MAX_TENSOR_BYTES", "TensorError", "load_grid"]
 _EXPECTED = f"{PADDED_PATCHES}×{PADDED_PATCHES}"
 # The released files have 5.9 KB.
 MAX_TENSOR_BYTES = 64_000
-# What the pickle of a tensor calls.
-# Its operations: without dictionaries, whose keys could take for ever to hash.
+# The operations in a tensor's pickle: without dictionaries, whose keys could take for ever to hash.
 _OPERATIONS = {
     *(
         "PROTO",
@@ -36,6 +35,7 @@ _OPERATIONS = {
     *("MEMOIZE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "BINUNICODE", "SHORT_BINUNICODE"),
     *("BININT", "BININT1", "BININT2", "LONG1", "NEWTRUE", "NEWFALSE", "NONE"),
 }
+# What it calls.
 _CALLED = re.compile(r"torch\._utils _rebuild_tensor_v2|torch \w+Storage|collections OrderedDict")
 _NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8)
 
@@ -67,9 +67,7 @@ def load_grid(data: bytes) -> FloatArray:
         raise TensorError("not a torch.save file") from error
     plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"
     if plain and value.ndim == 2 and tuple(value.shape) != (PADDED_PATCHES, PADDED_PATCHES):
-        raise TensorError(
-            f"{value.shape[0]}×{value.shape[1]} cells where the release has {PADDED_PATCHES}×{PADDED_PATCHES}"
-        )
+        raise TensorError(f"{value.shape[0]}×{value.shape[1]} cells where the release has {_EXPECTED}")
     if not plain or value.ndim != 2 or value.dtype not in _NUMBERS:
         raise TensorError(f"not a tensor of {_EXPECTED} numbers")
     grid = value.detach().to(torch.float64).numpy() / 255.0

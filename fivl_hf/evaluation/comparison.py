@@ -9,7 +9,7 @@ from typing import Any
 from fivl_hf.evaluation.reliance import visual_reliance_score
 from fivl_hf.evaluation.statistics import holm, mcnemar_midp, reliance_permutation
 from fivl_hf.evaluation.summary import rescored
-from fivl_hf.evaluation.table import ORIGINAL, REMOVED, Answer, by_question, read_answers
+from fivl_hf.evaluation.table import ORIGINAL, REMOVED, Answer, answers_file, by_question, read_answers
 from fivl_hf.files.results import read_settings
 
 __all__ = ["Evaluated", "compare", "comparison_lines", "read_evaluated"]
@@ -31,10 +31,7 @@ def read_evaluated(folder: Path, name: str, scorer_name: str | None = None) -> E
         FileNotFoundError: the folder holds no answers.
         ValueError: a line that is not an answer, or an unknown scorer.
     """
-    path = folder / "answers.jsonl"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no answers.jsonl: it is not the output of fivl evaluate")
-    result = folder / "reliance.json"
+    path, result = answers_file(folder), folder / "reliance.json"
     recorded = read_settings(result).get("scoring") if result.is_file() else None
     chosen = scorer_name or str(recorded or "exact")
     return Evaluated(name, by_question(rescored(read_answers(path), chosen)), chosen)

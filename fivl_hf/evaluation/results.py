@@ -1,13 +1,13 @@
 """Evaluations on disk: the answers as they come, and the summary with what it was measured with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fivl_hf.evaluation.endpoint import EndpointAnswerer
-from fivl_hf.evaluation.runner import evaluate_answers, evaluate_reliance
+from fivl_hf.evaluation.runner import Answers, evaluate_answers, model_answers
 from fivl_hf.evaluation.summary import rescored, summarize
-from fivl_hf.evaluation.table import AnswerTable, read_answers
+from fivl_hf.evaluation.table import AnswerTable, answers_file, read_answers
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.locks import locked
 from fivl_hf.files.results import read_settings, result_folder
@@ -24,16 +24,8 @@ def write_evaluation(
     rows: Any,
     output: Path,
     *,
-    model_name: str | Path,
-    dataset: str | Path,
-    split: str,
-    config: str | None = None,
     batch_size: int = 16,
     max_new_tokens: int = 32,
-    turns: str = "first",
-    seed: int = 0,
-    prompt_suffix: str | None = None,
-    restart: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Measure a model's visual reliance and write ``answers.jsonl`` and ``reliance.json``, going on where it stopped.
@@ -41,8 +33,9 @@ def write_evaluation(
     Args:
         load: gives the model and its processor.
         rows: of the split, images left encoded (:func:`fivl_hf.storage.load_rows`).
-        restart: replace the results of another run.
-        options: further ones of :func:`fivl_hf.evaluation.runner.evaluate_answers`.
+        options: ``model_name``, ``dataset``, ``split`` and, if it has several, ``config``, which are recorded;
+            ``restart``, to replace the results of another run; and those of
+            :func:`fivl_hf.evaluation.runner.evaluate_answers`.
 
     Returns:
         The content of ``reliance.json``.
@@ -53,44 +46,13 @@ def write_evaluation(
     """
     with locked(output):
         model, processor = load()
-        about = {
-            **provenance(model_name, rows, dataset=dataset, split=split, config=config),
-            "dtype": str(model.dtype),
-        }
-        run = {**about, **_asking(turns, max_new_tokens, seed, prompt_suffix)}
-        with result_folder(output, run, kind="evaluation", files=_FILES, restart=restart):
-            summary, _ = evaluate_reliance(
-                model,
-                processor,
-                rows,
-                batch_size=batch_size,
-                max_new_tokens=max_new_tokens,
-                table=AnswerTable(output / "answers.jsonl"),
-                turns=turns,
-                seed=seed,
-                prompt_suffix=prompt_suffix,
-                **options,
-            )
-            result = {**about, "batch_size": batch_size, **summary}
-            write_json(output / "reliance.json", result)
-        return result
+        answer = model_answers(model, processor, batch_size=batch_size, max_new_tokens=max_new_tokens)
+        about, batches = {"dtype": str(model.dtype)}, {"batch_size": batch_size}
+        return _write(answer, rows, output, about, batches, max_new_tokens=max_new_tokens, **options)
 
 
 def write_endpoint_evaluation(
-    answerer: EndpointAnswerer,
-    rows: Any,
-    output: Path,
-    *,
-    model_name: str,
-    dataset: str | Path,
-    split: str,
-    config: str | None = None,
-    max_new_tokens: int = 32,
-    turns: str = "first",
-    seed: int = 0,
-    prompt_suffix: str | None = None,
-    restart: bool = False,
-    **options: Any,
+    answerer: EndpointAnswerer, rows: Any, output: Path, *, max_new_tokens: int = 32, **options: Any
 ) -> dict[str, Any]:
     """Measure a model behind an endpoint as :func:`write_evaluation` measures one of transformers.
 
@@ -100,31 +62,47 @@ def write_endpoint_evaluation(
         ServiceError: no further request makes sense; answers are kept.
         ValueError, OSError: as :func:`write_evaluation`.
     """
+    # The answerer counts while it is asked.
+    about, unanswered = {"endpoint": answerer.url}, {"unanswered": answerer.failures}
     with locked(output):
-        about = {
-            **provenance(model_name, rows, dataset=dataset, split=split, config=config),
-            "endpoint": answerer.url,
-        }
-        run = {**about, **_asking(turns, max_new_tokens, seed, prompt_suffix)}
-        with result_folder(output, run, kind="evaluation", files=_FILES, restart=restart):
-            summary, _ = evaluate_answers(
-                answerer.answer,
-                rows,
-                table=AnswerTable(output / "answers.jsonl"),
-                turns=turns,
-                seed=seed,
-                prompt_suffix=prompt_suffix,
-                **options,
-            )
-            result = {**about, "unanswered": dict(answerer.failures), **summary}
-            write_json(output / "reliance.json", result)
-        return result
+        return _write(answerer.answer, rows, output, about, unanswered, max_new_tokens=max_new_tokens, **options)
 
 
-def _asking(turns: str, max_new_tokens: int, seed: int, prompt_suffix: str | None) -> dict[str, Any]:
-    """Return what decides the answers besides model and rows."""
-    asking: dict[str, Any] = {"turns": turns, "max_new_tokens": max_new_tokens, "seed": seed}
-    return asking if prompt_suffix is None else {**asking, "prompt_suffix": prompt_suffix}
+def _write(
+    answer: Answers,
+    rows: Any,
+    output: Path,
+    about: Mapping[str, Any],
+    further: Mapping[str, Any],
+    *,
+    model_name: str | Path,
+    dataset: str | Path,
+    split: str,
+    config: str | None = None,
+    max_new_tokens: int,
+    turns: str = "first",
+    seed: int = 0,
+    prompt_suffix: str | None = None,
+    restart: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Ask every question and write the files.
+
+    Args:
+        about: what the answers depend on besides model, rows and the way of asking.
+        further: what else ``reliance.json`` says; another run may differ in it and still go on.
+    """
+    about = {**provenance(model_name, rows, dataset=dataset, split=split, config=config), **about}
+    asking: dict[str, Any] = {"turns": turns, "seed": seed}
+    if prompt_suffix is not None:
+        asking["prompt_suffix"] = prompt_suffix
+    run = {**about, **asking, "max_new_tokens": max_new_tokens}
+    with result_folder(output, run, kind="evaluation", files=_FILES, restart=restart):
+        table = AnswerTable(output / "answers.jsonl")
+        summary, _ = evaluate_answers(answer, rows, table=table, **asking, **options)
+        result = {**about, **further, **summary}
+        write_json(output / "reliance.json", result)
+    return result
 
 
 def score_again(
@@ -142,11 +120,7 @@ def score_again(
         FileNotFoundError: the folder holds no answers.
         ValueError: a line that is not an answer, or an unknown scorer.
     """
-    path, result_path = folder / "answers.jsonl", folder / "reliance.json"
-    if not path.is_file():
-        started = (folder / "evaluation.run.json").exists()
-        why = "no question was answered yet; run it again" if started else "it is not the output of fivl evaluate"
-        raise FileNotFoundError(f"{folder} holds no answers.jsonl: {why}")
+    path, result_path = answers_file(folder), folder / "reliance.json"
     with locked(folder):
         before = read_settings(result_path) if result_path.exists() else {}
         run = folder / "evaluation.run.json"

@@ -18,13 +18,12 @@ from fivl_hf.evaluation.scorers import Scorer, default_scorer, default_suffix, s
 from fivl_hf.evaluation.summary import rescored, summarize
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer, AnswerTable
 
-__all__ = ["DEFAULT_CONDITIONS", "evaluate_answers", "evaluate_reliance"]
+__all__ = ["DEFAULT_CONDITIONS", "Answers", "evaluate_answers", "evaluate_reliance", "model_answers"]
 
 DEFAULT_CONDITIONS = (ORIGINAL, REMOVED, RANDOM)
 _TITLES = {ORIGINAL: "original images", REMOVED: "evidence removed", RANDOM: "random boxes"}
 # Boxes of other questions that cover more of the evidence than this would remove evidence, too.
 _LARGEST_SHARE = 0.1
-
 
 Answers = Callable[[Sequence[GenerationRequest], str], Iterator[tuple[int, str]]]
 
@@ -46,6 +45,12 @@ def evaluate_reliance(
 
     Returns, raises: as :func:`evaluate_answers`.
     """
+    answer = model_answers(model, processor, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    return evaluate_answers(answer, rows, **options)
+
+
+def model_answers(model: Any, processor: Any, *, batch_size: int, max_new_tokens: int) -> Answers:
+    """Return what asks a transformers model, as :func:`evaluate_answers` takes it."""
 
     def answer(requests: Sequence[GenerationRequest], description: str) -> Iterator[tuple[int, str]]:
         return generate_answers(
@@ -57,7 +62,7 @@ def evaluate_reliance(
             description=description,
         )
 
-    return evaluate_answers(answer, rows, **options)
+    return answer
 
 
 def evaluate_answers(

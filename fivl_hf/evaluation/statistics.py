@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from math import lgamma, log
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fivl_hf.bootstrap import cluster_sums, clustered_interval
+from fivl_hf.bootstrap import cluster_sums, clustered_interval, ratio
+from fivl_hf.masks import FloatArray
 
 __all__ = ["holm", "mcnemar_midp", "paired_bootstrap", "reliance_permutation"]
 
-FloatArray = NDArray[np.float64]
 _CHUNK = 4_000_000
 
 
@@ -42,13 +42,8 @@ def paired_bootstrap(
     Raises:
         ValueError: lists of different lengths.
     """
-
-    def reliance(totals: FloatArray) -> FloatArray:
-        right = totals[:, 0] > 0
-        return 1 - np.divide(totals[:, 1], totals[:, 0], out=np.full(len(totals), np.nan), where=right)
-
     pairs = np.stack(_same_length(scores, masked_scores), axis=1)
-    return clustered_interval(reliance, pairs, groups, resamples=resamples, confidence=confidence, seed=seed)
+    return clustered_interval(_reliance, pairs, groups, resamples=resamples, confidence=confidence, seed=seed)
 
 
 def mcnemar_midp(right_a: ArrayLike, right_b: ArrayLike) -> float:
@@ -115,10 +110,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _difference(a: FloatArray, b: FloatArray) -> FloatArray:
     """Return VRS of a minus VRS of b: (R, 2) sums of scores each -> (R,); 0 where one is undefined."""
-    reliance = [
-        1 - np.divide(each[:, 1], each[:, 0], out=np.full(len(each), np.nan), where=each[:, 0] > 0) for each in (a, b)
-    ]
-    return np.asarray(np.nan_to_num(reliance[0] - reliance[1]))
+    return np.asarray(np.nan_to_num(_reliance(a) - _reliance(b)))
+
+
+def _reliance(totals: FloatArray) -> FloatArray:
+    """Return VRS of (R, 2) sums of scores, on the original images and without the evidence: (R,)."""
+    return 1 - ratio(totals[:, 1], totals[:, 0])
 
 
 def _same_length(*lists: ArrayLike) -> list[FloatArray]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fivl_hf.bootstrap import clustered_interval
+from fivl_hf.bootstrap import clustered_interval, ratio
 from fivl_hf.evaluation.reliance import visual_reliance_score
 from fivl_hf.evaluation.scorers import scorer
 from fivl_hf.evaluation.scoring import normalize_answer
@@ -91,8 +91,13 @@ def _scores(answered: ByQuestion, condition: str) -> list[float]:
 
 
 def _reliance(answered: ByQuestion, condition: str, options: Mapping[str, int]) -> dict[str, Any]:
-    groups = [by[ORIGINAL].picture or by[ORIGINAL].id for by in answered]
-    return visual_reliance_score(_scores(answered, ORIGINAL), _scores(answered, condition), groups=groups, **options)
+    original, changed = _scores(answered, ORIGINAL), _scores(answered, condition)
+    return visual_reliance_score(original, changed, groups=_groups(answered), **options)
+
+
+def _groups(answered: ByQuestion) -> list[str]:
+    """Return what questions are resampled together: those about one picture; each alone where it is not known."""
+    return [by[ORIGINAL].picture or by[ORIGINAL].id for by in answered]
 
 
 def _control(complete: ByQuestion, options: Mapping[str, int]) -> dict[str, Any]:
@@ -118,12 +123,10 @@ def _difference(complete: ByQuestion, options: Mapping[str, int]) -> dict[str, A
     scores = np.array([[by[name].score for name in (ORIGINAL, REMOVED, RANDOM)] for by in complete])
 
     def difference(totals: FloatArray) -> FloatArray:
-        gone = totals[:, 2] - totals[:, 1]
-        return np.divide(gone, totals[:, 0], out=np.full(len(totals), np.nan), where=totals[:, 0] > 0)
+        return ratio(totals[:, 2] - totals[:, 1], totals[:, 0])
 
-    groups = [by[ORIGINAL].picture or by[ORIGINAL].id for by in complete]
     value = float(difference(scores.sum(axis=0, keepdims=True))[0])
-    interval = clustered_interval(difference, scores, groups, **options)
+    interval = clustered_interval(difference, scores, _groups(complete), **options)
     return {"value": None if np.isnan(value) else value, "confidence_interval": list(interval or (None, None))}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fivl_hf.files.appended import AppendedLines
 
-__all__ = ["ORIGINAL", "RANDOM", "REMOVED", "Answer", "AnswerTable", "by_question", "read_answers"]
+__all__ = ["ORIGINAL", "RANDOM", "REMOVED", "Answer", "AnswerTable", "answers_file", "by_question", "read_answers"]
 
 ORIGINAL, REMOVED, RANDOM = "original", "removed", "random"
 
@@ -77,6 +77,20 @@ class AnswerTable:
         if self._file is not None:
             self._file.append(new)
         self._answers.update({(answer.id, answer.condition): answer for answer in new})
+
+
+def answers_file(folder: Path) -> Path:
+    """Return the file with the answers of an evaluation's folder.
+
+    Raises:
+        FileNotFoundError: the folder holds no answers.
+    """
+    path = folder / "answers.jsonl"
+    if not path.is_file():
+        started = (folder / "evaluation.run.json").exists()
+        why = "no question was answered yet; run it again" if started else "it is not the output of fivl evaluate"
+        raise FileNotFoundError(f"{folder} holds no answers.jsonl: {why}")
+    return path
 
 
 def read_answers(path: Path) -> Iterator[Answer]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fivl_hf.bootstrap import clustered_mean_interval
+from fivl_hf.bootstrap import clustered_mean_interval, sums_and_counts
 from fivl_hf.explain.analysis import vision_predictions
 from fivl_hf.explain.samples import Sample
 from fivl_hf.explain.segmentation import segment_iou
@@ -95,10 +95,10 @@ def predicted_segments(model: Any, tokenizer: Any, sample: Sample) -> tuple[list
         raise ValueError("the model's visual tokens do not stand in the sequence, so they predict no token")
     left_out: Counter[str] = Counter()
     members: dict[str, list[int]] = {}
-    different = np.unique(predicted).tolist()
+    different, special = np.unique(predicted).tolist(), set(tokenizer.all_special_ids)
     for token in different:
         word = tokenizer.decode([token]).strip()
-        if reason := _left_out(word, token in tokenizer.all_special_ids):
+        if reason := _left_out(word, token in special):
             left_out[reason] += 1
         else:
             members.setdefault(word.casefold(), []).append(token)
@@ -214,8 +214,9 @@ def prompted_summary(rows: Iterable[PromptedScores], thresholds: Sequence[float 
 
 
 def _at_threshold(rows: Sequence[PromptedScores], number: int, words: int) -> dict[str, Any]:
-    ious = [[value for word in row.words if (value := word.iou[number]) is not None] for row in rows]
-    sums, counts = (np.array([count(each) for each in ious], dtype=np.float64) for count in (sum, len))
+    sums, counts = sums_and_counts(
+        [value for word in row.words if (value := word.iou[number]) is not None] for row in rows
+    )
     found = int(counts.sum())
     return {
         "iou": float(sums.sum() / found) if found else None,

@@ -28,7 +28,7 @@ from fivl_hf.show.plots import paint_segments
 
 __all__ = ["segmentation_table", "write_segmentation"]
 
-NO_IMAGE = "it has no image"
+_NO_IMAGE = "it has no image"
 # Words whose segments are drawn in one picture.
 _DRAWN = 4
 Loader = Callable[[], tuple[Any, Any]]
@@ -100,7 +100,7 @@ def _first_with_images(rows: Sequence[Mapping[str, Any]], count: int) -> list[Ma
 
 def _row_scores(model: Any, processor: Any, row: Mapping[str, Any], finder: SegmentFinder) -> PromptedScores:
     if not row.get("images"):
-        return PromptedScores(str(row["id"]), problem=NO_IMAGE)
+        return PromptedScores(str(row["id"]), problem=_NO_IMAGE)
     try:
         sample = prepare(model, processor, row)
     except (RowError, ImageError) as error:

@@ -16,7 +16,7 @@ EXACT = WordFinder({None: SceneWordGrounder()}, scene_image)
 
 @pytest.fixture(autouse=True)
 def predictions(monkeypatch, processor):
-    """What every patch predicts, by the model that was loaded last: an untrained one predicts anything."""
+    """Set what every patch predicts, by the model that was loaded last: an untrained one predicts anything."""
     words = {"baseline": "circle", "fivl": "ring", "m": "ring"}
     loaded = []
 
@@ -39,7 +39,7 @@ def models(model, processor, predictions):
 
 
 def with_shape(rows, shape):
-    """How many of the rows' scenes have a shape."""
+    """Count the rows whose scene has a shape."""
     return sum(any(thing.shape == shape for thing in scene(row["id"]).objects) for row in rows)
 
 

@@ -31,8 +31,8 @@ __all__ = [
     "matching_objects",
 ]
 
-# Up to so many kinds of objects exclude each other, as COCO's 80 categories do. In GQA's open vocabulary one thing has
-# several names: what is a "tennis court" in one image is a "court" in another.
+# Up to this many kinds of objects are taken to exclude each other, as COCO's 80 categories do. In GQA's open vocabulary
+# one thing has several names: what is a "tennis court" in one image is a "court" in another.
 _MOST_CATEGORIES = 200
 _COCO_FILE = re.compile(r"(?:COCO_\w+?_)?(\d{12})")
 
