@@ -28,7 +28,7 @@ def main() -> None:
     for answers in by_question(table).values():
         if REMOVED in answers and answers[ORIGINAL].score > answers[REMOVED].score:
             original, removed = answers[ORIGINAL], answers[REMOVED]
-            print(f"{original.question} {original.answer!r}; without the evidence {removed.answer!r}")
+            print(f"{original.prompt} {original.answer!r}; without the evidence {removed.answer!r}")
             break
     for head in explain(model, processor, rows).best_heads(3):
         print(head)

@@ -23,17 +23,21 @@ _HUB_SECONDS = 5.0
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
-def load_model(name: str | Path, *, device: str | None = None, dtype: str = "auto") -> tuple[Any, Any]:
+def load_model(
+    name: str | Path, *, device: str | None = None, dtype: str = "auto", attn_implementation: str | None = None
+) -> tuple[Any, Any]:
     """Load a model (in evaluation mode) and its processor from a folder or the Hub.
 
     Args:
         name: folder or Hub id; an adapter's folder works where ``peft`` is installed.
         device: such as ``"cuda"``; the first accelerator if there is one, else the CPU.
         dtype: such as ``"bfloat16"``; ``"auto"`` takes the checkpoint's.
+        attn_implementation: such as ``"sdpa"`` or ``"flash_attention_2"``; transformers' choice if None.
 
     Raises:
         FileNotFoundError: a path that does not exist, or a Hub model that cannot be reached.
-        ValueError: a device or dtype that does not exist, damaged weights, or a checkpoint of LLaVA's own code.
+        ValueError: a device, dtype or attention implementation that does not exist, damaged weights, or a checkpoint
+            of LLaVA's own code.
     """
     import torch
     from safetensors import SafetensorError
@@ -52,7 +56,9 @@ def load_model(name: str | Path, *, device: str | None = None, dtype: str = "aut
                 f"model {str(name)!r} is a checkpoint of LLaVA's own code, which transformers does not load: `fivl "
                 f"convert {name} FOLDER` makes one that it does"
             )
-        model: Any = AutoModelForImageTextToText.from_pretrained(str(name), dtype=dtype, **options)
+        model: Any = AutoModelForImageTextToText.from_pretrained(
+            str(name), dtype=dtype, attn_implementation=attn_implementation, **options
+        )
         processor = AutoProcessor.from_pretrained(str(name), **options)
     except OSError as error:
         raise FileNotFoundError(f"model {str(name)!r} cannot be loaded: {str(error).splitlines()[0]}") from error

@@ -43,7 +43,7 @@ def test_only_listed_names_are_imported(path):
 # Settings, and commands that do nothing themselves; the patch of DTensor needs two processes (training/test_processes).
 TESTED_ELSEWHERE = {
     *("augment/inputs/settings.py", "cli/convert.py", "cli/demo.py", "cli/evaluate.py"),
-    *("cli/grounder_options.py", "demo/settings.py", "training/sharded.py"),
+    *("cli/grounder_options.py", "demo/settings.py", "evaluation/answerers/protocol.py", "training/sharded.py"),
 }
 
 
@@ -77,7 +77,7 @@ ARROWS = {
     "augment": BELOW,
     "building": BELOW - {"llm", "show"} | {"augment"},
     "training": GROUND | {"geometry"},
-    "evaluation": GROUND | {"llm"},
+    "evaluation": GROUND | {"llm", "show"},
     "explain": GROUND | {"geometry", "show"},
     "hub": GROUND | {"evaluation", "training"},
     "demo": BELOW - {"geometry", "llm"} | {"augment", "evaluation", "explain", "training"},

@@ -35,12 +35,11 @@ def add_budget(group: Any, concurrency: int) -> None:
     group.add_argument("--output-price", type=float, default=None, help="US dollars per million reply tokens")
 
 
-def chat_settings(options: argparse.Namespace) -> ChatSettings:
-    """Make settings of the options; raises ValueError if no model is named."""
+def chat_settings(options: argparse.Namespace, **fields: Any) -> ChatSettings:
+    """Make settings of the options, and of fields that have other names there; raises ValueError without a model."""
     if not options.model:
         raise ValueError("name the language model with --model")
-    fields: dict[str, Any] = {name: value for name, value in vars(options).items() if name in _NAMES}
-    return ChatSettings(**fields)
+    return ChatSettings(**{name: value for name, value in vars(options).items() if name in _NAMES}, **fields)
 
 
 _NAMES = set(ChatSettings.__dataclass_fields__)

@@ -1,11 +1,14 @@
 """``fivl evaluate``."""
 
 import argparse
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from fivl_hf.cli.chat_options import add_budget, usage_line
-from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, positive
+from fivl_hf.cli.chat_options import add_budget, chat_settings, usage_line
+from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, existing_file, positive
 
 __all__ = ["add_evaluate", "table_lines"]
 
@@ -20,9 +23,9 @@ def add_evaluate(commands: Any) -> None:
         "with confidence intervals over images.",
         epilog="Writes answers.jsonl (a line per question and condition, as the answers come) and reliance.json (the "
         "summary). If it is interrupted, run it again to resume; fivl score computes the summary again, fivl compare "
-        "compares models. Conditions: original, removed (black), removed-mean, removed-blur, random (boxes of the same "
-        "sizes), other (evidence of other questions about the image), kept (all but the evidence is black), blank "
-        "(grey), text-only.",
+        "compares models. Conditions: original, removed (black), removed-mean, removed-blur, removed-inpaint (by "
+        "OpenCV), random (boxes of the same sizes), other (evidence of other questions about the image), kept (all but "
+        "the evidence is black), blank (grey), text-only.",
         formatter_class=HelpFormatter,
     )
     add_model_and_rows(parser)
@@ -47,6 +50,29 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--max-new-tokens", type=positive, default=32, help="longest answer")
     parser.add_argument("--seed", type=count, default=0, help="of the random boxes and the bootstrap")
     parser.add_argument("--resamples", type=positive, default=10_000, help="bootstrap resamples of the images")
+    parser.add_argument(
+        "--evidence", choices=("boxes", "masks"), default="boxes", help="what is hidden or kept; boxes in the paper"
+    )
+    parser.add_argument("--dilation", type=float, default=0.0, help="pixels by which the evidence grows on each side")
+    parser.add_argument(
+        "--preview",
+        type=positive,
+        default=None,
+        metavar="N",
+        help="ask nothing: write preview.html with N questions' images under every condition",
+    )
+    group = parser.add_argument_group("transformers")
+    group.add_argument(
+        "--attn-implementation", default=None, help="such as sdpa, eager or flash_attention_2; transformers' choice"
+    )
+    group.add_argument(
+        "--generation",
+        type=_option,
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="options of model.generate, such as num_beams=3; decoding is greedy without",
+    )
     group = parser.add_argument_group("endpoint (OpenAI-compatible; the key comes from OPENAI_API_KEY)")
     group.add_argument(
         "--endpoint",
@@ -55,78 +81,142 @@ def add_evaluate(commands: Any) -> None:
         help="ask --model there, such as https://api.openai.com/v1 or http://localhost:8000/v1 (vLLM)",
     )
     group.add_argument("--image-side", type=positive, default=None, help="longest side of the images that are sent")
+    group.add_argument(
+        "--batch-api", action="store_true", help="ask by OpenAI's Batch API: half the price, within a day"
+    )
     add_budget(group, concurrency=16)
+    group = parser.add_argument_group("recorded answers")
+    group.add_argument(
+        "--recorded",
+        type=_recorded,
+        nargs="+",
+        default=None,
+        metavar="[CONDITION=]FILE",
+        help="take the answers from files: lines with id, condition and answer, lmms-eval's samples, or VLMEvalKit's "
+        "predictions (removed=FILE says whose condition they are)",
+    )
     parser.set_defaults(run=_run)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE, the value as JSON if it is."""
+    import json
+
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"NAME=VALUE such as num_beams=3, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _recorded(text: str) -> tuple[str | None, Path]:
+    """Read CONDITION=FILE or FILE."""
+    condition, equals, file = text.partition("=")
+    if not equals or Path(text).is_file():
+        return None, existing_file(text)
+    return condition, existing_file(file)
 
 
 def _run(options: argparse.Namespace) -> None:
     from fivl_hf.evaluation.conditions import require_conditions
-    from fivl_hf.evaluation.results import write_endpoint_evaluation, write_evaluation
+    from fivl_hf.evaluation.results import write_evaluation
     from fivl_hf.evaluation.scorers import scorer
-    from fivl_hf.models import load_model
     from fivl_hf.storage import load_rows
 
     # Before anything is written.
     require_conditions(options.conditions)
     if options.scorer:
         scorer(options.scorer)
+    if options.endpoint and options.recorded:
+        raise ValueError("--endpoint and --recorded are two ways to answer: give one")
     rows = load_rows(options.dataset, options.split, options.dataset_config)
-    asked: dict[str, Any] = {
-        "model_name": options.model,
-        "dataset": options.dataset,
-        "split": options.split,
-        "config": options.dataset_config,
-        "conditions": options.conditions,
-        "scorer_name": options.scorer,
-        "prompt_suffix": options.prompt_suffix,
-        "turns": options.turns,
-        "max_new_tokens": options.max_new_tokens,
-        "seed": options.seed,
-        "resamples": options.resamples,
-        "restart": options.restart,
-    }
-    if options.endpoint is None:
+    asking = {name: getattr(options, name) for name in ("turns", "prompt_suffix", "evidence", "dilation")}
+    if options.preview:
+        _preview(options, rows, asking)
+        return
+    load, usage = _answerer(options)
+    try:
         summary = write_evaluation(
-            lambda: load_model(options.model, device=options.device, dtype=options.dtype),
+            load,
             rows,
             options.output,
-            batch_size=options.batch_size,
-            **asked,
+            model_name=options.model,
+            dataset=options.dataset,
+            split=options.split,
+            config=options.dataset_config,
+            conditions=options.conditions,
+            scorer_name=options.scorer,
+            seed=options.seed,
+            resamples=options.resamples,
+            restart=options.restart,
+            **asking,
         )
-    else:
-        answerer, settings = _endpoint(options)
-        try:
-            summary = write_endpoint_evaluation(answerer, rows, options.output, **asked)
-        finally:
-            print(usage_line(answerer.spent, settings))
-        if unanswered := sum(answerer.failures.values()):
-            reasons = ", ".join(f"{count:,} × {reason}" for reason, count in answerer.failures.items())
-            print(f"{unanswered:,} questions got no answer ({reasons}); run it again to ask them once more")
+    finally:
+        for line in usage():
+            print(line)
+    if int(os.environ.get("RANK", "0")):
+        return
+    if unanswered := summary.get("unanswered"):
+        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in unanswered.items())
+        print(f"{sum(unanswered.values()):,} questions got no answer ({reasons}); run it again to ask them once more")
     for line in table_lines(summary):
         print(line)
     print(f"answers.jsonl and reliance.json are in {options.output}")
 
 
+def _preview(options: argparse.Namespace, rows: Any, asking: Mapping[str, Any]) -> None:
+    from fivl_hf.evaluation.plan import Plan
+    from fivl_hf.evaluation.preview import write_preview
+
+    shown = rows.select(range(min(options.preview, len(rows))))
+    plan = Plan(shown, options.conditions, seed=options.seed, **asking)
+    options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / "preview.html"
+    write_preview(plan, path, title=f"{options.dataset}, {options.split}")
+    print(f"{path} shows {len(shown):,} rows under {', '.join(plan.conditions)}; nothing was asked")
+
+
+def _answerer(options: argparse.Namespace) -> tuple[Callable[[], Any], Callable[[], list[str]]]:
+    """Return what makes the answerer that the options name, and what says afterwards what it cost."""
+    if options.recorded:
+        from fivl_hf.evaluation.answerers.recorded import RecordedAnswerer
+
+        return lambda: RecordedAnswerer(options.recorded), list
+    if options.endpoint:
+        answerer, settings = _endpoint(options)
+        return lambda: answerer, lambda: [usage_line(answerer.spent, settings)]
+    return partial(_local, options), list
+
+
+def _local(options: argparse.Namespace) -> Any:
+    from fivl_hf.evaluation.answerers.local import TransformersAnswerer
+    from fivl_hf.evaluation.processes import Processes
+    from fivl_hf.models import load_model
+
+    device = options.device or Processes.of_this_run().device
+    model, processor = load_model(
+        options.model, device=device, dtype=options.dtype, attn_implementation=options.attn_implementation
+    )
+    return TransformersAnswerer(
+        model,
+        processor,
+        batch_size=options.batch_size,
+        max_new_tokens=options.max_new_tokens,
+        generation=dict(options.generation),
+    )
+
+
 def _endpoint(options: argparse.Namespace) -> tuple[Any, Any]:
     """Return what asks the endpoint, and its settings."""
-    from fivl_hf.evaluation.endpoint import EndpointAnswerer
-    from fivl_hf.llm.settings import ChatSettings
+    from fivl_hf.evaluation.answerers.endpoint import EndpointAnswerer
 
-    settings = ChatSettings(
-        model=options.model,
-        base_url=options.endpoint,
-        concurrency=options.concurrency,
-        timeout=options.timeout,
-        retries=options.retries,
-        max_requests=options.max_requests,
-        max_tokens=options.max_tokens,
-        max_cost=options.max_cost,
-        input_price=options.input_price,
-        output_price=options.output_price,
-        reply_tokens=options.max_new_tokens,
-    )
+    settings = chat_settings(options, base_url=options.endpoint, reply_tokens=options.max_new_tokens)
     options.output.mkdir(parents=True, exist_ok=True)
-    return EndpointAnswerer(settings, options.output / "answers.sqlite", image_side=options.image_side), settings
+    cache = options.output / "answers.sqlite"
+    answerer = EndpointAnswerer(settings, cache, image_side=options.image_side, batch_api=options.batch_api)
+    return answerer, settings
 
 
 def table_lines(summary: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,6 @@
 """``fivl score`` and ``fivl compare``: evaluations computed from their answers, without a model."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from fivl_hf.cli.options import HelpFormatter, count, existing_folder, folder, positive
@@ -63,17 +62,10 @@ def _compare(options: argparse.Namespace) -> None:
     from fivl_hf.evaluation.comparison import compare, comparison_lines, read_evaluated
     from fivl_hf.files.atomic import write_json
 
-    names = _names(options.folders)
-    evaluated = [read_evaluated(each, name, options.scorer) for each, name in zip(options.folders, names, strict=True)]
+    evaluated = read_evaluated(options.folders, options.scorer)
     result = compare(evaluated, seed=options.seed)
     for line in comparison_lines(result):
         print(line)
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
         write_json(options.output / "comparison.json", result)
-
-
-def _names(folders: list[Path]) -> list[str]:
-    """Return the folders' own names; their paths where two have the same."""
-    names = [each.resolve().name for each in folders]
-    return names if len(set(names)) == len(names) else [str(each) for each in folders]

@@ -210,6 +210,7 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
     """Reliance, heads and segmentation of one model on the test scenes; its head is chosen on the validation scenes."""
     import torch
 
+    from fivl_hf.evaluation.answerers.local import TransformersAnswerer
     from fivl_hf.evaluation.results import write_evaluation
     from fivl_hf.explain.analysis import explain
     from fivl_hf.explain.runner import write_explanation
@@ -225,14 +226,12 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
     model, processor = load_model(weights, device="cpu")
     test, validation = load_rows(dataset, "test"), load_rows(dataset, "validation")
     write_evaluation(
-        lambda: (model, processor),
+        lambda: TransformersAnswerer(model, processor, batch_size=100, max_new_tokens=16),
         test,
         folder,
         model_name=weights,
         dataset=dataset,
         split="test",
-        batch_size=100,
-        max_new_tokens=16,
         seed=settings.seed,
     )
     chosen_on = explain(model, processor, validation, description=f"Choosing {name}'s head")

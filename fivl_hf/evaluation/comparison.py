@@ -1,4 +1,4 @@
-"""Evaluations of several models on the same questions, side by side."""
+"""Evaluations of several models, side by side: on one benchmark, question by question, and over several benchmarks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,105 +6,221 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fivl_hf.evaluation.reliance import visual_reliance_score
-from fivl_hf.evaluation.statistics import holm, mcnemar_midp, reliance_permutation
+from fivl_hf.evaluation.scores import Scores, collect
+from fivl_hf.evaluation.statistics import holm, mcnemar_midp, rank_correlation, reliance_permutation
 from fivl_hf.evaluation.summary import rescored
-from fivl_hf.evaluation.table import ORIGINAL, REMOVED, Answer, answers_file, by_question, read_answers
+from fivl_hf.evaluation.table import ORIGINAL, REMOVED, answers_file, read_answers
 from fivl_hf.files.results import read_settings
+from fivl_hf.masks import FloatArray
 
 __all__ = ["Evaluated", "compare", "comparison_lines", "read_evaluated"]
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One model's answers: by question, the answer under each condition."""
+    """One model's answers to one benchmark.
+
+    Attributes:
+        name: of the model.
+        benchmark: dataset and split.
+    """
 
     name: str
-    answers: Mapping[str, Mapping[str, Answer]]
+    scores: Scores
     scorer_name: str = "exact"
+    benchmark: str = ""
 
 
-def read_evaluated(folder: Path, name: str, scorer_name: str | None = None) -> Evaluated:
-    """Read the answers of an evaluation's folder, scored by the scorer named, or else by that of its ``reliance.json``.
+def read_evaluated(folders: Sequence[Path], scorer_name: str | None = None) -> list[Evaluated]:
+    """Read evaluations, scored by the scorer named, or else each by that of its ``reliance.json``.
+
+    Models have the names of their folders; where the folders are of several benchmarks, those that were recorded.
 
     Raises:
-        FileNotFoundError: the folder holds no answers.
-        ValueError: a line that is not an answer, or an unknown scorer.
+        FileNotFoundError: a folder that holds no answers.
+        ValueError: a line that is not an answer, an unknown scorer, or one model twice on one benchmark.
     """
-    path, result = answers_file(folder), folder / "reliance.json"
-    recorded = read_settings(result).get("scoring") if result.is_file() else None
-    chosen = scorer_name or str(recorded or "exact")
-    return Evaluated(name, by_question(rescored(read_answers(path), chosen)), chosen)
+    recorded = [_recorded(folder) for folder in folders]
+    benchmarks = [_benchmark(each) for each in recorded]
+    names = _last_parts([str(folder.resolve()) for folder in folders])
+    if len(set(benchmarks)) > 1:
+        names = _last_parts([str(each.get("model", name)) for each, name in zip(recorded, names, strict=True)])
+    if len(set(zip(names, benchmarks, strict=True))) < len(names):
+        raise ValueError("two evaluations are of one model on one benchmark: give each once")
+    found = []
+    for folder, about, name, benchmark in zip(folders, recorded, names, benchmarks, strict=True):
+        chosen = scorer_name or str(about.get("scoring") or "exact")
+        answers = rescored(read_answers(answers_file(folder)), chosen)
+        found.append(Evaluated(name, collect(answers), chosen, benchmark))
+    return found
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """Return what an evaluation was measured with."""
+    path = answers_file(folder)
+    files = (path.with_name(name) for name in ("reliance.json", "evaluation.run.json"))
+    return next((read_settings(file) for file in files if file.is_file()), {})
+
+
+def _benchmark(about: Mapping[str, Any]) -> str:
+    names = [str(about[key]) for key in ("dataset", "dataset_config", "split") if about.get(key)]
+    return " ".join([Path(names[0]).name, *names[1:]]) if names else ""
+
+
+def _last_parts(paths: Sequence[str]) -> list[str]:
+    """Return the last part of each path; whole paths where two different ones end alike."""
+    last = {path: Path(path).name or path for path in paths}
+    return [last[path] for path in paths] if len(set(last.values())) == len(last) else list(paths)
 
 
 def compare(evaluated: Sequence[Evaluated], *, seed: int = 0, permutations: int = 10_000) -> dict[str, Any]:
     """Compare models on the questions with evidence that all of them answered.
 
     Returns:
-        ``n``; ``models``: of each, the Visual Reliance Score's result; ``pairs``: of each two, the differences of
-        accuracy and reliance, with p-values by mid-p McNemar and by permutation of pictures, adjusted by Holm over all
-        of them (``p_adjusted``).
+        ``benchmarks``: of each, ``n``, ``pictures``, ``scoring``, ``models`` (of each, the Visual Reliance Score's
+        result) and ``pairs`` (of each two, the differences of accuracy and reliance, with p-values by mid-p McNemar and
+        by permutation of pictures, adjusted by Holm over the benchmark: ``p_adjusted``); ``means``: of each model, mean
+        score and accuracy over the benchmarks, None unless it was asked all of them; ``correlation``: Spearman's of
+        accuracy and score over all models and benchmarks, with an interval.
 
     Raises:
-        ValueError: fewer than two models, no common question, or references that differ.
+        ValueError: fewer than two evaluations, no common question, references or scorers that differ.
     """
     if len(evaluated) < 2:
         raise ValueError("a comparison needs at least two evaluations")
+    benchmarks: dict[str, list[Evaluated]] = {}
+    for each in evaluated:
+        benchmarks.setdefault(each.benchmark, []).append(each)
+    results = {
+        name: _compare_on_one(models, seed=seed, permutations=permutations) for name, models in benchmarks.items()
+    }
+    names = list(dict.fromkeys(each.name for each in evaluated))
+    return {
+        "benchmarks": results,
+        "means": {name: _means([result["models"].get(name) for result in results.values()]) for name in names},
+        "correlation": _correlation(results, seed=seed),
+    }
+
+
+def _means(found: Sequence[Mapping[str, Any] | None]) -> dict[str, float | None]:
+    means: dict[str, float | None] = {}
+    for what in ("visual_reliance_score", "accuracy"):
+        values = [each and each[what] for each in found]
+        means[what] = None if None in values else float(np.mean(np.array(values, dtype=np.float64)))
+    return means
+
+
+def _correlation(results: Mapping[str, Mapping[str, Any]], *, seed: int) -> dict[str, Any]:
+    """Correlate score and accuracy over models, within benchmarks and over all of them."""
+    correlations = {}
+    for name, result in results.items():
+        pairs = [
+            (found["accuracy"], found["visual_reliance_score"])
+            for found in result["models"].values()
+            if found["visual_reliance_score"] is not None
+        ]
+        correlations[name] = rank_correlation(*zip(*pairs, strict=True), seed=seed) if pairs else None
+    return {
+        name: found or {"n": 0, "value": None, "confidence_interval": [None, None], "reason": "no score is defined"}
+        for name, found in correlations.items()
+    }
+
+
+def _compare_on_one(evaluated: Sequence[Evaluated], *, seed: int, permutations: int) -> dict[str, Any]:
     scorers = {each.name: each.scorer_name for each in evaluated}
     if len(set(scorers.values())) > 1:
         shown = ", ".join(f"{name} by {scorer}" for name, scorer in scorers.items())
         raise ValueError(f"the evaluations are scored by different scorers ({shown}): name one with --scorer")
-    common = _common(evaluated)
-    scores = {each.name: _scores(each, common) for each in evaluated}
-    groups = [evaluated[0].answers[id][ORIGINAL].picture or id for id in common]
+    places = _common(evaluated)
+    scores = {each.name: _pairs(each, chosen) for each, chosen in zip(evaluated, places, strict=True)}
+    groups = list(evaluated[0].scores.pictures[places[0]])
+    models = {name: visual_reliance_score(*each, groups=groups, seed=seed) for name, each in scores.items()}
     pairs = []
-    for a, b in combinations([each.name for each in evaluated], 2):
-        (right_a, masked_a), (right_b, masked_b) = scores[a], scores[b]
-        found = [visual_reliance_score(*scores[name], groups=groups, resamples=1) for name in (a, b)]
-        reliance = [each["visual_reliance_score"] for each in found]
+    for a, b in combinations(scores, 2):
+        reliance = [models[name]["visual_reliance_score"] for name in (a, b)]
+        both = None not in reliance
         pairs.append(
             {
                 "models": [a, b],
-                "accuracy_difference": found[0]["accuracy"] - found[1]["accuracy"],
-                "accuracy_p": mcnemar_midp(right_a, right_b),
-                "reliance_difference": None if None in reliance else reliance[0] - reliance[1],
-                "reliance_p": None
-                if None in reliance
-                else reliance_permutation(
-                    (right_a, masked_a), (right_b, masked_b), groups, permutations=permutations, seed=seed
-                ),
+                "accuracy_difference": models[a]["accuracy"] - models[b]["accuracy"],
+                "accuracy_p": mcnemar_midp(scores[a][0], scores[b][0]),
+                "reliance_difference": reliance[0] - reliance[1] if both else None,
+                "reliance_p": reliance_permutation(scores[a], scores[b], groups, permutations=permutations, seed=seed)
+                if both
+                else None,
             }
         )
     tested = [(pair, what) for pair in pairs for what in ("accuracy", "reliance") if pair[f"{what}_p"] is not None]
     for (pair, what), adjusted in zip(tested, holm([pair[f"{what}_p"] for pair, what in tested]), strict=True):
         pair[f"{what}_p_adjusted"] = adjusted
-    models = {name: visual_reliance_score(*each, groups=groups, seed=seed) for name, each in scores.items()}
     scoring = evaluated[0].scorer_name
-    return {"n": len(common), "pictures": len(set(groups)), "scoring": scoring, "models": models, "pairs": pairs}
+    return {"n": len(groups), "pictures": len(set(groups)), "scoring": scoring, "models": models, "pairs": pairs}
 
 
-def _common(evaluated: Sequence[Evaluated]) -> list[str]:
-    """Return the ids of the questions with evidence that all models answered on both images, in the first's order."""
-    complete = [{id for id, by in each.answers.items() if by.keys() >= {ORIGINAL, REMOVED}} for each in evaluated]
-    common = [id for id in evaluated[0].answers if all(id in ids for ids in complete)]
+def _common(evaluated: Sequence[Evaluated]) -> list[NDArray[np.int64]]:
+    """Return, for each model, the places of the questions with evidence that all answered on both images."""
+    ids = [each.scores.ids for each in evaluated]
+    places = [{id: i for i, id in enumerate(listed)} for listed in ids]
+    complete = [each.scores.asked(ORIGINAL, REMOVED) for each in evaluated]
+    common = [
+        id
+        for id in ids[0]
+        if all(id in known and done[known[id]] for known, done in zip(places, complete, strict=True))
+    ]
     if not common:
-        without = [each.name for each in evaluated if not any(REMOVED in by for by in each.answers.values())]
+        without = [each.name for each in evaluated if REMOVED not in each.scores.conditions]
         why = f"{without[0]} was not asked under {REMOVED!r}" if without else "are these of one dataset?"
         raise ValueError(f"no question was answered by all models with and without its evidence: {why}")
-    for id in common:
-        references = {each.answers[id][ORIGINAL].references for each in evaluated}
-        if len(references) > 1:
+    chosen = [np.array([known[id] for id in common], dtype=np.int64) for known in places]
+    for each, taken in zip(evaluated, chosen, strict=True):
+        differ = each.scores.references[taken] != evaluated[0].scores.references[chosen[0]]
+        if differ.any():
+            id = common[int(differ.argmax())]
             raise ValueError(f"question {id!r} has other references in one of the evaluations: other datasets?")
-    return common
+    return chosen
 
 
-def _scores(each: Evaluated, ids: Sequence[str]) -> tuple[list[float], list[float]]:
-    original, removed = ([each.answers[id][name].score for id in ids] for name in (ORIGINAL, REMOVED))
-    return original, removed
+def _pairs(each: Evaluated, chosen: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+    return each.scores.of(ORIGINAL)[chosen], each.scores.of(REMOVED)[chosen]
 
 
 def comparison_lines(result: Mapping[str, Any]) -> list[str]:
-    """Return a comparison as a table of models and one of pairs."""
+    """Return a comparison as text: for each benchmark a table of models and one of pairs, then one of them all."""
+    lines: list[str] = []
+    for name, found in result["benchmarks"].items():
+        lines += [*([name] if len(result["benchmarks"]) > 1 else []), *_benchmark_lines(found), ""]
+    if len(result["benchmarks"]) > 1:
+        lines += [*_overview_lines(result), ""]
+    for name, found in result["correlation"].items():
+        if found["value"] is not None:
+            low, high = found["confidence_interval"]
+            lines.append(
+                f"rank correlation of accuracy and reliance over {found['n']} models{name and ', ' + name}: "
+                f"{found['value']:.2f} [{low:.2f}, {high:.2f}]"
+            )
+    return lines[:-1] if not lines[-1] else lines
+
+
+def _overview_lines(result: Mapping[str, Any]) -> list[str]:
+    """Return the table of models × benchmarks: reliance, accuracy in brackets."""
+    benchmarks = result["benchmarks"]
+    lines = ["reliance (accuracy)", f"{'model':<28}" + "".join(f"  {name[:18]:>18}" for name in [*benchmarks, "mean"])]
+    for name, mean in result["means"].items():
+        cells = [*(found["models"].get(name) for found in benchmarks.values()), mean]
+        shown = ["–" if cell is None else _both(cell) for cell in cells]
+        lines.append(f"{name[:28]:<28}" + "".join(f"  {each:>18}" for each in shown))
+    return lines
+
+
+def _both(found: Mapping[str, Any]) -> str:
+    return f"{_number(found['visual_reliance_score'])} ({_number(found['accuracy'])})"
+
+
+def _benchmark_lines(result: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{result['n']:,} questions with evidence about {result['pictures']:,} images, answered by all, scored by "
         f"{result['scoring']}",
@@ -117,6 +233,8 @@ def comparison_lines(result: Mapping[str, Any]) -> list[str]:
             f"{name[:28]:<28}  {_number(found['accuracy']):>8}  {_number(found['masked_accuracy']):>16}  "
             f"{_number(found['visual_reliance_score']):>8}  {between:>14}"
         )
+    if not result["pairs"]:
+        return lines
     lines += ["", f"{'pair':<40}  Δ accuracy  p (Holm)  Δ reliance  p (Holm)"]
     for pair in result["pairs"]:
         lines.append(

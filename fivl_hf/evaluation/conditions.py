@@ -8,13 +8,15 @@ from PIL import Image, ImageFilter
 
 from fivl_hf.evaluation.perturb import random_boxes
 from fivl_hf.images import rgb
-from fivl_hf.masks import BoolArray, rasterize_boxes
+from fivl_hf.masks import BoolArray, FloatArray, rasterize_boxes
 
-__all__ = ["CONDITIONS", "FILLS", "apply", "hidden_region", "needs_evidence", "require_conditions"]
+__all__ = ["CONDITIONS", "FILLS", "apply", "dilated_boxes", "hidden_region", "needs_evidence", "require_conditions"]
 
 # Of the image's longer side: what is blurred cannot be recognised any more.
 _BLUR = 1 / 12
 _GREY = (127, 127, 127)
+# Pixels around a hidden one from which OpenCV paints over it.
+_INPAINT_RADIUS = 3
 _Fill = Callable[[Image.Image, BoolArray], Image.Image]
 
 
@@ -33,13 +35,27 @@ def _blurred(image: Image.Image, _: BoolArray) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(max(image.size) * _BLUR))
 
 
-_FILLS: dict[str, _Fill] = {"black": _black, "mean": _mean, "blur": _blurred}
+def _inpainted(image: Image.Image, region: BoolArray) -> Image.Image:
+    """Return the image with the region painted over from its surroundings (Telea's method, by OpenCV)."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise ValueError(
+            "painting over evidence needs OpenCV: pip install opencv-python-headless, or take another fill"
+        ) from error
+
+    mask = region.astype(np.uint8)
+    return Image.fromarray(cv2.inpaint(np.asarray(image), mask, _INPAINT_RADIUS, cv2.INPAINT_TELEA))
+
+
+_FILLS: dict[str, _Fill] = {"black": _black, "mean": _mean, "blur": _blurred, "inpaint": _inpainted}
 FILLS = tuple(_FILLS)
 CONDITIONS = (
     "original",
     "removed",
     "removed-mean",
     "removed-blur",
+    "removed-inpaint",
     "random",
     "other",
     "kept",
@@ -71,6 +87,7 @@ def apply(
     seed: int | Sequence[int] = 0,
     *,
     fill: str | None = None,
+    mask: BoolArray | None = None,
     other: ArrayLike = (),
     dilation: float = 0.0,
 ) -> Image.Image | None:
@@ -82,13 +99,14 @@ def apply(
         name: one of ``CONDITIONS``.
         boxes: (N, 4) of the evidence, as (x0, y0, x1, y1) in pixels of the image.
         seed: of the condition "random".
-        fill: of what is hidden: "black", "mean" (colour of the rest) or "blur"; black, or the condition's own, if not
-            given.
+        fill: of what is hidden: "black", "mean" (colour of the rest), "blur" or "inpaint" (painted over from its
+            surroundings, by OpenCV); black, or the condition's own, if not given.
+        mask: (H, W) the evidence, in place of the boxes; "random" and "other" still hide boxes.
         other: (M, 4) boxes of other questions' evidence in this image, for the condition "other".
-        dilation: pixels by which evidence boxes grow on each side.
+        dilation: pixels by which the evidence grows on each side.
 
     Raises:
-        ValueError: an unknown condition or fill.
+        ValueError: an unknown condition or fill, or one that needs OpenCV where it is not installed.
     """
     require_conditions([name])
     shown = rgb(image)
@@ -102,9 +120,8 @@ def apply(
     chosen = fill or named_fill or "black"
     if chosen not in _FILLS:
         raise ValueError(f"fill must be one of {', '.join(FILLS)}, got {chosen!r}")
-    region = hidden_region(kind, shown.size, boxes, seed, other=other, dilation=dilation)
-    mask = Image.fromarray(region).convert("L")
-    return Image.composite(_FILLS[chosen](shown, region), shown, mask)
+    region = hidden_region(kind, shown.size, boxes, seed, mask=mask, other=other, dilation=dilation)
+    return Image.composite(_FILLS[chosen](shown, region), shown, Image.fromarray(region).convert("L"))
 
 
 def hidden_region(
@@ -113,16 +130,36 @@ def hidden_region(
     boxes: ArrayLike,
     seed: int | Sequence[int] = 0,
     *,
+    mask: BoolArray | None = None,
     other: ArrayLike = (),
     dilation: float = 0.0,
 ) -> BoolArray:
     """Return the pixels (H, W) that "removed", "random", "other" or "kept" hides; arguments as for :func:`apply`."""
-    width, height = size
-    grown = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) + np.array([-dilation, -dilation, dilation, dilation])
-    grown = grown.clip(0, [width, height, width, height])
     if kind == "random":
-        return rasterize_boxes(random_boxes(grown.tolist(), size, seed).boxes, size)
+        return rasterize_boxes(random_boxes(dilated_boxes(boxes, size, dilation).tolist(), size, seed).boxes, size)
     if kind == "other":
         return rasterize_boxes(np.asarray(other, dtype=np.float64).reshape(-1, 4), size)
-    region = rasterize_boxes(grown, size)
+    if mask is None:
+        region = rasterize_boxes(dilated_boxes(boxes, size, dilation), size)
+    else:
+        region = _dilated_mask(mask, round(dilation))
     return ~region if kind == "kept" else region
+
+
+def dilated_boxes(boxes: ArrayLike, size: tuple[int, int], dilation: float) -> FloatArray:
+    """Return boxes (N, 4) grown by some pixels on each side, within an image of (width, height)."""
+    width, height = size
+    grown = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) + np.array([-dilation, -dilation, dilation, dilation])
+    return np.asarray(grown.clip(0, [width, height, width, height]))
+
+
+def _dilated_mask(mask: BoolArray, pixels: int) -> BoolArray:
+    """Return a mask (H, W) grown by some pixels on each side, diagonals included, as a box grows."""
+    for axis in (0, 1):
+        # How many set pixels lie before each place, with `pixels` empty places at both ends.
+        around = [(pixels, pixels) if i == axis else (0, 0) for i in (0, 1)]
+        before = np.pad(mask, around).cumsum(axis, dtype=np.int32)
+        before = np.insert(before, 0, 0, axis)
+        places = np.arange(mask.shape[axis])
+        mask = before.take(places + 2 * pixels + 1, axis) > before.take(places, axis)
+    return mask

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from fivl_hf.images import ImageError, open_rgb
+from fivl_hf.masks import BoolArray, decode_mask, union
 from fivl_hf.schema import FiVLRow, validate_row
 
 __all__ = ["Question", "questions"]
@@ -22,23 +24,25 @@ class Question:
 
     Attributes:
         id: the row's id, with the turn where a row gives several questions.
-        load_images: the row's images, in order and in stored form; read from the dataset again where that can be
-            indexed, so that a large benchmark's images are not all held in memory.
+        load: gives the raw row; read from the dataset again where that can be indexed, so that a large benchmark's
+            images are not all held in memory.
         messages: the conversation up to and including the question, in chat format.
         answers: reference answers, any of which is right.
         sizes: (width, height) of each image.
         evidence: per image, the boxes of the key expressions in source pixels.
+        masks: per image, which of the row's masks show them.
         category: free text to group results by.
         source: where the row comes from; benchmarks have their scorers by it.
         picture: digest of the images, the same for all questions about them.
     """
 
     id: str
-    load_images: Callable[[], Sequence[Any]]
+    load: Callable[[], Mapping[str, Any]]
     messages: tuple[dict[str, str], ...]
     answers: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
     evidence: tuple[tuple[Box, ...], ...]
+    masks: tuple[tuple[int, ...], ...] = ()
     category: str = ""
     source: str = ""
     picture: str = ""
@@ -50,9 +54,20 @@ class Question:
     def images(self) -> list[Image.Image]:
         """Open the images; raises ImageError, naming the question, for one that cannot be shown."""
         try:
-            return [open_rgb(image) for image in self.load_images()]
+            return [open_rgb(image) for image in self.load()["images"]]
         except ImageError as error:
             raise ImageError(f"question {self.id!r}: {error}") from error
+
+    def regions(self) -> list[BoolArray]:
+        """Return, per image, the pixels (H, W) that any mask covers; raises ImageError for a broken one."""
+        stored = self.load()["masks"]
+        try:
+            return [
+                union([np.zeros(size[::-1], dtype=bool), *(decode_mask(stored[i]) for i in numbers)])
+                for size, numbers in zip(self.sizes, self.masks, strict=True)
+            ]
+        except (ImageError, ValueError) as error:
+            raise ImageError(f"question {self.id!r}: a mask that cannot be read: {error}") from error
 
 
 def questions(rows: Iterable[Mapping[str, Any]], turns: str = "first") -> Iterator[Question]:
@@ -71,25 +86,26 @@ def questions(rows: Iterable[Mapping[str, Any]], turns: str = "first") -> Iterat
         raise ValueError(f"turns must be 'first' or 'all', got {turns!r}")
     for number, raw in enumerate(rows):
         row = validate_row(raw)
-        load_images = partial(_images_of, rows, number) if hasattr(rows, "__getitem__") else partial(tuple, row.images)
+        load = partial(_row, rows, number) if hasattr(rows, "__getitem__") else partial(dict, raw)
         asked = row.turns if turns == "all" else row.turns[:1]
         picture = _digest(row.images)
         for i, turn in enumerate(asked):
             yield Question(
                 id=row.id if len(asked) == 1 else f"{row.id}#{i}",
-                load_images=load_images,
+                load=load,
                 messages=tuple(row.messages(i)),
                 answers=row.answers or (turn.answer,),
                 sizes=row.sizes,
                 evidence=_evidence(row, i),
+                masks=_masks(row, i),
                 category=row.category or row.source,
                 source=row.source,
                 picture=picture,
             )
 
 
-def _images_of(rows: Any, number: int) -> Sequence[Any]:
-    return rows[number]["images"]
+def _row(rows: Any, number: int) -> Mapping[str, Any]:
+    return rows[number]
 
 
 def _digest(images: Sequence[Any]) -> str:
@@ -111,3 +127,11 @@ def _evidence(row: FiVLRow, turn: int) -> tuple[tuple[Box, ...], ...]:
         if expression.turn == turn:
             boxes[expression.image].extend(expression.boxes)
     return tuple(map(tuple, boxes))
+
+
+def _masks(row: FiVLRow, turn: int) -> tuple[tuple[int, ...], ...]:
+    numbers: Sequence[list[int]] = [[] for _ in row.images]
+    for number, expression in enumerate(row.key_expressions):
+        if expression.turn == turn:
+            numbers[expression.image].append(number)
+    return tuple(map(tuple, numbers))

@@ -1,11 +1,15 @@
 """Evaluations on disk: the answers as they come, and the summary with what it was measured with."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.evaluation.endpoint import EndpointAnswerer
-from fivl_hf.evaluation.runner import Answers, evaluate_answers, model_answers
+from fivl_hf.evaluation.answerers.protocol import Answerer
+from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan
+from fivl_hf.evaluation.processes import Processes
+from fivl_hf.evaluation.runner import ask, summary_of
+from fivl_hf.evaluation.scorers import default_scorer
 from fivl_hf.evaluation.summary import rescored, summarize
 from fivl_hf.evaluation.table import AnswerTable, answers_file, read_answers
 from fivl_hf.files.atomic import write_json
@@ -13,96 +17,123 @@ from fivl_hf.files.locks import locked
 from fivl_hf.files.results import read_settings, result_folder
 from fivl_hf.storage.provenance import provenance
 
-__all__ = ["score_again", "write_endpoint_evaluation", "write_evaluation"]
-
+__all__ = ["score_again", "write_evaluation"]
 
 _FILES = ("reliance.json", "answers.jsonl")
+# Where processes besides the first write while they ask.
+_PART = "answers.process{}.jsonl"
 
 
 def write_evaluation(
-    load: Callable[[], tuple[Any, Any]],
+    load: Callable[[], Answerer],
     rows: Any,
     output: Path,
-    *,
-    batch_size: int = 16,
-    max_new_tokens: int = 32,
-    **options: Any,
-) -> dict[str, Any]:
-    """Measure a model's visual reliance and write ``answers.jsonl`` and ``reliance.json``, going on where it stopped.
-
-    Args:
-        load: gives the model and its processor.
-        rows: of the split, images left encoded (:func:`fivl_hf.storage.load_rows`).
-        options: ``model_name``, ``dataset``, ``split`` and, if it has several, ``config``, which are recorded;
-            ``restart``, to replace the results of another run; and those of
-            :func:`fivl_hf.evaluation.runner.evaluate_answers`.
-
-    Returns:
-        The content of ``reliance.json``.
-
-    Raises:
-        ValueError: the folder holds results of another run, or a row that does not fit the schema.
-        OSError: the folder is in use or cannot be written to.
-    """
-    with locked(output):
-        model, processor = load()
-        answer = model_answers(model, processor, batch_size=batch_size, max_new_tokens=max_new_tokens)
-        about, batches = {"dtype": str(model.dtype)}, {"batch_size": batch_size}
-        return _write(answer, rows, output, about, batches, max_new_tokens=max_new_tokens, **options)
-
-
-def write_endpoint_evaluation(
-    answerer: EndpointAnswerer, rows: Any, output: Path, *, max_new_tokens: int = 32, **options: Any
-) -> dict[str, Any]:
-    """Measure a model behind an endpoint as :func:`write_evaluation` measures one of transformers.
-
-    Questions that got no answer are counted under ``unanswered``, by reason, and asked again by the next run.
-
-    Raises:
-        ServiceError: no further request makes sense; answers are kept.
-        ValueError, OSError: as :func:`write_evaluation`.
-    """
-    # The answerer counts while it is asked.
-    about, unanswered = {"endpoint": answerer.url}, {"unanswered": answerer.failures}
-    with locked(output):
-        return _write(answerer.answer, rows, output, about, unanswered, max_new_tokens=max_new_tokens, **options)
-
-
-def _write(
-    answer: Answers,
-    rows: Any,
-    output: Path,
-    about: Mapping[str, Any],
-    further: Mapping[str, Any],
     *,
     model_name: str | Path,
     dataset: str | Path,
     split: str,
     config: str | None = None,
-    max_new_tokens: int,
-    turns: str = "first",
+    conditions: Sequence[str] = DEFAULT_CONDITIONS,
+    scorer_name: str | None = None,
     seed: int = 0,
-    prompt_suffix: str | None = None,
+    resamples: int = 10_000,
     restart: bool = False,
-    **options: Any,
+    **asking: Any,
 ) -> dict[str, Any]:
-    """Ask every question and write the files.
+    """Measure a model's visual reliance and write ``answers.jsonl`` and ``reliance.json``, going on where it stopped.
+
+    Where several processes run it (``accelerate launch``), each answers its share.
 
     Args:
-        about: what the answers depend on besides model, rows and the way of asking.
-        further: what else ``reliance.json`` says; another run may differ in it and still go on.
+        load: makes what answers.
+        rows: of the split, images left encoded (:func:`fivl_hf.storage.load_rows`).
+        model_name, dataset, split, config: of what is measured, to be recorded.
+        conditions, scorer_name, seed, resamples: see :func:`fivl_hf.evaluation.runner.evaluate_answers`.
+        restart: replace the results of another run.
+        asking: further options of :class:`fivl_hf.evaluation.plan.Plan`; another run with other ones is another run.
+
+    Returns:
+        The content of ``reliance.json``.
+
+    Raises:
+        ServiceError: an endpoint that takes no further request; answers are kept.
+        ValueError: the folder holds results of another run, or a row that does not fit the schema.
+        OSError: the folder is in use or cannot be written to.
     """
-    about = {**provenance(model_name, rows, dataset=dataset, split=split, config=config), **about}
-    asking: dict[str, Any] = {"turns": turns, "seed": seed}
-    if prompt_suffix is not None:
-        asking["prompt_suffix"] = prompt_suffix
-    run = {**about, **asking, "max_new_tokens": max_new_tokens}
-    with result_folder(output, run, kind="evaluation", files=_FILES, restart=restart):
-        table = AnswerTable(output / "answers.jsonl")
-        summary, _ = evaluate_answers(answer, rows, table=table, **asking, **options)
-        result = {**about, **further, **summary}
-        write_json(output / "reliance.json", result)
-    return result
+    processes = Processes.of_this_run()
+    with _held(output, processes):
+        answerer = load()
+        about = {
+            **provenance(model_name, rows, dataset=dataset, split=split, config=config),
+            **answerer.identity,
+            **{name: value for name, value in asking.items() if value is not None},
+            "seed": seed,
+        }
+        with _run_in(output, about, processes, restart=restart):
+            plan = Plan(rows, conditions, seed=seed, **asking)
+            chosen = scorer_name or default_scorer(plan.source)
+            table, known = _tables(output, processes)
+            ask(
+                answerer,
+                plan,
+                table,
+                scorer_name=chosen,
+                seed=seed,
+                answerer_name=str(model_name),
+                share=(processes.number, processes.count),
+                known=known,
+            )
+            processes.wait()
+            if processes.first:
+                _take_parts(output)
+                summary = summary_of(read_answers(answers_file(output)), plan, chosen, seed=seed, resamples=resamples)
+                write_json(output / "reliance.json", {**about, **answerer.details, **summary})
+            processes.wait()
+    return read_settings(output / "reliance.json")
+
+
+@contextmanager
+def _held(output: Path, processes: Processes) -> Iterator[None]:
+    """Hold the folder, for all processes."""
+    if not processes.first:
+        yield
+        return
+    with locked(output):
+        yield
+
+
+@contextmanager
+def _run_in(output: Path, about: dict[str, Any], processes: Processes, *, restart: bool) -> Iterator[None]:
+    """Check, in the first process, that the folder is this run's."""
+    if not processes.first:
+        processes.wait()
+        yield
+        return
+    with result_folder(output, about, kind="evaluation", files=_FILES, restart=restart):
+        if restart:
+            for part in output.glob(_PART.format("*")):
+                part.unlink()
+        _take_parts(output)
+        (output / "answers.jsonl").touch()
+        processes.wait()
+        yield
+
+
+def _tables(output: Path, processes: Processes) -> tuple[AnswerTable, AnswerTable]:
+    """Return the table that this process writes, and the answers that all know."""
+    known = AnswerTable(output / "answers.jsonl")
+    # The first process adds to what the others are reading.
+    processes.wait()
+    if processes.first:
+        return known, known
+    return AnswerTable(output / _PART.format(processes.number)), known
+
+
+def _take_parts(output: Path) -> None:
+    """Move the answers of the other processes into the table."""
+    for part in sorted(output.glob(_PART.format("*"))):
+        AnswerTable(output / "answers.jsonl").add(read_answers(part))
+        part.unlink()
 
 
 def score_again(
@@ -120,8 +151,9 @@ def score_again(
         FileNotFoundError: the folder holds no answers.
         ValueError: a line that is not an answer, or an unknown scorer.
     """
-    path, result_path = answers_file(folder), folder / "reliance.json"
     with locked(folder):
+        _take_parts(folder)
+        path, result_path = answers_file(folder), folder / "reliance.json"
         before = read_settings(result_path) if result_path.exists() else {}
         run = folder / "evaluation.run.json"
         about = before or (read_settings(run) if run.exists() else {})

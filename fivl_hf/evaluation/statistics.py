@@ -5,6 +5,7 @@ Shapes: N questions, G groups of them (pictures), R resamples.
 
 from collections.abc import Sequence
 from math import lgamma, log
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,9 +13,11 @@ from numpy.typing import ArrayLike
 from fivl_hf.bootstrap import cluster_sums, clustered_interval, ratio
 from fivl_hf.masks import FloatArray
 
-__all__ = ["holm", "mcnemar_midp", "paired_bootstrap", "reliance_permutation"]
+__all__ = ["holm", "mcnemar_midp", "paired_bootstrap", "rank_correlation", "reliance_permutation"]
 
 _CHUNK = 4_000_000
+# Of fewer, every order is likely by chance.
+_FEWEST_PAIRS = 4
 
 
 def paired_bootstrap(
@@ -106,6 +109,40 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = largest
     return adjusted
+
+
+def rank_correlation(
+    x: Sequence[float], y: Sequence[float], *, resamples: int = 10_000, seed: int = 0
+) -> dict[str, Any]:
+    """Return Spearman's correlation of N pairs, such as models, with a percentile interval over resampled pairs.
+
+    Returns:
+        ``n``, ``value``, ``confidence_interval``; None with a ``reason`` for fewer than four pairs, or where all values
+        of one kind are equal. Resamples in which it is undefined are left out.
+
+    Raises:
+        ValueError: lists of different lengths.
+    """
+    pairs = np.stack(_same_length(x, y), axis=1)
+    n = len(pairs)
+    undefined = {"n": n, "value": None, "confidence_interval": [None, None]}
+    if n < _FEWEST_PAIRS:
+        return {**undefined, "reason": f"fewer than {_FEWEST_PAIRS} models"}
+    value = _spearman(pairs[None])[0]
+    if np.isnan(value):
+        return {**undefined, "reason": "all have one value"}
+    drawn = pairs[np.random.default_rng(seed).integers(0, n, size=(resamples, n))]
+    low, high = np.nanquantile(_spearman(drawn), (0.025, 0.975))
+    return {"n": n, "value": float(value), "confidence_interval": [float(low), float(high)]}
+
+
+def _spearman(pairs: FloatArray) -> FloatArray:
+    """Return the correlation of ranks, of which equal values share the mean: (R, N, 2) -> (R,), NaN if undefined."""
+    below = (pairs[:, :, None] > pairs[:, None]).sum(axis=2)
+    equal = (pairs[:, :, None] == pairs[:, None]).sum(axis=2)
+    ranks = below + (equal - 1) / 2
+    centred = ranks - ranks.mean(axis=1, keepdims=True)
+    return ratio(centred.prod(axis=2).sum(axis=1), np.sqrt((centred**2).sum(axis=1).prod(axis=1)))
 
 
 def _difference(a: FloatArray, b: FloatArray) -> FloatArray:

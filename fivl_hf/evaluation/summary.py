@@ -1,18 +1,19 @@
 """The numbers of an evaluation, computed from its table of answers without a model."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fivl_hf.bootstrap import clustered_interval, ratio
 from fivl_hf.evaluation.reliance import visual_reliance_score
 from fivl_hf.evaluation.scorers import scorer
-from fivl_hf.evaluation.scoring import normalize_answer
-from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer, by_question
-from fivl_hf.masks import FloatArray
+from fivl_hf.evaluation.scores import Scores, collect
+from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer
+from fivl_hf.masks import BoolArray, FloatArray
 
 __all__ = ["rescored", "summarize"]
 
@@ -21,14 +22,17 @@ _LARGEST_OVERLAP = 0.1
 _CATEGORIES = 50
 _OTHER = "other"
 _FLOORS = ("text-only", "blank")
-ByQuestion = Sequence[Mapping[str, Answer]]
 
 
-def rescored(answers: Iterable[Answer], scorer_name: str) -> list[Answer]:
-    """Return answers with the scores of a scorer; raises ValueError for an unknown one."""
+def rescored(answers: Iterable[Answer], scorer_name: str) -> Iterator[Answer]:
+    """Return answers with the scores of a scorer, one by one; raises ValueError for an unknown one."""
     score = scorer(scorer_name)
-    values = [(answer, score(answer.answer, answer.references)) for answer in answers]
-    return [replace(answer, score=value or 0.0, parsed=value is not None) for answer, value in values]
+
+    def scored(answer: Answer) -> Answer:
+        value = score(answer.answer, answer.references)
+        return replace(answer, score=value or 0.0, parsed=value is not None)
+
+    return map(scored, answers)
 
 
 def summarize(
@@ -37,7 +41,7 @@ def summarize(
     """Return the Visual Reliance Score, its controls, and every condition's accuracy.
 
     Args:
-        answers: with the scores of ``scorer_name`` (:func:`rescored`).
+        answers: with the scores of ``scorer_name`` (:func:`rescored`); their order does not matter.
         resamples: bootstrap resamples of the pictures.
 
     Returns:
@@ -50,65 +54,56 @@ def summarize(
         for yes/no questions, ``by_reference``.
     """
     options = {"seed": seed, "resamples": resamples}
-    grouped = list(by_question(answers).values())
-    asked = {condition for by in grouped for condition in by}
-    core = asked & {ORIGINAL, REMOVED, RANDOM}
-    complete = [by for by in grouped if by.keys() >= core and by[ORIGINAL].has_evidence] if ORIGINAL in asked else []
-    everything = [by for by in grouped if ORIGINAL in by]
+    found = collect(answers)
+    everything = found.asked(ORIGINAL)
+    core = {ORIGINAL, REMOVED, RANDOM} & set(found.conditions)
+    complete = found.asked(*core) & found.has_evidence if ORIGINAL in core else np.zeros(len(found.ids), dtype=bool)
+    removed = REMOVED in core
     summary = {
-        **(_reliance(complete, REMOVED, options) if REMOVED in asked else _unmeasured(complete)),
-        **_control(complete if RANDOM in asked else [], options),
+        **(_reliance(found, complete, REMOVED, options) if removed else _unmeasured(found, complete)),
+        **_control(found, complete if RANDOM in core else np.zeros_like(complete), options),
         "scoring": scorer_name,
-        "questions": len(everything),
-        "accuracy_all_questions": _mean([by[ORIGINAL].score for by in everything]),
-        "conditions": {name: _condition(everything, name, options) for name in sorted(asked)},
-        "all_questions": _all_questions(everything, options) if REMOVED in asked else None,
-        "floor_normalized_reliance": _floor_normalized(complete) if REMOVED in asked else {},
-        "sufficiency": _sufficiency(everything),
-        "grounding": _grounding(everything),
-        "by_category": _by(complete, lambda answer: answer.category, options) if REMOVED in asked else {},
-        "by_reference": _by_reference(complete, options) if REMOVED in asked else {},
+        "questions": int(everything.sum()),
+        "accuracy_all_questions": _mean(found, everything, ORIGINAL),
+        "conditions": {name: _condition(found, everything, name, options) for name in found.conditions},
+        "all_questions": _all_questions(found, everything, options) if removed else None,
+        "floor_normalized_reliance": _floor_normalized(found, complete) if removed else {},
+        "sufficiency": _sufficiency(found),
+        "grounding": _grounding(found),
+        "by_category": _by(found, complete, found.categories, options) if removed else {},
+        "by_reference": _by_reference(found, complete, options) if removed else {},
     }
-    if not complete:
+    if not complete.any():
         summary["reason"] = "no question has evidence to black out"
     return summary
 
 
-def _unmeasured(complete: ByQuestion) -> dict[str, Any]:
+def _unmeasured(found: Scores, complete: BoolArray) -> dict[str, Any]:
     """Return the metric's result where the evidence was never removed."""
     return {
         "visual_reliance_score": None,
-        "accuracy": _mean(_scores(complete, ORIGINAL)),
+        "accuracy": _mean(found, complete, ORIGINAL),
         "masked_accuracy": None,
-        "n": len(complete),
+        "n": int(complete.sum()),
         "confidence_interval": [None, None],
         "reason": f"the condition {REMOVED!r} was not asked",
     }
 
 
-def _scores(answered: ByQuestion, condition: str) -> list[float]:
-    return [by[condition].score for by in answered]
+def _reliance(found: Scores, chosen: BoolArray, condition: str, options: Mapping[str, int]) -> dict[str, Any]:
+    original, changed = (found.of(name)[chosen] for name in (ORIGINAL, condition))
+    return visual_reliance_score(original, changed, groups=list(found.pictures[chosen]), **options)
 
 
-def _reliance(answered: ByQuestion, condition: str, options: Mapping[str, int]) -> dict[str, Any]:
-    original, changed = _scores(answered, ORIGINAL), _scores(answered, condition)
-    return visual_reliance_score(original, changed, groups=_groups(answered), **options)
-
-
-def _groups(answered: ByQuestion) -> list[str]:
-    """Return what questions are resampled together: those about one picture; each alone where it is not known."""
-    return [by[ORIGINAL].picture or by[ORIGINAL].id for by in answered]
-
-
-def _control(complete: ByQuestion, options: Mapping[str, int]) -> dict[str, Any]:
-    control = _reliance(complete, RANDOM, options) if complete else {}
-    overlap = _mean([by[RANDOM].overlap for by in complete])
+def _control(found: Scores, complete: BoolArray, options: Mapping[str, int]) -> dict[str, Any]:
+    control = _reliance(found, complete, RANDOM, options) if complete.any() else {}
+    overlap = float(found.overlap[complete].mean()) if complete.any() else None
     result = {
         "random_masked_accuracy": control.get("masked_accuracy"),
         "random_reliance_score": control.get("visual_reliance_score"),
         "random_confidence_interval": control.get("confidence_interval", [None, None]),
         "random_overlap": overlap,
-        "over_random": _difference(complete, options) if complete else None,
+        "over_random": _difference(found, complete, options) if complete.any() else None,
     }
     if overlap is not None and overlap > _LARGEST_OVERLAP:
         result["random_note"] = (
@@ -118,85 +113,91 @@ def _control(complete: ByQuestion, options: Mapping[str, int]) -> dict[str, Any]
     return result
 
 
-def _difference(complete: ByQuestion, options: Mapping[str, int]) -> dict[str, Any]:
+def _difference(found: Scores, complete: BoolArray, options: Mapping[str, int]) -> dict[str, Any]:
     """Return VRS minus that of random boxes: (random - removed) / original."""
-    scores = np.array([[by[name].score for name in (ORIGINAL, REMOVED, RANDOM)] for by in complete])
+    if REMOVED not in found.conditions:
+        return {"value": None, "confidence_interval": [None, None]}
+    scores = np.stack([found.of(name)[complete] for name in (ORIGINAL, REMOVED, RANDOM)], axis=1)
 
     def difference(totals: FloatArray) -> FloatArray:
         return ratio(totals[:, 2] - totals[:, 1], totals[:, 0])
 
     value = float(difference(scores.sum(axis=0, keepdims=True))[0])
-    interval = clustered_interval(difference, scores, _groups(complete), **options)
+    interval = clustered_interval(difference, scores, list(found.pictures[complete]), **options)
     return {"value": None if np.isnan(value) else value, "confidence_interval": list(interval or (None, None))}
 
 
-def _condition(everything: ByQuestion, name: str, options: Mapping[str, int]) -> dict[str, Any]:
-    answered = [by for by in everything if name in by]
-    found = _reliance(answered, name, options)
+def _condition(found: Scores, everything: BoolArray, name: str, options: Mapping[str, int]) -> dict[str, Any]:
+    answered = everything & found.asked(name)
+    reliance = _reliance(found, answered, name, options) if answered.any() else visual_reliance_score([], [])
     return {
-        "n": len(answered),
-        "accuracy": found["masked_accuracy"],
-        "accuracy_original": found["accuracy"],
-        "reliance": found["visual_reliance_score"],
-        "confidence_interval": found["confidence_interval"],
-        "unparsed": sum(not by[name].parsed for by in answered),
+        "n": int(answered.sum()),
+        "accuracy": reliance["masked_accuracy"],
+        "accuracy_original": reliance["accuracy"],
+        "reliance": reliance["visual_reliance_score"],
+        "confidence_interval": reliance["confidence_interval"],
+        "unparsed": int(found.unparsed[answered, found.conditions.index(name)].sum()),
     }
 
 
-def _all_questions(everything: ByQuestion, options: Mapping[str, int]) -> dict[str, Any]:
+def _all_questions(found: Scores, everything: BoolArray, options: Mapping[str, int]) -> dict[str, Any]:
     """Return the score over all questions: one without evidence has nothing to lose."""
-    unchanged = [{**by, REMOVED: by.get(REMOVED, by[ORIGINAL])} for by in everything]
-    return _reliance(unchanged, REMOVED, options)
+    original, removed = (found.of(name)[everything] for name in (ORIGINAL, REMOVED))
+    unchanged = np.where(np.isnan(removed), original, removed)
+    return visual_reliance_score(original, unchanged, groups=list(found.pictures[everything]), **options)
 
 
-def _floor_normalized(complete: ByQuestion) -> dict[str, float | None]:
+def _floor_normalized(found: Scores, complete: BoolArray) -> dict[str, float | None]:
     """Return (accuracy - without evidence) / (accuracy - without the image), for each way to be without the image."""
-    found = {}
+    normalized = {}
     for floor in _FLOORS:
-        answered = [by for by in complete if floor in by]
-        if answered:
-            original, removed, lowest = (np.mean(_scores(answered, name)) for name in (ORIGINAL, REMOVED, floor))
-            found[floor] = float((original - removed) / (original - lowest)) if original > lowest else None
-    return found
+        answered = complete & found.asked(floor)
+        if answered.any():
+            original, removed, lowest = (float(found.of(name)[answered].mean()) for name in (ORIGINAL, REMOVED, floor))
+            normalized[floor] = (original - removed) / (original - lowest) if original > lowest else None
+    return normalized
 
 
-def _sufficiency(everything: ByQuestion) -> float | None:
+def _sufficiency(found: Scores) -> float | None:
     """Return accuracy with nothing but the evidence / accuracy: 1 if it is enough; None where it was not asked."""
-    answered = [by for by in everything if "kept" in by]
-    original = sum(_scores(answered, ORIGINAL))
-    return sum(_scores(answered, "kept")) / original if original else None
+    answered = found.asked(ORIGINAL, "kept")
+    original = found.of(ORIGINAL)[answered].sum() if answered.any() else 0.0
+    return float(found.of("kept")[answered].sum() / original) if original else None
 
 
-def _grounding(everything: ByQuestion) -> dict[str, int] | None:
+def _grounding(found: Scores) -> dict[str, int] | None:
     """Count answers by FPVG: grounded ones stay when only the evidence is kept and change when it is removed."""
-    answered = [by for by in everything if by.keys() >= {"kept", REMOVED}]
-    if not answered:
+    answered = found.asked(ORIGINAL, "kept", REMOVED)
+    if not answered.any():
         return None
-    counts = Counter({f"{how}, {what}": 0 for how in ("grounded", "ungrounded") for what in ("right", "wrong")})
-    for by in answered:
-        original, kept, removed = (normalize_answer(by[name].answer) for name in (ORIGINAL, "kept", REMOVED))
-        how = "grounded" if original == kept != removed else "ungrounded"
-        counts[f"{how}, {'right' if by[ORIGINAL].score >= 0.5 else 'wrong'}"] += 1
-    return dict(counts)
+    original, kept, removed = (found.texts(name)[answered] for name in (ORIGINAL, "kept", REMOVED))
+    grounded, right = (original == kept) & (original != removed), found.of(ORIGINAL)[answered] >= 0.5
+    return {
+        f"{'grounded' if how else 'ungrounded'}, {'right' if what else 'wrong'}": int(
+            ((grounded == how) & (right == what)).sum()
+        )
+        for how in (True, False)
+        for what in (True, False)
+    }
 
 
-def _by_reference(complete: ByQuestion, options: Mapping[str, int]) -> dict[str, Any]:
+def _by_reference(found: Scores, complete: BoolArray, options: Mapping[str, int]) -> dict[str, Any]:
     """Return yes/no questions by their right answer; nothing for other questions."""
-    references = {normalize_answer(by[ORIGINAL].references[0]) for by in complete if by[ORIGINAL].references}
-    if not references or not references <= {"yes", "no"}:
+    if not complete.any() or not set(found.first_references[complete]) <= {"yes", "no"}:
         return {}
-    return _by(complete, lambda answer: normalize_answer(answer.references[0]), options)
+    return _by(found, complete, found.first_references, options)
 
 
-def _by(complete: ByQuestion, name_of: Any, options: Mapping[str, int]) -> dict[str, Any]:
-    counts = Counter(name_of(by[ORIGINAL]) for by in complete)
-    named = {name for name, _ in counts.most_common(_CATEGORIES if len(counts) <= _CATEGORIES else _CATEGORIES - 1)}
-    groups: dict[str, list[Mapping[str, Answer]]] = {}
-    for by in complete:
-        name = name_of(by[ORIGINAL])
-        groups.setdefault(name if name in named else _OTHER, []).append(by)
-    return {name: _reliance(groups[name], REMOVED, options) for name in sorted(groups)}
+def _by(found: Scores, complete: BoolArray, names: NDArray[np.object_], options: Mapping[str, int]) -> dict[str, Any]:
+    counts = Counter(names[complete])
+    # Of two of one size, the first by name, whatever the order of the answers.
+    largest = sorted(counts, key=lambda name: (-counts[name], name))
+    named = set(largest if len(counts) <= _CATEGORIES else largest[: _CATEGORIES - 1])
+    groups = np.array([name if name in named else _OTHER for name in names], dtype=object)
+    return {
+        name: _reliance(found, complete & (groups == name), REMOVED, options) for name in sorted(set(groups[complete]))
+    }
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+def _mean(found: Scores, chosen: BoolArray, condition: str) -> float | None:
+    return float(found.of(condition)[chosen].mean()) if chosen.any() else None

@@ -3,6 +3,7 @@
 Everything else (scores, intervals, reports) is computed from it, without a model.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,17 +23,22 @@ class Answer:
     Attributes:
         id: of the question.
         condition: see :mod:`fivl_hf.evaluation.conditions`.
+        prompt: the question as it was asked.
         references: any of which is right.
         score: 0 to 1.
         boxes: per image, the boxes that the condition hides (or keeps), in source pixels.
         overlap: share of the random boxes' area that lies on the evidence; 0 under the other conditions.
         parsed: whether the scorer could read the answer; one that it cannot read has a score of 0.
         picture: digest of the question's images; questions of one picture are resampled together.
+        seed: of the random boxes.
+        answerer: the model that answered.
+        versions: of the packages that it ran on.
+        finish_reason, latency: see :class:`fivl_hf.evaluation.answerers.protocol.Generated`.
     """
 
     id: str
     condition: str
-    question: str
+    prompt: str
     references: tuple[str, ...]
     answer: str
     score: float
@@ -42,10 +48,17 @@ class Answer:
     overlap: float = 0.0
     parsed: bool = True
     picture: str = ""
+    seed: int = 0
+    answerer: str = ""
+    versions: str = ""
+    finish_reason: str = ""
+    latency: float | None = None
 
 
 class AnswerTable:
     """Answers by question and condition, in memory or in a JSON Lines file to which each is appended as it comes.
+
+    Of a file, only which answers it holds is kept in memory, not the answers.
 
     Args:
         path: of the file; a line at its end that was cut off by a kill is dropped.
@@ -56,27 +69,35 @@ class AnswerTable:
 
     def __init__(self, path: Path | None = None) -> None:
         self._file = _file(path) if path else None
-        self._answers = {(answer.id, answer.condition): answer for answer in self._file or ()}
+        self._listed: list[Answer] = []
+        self._known = {_digest(answer.id, answer.condition) for answer in self._file or ()}
 
     def __contains__(self, key: tuple[str, str]) -> bool:
-        return key in self._answers
+        return _digest(*key) in self._known
 
     def __iter__(self) -> Iterator[Answer]:
-        return iter(self._answers.values())
+        return iter(self._listed if self._file is None else self._file)
 
     def __len__(self) -> int:
-        return len(self._answers)
+        return len(self._known)
 
     def add(self, answers: Iterable[Answer]) -> None:
-        """Add answers.
+        """Add answers; those that are known are left out.
 
         Raises:
             OSError: the file cannot be written; what was added before is kept.
         """
-        new = list(answers)
-        if self._file is not None:
+        new = [answer for answer in answers if (answer.id, answer.condition) not in self]
+        if self._file is None:
+            self._listed += new
+        elif new:
             self._file.append(new)
-        self._answers.update({(answer.id, answer.condition): answer for answer in new})
+        self._known.update(_digest(answer.id, answer.condition) for answer in new)
+
+
+def _digest(id: str, condition: str) -> int:
+    """Return 64 bits of a key, a tenth of its memory; two of a million keys collide once in 10^7 runs."""
+    return int.from_bytes(hashlib.blake2b(f"{condition}\0{id}".encode(), digest_size=8).digest(), "big")
 
 
 def answers_file(folder: Path) -> Path:

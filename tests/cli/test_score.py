@@ -37,7 +37,7 @@ def test_answers_are_scored_and_compared_without_a_model(evaluated, tmp_path, ca
     printed = capsys.readouterr().out
     assert "8 questions with evidence about 8 images, answered by all, scored by exact" in printed
     assert "baseline − fivl" in printed
-    assert set(json.loads((output / "comparison.json").read_text())["models"]) == {"baseline", "fivl"}
+    assert set(json.loads((output / "comparison.json").read_text())["means"]) == {"baseline", "fivl"}
 
 
 def test_more_conditions_and_another_scorer_ask_nothing_twice(demo, tmp_path, capsys):

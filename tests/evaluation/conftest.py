@@ -1,14 +1,17 @@
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
+
+from fivl_hf.evaluation.answerers.local import TransformersAnswerer
+from fivl_hf.evaluation.answerers.protocol import Generated
 
 
 @pytest.fixture
 def same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every question is answered with x."""
 
-    def answers(model: Any, processor: Any, requests: list[Any], **options: Any) -> Iterator[tuple[int, str]]:
-        return ((number, "x") for number in range(len(requests)))
+    def answers(self: Any, requests: Iterable[Any]) -> Iterator[tuple[Any, Generated]]:
+        return ((request, Generated("x")) for request in requests)
 
-    monkeypatch.setattr("fivl_hf.evaluation.runner.generate_answers", answers)
+    monkeypatch.setattr(TransformersAnswerer, "answers", answers)

@@ -1,32 +1,36 @@
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fivl_hf.evaluation.comparison import Evaluated, compare, comparison_lines, read_evaluated
-from fivl_hf.evaluation.table import Answer, AnswerTable, by_question
+from fivl_hf.evaluation.scores import collect
+from fivl_hf.evaluation.table import Answer, AnswerTable
 
 
-def evaluated(name, seed, rate, still, n=300, references=("yes",)):
+def evaluated(name, seed, rate, still, n=300, references=("yes",), conditions=("original", "removed"), benchmark=""):
     rng = np.random.default_rng(seed)
     table = []
     for i in range(n):
         right = float(rng.random() < rate)
         for condition, score in (("original", right), ("removed", right * (rng.random() < still))):
-            table.append(Answer(str(i), condition, "q", references, "a", score, picture=str(i // 2)))
-    return Evaluated(name, by_question(table))
+            if condition in conditions:
+                table.append(Answer(str(i), condition, "q", references, "a", score, picture=str(i // 2)))
+    return Evaluated(name, collect(table), benchmark=benchmark)
 
 
 def test_two_models_that_differ_and_two_that_do_not():
     models = [evaluated("a", 0, 0.8, 0.2), evaluated("b", 1, 0.5, 0.9), evaluated("c", 2, 0.8, 0.2)]
-    result = compare(models, permutations=2000)
+    compared = compare(models, permutations=2000)
+    result = compared["benchmarks"][""]
     assert (result["n"], result["pictures"]) == (300, 150)
     pairs = {tuple(pair["models"]): pair for pair in result["pairs"]}
     assert pairs["a", "b"]["accuracy_p_adjusted"] < 0.001
     assert pairs["a", "b"]["reliance_p_adjusted"] < 0.02
     assert pairs["a", "c"]["reliance_p_adjusted"] > 0.05
     assert pairs["a", "b"]["reliance_difference"] > 0.5
-    lines = comparison_lines(result)
+    lines = comparison_lines(compared)
     assert lines[0] == "300 questions with evidence about 150 images, answered by all, scored by exact"
     assert [line.split()[0] for line in lines[2:5]] == ["a", "b", "c"]
     assert [line[:5] for line in lines[-3:]] == ["a − b", "a − c", "b − c"]
@@ -34,18 +38,16 @@ def test_two_models_that_differ_and_two_that_do_not():
 
 def test_only_common_questions_are_compared():
     a, b = evaluated("a", 0, 0.8, 0.2), evaluated("b", 1, 0.8, 0.2)
-    fewer = Evaluated("b", {id: by for id, by in b.answers.items() if int(id) < 40})
-    assert compare([a, fewer], permutations=10)["n"] == 40
+    assert compare([a, evaluated("b", 1, 0.8, 0.2, n=40)], permutations=10)["benchmarks"][""]["n"] == 40
     with pytest.raises(ValueError, match="no question was answered by all models"):
-        compare([a, Evaluated("b", {})])
+        compare([a, Evaluated("b", collect([]))])
     with pytest.raises(ValueError, match="question '0' has other references"):
         compare([a, evaluated("b", 1, 0.8, 0.2, references=("no",))])
     with pytest.raises(ValueError, match="scored by different scorers .a by exact, b by vqa.: name one with --scorer"):
         compare([a, replace(b, scorer_name="vqa")])
-    only_original = {id: {"original": by["original"]} for id, by in b.answers.items()}
     with pytest.raises(ValueError, match="b was not asked under 'removed'"):
-        compare([a, Evaluated("b", only_original)])
-    hopeless = compare([evaluated("a", 0, 0.0, 0.2), b], permutations=10)["pairs"][0]
+        compare([a, evaluated("b", 1, 0.8, 0.2, conditions=["original"])])
+    hopeless = compare([evaluated("a", 0, 0.0, 0.2), b], permutations=10)["benchmarks"][""]["pairs"][0]
     assert (hopeless["reliance_difference"], hopeless["reliance_p"]) == (None, None)
     with pytest.raises(ValueError, match="at least two evaluations"):
         compare([a])
@@ -54,10 +56,56 @@ def test_only_common_questions_are_compared():
 def test_folders_are_read(tmp_path):
     table = AnswerTable(tmp_path / "answers.jsonl")
     table.add([Answer("1", "original", "q", ("yes",), "Yes, it is.", 0.0)])
-    assert read_evaluated(tmp_path, "m").answers["1"]["original"].score == 0.0
-    assert read_evaluated(tmp_path, "m", "pope-llava").answers["1"]["original"].score == 1.0
+    assert read_evaluated([tmp_path])[0].scores.of("original") == 0.0
+    assert read_evaluated([tmp_path], "pope-llava")[0].scores.of("original") == 1.0
     (tmp_path / "reliance.json").write_text('{"scoring": "contains"}')
-    scored = read_evaluated(tmp_path, "m")
-    assert (scored.scorer_name, scored.answers["1"]["original"].score) == ("contains", 1.0)
+    (scored,) = read_evaluated([tmp_path])
+    assert (scored.name, scored.scorer_name, scored.scores.of("original")) == (tmp_path.name, "contains", 1.0)
     with pytest.raises(FileNotFoundError, match="holds no answers.jsonl: it is not the output of fivl evaluate"):
-        read_evaluated(tmp_path / "none", "m")
+        read_evaluated([tmp_path / "none"])
+
+
+def test_models_and_benchmarks(tmp_path):
+    """Names come from what was recorded, and a mean is of all benchmarks or None."""
+    folders = []
+    for model, benchmark in (("one", "pope"), ("two", "pope"), ("one", "gqa")):
+        folder = tmp_path / f"{model}-{benchmark}"
+        folder.mkdir()
+        AnswerTable(folder / "answers.jsonl").add(
+            Answer(str(i), condition, "q", ("yes",), "yes", float(i < right), picture=str(i))
+            for condition, right in (("original", 8), ("removed", 4 if model == "one" else 6))
+            for i in range(10)
+        )
+        about = {"model": f"me/{model}", "dataset": f"data/{benchmark}", "split": "test"}
+        (folder / "reliance.json").write_text(json.dumps(about))
+        folders.append(folder)
+    found = read_evaluated(folders, "exact")
+    assert [(each.name, each.benchmark) for each in found] == [
+        ("one", "pope test"),
+        ("two", "pope test"),
+        ("one", "gqa test"),
+    ]
+    # Scored anew, every answer is right.
+    assert compare(found, permutations=10)["means"]["one"] == {"visual_reliance_score": 0.0, "accuracy": 1.0}
+    with pytest.raises(ValueError, match="of one model on one benchmark"):
+        read_evaluated([*folders, folders[0]])
+
+
+def test_an_overview_of_benchmarks_and_its_correlation():
+    rates = (0.3, 0.5, 0.7, 0.9)
+    models = [
+        evaluated(f"m{i}", i, rate, 1 - rate, benchmark=name)
+        for name in ("pope", "gqa")
+        for i, rate in enumerate(rates)
+        if name == "pope" or i
+    ]
+    result = compare(models, permutations=10)
+    assert result["means"]["m0"] == {"visual_reliance_score": None, "accuracy": None}
+    pope, gqa = (result["benchmarks"][name]["models"]["m1"]["visual_reliance_score"] for name in ("pope", "gqa"))
+    assert result["means"]["m1"]["visual_reliance_score"] == pytest.approx((pope + gqa) / 2)
+    assert result["correlation"]["pope"]["value"] == 1.0
+    assert result["correlation"]["gqa"]["reason"] == "fewer than 4 models"
+    lines = comparison_lines(result)
+    assert lines[0] == "pope"
+    assert lines[-1].startswith("rank correlation of accuracy and reliance over 4 models, pope: 1.00 [")
+    assert any(line.startswith("m0 ") and line.split()[3:] == ["–", "–", "(–)"] for line in lines)

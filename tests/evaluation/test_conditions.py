@@ -1,7 +1,10 @@
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from fivl_hf.evaluation.conditions import CONDITIONS, apply, hidden_region, needs_evidence, require_conditions
@@ -85,3 +88,24 @@ def test_names():
     with pytest.raises(ValueError, match="fill must be one of black, mean, blur"):
         apply("removed", picture(), [[0, 0, 1, 1]], fill="pink")
     assert [name for name in CONDITIONS if not needs_evidence(name)] == ["original", "blank", "text-only"]
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))), st.integers(0, 4))
+def test_a_mask_grows_as_a_box_does(mask, pixels):
+    """Every pixel within so many of a set one, diagonals included."""
+    size = mask.shape[::-1]
+    expected = np.zeros_like(mask)
+    for y, x in zip(*np.nonzero(mask), strict=True):
+        expected[max(0, y - pixels) : y + pixels + 1, max(0, x - pixels) : x + pixels + 1] = True
+    assert np.array_equal(hidden_region("removed", size, [], mask=mask, dilation=pixels), expected)
+    assert np.array_equal(hidden_region("kept", size, [], mask=mask, dilation=pixels), ~expected)
+
+
+def test_painting_over_takes_the_surroundings(monkeypatch):
+    image = Image.new("RGB", (20, 20), (10, 120, 30))
+    image.paste((250, 0, 0), (5, 5, 10, 10))
+    shown = np.asarray(apply("removed-inpaint", image, [[5, 5, 10, 10]]))
+    assert np.abs(shown.astype(int) - (10, 120, 30)).max() <= 2
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ValueError, match="painting over evidence needs OpenCV: pip install"):
+        apply("removed-inpaint", image, [[5, 5, 10, 10]])

@@ -35,7 +35,7 @@ def test_benchmark_rows_keep_all_answers(rows):
 
 
 def test_two_questions_of_one_id_are_refused(same_answer, rows):
-    with pytest.raises(ValueError, match=f"1 ids belong to several questions, such as '{rows[0]['id']}'"):
+    with pytest.raises(ValueError, match=f"the id '{rows[0]['id']}' belongs to several questions"):
         evaluate_reliance(None, None, [rows[0], rows[0]])
 
 

@@ -2,11 +2,13 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from datasets import Dataset
 from PIL import Image
 
+from fivl_hf.evaluation.answerers.local import TransformersAnswerer
 from fivl_hf.evaluation.results import write_evaluation
 from fivl_hf.evaluation.table import read_answers
 from fivl_hf.files.locks import FolderInUseError, locked
@@ -25,14 +27,23 @@ def places(tmp_path_factory, rows, processor):
     return folder
 
 
+def answerer(load):
+    return lambda: TransformersAnswerer(*load(), batch_size=2, max_new_tokens=4)
+
+
 @pytest.fixture
 def evaluate(places, model, processor, tmp_path):
     def run(load=lambda: (model, processor), **options):
         rows = load_rows(places / "rows", "test")
-        given = {"model_name": places / "model", "dataset": places / "rows", "split": "test", "max_new_tokens": 4}
-        return write_evaluation(load, rows, tmp_path / "out", batch_size=2, **{**given, **options})
+        given = {"model_name": places / "model", "dataset": places / "rows", "split": "test"}
+        return write_evaluation(answerer(load), rows, tmp_path / "out", **{**given, **options})
 
     return run
+
+
+def timeless(file):
+    """The answers of a file, without how long each took."""
+    return {(each.id, each.condition): replace(each, latency=None) for each in read_answers(file)}
 
 
 class KilledError(BaseException):
@@ -42,7 +53,7 @@ class KilledError(BaseException):
 def test_an_interrupted_evaluation_goes_on(evaluate, model, processor, tmp_path, monkeypatch):
     """At every moment: what was answered is kept, nothing is asked twice, and the result is the same."""
     whole = evaluate()
-    answers = (tmp_path / "out" / "answers.jsonl").read_bytes()
+    answers = timeless(tmp_path / "out" / "answers.jsonl")
     generate, asked = model.generate, []
     for stop in range(9):
         for path in (tmp_path / "out").iterdir():
@@ -65,17 +76,17 @@ def test_an_interrupted_evaluation_goes_on(evaluate, model, processor, tmp_path,
         left = 100
         assert evaluate() == whole
         assert sum(asked) == 3 * 6
-        assert sorted((tmp_path / "out" / "answers.jsonl").read_bytes().splitlines()) == sorted(answers.splitlines())
+        assert timeless(tmp_path / "out" / "answers.jsonl") == answers
 
 
 def test_a_line_that_a_kill_cut_off_is_asked_again(evaluate, tmp_path):
     whole = evaluate()
     file = tmp_path / "out" / "answers.jsonl"
-    lines = file.read_bytes()
+    lines, answers = file.read_bytes(), timeless(file)
     for cut in (1, 40, len(lines.splitlines()[-1])):
         file.write_bytes(lines[:-cut])
         assert evaluate() == whole
-        assert sorted(file.read_bytes().splitlines()) == sorted(lines.splitlines())
+        assert timeless(file) == answers
 
 
 def test_results_of_another_run_are_refused_unless_replaced(evaluate, tmp_path):
@@ -104,13 +115,12 @@ def test_weights_and_rows_identify_a_run(evaluate, places, model, rows, tmp_path
     other = load_rows(places / "other", "test")
     with pytest.raises(ValueError, match="rows_fingerprint"):
         write_evaluation(
-            lambda: (model, None),
+            answerer(lambda: (model, None)),
             other,
             tmp_path / "out",
             model_name=places / "changed",
             dataset=places / "rows",
             split="test",
-            max_new_tokens=4,
         )
 
 
@@ -144,7 +154,7 @@ def test_an_image_that_cannot_be_shown_names_its_question(evaluate, places, mode
     broken = {**rows[1], "images": [{"bytes": buffer.getvalue(), "path": None}]}
     with pytest.raises(ImageError, match=rf"question '{rows[1]['id']}': an image with greys that are not finite"):
         write_evaluation(
-            lambda: (model, processor),
+            answerer(lambda: (model, processor)),
             Dataset.from_list([rows[0], broken], features=FEATURES),
             tmp_path / "broken",
             model_name=places / "model",

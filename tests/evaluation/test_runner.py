@@ -2,29 +2,43 @@ import dataclasses
 
 import pytest
 
-from fivl_hf.evaluation.questions import questions
+from fivl_hf.evaluation.answerers.local import TransformersAnswerer
+from fivl_hf.evaluation.answerers.protocol import Generated
 from fivl_hf.evaluation.runner import evaluate_answers, evaluate_reliance
 from fivl_hf.evaluation.summary import summarize
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer
 
 
+class Told:
+    """Answers what a function says."""
+
+    identity, details = {}, {}
+
+    def __init__(self, answer):
+        self._answer = answer
+
+    def answers(self, requests):
+        return ((request, Generated(self._answer(request))) for request in requests)
+
+
 def test_a_model_that_looks_relies_on_the_evidence(monkeypatch, rows):
     """A perfect seer loses every answer with the evidence, none with random boxes elsewhere."""
 
-    def seer(model, processor, asks, **options):
-        for number, (messages, images) in enumerate(asks):
-            image = images()[0]
-            question = next(q for q in questions(rows) if q.messages == messages and close(q, image))
+    def seer(self, requests):
+        for request in requests:
+            image = request.open_images()[0]
+            question = request.question
+            assert close(question, image)
             x0, y0, x1, y1 = map(int, question.evidence[0][0])
             hidden = image.crop((x0, y0, x1, y1)).getbbox() is None
-            yield number, "nothing" if hidden else question.answers[0]
+            yield request, Generated("nothing" if hidden else question.answers[0])
 
     def close(question, image):
         """The same scene, up to blacked-out pixels."""
         pairs = zip(question.images()[0].getdata(), image.getdata(), strict=True)
         return all(a == b or b == (0, 0, 0) for a, b in pairs)
 
-    monkeypatch.setattr("fivl_hf.evaluation.runner.generate_answers", seer)
+    monkeypatch.setattr(TransformersAnswerer, "answers", seer)
     summary, table = evaluate_reliance(None, None, rows[:8])
     assert summary["accuracy"] == 1.0
     assert summary["visual_reliance_score"] == 1.0
@@ -87,15 +101,15 @@ def test_a_benchmark_has_its_scorer_and_its_suffix(rows):
     pope |= {"key_expressions": [], "masks": []}
     asked = []
 
-    def answer(requests, description):
-        asked.extend(messages[-1]["content"] for messages, _ in requests)
-        return ((number, "Yes, there is.") for number in range(len(requests)))
+    def answer(request):
+        asked.append(request.messages[-1]["content"])
+        return "Yes, there is."
 
-    summary, table = evaluate_answers(answer, [pope], conditions=["original"])
+    summary, table = evaluate_answers(Told(answer), [pope], conditions=["original"])
     assert asked == ["Is there a ring?\nAnswer the question using a single word or phrase."]
     assert (summary["scoring"], summary["accuracy_all_questions"]) == ("pope-vlmevalkit", 1.0)
-    assert next(iter(table)).question == "Is there a ring?"
-    evaluate_answers(answer, [pope], conditions=["original"], prompt_suffix="")
+    assert next(iter(table)).prompt == asked[0]
+    evaluate_answers(Told(answer), [pope], conditions=["original"], prompt_suffix="")
     assert asked[1] == "Is there a ring?"
 
 
@@ -109,19 +123,18 @@ def test_conditions_are_shown_as_they_say(rows):
     first = {**first, "key_expressions": first["key_expressions"][:1], "masks": first["masks"][:1]}
     shown = {}
 
-    def answer(requests, description):
-        for number, (_messages, images) in enumerate(requests):
-            shown[description, number] = [image.copy() for image in images()]
-            yield number, "x"
+    def answer(request):
+        shown[request.condition, request.id] = [image.copy() for image in request.open_images()]
+        return "x"
 
     names = ["other", "kept", "text-only", "blank"]
-    _, table = evaluate_answers(answer, [first, second], conditions=names)
+    _, table = evaluate_answers(Told(answer), [first, second], conditions=names)
     assert len(table) == 5 * 2
-    hidden = shown["other", 0][0].crop(tuple(map(int, far)))
+    hidden = shown["other", first["id"]][0].crop(tuple(map(int, far)))
     assert hidden.getbbox() is None
-    assert shown["other", 0][0].crop(tuple(map(int, (x0, y0, x1, y1)))).getbbox() is not None
-    assert shown["kept", 0][0].getpixel((int(far[0]), int(far[1]))) == (0, 0, 0)
-    assert shown["text-only", 0] == []
+    assert shown["other", first["id"]][0].crop(tuple(map(int, (x0, y0, x1, y1)))).getbbox() is not None
+    assert shown["kept", first["id"]][0].getpixel((int(far[0]), int(far[1]))) == (0, 0, 0)
+    assert shown["text-only", first["id"]] == []
     by = {(each.id, each.condition): each for each in table}
     assert by["twin", "other"].boxes == (((x0, y0, x1, y1),),)
     assert by["twin", "original"].picture == by[first["id"], "original"].picture

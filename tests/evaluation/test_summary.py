@@ -48,7 +48,7 @@ def test_every_condition_by_hand():
 def test_scores_can_be_made_again_by_another_scorer():
     table = answers("1", {"original": "Yes, it is.", "removed": "who knows"}, category="yes/random")
     assert summarize(table)["accuracy"] == 0.0
-    again = rescored(table, "pope-vlmevalkit")
+    again = list(rescored(table, "pope-vlmevalkit"))
     assert [(answer.score, answer.parsed) for answer in again] == [(1.0, True), (0.0, False)]
     summary = summarize(again, scorer_name="pope-vlmevalkit", resamples=10)
     assert (summary["visual_reliance_score"], summary["scoring"]) == (1.0, "pope-vlmevalkit")

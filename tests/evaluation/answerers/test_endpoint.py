@@ -10,9 +10,10 @@ from PIL import Image
 from scripted_server import Answer
 
 from fivl_hf.cli.main import main
-from fivl_hf.evaluation.answer import generate_answers
-from fivl_hf.evaluation.endpoint import EndpointAnswerer
-from fivl_hf.evaluation.questions import questions
+from fivl_hf.evaluation.answerers.endpoint import EndpointAnswerer
+from fivl_hf.evaluation.answerers.local import TransformersAnswerer
+from fivl_hf.evaluation.answerers.protocol import Request
+from fivl_hf.evaluation.plan import Plan
 from fivl_hf.llm.settings import ServiceError
 from fivl_hf.storage import write_dataset
 
@@ -26,29 +27,33 @@ def parts(body):
 
 
 def requests_of(rows):
-    return [(question.messages, question.images) for question in questions(rows)]
+    return Plan(rows, ["original"])
+
+
+def texts(pairs):
+    return {request.id: generated.text for request, generated in pairs}
 
 
 def test_an_endpoint_that_serves_a_model_answers_as_the_model_does(model, processor, rows, serve, settings, tmp_path):
     lock = threading.Lock()
+    local = TransformersAnswerer(model, processor, batch_size=1, max_new_tokens=5)
 
     def served(body, number):
         text, images = parts(body)
         with lock:
-            ((_, answer),) = generate_answers(
-                model, processor, [([{"role": "user", "content": text}], lambda: images)], max_new_tokens=5
-            )
-        return Answer(answer)
+            request = Request("1", "original", [{"role": "user", "content": text}], len(images), lambda: images)
+            ((_, answer),) = local.answers([request])
+        return Answer(answer.text)
 
     server = serve(served)
     answerer = EndpointAnswerer(settings(server, reply_tokens=5, concurrency=4), tmp_path / "a.sqlite")
     asked = requests_of(rows[:6])
-    expected = dict(generate_answers(model, processor, asked, batch_size=1, max_new_tokens=5))
-    assert dict(answerer.answer(asked, "asking")) == expected
+    expected = texts(local.answers(asked))
+    assert texts(answerer.answers(asked)) == expected
     assert {body["max_completion_tokens"] for body in server.bodies} == {5}
     assert all("response_format" not in body for body in server.bodies)
     again = EndpointAnswerer(settings(server, reply_tokens=5), tmp_path / "a.sqlite")
-    assert dict(again.answer(asked, "asking")) == expected
+    assert texts(again.answers(asked)) == expected
     assert (again.spent.requests, again.spent.cached) == (0, 6)
 
 
@@ -65,14 +70,14 @@ def test_failures_are_retried_or_counted_and_odd_answers_are_answers(rows, serve
 
     server = serve(moody)
     answerer = EndpointAnswerer(settings(server, concurrency=1), tmp_path / "a.sqlite")
-    answers = dict(answerer.answer(requests_of(rows[:12]), "asking"))
+    answers = texts(answerer.answers(requests_of(rows[:12])))
     assert len(answers) == 12
     assert set(answers.values()) == {"It is a red ring.", "I cannot help with that.", ""}
     assert answerer.failures == {}
 
     broken = serve(lambda body, number: Answer(status=400) if len(broken.asked) == 2 else Answer("yes"))
     answerer = EndpointAnswerer(settings(broken, concurrency=1), tmp_path / "b.sqlite")
-    assert len(dict(answerer.answer(requests_of(rows[:4]), "asking"))) == 3
+    assert len(texts(answerer.answers(requests_of(rows[:4])))) == 3
     assert answerer.failures == {"the server rejects the request": 1}
 
 
@@ -81,26 +86,25 @@ def test_what_was_answered_comes_before_the_error(rows, serve, settings, tmp_pat
     answerer = EndpointAnswerer(settings(server, concurrency=1, max_requests=3), tmp_path / "a.sqlite")
     answers = []
     with pytest.raises(ServiceError, match="budget of 3 requests is spent"):
-        answers.extend(answerer.answer(requests_of(rows[:8]), "asking"))
+        answers.extend(answerer.answers(requests_of(rows[:8])))
     assert len(answers) == 3
     refused = EndpointAnswerer(settings(serve(lambda body, number: Answer(status=401))), tmp_path / "b.sqlite")
     with pytest.raises(ServiceError, match="does not accept the API key"):
-        list(refused.answer(requests_of(rows[:2]), "asking"))
+        list(refused.answers(requests_of(rows[:2])))
 
 
 def test_large_images_are_made_smaller(rows, serve, settings, tmp_path):
     server = serve(lambda body, number: Answer("yes"))
-    request = ([{"role": "user", "content": "What?"}], lambda: [Image.new("RGB", (400, 100), "red")])
+    messages, images = [{"role": "user", "content": "What?"}], [Image.new("RGB", (400, 100), "red")]
+    request = Request("1", "original", messages, 1, lambda: images)
     answerer = EndpointAnswerer(settings(server), tmp_path / "a.sqlite", image_side=50)
-    assert dict(answerer.answer([request], "asking")) == {0: "yes"}
+    assert texts(answerer.answers([request])) == {"1": "yes"}
     assert parts(server.bodies[0])[1][0].size == (50, 13)
 
 
 def test_who_stops_listening_stops_the_questions(rows, serve, settings, tmp_path):
     server = serve(lambda body, number: Answer("yes", delay=0.05))
-    answers = EndpointAnswerer(settings(server, concurrency=2), tmp_path / "a.sqlite").answer(
-        requests_of(rows[:24]), "asking"
-    )
+    answers = EndpointAnswerer(settings(server, concurrency=2), tmp_path / "a.sqlite").answers(requests_of(rows[:24]))
     next(answers)
     answers.close()
     assert len(server.asked) < 12

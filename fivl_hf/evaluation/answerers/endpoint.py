@@ -7,7 +7,8 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from fivl_hf.chat import as_blocks
-from fivl_hf.evaluation.answer import GenerationRequest
+from fivl_hf.evaluation.answerers.protocol import AnyRequest, Generated, Request
 from fivl_hf.images import image_bytes
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
+from fivl_hf.llm.batches import answer_by_batches
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.server import clean_text
 from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Usage
@@ -26,7 +28,7 @@ from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, Servic
 __all__ = ["EndpointAnswerer"]
 
 _VERSION = "evaluate-1"
-_Result = tuple[int, str] | BaseException | None
+_Result = tuple[Request, Generated] | BaseException | None
 
 
 class EndpointAnswerer:
@@ -36,11 +38,14 @@ class EndpointAnswerer:
         settings: model, server, budget and requests at a time; ``reply_tokens`` is the longest answer.
         cache: SQLite file of the answers.
         image_side: longest side of the images that are sent, in pixels; they are sent as they are if None.
+        batch_api: ask by OpenAI's Batch API, at half the price and within a day.
     """
 
-    def __init__(self, settings: ChatSettings, cache: Path, *, image_side: int | None = None) -> None:
+    def __init__(
+        self, settings: ChatSettings, cache: Path, *, image_side: int | None = None, batch_api: bool = False
+    ) -> None:
         self._settings = replace(settings, reply_format="text")
-        self._cache, self._image_side = cache, image_side
+        self._cache, self._image_side, self._batch_api = cache, image_side, batch_api
         self.spent = Usage()
         self.failures: dict[str, int] = {}
         """Questions without an answer, by reason; they are asked again by the next run."""
@@ -50,57 +55,86 @@ class EndpointAnswerer:
         """The server's address, without what is secret in it."""
         return clean_text(self._settings.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1")
 
-    def answer(self, requests: Sequence[GenerationRequest], description: str) -> Iterator[tuple[int, str]]:
-        """Yield number and answer of each request as they come; a refusal or an empty reply is an answer.
+    @property
+    def identity(self) -> dict[str, Any]:
+        limit = self._settings.reply_tokens
+        return {"endpoint": self.url, "image_side": self._image_side, "max_new_tokens": limit}
+
+    @property
+    def details(self) -> dict[str, Any]:
+        return {"unanswered": dict(sorted(self.failures.items()))}
+
+    def answers(self, requests: Iterable[AnyRequest]) -> Iterator[tuple[AnyRequest, Generated]]:
+        """Yield requests with their answers as they come; a refusal or an empty reply is an answer.
 
         Raises:
             ServiceError: no further request makes sense; what was answered before is yielded first.
         """
-        results: queue.Queue[_Result] = queue.Queue()
+        settings = self._settings
+        if self._batch_api:
+            self._ask_in_batches(requests)
+            settings = replace(settings, cached_only=True)
+        results: queue.Queue[Any] = queue.Queue()
         stop = threading.Event()
-        thread = threading.Thread(target=self._run, args=(requests, results, stop), daemon=True)
+        thread = threading.Thread(target=self._run, args=(requests, settings, results, stop), daemon=True)
         thread.start()
         try:
-            with tqdm(total=len(requests), desc=description, unit="question") as progress:
-                while (result := results.get()) is not None:
-                    if isinstance(result, BaseException):
-                        raise result
-                    yield result
-                    progress.update()
+            while (result := results.get()) is not None:
+                if isinstance(result, BaseException):
+                    raise result
+                yield result
         finally:
             stop.set()
             thread.join()
 
+    def _ask_in_batches(self, requests: Iterable[Request]) -> None:
+        cache = AnswerCache(self._cache)
+        try:
+            answer_by_batches(map(self._request, requests), self._settings, cache, tell=tqdm.write)
+        finally:
+            cache.close()
+
     def _run(
-        self, requests: Sequence[GenerationRequest], results: "queue.Queue[_Result]", stop: threading.Event
+        self,
+        requests: Iterable[Request],
+        settings: ChatSettings,
+        results: "queue.Queue[_Result]",
+        stop: threading.Event,
     ) -> None:
         try:
-            asyncio.run(self._ask_all(requests, results, stop))
+            asyncio.run(self._ask_all(iter(requests), settings, results, stop))
         except BaseException as error:  # told to the thread that waits for results
             results.put(error)
         results.put(None)
 
     async def _ask_all(
-        self, requests: Sequence[GenerationRequest], results: "queue.Queue[_Result]", stop: threading.Event
+        self,
+        requests: Iterator[Request],
+        settings: ChatSettings,
+        results: "queue.Queue[_Result]",
+        stop: threading.Event,
     ) -> None:
         cache = AnswerCache(self._cache)
-        client = ChatClient(self._settings, cache, self.spent)
-        numbers = iter(range(len(requests)))
+        client = ChatClient(settings, cache, self.spent)
         stopped: list[ServiceError] = []
 
         async def worker() -> None:
             # Images are opened when their turn comes: as many are in memory as are asked at a time.
-            for number in numbers:
+            for request in requests:
                 if stop.is_set() or stopped:
                     return
                 try:
-                    results.put((number, await client.ask(self._request(requests[number]))))
+                    asked = self._request(request)
+                    known, started = asked.key in cache, time.perf_counter()
+                    generated = await client.ask(asked)
+                    latency = None if known else time.perf_counter() - started
+                    results.put((request, replace(generated, latency=latency)))
                 except RequestError as error:
                     self.failures[error.reason] = self.failures.get(error.reason, 0) + 1
                 except ServiceError as error:
                     stopped.append(error)
 
-        workers = [asyncio.create_task(worker()) for _ in range(self._settings.concurrency)]
+        workers = [asyncio.create_task(worker()) for _ in range(settings.concurrency)]
         watcher = asyncio.create_task(_cancel_when(stop, workers))
         try:
             ended = await asyncio.gather(*workers, return_exceptions=True)
@@ -112,9 +146,9 @@ class EndpointAnswerer:
         for problem in (*problems, *stopped):
             raise problem
 
-    def _request(self, request: GenerationRequest) -> ChatRequest:
-        messages, open_images = request
-        images = [self._encoded(image) for image in open_images()]
+    def _request(self, request: Request) -> ChatRequest:
+        messages = request.messages
+        images = [self._encoded(image) for image in request.open_images()]
         urls = iter(f"data:image/png;base64,{base64.b64encode(data).decode()}" for data in images)
         content = [
             {
@@ -154,6 +188,6 @@ async def _cancel_when(stop: threading.Event, workers: Sequence["asyncio.Task[No
         worker.cancel()
 
 
-def _read(reply: Reply) -> Any:
+def _read(reply: Reply) -> Generated:
     """Return a reply as it is: a refusal and silence are answers, too."""
-    return (reply.text or "").strip() or (reply.refusal or "")
+    return Generated((reply.text or "").strip() or (reply.refusal or ""), reply.finish)

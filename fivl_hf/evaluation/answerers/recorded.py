@@ -1,0 +1,141 @@
+"""Answers that were given elsewhere: in files of fivl-hf, lmms-eval or VLMEvalKit."""
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+from fivl_hf.evaluation.answerers.protocol import AnyRequest, Generated
+from fivl_hf.files.disk_table import DiskTable
+from fivl_hf.files.fingerprints import files_digest
+from fivl_hf.files.json_stream import json_lines, parse_json
+
+__all__ = ["RecordedAnswerer", "read_recorded"]
+
+_TABLES = {".csv": ",", ".tsv": "\t"}
+_IDS = ("id", "question_id", "index")
+_TEXTS = ("answer", "prediction", "text")
+
+
+class RecordedAnswerer:
+    """Answers questions from files: the answers under a condition, or lines that each name theirs.
+
+    Args:
+        files: each with the condition whose answers it holds, or None where its lines say so.
+
+    Raises:
+        ValueError: a file of another format, or one that answers a question twice under a condition.
+    """
+
+    def __init__(self, files: Iterable[tuple[str | None, Path]]) -> None:
+        self._files = list(files)
+        self._answers = DiskTable()
+        self.missing = 0
+        for condition, path in self._files:
+            for id, named, text in read_recorded(path):
+                key = _key(id, condition or named or "original")
+                if key in self._answers:
+                    raise ValueError(f"{path}: there are two answers to {id!r} under {condition or named!r}")
+                self._answers.put(key, text)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        recorded = {path.name: condition for condition, path in self._files}
+        return {"recorded": recorded, "recorded_fingerprint": files_digest(path for _, path in self._files)}
+
+    @property
+    def details(self) -> dict[str, Any]:
+        return {"unanswered": {"not in the file": self.missing} if self.missing else {}}
+
+    def answers(self, requests: Iterable[AnyRequest]) -> Iterator[tuple[AnyRequest, Generated]]:
+        """Yield the requests whose answers are recorded."""
+        for request in requests:
+            text = self._answers.get(_key(request.id, request.condition))
+            if text is None:
+                self.missing += 1
+            else:
+                yield request, Generated(text)
+
+
+def _key(id: str, condition: str) -> str:
+    return f"{condition}\0{id}"
+
+
+def read_recorded(path: Path) -> Iterator[tuple[str, str | None, str]]:
+    """Yield id, condition (None where the file does not say) and text of each recorded answer.
+
+    Formats: JSON Lines or JSON with ``id`` (or ``question_id``, ``index``), ``answer`` (or ``prediction``, ``text``)
+    and, optionally, ``condition``; lmms-eval's ``*_samples_*.jsonl``; VLMEvalKit's tables (.xlsx, .tsv, .csv) with
+    ``index`` and ``prediction``.
+
+    Raises:
+        ValueError: another format; the message names file and line.
+    """
+    for number, entry in enumerate(_entries(path), 1):
+        try:
+            yield _read(entry)
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise ValueError(
+                f"{path}, entry {number}: expected an object with one of {', '.join(_IDS)} and one of "
+                f"{', '.join(_TEXTS)}, or a line of lmms-eval's samples: {error}"
+            ) from error
+
+
+def _entries(path: Path) -> Iterator[Any]:
+    if path.suffix == ".jsonl":
+        yield from (entry for _, entry in json_lines(path))
+    elif path.suffix == ".json":
+        content = parse_json(path.read_bytes())
+        if not isinstance(content, list):
+            raise ValueError(f"{path}: expected a list of answers, got {type(content).__name__}")
+        yield from content
+    elif path.suffix in (".xlsx", *_TABLES):
+        yield from _table(path)
+    else:
+        raise ValueError(f"{path}: recorded answers are .jsonl, .json, .csv, .tsv or .xlsx")
+
+
+def _table(path: Path) -> Iterator[Mapping[str, Any]]:
+    if path.suffix != ".xlsx":
+        with path.open(newline="", encoding="utf-8") as file:
+            yield from csv.DictReader(file, delimiter=_TABLES[path.suffix])
+        return
+    try:
+        from openpyxl import load_workbook
+        from openpyxl.utils.exceptions import InvalidFileException
+    except ImportError as error:
+        raise ValueError(f"{path}: .xlsx needs openpyxl (pip install openpyxl), or save it as .tsv") from error
+    try:
+        rows = load_workbook(path, read_only=True).active.iter_rows(values_only=True)
+    except (InvalidFileException, BadZipFile, KeyError) as error:
+        raise ValueError(f"{path} cannot be read as .xlsx: {error}") from error
+    names = [str(name) for name in next(rows, ())]
+    for row in rows:
+        yield {name: "" if value is None else str(value) for name, value in zip(names, row, strict=False)}
+
+
+def _read(entry: Any) -> tuple[str, str | None, str]:
+    if not isinstance(entry, Mapping):
+        raise TypeError(f"got {type(entry).__name__}")
+    if "resps" in entry:
+        return _read_sample(entry)
+    id = next(entry[name] for name in _IDS if entry.get(name) is not None) if any(n in entry for n in _IDS) else None
+    text = next((entry[name] for name in _TEXTS if isinstance(entry.get(name), str)), None)
+    if id is None or text is None:
+        raise ValueError(f"got {', '.join(sorted(map(str, entry)))}")
+    condition = entry.get("condition")
+    return str(id), None if condition is None else str(condition), text
+
+
+def _read_sample(entry: Mapping[str, Any]) -> tuple[str, str | None, str]:
+    """Read a line of lmms-eval's samples: its tasks keep a question's id in what they give to their metrics."""
+    response = entry["filtered_resps"] if entry.get("filtered_resps") else entry["resps"]
+    while isinstance(response, list):
+        response = response[0]
+    kept = [each for each in entry.values() if isinstance(each, Mapping)]
+    id = next((each[name] for each in (entry, *kept) for name in _IDS if each.get(name) is not None), None)
+    if id is None:
+        raise ValueError("the task kept no question's id in its samples")
+    condition = next((each["condition"] for each in kept if "condition" in each), None)
+    return str(id), condition, str(response)

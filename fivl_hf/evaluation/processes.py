@@ -1,0 +1,50 @@
+"""The processes of a run that was started by ``accelerate launch`` or ``torchrun``; one where it was not."""
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+__all__ = ["Processes"]
+
+# One process may be at a long batch, or at scoring, while the others wait.
+_PATIENCE = timedelta(hours=12)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Attributes:
+    number: of this process, from 0.
+    count: of all.
+    state: accelerate's ``PartialState``; None where there is one process.
+    """
+
+    number: int = 0
+    count: int = 1
+    state: Any = None
+
+    @staticmethod
+    def of_this_run() -> "Processes":
+        """Join the other processes, if there are any."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return Processes()
+        import torch
+        from accelerate.state import PartialState
+
+        # Without an accelerator, accelerate joins no processes unless it is told so.
+        state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_PATIENCE)
+        return Processes(state.process_index, state.num_processes, state)
+
+    @property
+    def first(self) -> bool:
+        return self.number == 0
+
+    @property
+    def device(self) -> str | None:
+        """Where this process computes; None where there is one, which may choose."""
+        return None if self.state is None else str(self.state.device)
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.state is not None:
+            self.state.wait_for_everyone()

@@ -1,0 +1,117 @@
+"""The scores of an evaluation as arrays: questions × conditions, whatever the order of the answers."""
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fivl_hf.evaluation.scoring import normalize_answer
+from fivl_hf.evaluation.table import RANDOM, Answer
+from fivl_hf.masks import BoolArray, FloatArray
+
+__all__ = ["Scores", "collect"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of N questions, sorted by id, under C conditions.
+
+    Attributes:
+        ids: of the questions.
+        conditions: their names, sorted.
+        values: (N, C) score of each answer, 0 to 1; NaN where there is none.
+        unparsed: (N, C) whether the scorer could not read the answer.
+        answers: (N, C) a number that equal answers share, whatever their case and punctuation.
+        overlap: (N,) share of the random boxes' area that lies on the evidence.
+        has_evidence: (N,).
+        categories: (N,) texts.
+        pictures: (N,) what questions are resampled together.
+        first_references: (N,) the first reference of each question, normalised.
+        references: (N,) a digest of all references.
+    """
+
+    ids: Sequence[str]
+    conditions: tuple[str, ...]
+    values: FloatArray
+    unparsed: BoolArray
+    answers: NDArray[np.int64]
+    overlap: FloatArray
+    has_evidence: BoolArray
+    categories: NDArray[np.object_]
+    pictures: NDArray[np.object_]
+    first_references: NDArray[np.object_]
+    references: NDArray[np.int64]
+
+    def asked(self, *conditions: str) -> BoolArray:
+        """Return (N,) which questions were answered under all of some conditions."""
+        if not set(conditions) <= set(self.conditions):
+            return np.zeros(len(self.ids), dtype=bool)
+        return np.all([~np.isnan(self.of(name)) for name in conditions], axis=0)
+
+    def of(self, condition: str) -> FloatArray:
+        """Return (N,) the scores under a condition."""
+        return np.asarray(self.values[:, self.conditions.index(condition)])
+
+    def texts(self, condition: str) -> NDArray[np.int64]:
+        """Return (N,) the answers under a condition, as numbers."""
+        return np.asarray(self.answers[:, self.conditions.index(condition)])
+
+
+def collect(answers: Iterable[Answer]) -> Scores:
+    """Arrange answers; of two to a question under one condition, the later counts."""
+    numbers: dict[str, int] = {}
+    columns: dict[str, int] = {}
+    shared: dict[str, str] = {}
+    texts: list[tuple[str, ...]] = []
+    rows, cells, values, digests, overlaps = array("q"), array("q"), array("d"), array("q"), array("d")
+    unparsed, evidence, references = array("b"), array("b"), array("q")
+    for answer in answers:
+        if answer.id not in numbers:
+            numbers[answer.id] = len(numbers)
+            first = normalize_answer(answer.references[0]) if answer.references else ""
+            kept = answer.category, answer.picture or answer.id, first
+            # Equal texts are one object.
+            texts.append(tuple(shared.setdefault(text, text) for text in kept))
+            evidence.append(answer.has_evidence)
+            references.append(_digest("\0".join(answer.references)))
+        rows.append(numbers[answer.id])
+        cells.append(columns.setdefault(answer.condition, len(columns)))
+        values.append(answer.score)
+        unparsed.append(not answer.parsed)
+        digests.append(_digest(normalize_answer(answer.answer)))
+        overlaps.append(answer.overlap if answer.condition == RANDOM else 0.0)
+    ids, names = sorted(numbers), sorted(columns)
+    order = np.array([numbers[id] for id in ids], dtype=np.int64)
+    taken = np.array([columns[name] for name in names], dtype=np.int64)
+    shape = len(numbers), len(columns)
+
+    def table(entries: Any, empty: Any) -> NDArray[Any]:
+        cellwise = np.full(shape, empty)
+        cellwise[np.array(rows), np.array(cells)] = entries
+        return cellwise[np.ix_(order, taken)]
+
+    def text(column: int) -> NDArray[np.object_]:
+        return np.array([texts[number][column] for number in order], dtype=object)
+
+    on_evidence = table(overlaps, 0.0)
+    return Scores(
+        ids=ids,
+        conditions=tuple(names),
+        values=table(values, np.nan),
+        unparsed=table(unparsed, False),
+        answers=table(digests, 0),
+        overlap=on_evidence.max(axis=1) if columns else np.zeros(0),
+        has_evidence=np.array(evidence, dtype=bool)[order],
+        categories=text(0),
+        pictures=text(1),
+        first_references=text(2),
+        references=np.array(references, dtype=np.int64)[order],
+    )
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)

@@ -1,0 +1,74 @@
+"""Answers in files of several makers."""
+
+import json
+
+import pytest
+from openpyxl import Workbook
+
+from fivl_hf.evaluation.answerers.recorded import RecordedAnswerer, read_recorded
+from fivl_hf.evaluation.plan import Plan
+from fivl_hf.evaluation.runner import evaluate_answers
+
+
+def write_lines(path, entries):
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    return path
+
+
+def test_every_format_gives_the_same_answers(tmp_path):
+    """Ids and texts as each tool writes them; a text that looks like a number stays a text."""
+    book = Workbook()
+    for row in (["index", "question", "prediction"], [7, "How many?", "3"], [8, "Is it?", None]):
+        book.active.append(row)
+    book.save(tmp_path / "v.xlsx")
+    (tmp_path / "v.tsv").write_text('index\tprediction\n7\t3\n8\t""\n')
+    (tmp_path / "v.csv").write_text("index,prediction\n7,3\n8,\n")
+    (tmp_path / "v.json").write_text('[{"question_id": 7, "answer": "3"}, {"question_id": 8, "answer": ""}]')
+    write_lines(tmp_path / "v.jsonl", [{"id": "7", "prediction": "3"}, {"id": "8", "text": ""}])
+    samples = [
+        {"doc_id": 0, "target": "3", "resps": [["3 "]], "filtered_resps": ["3"], "gqa_accuracy": {"question_id": 7}},
+        {"doc_id": 1, "target": "", "resps": [[""]], "filtered_resps": [""], "gqa_accuracy": {"question_id": 8}},
+    ]
+    write_lines(tmp_path / "samples.jsonl", samples)
+    for path in sorted(tmp_path.iterdir()):
+        assert list(read_recorded(path)) == [("7", None, "3"), ("8", None, "")], path.name
+
+
+def test_recorded_answers_are_scored_like_others(rows, tmp_path):
+    ids = [row["id"] for row in rows[:3]]
+    right = {row["id"]: row["messages"][1]["content"] for row in rows[:3]}
+    original = write_lines(tmp_path / "o.jsonl", [{"id": id, "answer": right[id]} for id in ids])
+    lines = [{"id": id, "condition": "removed", "answer": "no"} for id in ids[:2]]
+    answerer = RecordedAnswerer([("original", original), (None, write_lines(tmp_path / "r.jsonl", lines))])
+    summary, table = evaluate_answers(answerer, rows[:3], conditions=["original", "removed"])
+    assert (summary["accuracy"], summary["visual_reliance_score"], summary["n"]) == (1.0, 1.0, 2)
+    assert answerer.details == {"unanswered": {"not in the file": 1}}
+    assert answerer.identity["recorded"] == {"o.jsonl": "original", "r.jsonl": None}
+    assert len(table) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", '{"answer": "x"}\n', r"a.jsonl, entry 1: expected an object with one of id, question_id, index"),
+        ("a.jsonl", "[1]\n", "entry 1: .*got list"),
+        ("a.jsonl", '{"resps": [["x"]], "doc_id": 0}\n', "the task kept no question's id"),
+        ("a.jsonl", '{"resps": [], "id": 0}\n', "entry 1"),
+        ("a.jsonl", "{\n", "a.jsonl"),
+        ("a.json", '{"id": 1}', "expected a list of answers, got dict"),
+        ("a.xlsx", "no table", "a.xlsx cannot be read as .xlsx"),
+        ("a.txt", "x", "recorded answers are .jsonl, .json, .csv, .tsv or .xlsx"),
+        ("a.csv", "name\nx\n", "entry 1: .*got name"),
+        ("a.csv", "id,answer\n1,x\n1,y\n", "there are two answers to '1' under 'original'"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        RecordedAnswerer([("original", tmp_path / name)])
+
+
+def test_a_dataset_whose_questions_are_not_in_the_file(rows, tmp_path):
+    answerer = RecordedAnswerer([("original", write_lines(tmp_path / "o.jsonl", [{"id": "1", "answer": "x"}]))])
+    assert list(answerer.answers(Plan(rows[:2], ["original"]))) == []
+    assert answerer.missing == 2

@@ -1,0 +1,139 @@
+"""Evaluations that are killed, and that several processes share: nothing is asked twice, and the result is the same."""
+
+import base64
+import io
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from scripted_server import Answer
+
+from fivl_hf.evaluation.table import read_answers
+from fivl_hf.scenes.model import scene_model
+from fivl_hf.storage import write_dataset
+
+SCRIPT = Path(__file__).with_name("evaluate_in_children.py")
+ROWS = 8
+CONDITIONS = "original,removed,random,text-only"
+ANSWERS = 4 * ROWS
+
+
+@pytest.fixture(scope="module")
+def children():
+    """Runs a command in children and returns their exit codes."""
+    with subprocess.Popen(
+        [sys.executable, SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+
+        def run(command, processes=1, kill_after=None):
+            job = {"command": list(map(str, command)), "processes": processes, "kill_after": kill_after}
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+            while not (line := process.stdout.readline()).startswith("["):
+                assert line, "the script has ended"
+            return json.loads(line)
+
+        yield run
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory, rows, processor):
+    folder = tmp_path_factory.mktemp("killed")
+    write_dataset(folder / "rows", {"test": rows[:ROWS]}, title="S", description="D")
+    model = scene_model(processor, seed=0, hidden_size=32, text_layers=2, vision_layers=1)
+    model.save_pretrained(folder / "model")
+    processor.save_pretrained(folder / "model")
+    return folder
+
+
+def command(places, output, *more):
+    return [
+        *("evaluate", "--model", places / "model", "--dataset", places / "rows", "--output", output),
+        *("--conditions", CONDITIONS, "--max-new-tokens", 4, "--batch-size", 2, "--resamples", 200, *more),
+    ]
+
+
+def moments():
+    return sorted(random.Random(0).sample(range(1, ANSWERS), 10))
+
+
+def finished(output):
+    """The result's bytes; every question was answered once."""
+    keys = Counter((answer.id, answer.condition) for answer in read_answers(output / "answers.jsonl"))
+    assert (len(keys), set(keys.values())) == (ANSWERS, {1})
+    assert not list(output.glob("answers.process*"))
+    return (output / "reliance.json").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_transformers_model_that_is_killed_ten_times(children, places, tmp_path, processes):
+    """Answers that were written are never asked again: they keep their place in the file."""
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    assert children(command(places, alone)) == [0]
+    whole = finished(alone)
+    before = set()
+    for moment in moments():
+        children(command(places, killed), processes, kill_after=moment)
+        lines = {line for file in killed.glob("answers*.jsonl") for line in file.read_text().splitlines(True)}
+        lines = {line for line in lines if line.endswith("\n")}
+        assert before <= lines
+        before = lines
+    assert children(command(places, killed), processes) == [0] * processes
+    assert finished(killed) == whole
+    assert before <= set((killed / "answers.jsonl").read_text().splitlines(True))
+
+
+@pytest.mark.slow
+def test_an_endpoint_with_errors_that_is_killed_ten_times(children, places, tmp_path, serve):
+    """What the server answered and was kept is not asked again; only requests under way may be."""
+
+    def answered(body, number):
+        draw = random.Random(json.dumps(body)).random()
+        if number == 0 and draw < 0.3:
+            return Answer(status=500) if draw < 0.1 else Answer(cut=True) if draw < 0.2 else Answer(status=429)
+        return Answer(reply(body), delay=0.02)
+
+    def reply(body):
+        images = [part for part in body["messages"][-1]["content"] if part["type"] == "image_url"]
+        if not images:
+            return ""
+        data = base64.b64decode(images[0]["image_url"]["url"].partition(",")[2])
+        dark = sum(pixel == (0, 0, 0) for pixel in Image.open(io.BytesIO(data)).convert("RGB").getdata())
+        return f"It is a red ring {dark % 2}."
+
+    server = serve(answered)
+    options = ["--endpoint", server.url, "--concurrency", 4, "--scorer", "contains"]
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    assert children(command(places, alone, *options)) == [0]
+    whole = finished(alone)
+    once = dict(server.asked)
+    server.asked.clear()
+    for moment in moments():
+        children(command(places, killed, *options), kill_after=moment)
+    assert children(command(places, killed, *options)) == [0]
+    assert finished(killed) == whole
+    more = sum(server.asked.values()) - sum(once.values())
+    # At each kill, as many as were under way.
+    assert 0 <= more <= 10 * 4
+    assert len(set((killed / "answers.jsonl").read_text().splitlines())) == ANSWERS
+
+
+@pytest.mark.slow
+def test_two_processes_answer_as_one(children, places, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert children(command(places, one)) == [0]
+    assert children(command(places, two), processes=2) == [0, 0]
+    assert finished(two) == finished(one)
+    texts = [
+        {(each.id, each.condition): each.answer for each in read_answers(folder / "answers.jsonl")}
+        for folder in (one, two)
+    ]
+    assert texts[0] == texts[1]
+    assert len(texts[0]) == ANSWERS
