@@ -63,6 +63,10 @@ def main(folder: str, processes: int, how: str, variants: dict[str, dict]) -> No
         # A process that ends while another still talks to it may be aborted by gloo's threads.
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+        # Under load, gloo's threads abort the interpreter while it ends, after everything is written.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def train_one_step(output: str, processes: int, how: str, options: dict) -> None:
