@@ -160,7 +160,8 @@ def _run(options: argparse.Namespace) -> None:
         return
     if unanswered := summary.get("unanswered"):
         reasons = ", ".join(f"{count:,} × {reason}" for reason, count in unanswered.items())
-        print(f"{sum(unanswered.values()):,} questions got no answer ({reasons}); run it again to ask them once more")
+        again = "; run it again to ask them once more" if options.endpoint else ""
+        print(f"{sum(unanswered.values()):,} questions got no answer ({reasons}){again}")
     for line in table_lines(summary):
         print(line)
     print(f"answers.jsonl and reliance.json are in {options.output}")

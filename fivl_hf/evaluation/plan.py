@@ -58,7 +58,7 @@ class Plan:
 
     Raises:
         RowError: a row that does not fit the schema.
-        ValueError: two questions of one id, an unknown condition or kind of evidence.
+        ValueError: two questions of one id, an unknown condition or kind of evidence, or a negative dilation.
     """
 
     def __init__(
@@ -74,6 +74,8 @@ class Plan:
     ) -> None:
         if evidence not in EVIDENCE:
             raise ValueError(f"evidence must be one of {', '.join(EVIDENCE)}, got {evidence!r}")
+        if dilation < 0:
+            raise ValueError(f"dilation must be at least 0, got {dilation:g}")
         self.conditions = require_conditions(conditions)
         self._rows = rows if hasattr(rows, "__getitem__") else list(rows)
         self._turns, self._seed = turns, seed

@@ -56,5 +56,7 @@ def test_a_plan_can_be_gone_through_again(rows):
     assert [request.id for request in plan] == [request.id for request in plan]
     with pytest.raises(ValueError, match="evidence must be one of boxes, masks, got 'points'"):
         Plan(rows[:1], evidence="points")
+    with pytest.raises(ValueError, match="dilation must be at least 0, got -1"):
+        Plan(rows[:1], dilation=-1)
     with pytest.raises(ValueError, match="no condition 'masked'"):
         Plan(rows[:1], ["masked"])
