@@ -25,6 +25,7 @@ __all__ = [
     "padded_square",
     "rgb",
     "stored_size",
+    "thumbnail",
 ]
 
 
@@ -176,6 +177,13 @@ def rgb(image: Image.Image) -> Image.Image:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
+
+
+def thumbnail(image: Image.Image, side: int) -> Image.Image:
+    """Return a copy of an image whose longer edge has at most ``side`` pixels."""
+    small = image.copy()
+    small.thumbnail((side, side))
+    return small
 
 
 def _scaled(image: Image.Image) -> Image.Image:

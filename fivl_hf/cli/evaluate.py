@@ -61,6 +61,21 @@ def add_evaluate(commands: Any) -> None:
         metavar="N",
         help="ask nothing: write preview.html with N questions' images under every condition",
     )
+    _add_transformers(parser)
+    _add_endpoint(parser)
+    parser.add_argument_group("recorded answers").add_argument(
+        "--recorded",
+        type=_recorded,
+        nargs="+",
+        default=None,
+        metavar="[CONDITION=]FILE",
+        help="take the answers from files: lines with id, condition and answer, lmms-eval's samples, or VLMEvalKit's "
+        "predictions (removed=FILE says whose condition they are)",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _add_transformers(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("transformers")
     group.add_argument(
         "--attn-implementation", default=None, help="such as sdpa, eager or flash_attention_2; transformers' choice"
@@ -73,6 +88,9 @@ def add_evaluate(commands: Any) -> None:
         metavar="NAME=VALUE",
         help="options of model.generate, such as num_beams=3; decoding is greedy without",
     )
+
+
+def _add_endpoint(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("endpoint (OpenAI-compatible; the key comes from OPENAI_API_KEY)")
     group.add_argument(
         "--endpoint",
@@ -85,17 +103,6 @@ def add_evaluate(commands: Any) -> None:
         "--batch-api", action="store_true", help="ask by OpenAI's Batch API: half the price, within a day"
     )
     add_budget(group, concurrency=16)
-    group = parser.add_argument_group("recorded answers")
-    group.add_argument(
-        "--recorded",
-        type=_recorded,
-        nargs="+",
-        default=None,
-        metavar="[CONDITION=]FILE",
-        help="take the answers from files: lines with id, condition and answer, lmms-eval's samples, or VLMEvalKit's "
-        "predictions (removed=FILE says whose condition they are)",
-    )
-    parser.set_defaults(run=_run)
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -13,8 +13,7 @@ from fivl_hf.evaluation.reliance import visual_reliance_score
 from fivl_hf.evaluation.scores import Scores, collect
 from fivl_hf.evaluation.statistics import holm, mcnemar_midp, rank_correlation, reliance_permutation
 from fivl_hf.evaluation.summary import rescored
-from fivl_hf.evaluation.table import ORIGINAL, REMOVED, answers_file, read_answers
-from fivl_hf.files.results import read_settings
+from fivl_hf.evaluation.table import ORIGINAL, REMOVED, answers_file, measured_with, read_answers
 from fivl_hf.masks import FloatArray
 
 __all__ = ["Evaluated", "compare", "comparison_lines", "read_evaluated"]
@@ -44,7 +43,8 @@ def read_evaluated(folders: Sequence[Path], scorer_name: str | None = None) -> l
         FileNotFoundError: a folder that holds no answers.
         ValueError: a line that is not an answer, an unknown scorer, or one model twice on one benchmark.
     """
-    recorded = [_recorded(folder) for folder in folders]
+    files = [answers_file(folder) for folder in folders]
+    recorded = [measured_with(folder) for folder in folders]
     benchmarks = [_benchmark(each) for each in recorded]
     names = _last_parts([str(folder.resolve()) for folder in folders])
     if len(set(benchmarks)) > 1:
@@ -52,18 +52,11 @@ def read_evaluated(folders: Sequence[Path], scorer_name: str | None = None) -> l
     if len(set(zip(names, benchmarks, strict=True))) < len(names):
         raise ValueError("two evaluations are of one model on one benchmark: give each once")
     found = []
-    for folder, about, name, benchmark in zip(folders, recorded, names, benchmarks, strict=True):
+    for file, about, name, benchmark in zip(files, recorded, names, benchmarks, strict=True):
         chosen = scorer_name or str(about.get("scoring") or "exact")
-        answers = rescored(read_answers(answers_file(folder)), chosen)
+        answers = rescored(read_answers(file), chosen)
         found.append(Evaluated(name, collect(answers), chosen, benchmark))
     return found
-
-
-def _recorded(folder: Path) -> dict[str, Any]:
-    """Return what an evaluation was measured with."""
-    path = answers_file(folder)
-    files = (path.with_name(name) for name in ("reliance.json", "evaluation.run.json"))
-    return next((read_settings(file) for file in files if file.is_file()), {})
 
 
 def _benchmark(about: Mapping[str, Any]) -> str:
@@ -84,8 +77,8 @@ def compare(evaluated: Sequence[Evaluated], *, seed: int = 0, permutations: int 
         ``benchmarks``: of each, ``n``, ``pictures``, ``scoring``, ``models`` (of each, the Visual Reliance Score's
         result) and ``pairs`` (of each two, the differences of accuracy and reliance, with p-values by mid-p McNemar and
         by permutation of pictures, adjusted by Holm over the benchmark: ``p_adjusted``); ``means``: of each model, mean
-        score and accuracy over the benchmarks, None unless it was asked all of them; ``correlation``: Spearman's of
-        accuracy and score over all models and benchmarks, with an interval.
+        score and accuracy over the benchmarks, None unless it was asked all of them; ``correlation``: of each
+        benchmark, Spearman's of accuracy and score over its models, with an interval.
 
     Raises:
         ValueError: fewer than two evaluations, no common question, references or scorers that differ.
@@ -115,7 +108,7 @@ def _means(found: Sequence[Mapping[str, Any] | None]) -> dict[str, float | None]
 
 
 def _correlation(results: Mapping[str, Mapping[str, Any]], *, seed: int) -> dict[str, Any]:
-    """Correlate score and accuracy over models, within benchmarks and over all of them."""
+    """Correlate score and accuracy over the models of each benchmark."""
     correlations = {}
     for name, result in results.items():
         pairs = [

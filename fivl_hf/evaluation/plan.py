@@ -1,6 +1,5 @@
-"""What is asked: every question of a dataset under every condition it is for, made one at a time."""
+"""The requests of an evaluation: each question of a dataset under each condition that applies to it, made lazily."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from fivl_hf.evaluation.perturb import random_boxes
 from fivl_hf.evaluation.questions import Question, questions
 from fivl_hf.evaluation.scorers import default_suffix
 from fivl_hf.files.disk_table import DiskTable
+from fivl_hf.files.fingerprints import text_digest
 
 __all__ = ["DEFAULT_CONDITIONS", "EVIDENCE", "Plan", "PlannedRequest", "planned"]
 
@@ -78,13 +78,18 @@ class Plan:
             raise ValueError(f"dilation must be at least 0, got {dilation:g}")
         self.conditions = require_conditions(conditions)
         self._rows = rows if hasattr(rows, "__getitem__") else list(rows)
-        self._turns, self._seed = turns, seed
-        self._masks, self._dilation = evidence == "masks", dilation
+        self._turns = turns
         self._neighbours = DiskTable()
         self.source = ""
         self.count = self._look_over()
         """Requests at most: "other" is not for every question."""
-        self._suffix = default_suffix(self.source) if prompt_suffix is None else prompt_suffix
+        suffix = default_suffix(self.source) if prompt_suffix is None else prompt_suffix
+        self._how: dict[str, Any] = {
+            "suffix": suffix,
+            "seed": seed,
+            "masks": evidence == "masks",
+            "dilation": dilation,
+        }
 
     def __iter__(self) -> Iterator[PlannedRequest]:
         for question in questions(self._rows, self._turns):
@@ -92,23 +97,7 @@ class Plan:
                 if question.has_evidence or not needs_evidence(condition):
                     others = self._others(question) if condition == "other" else None
                     if condition != "other" or others:
-                        yield self.request(question, condition, others)
-
-    def request(self, question: Question, condition: str, others: Sequence[ArrayLike] | None = None) -> PlannedRequest:
-        """Make the request of a question under a condition.
-
-        Args:
-            others: per image, the boxes of other questions' evidence, for the condition "other".
-        """
-        return planned(
-            question,
-            condition,
-            suffix=self._suffix,
-            seed=self._seed,
-            masks=self._masks,
-            dilation=self._dilation,
-            others=others,
-        )
+                        yield planned(question, condition, others=others, **self._how)
 
     def _look_over(self) -> int:
         """Check that ids are unique, keep what lies on each image, and return how many requests there are at most."""
@@ -152,7 +141,8 @@ def planned(
         dilation: pixels by which the evidence grows on each side.
         others: per image, the boxes of other questions' evidence, for the condition "other".
     """
-    seeds = [(seed, _number(question.id), image) for image in range(len(question.sizes))]
+    # Of the id, so that random boxes do not depend on the questions beside it.
+    seeds = [(seed, text_digest(question.id), image) for image in range(len(question.sizes))]
     grown = [
         dilated_boxes(boxes, size, dilation) for boxes, size in zip(question.evidence, question.sizes, strict=True)
     ]
@@ -198,11 +188,6 @@ def _shown(
         for image, boxes, seed, mask, other in zip(images, question.evidence, seeds, regions, others, strict=True)
     )
     return [image for image in shown if image is not None]
-
-
-def _number(id: str) -> int:
-    """Return a number of a question's id, so that its random boxes do not depend on the questions beside it."""
-    return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big")
 
 
 def _with_suffix(messages: Sequence[Mapping[str, str]], suffix: str) -> tuple[Mapping[str, str], ...]:

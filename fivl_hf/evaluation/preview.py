@@ -5,12 +5,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from fivl_hf.evaluation.plan import PlannedRequest
+from fivl_hf.images import thumbnail
 from fivl_hf.show.pages import picture_url, render_page
 
-__all__ = ["shown_images", "thumbnail", "write_preview"]
+__all__ = ["write_preview"]
 
 _SIDE = 336
 
@@ -29,7 +28,10 @@ def write_preview(requests: Iterable[PlannedRequest], path: Path, title: str) ->
 def _card(requests: list[PlannedRequest]) -> dict[str, Any]:
     question = requests[0].question
     views = [
-        {"condition": request.condition, "urls": [picture_url(image, "JPEG") for image in shown_images(request)]}
+        {
+            "condition": request.condition,
+            "urls": [picture_url(thumbnail(image, _SIDE), "JPEG") for image in request.open_images()],
+        }
         for request in requests
     ]
     return {
@@ -39,15 +41,3 @@ def _card(requests: list[PlannedRequest]) -> dict[str, Any]:
         "views": views,
         "has_evidence": question.has_evidence,
     }
-
-
-def shown_images(request: PlannedRequest) -> list[Image.Image]:
-    """Return a request's images as they are shown to the model, small."""
-    return [thumbnail(image, _SIDE) for image in request.open_images()]
-
-
-def thumbnail(image: Image.Image, side: int) -> Image.Image:
-    """Return a copy of an image whose longer edge has at most ``side`` pixels."""
-    small = image.copy()
-    small.thumbnail((side, side))
-    return small

@@ -13,10 +13,12 @@ _PATIENCE = timedelta(hours=12)
 
 @dataclass(frozen=True)
 class Processes:
-    """Attributes:
-    number: of this process, from 0.
-    count: of all.
-    state: accelerate's ``PartialState``; None where there is one process.
+    """This process and how many there are.
+
+    Attributes:
+        number: of this process, from 0.
+        count: of all processes.
+        state: accelerate's ``PartialState``; None where there is one process.
     """
 
     number: int = 0
@@ -41,7 +43,7 @@ class Processes:
 
     @property
     def device(self) -> str | None:
-        """Where this process computes; None where there is one, which may choose."""
+        """The device of this process; None where there is a single one, which may take any."""
         return None if self.state is None else str(self.state.device)
 
     def wait(self) -> None:

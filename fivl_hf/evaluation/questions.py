@@ -90,14 +90,15 @@ def questions(rows: Iterable[Mapping[str, Any]], turns: str = "first") -> Iterat
         asked = row.turns if turns == "all" else row.turns[:1]
         picture = _digest(row.images)
         for i, turn in enumerate(asked):
+            numbers = _of_images(row, i)
             yield Question(
                 id=row.id if len(asked) == 1 else f"{row.id}#{i}",
                 load=load,
                 messages=tuple(row.messages(i)),
                 answers=row.answers or (turn.answer,),
                 sizes=row.sizes,
-                evidence=_evidence(row, i),
-                masks=_masks(row, i),
+                evidence=tuple(_boxes(row, each) for each in numbers),
+                masks=numbers,
                 category=row.category or row.source,
                 source=row.source,
                 picture=picture,
@@ -121,17 +122,13 @@ def _digest(images: Sequence[Any]) -> str:
     return content.hexdigest()[:16]
 
 
-def _evidence(row: FiVLRow, turn: int) -> tuple[tuple[Box, ...], ...]:
-    boxes: Sequence[list[Box]] = [[] for _ in row.images]
-    for expression in row.key_expressions:
-        if expression.turn == turn:
-            boxes[expression.image].extend(expression.boxes)
-    return tuple(map(tuple, boxes))
+def _of_images(row: FiVLRow, turn: int) -> tuple[tuple[int, ...], ...]:
+    """Return, per image, the numbers of a turn's expressions, which are those of their masks."""
+    return tuple(
+        tuple(n for n, each in enumerate(row.key_expressions) if (each.turn, each.image) == (turn, image))
+        for image in range(len(row.images))
+    )
 
 
-def _masks(row: FiVLRow, turn: int) -> tuple[tuple[int, ...], ...]:
-    numbers: Sequence[list[int]] = [[] for _ in row.images]
-    for number, expression in enumerate(row.key_expressions):
-        if expression.turn == turn:
-            numbers[expression.image].append(number)
-    return tuple(map(tuple, numbers))
+def _boxes(row: FiVLRow, numbers: Sequence[int]) -> tuple[Box, ...]:
+    return tuple(box for number in numbers for box in row.key_expressions[number].boxes)

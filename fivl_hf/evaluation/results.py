@@ -1,7 +1,7 @@
 """Evaluations on disk: the answers as they come, and the summary with what it was measured with."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from fivl_hf.evaluation.processes import Processes
 from fivl_hf.evaluation.runner import ask, summary_of
 from fivl_hf.evaluation.scorers import default_scorer
 from fivl_hf.evaluation.summary import rescored, summarize
-from fivl_hf.evaluation.table import AnswerTable, answers_file, read_answers
+from fivl_hf.evaluation.table import AnswerTable, answers_file, measured_with, read_answers
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.locks import locked
 from fivl_hf.files.results import read_settings, result_folder
@@ -61,7 +61,8 @@ def write_evaluation(
         OSError: the folder is in use or cannot be written to.
     """
     processes = Processes.of_this_run()
-    with _held(output, processes):
+    # The first process holds the folder for all.
+    with locked(output) if processes.first else nullcontext():
         answerer = load()
         about = {
             **provenance(model_name, rows, dataset=dataset, split=split, config=config),
@@ -90,16 +91,6 @@ def write_evaluation(
                 write_json(output / "reliance.json", {**about, **answerer.details, **summary})
             processes.wait()
     return read_settings(output / "reliance.json")
-
-
-@contextmanager
-def _held(output: Path, processes: Processes) -> Iterator[None]:
-    """Hold the folder, for all processes."""
-    if not processes.first:
-        yield
-        return
-    with locked(output):
-        yield
 
 
 @contextmanager
@@ -154,10 +145,8 @@ def score_again(
     with locked(folder):
         _take_parts(folder)
         path, result_path = answers_file(folder), folder / "reliance.json"
-        before = read_settings(result_path) if result_path.exists() else {}
-        run = folder / "evaluation.run.json"
-        about = before or (read_settings(run) if run.exists() else {})
-        chosen = scorer_name or str(before.get("scoring") or "exact")
+        about = measured_with(folder)
+        chosen = scorer_name or str(about.get("scoring") or "exact")
         summary = summarize(rescored(read_answers(path), chosen), scorer_name=chosen, seed=seed, resamples=resamples)
         # Of what stood there, what it was measured with; notes on the earlier numbers are not kept.
         notes = {"reason", "random_note", *summary}

@@ -95,15 +95,15 @@ def ask(
         known: the answers that all processes had at the start, where each writes a table of its own.
     """
     process, processes = share
-    score, versions = scorer(scorer_name), _versions()
+    score = scorer(scorer_name)
+    about = {"seed": seed, "answerer": answerer_name, "versions": _versions()}
     pending = _Pending(plan, table if known is None else known, share)
     done = len(pending.known) // processes
     with tqdm(
         total=-(-plan.count // processes), initial=done, desc="Asking", unit="question", disable=process > 0
     ) as progress:
         for request, generated in answerer.answers(pending):
-            found = _scored(request, generated, score)
-            table.add([Answer(**found, seed=seed, answerer=answerer_name, versions=versions)])
+            table.add([_scored(request, generated, score, about)])
             progress.update()
 
 
@@ -137,25 +137,26 @@ class _Pending:
                 turn += 1
 
 
-def _scored(request: PlannedRequest, generated: Generated, score: Scorer) -> dict[str, Any]:
+def _scored(request: PlannedRequest, generated: Generated, score: Scorer, about: Mapping[str, Any]) -> Answer:
     question = request.question
     value = score(generated.text, question.answers)
-    return {
-        "id": request.id,
-        "condition": request.condition,
-        "prompt": request.messages[-1]["content"],
-        "references": question.answers,
-        "answer": generated.text,
-        "score": value or 0.0,
-        "category": question.category,
-        "has_evidence": question.has_evidence,
-        "boxes": request.boxes,
-        "overlap": request.overlap,
-        "parsed": value is not None,
-        "picture": question.picture,
-        "finish_reason": generated.finish_reason,
-        "latency": None if generated.latency is None else round(generated.latency, 4),
-    }
+    return Answer(
+        id=request.id,
+        condition=request.condition,
+        prompt=request.messages[-1]["content"],
+        references=question.answers,
+        answer=generated.text,
+        score=value or 0.0,
+        category=question.category,
+        has_evidence=question.has_evidence,
+        boxes=request.boxes,
+        overlap=request.overlap,
+        parsed=value is not None,
+        picture=question.picture,
+        finish_reason=generated.finish_reason,
+        latency=None if generated.latency is None else round(generated.latency, 4),
+        **about,
+    )
 
 
 def _versions() -> str:

@@ -1,6 +1,5 @@
 """The scores of an evaluation as arrays: questions × conditions, whatever the order of the answers."""
 
-import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from fivl_hf.evaluation.scoring import normalize_answer
 from fivl_hf.evaluation.table import RANDOM, Answer
+from fivl_hf.files.fingerprints import text_digest
 from fivl_hf.masks import BoolArray, FloatArray
 
 __all__ = ["Scores", "collect"]
@@ -38,13 +38,13 @@ class Scores:
     conditions: tuple[str, ...]
     values: FloatArray
     unparsed: BoolArray
-    answers: NDArray[np.int64]
+    answers: NDArray[np.uint64]
     overlap: FloatArray
     has_evidence: BoolArray
     categories: NDArray[np.object_]
     pictures: NDArray[np.object_]
     first_references: NDArray[np.object_]
-    references: NDArray[np.int64]
+    references: NDArray[np.uint64]
 
     def asked(self, *conditions: str) -> BoolArray:
         """Return (N,) which questions were answered under all of some conditions."""
@@ -56,7 +56,7 @@ class Scores:
         """Return (N,) the scores under a condition."""
         return np.asarray(self.values[:, self.conditions.index(condition)])
 
-    def texts(self, condition: str) -> NDArray[np.int64]:
+    def texts(self, condition: str) -> NDArray[np.uint64]:
         """Return (N,) the answers under a condition, as numbers."""
         return np.asarray(self.answers[:, self.conditions.index(condition)])
 
@@ -67,8 +67,8 @@ def collect(answers: Iterable[Answer]) -> Scores:
     columns: dict[str, int] = {}
     shared: dict[str, str] = {}
     texts: list[tuple[str, ...]] = []
-    rows, cells, values, digests, overlaps = array("q"), array("q"), array("d"), array("q"), array("d")
-    unparsed, evidence, references = array("b"), array("b"), array("q")
+    rows, cells, values, digests, overlaps = array("q"), array("q"), array("d"), array("Q"), array("d")
+    unparsed, evidence, references = array("b"), array("b"), array("Q")
     for answer in answers:
         if answer.id not in numbers:
             numbers[answer.id] = len(numbers)
@@ -77,12 +77,12 @@ def collect(answers: Iterable[Answer]) -> Scores:
             # Equal texts are one object.
             texts.append(tuple(shared.setdefault(text, text) for text in kept))
             evidence.append(answer.has_evidence)
-            references.append(_digest("\0".join(answer.references)))
+            references.append(text_digest("\0".join(answer.references)))
         rows.append(numbers[answer.id])
         cells.append(columns.setdefault(answer.condition, len(columns)))
         values.append(answer.score)
         unparsed.append(not answer.parsed)
-        digests.append(_digest(normalize_answer(answer.answer)))
+        digests.append(text_digest(normalize_answer(answer.answer)))
         overlaps.append(answer.overlap if answer.condition == RANDOM else 0.0)
     ids, names = sorted(numbers), sorted(columns)
     order = np.array([numbers[id] for id in ids], dtype=np.int64)
@@ -103,15 +103,11 @@ def collect(answers: Iterable[Answer]) -> Scores:
         conditions=tuple(names),
         values=table(values, np.nan),
         unparsed=table(unparsed, False),
-        answers=table(digests, 0),
+        answers=table(digests, np.uint64(0)),
         overlap=on_evidence.max(axis=1) if columns else np.zeros(0),
         has_evidence=np.array(evidence, dtype=bool)[order],
         categories=text(0),
         pictures=text(1),
         first_references=text(2),
-        references=np.array(references, dtype=np.int64)[order],
+        references=np.array(references, dtype=np.uint64)[order],
     )
-
-
-def _digest(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)

@@ -3,15 +3,26 @@
 Everything else (scores, intervals, reports) is computed from it, without a model.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fivl_hf.files.appended import AppendedLines
+from fivl_hf.files.fingerprints import text_digest
+from fivl_hf.files.results import read_settings
 
-__all__ = ["ORIGINAL", "RANDOM", "REMOVED", "Answer", "AnswerTable", "answers_file", "by_question", "read_answers"]
+__all__ = [
+    "ORIGINAL",
+    "RANDOM",
+    "REMOVED",
+    "Answer",
+    "AnswerTable",
+    "answers_file",
+    "by_question",
+    "measured_with",
+    "read_answers",
+]
 
 ORIGINAL, REMOVED, RANDOM = "original", "removed", "random"
 
@@ -96,8 +107,8 @@ class AnswerTable:
 
 
 def _digest(id: str, condition: str) -> int:
-    """Return 64 bits of a key, a tenth of its memory; two of a million keys collide once in 10^7 runs."""
-    return int.from_bytes(hashlib.blake2b(f"{condition}\0{id}".encode(), digest_size=8).digest(), "big")
+    """Return a key in a tenth of its memory."""
+    return text_digest(f"{condition}\0{id}")
 
 
 def answers_file(folder: Path) -> Path:
@@ -112,6 +123,16 @@ def answers_file(folder: Path) -> Path:
         why = "no question was answered yet; run it again" if started else "it is not the output of fivl evaluate"
         raise FileNotFoundError(f"{folder} holds no answers.jsonl: {why}")
     return path
+
+
+def measured_with(folder: Path) -> dict[str, Any]:
+    """Return what an evaluation's folder was measured with: its results, or the settings of a run that has none yet.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    files = (folder / name for name in ("reliance.json", "evaluation.run.json"))
+    return next((read_settings(file) for file in files if file.exists()), {})
 
 
 def read_answers(path: Path) -> Iterator[Answer]:

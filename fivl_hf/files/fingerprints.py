@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["content_fingerprint", "exact_digest", "files_digest"]
+__all__ = ["content_fingerprint", "exact_digest", "files_digest", "text_digest"]
 
 _BLOCKS, _BLOCK = 64, 1 << 16
 
@@ -42,3 +42,8 @@ def exact_digest(files: Iterable[Path]) -> str:
             while block := file.read(1 << 20):
                 content.update(block)
     return content.hexdigest()
+
+
+def text_digest(text: str) -> int:
+    """Return 64 bits of a text's digest, from 0 up; two of a million texts share theirs once in 10^7 cases."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -85,7 +85,7 @@ def test_models_and_benchmarks(tmp_path):
         ("two", "pope test"),
         ("one", "gqa test"),
     ]
-    # Scored anew, every answer is right.
+    # Scored again, every answer is right.
     assert compare(found, permutations=10)["means"]["one"] == {"visual_reliance_score": 0.0, "accuracy": 1.0}
     with pytest.raises(ValueError, match="of one model on one benchmark"):
         read_evaluated([*folders, folders[0]])

@@ -92,7 +92,7 @@ def test_names():
 
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))), st.integers(0, 4))
 def test_a_mask_grows_as_a_box_does(mask, pixels):
-    """Every pixel within so many of a set one, diagonals included."""
+    """It takes in every pixel at most that many rows and columns away from a set one."""
     size = mask.shape[::-1]
     expected = np.zeros_like(mask)
     for y, x in zip(*np.nonzero(mask), strict=True):

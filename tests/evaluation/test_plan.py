@@ -1,4 +1,4 @@
-"""What is asked of which question, and what of an image each condition shows."""
+"""Which conditions each question is asked under, and what each shows of its image."""
 
 import numpy as np
 import pytest

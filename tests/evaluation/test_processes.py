@@ -92,7 +92,7 @@ def test_a_transformers_model_that_is_killed_ten_times(children, places, tmp_pat
 
 @pytest.mark.slow
 def test_an_endpoint_with_errors_that_is_killed_ten_times(children, places, tmp_path, serve):
-    """What the server answered and was kept is not asked again; only requests under way may be."""
+    """Answers that were kept are not requested again; only requests in flight at a kill may be."""
 
     def answered(body, number):
         draw = random.Random(json.dumps(body)).random()

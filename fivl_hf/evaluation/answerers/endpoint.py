@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from fivl_hf.chat import as_blocks
 from fivl_hf.evaluation.answerers.protocol import AnyRequest, Generated, Request
-from fivl_hf.images import image_bytes
+from fivl_hf.images import image_bytes, thumbnail
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
 from fivl_hf.llm.batches import answer_by_batches
 from fivl_hf.llm.client import ChatClient
@@ -174,10 +174,7 @@ class EndpointAnswerer:
         )
 
     def _encoded(self, image: Image.Image) -> bytes:
-        if self._image_side is not None and max(image.size) > self._image_side:
-            image = image.copy()
-            image.thumbnail((self._image_side, self._image_side))
-        return image_bytes(image)
+        return image_bytes(image if self._image_side is None else thumbnail(image, self._image_side))
 
 
 async def _cancel_when(stop: threading.Event, workers: Sequence["asyncio.Task[None]"]) -> None:

@@ -1,4 +1,4 @@
-"""What answers questions: a transformers model, an endpoint, a file of recorded answers, or your own."""
+"""The interface of answerers: a transformers model, an endpoint, a file of recorded answers, or your own."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Generated:
-    """What a model wrote.
+    """The text that a model generated.
 
     Attributes:
         finish_reason: why it ended, in the words of OpenAI's API: "stop", "length", "content_filter"; "" if not known.
@@ -50,11 +50,11 @@ class Answerer(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What the answers depend on, besides model, rows and questions: with another, an evaluation begins again."""
+        """Settings that change the answers, besides model, rows and questions; a run with other ones is refused."""
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """What else the results record; it is read after the answers."""
+        """Further settings and counts for ``reliance.json``, read once all answers are there."""
 
     def answers(self, requests: Iterable[AnyRequest]) -> Iterator[tuple[AnyRequest, Generated]]:
         """Yield requests with their answers, in any order, as they come.

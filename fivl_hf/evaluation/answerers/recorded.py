@@ -120,12 +120,16 @@ def _read(entry: Any) -> tuple[str, str | None, str]:
         raise TypeError(f"got {type(entry).__name__}")
     if "resps" in entry:
         return _read_sample(entry)
-    id = next(entry[name] for name in _IDS if entry.get(name) is not None) if any(n in entry for n in _IDS) else None
+    id = _id_in([entry])
     text = next((entry[name] for name in _TEXTS if isinstance(entry.get(name), str)), None)
     if id is None or text is None:
         raise ValueError(f"got {', '.join(sorted(map(str, entry)))}")
     condition = entry.get("condition")
     return str(id), None if condition is None else str(condition), text
+
+
+def _id_in(entries: Iterable[Mapping[str, Any]]) -> Any:
+    return next((each[name] for each in entries for name in _IDS if each.get(name) is not None), None)
 
 
 def _read_sample(entry: Mapping[str, Any]) -> tuple[str, str | None, str]:
@@ -134,7 +138,7 @@ def _read_sample(entry: Mapping[str, Any]) -> tuple[str, str | None, str]:
     while isinstance(response, list):
         response = response[0]
     kept = [each for each in entry.values() if isinstance(each, Mapping)]
-    id = next((each[name] for each in (entry, *kept) for name in _IDS if each.get(name) is not None), None)
+    id = _id_in([entry, *kept])
     if id is None:
         raise ValueError("the task kept no question's id in its samples")
     condition = next((each["condition"] for each in kept if "condition" in each), None)

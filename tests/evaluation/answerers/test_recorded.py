@@ -51,6 +51,7 @@ def test_recorded_answers_are_scored_like_others(rows, tmp_path):
     ("name", "content", "message"),
     [
         ("a.jsonl", '{"answer": "x"}\n', r"a.jsonl, entry 1: expected an object with one of id, question_id, index"),
+        ("a.jsonl", '{"id": null, "answer": "x"}\n', "entry 1: .*got answer, id"),
         ("a.jsonl", "[1]\n", "entry 1: .*got list"),
         ("a.jsonl", '{"resps": [["x"]], "doc_id": 0}\n', "the task kept no question's id"),
         ("a.jsonl", '{"resps": [], "id": 0}\n', "entry 1"),
