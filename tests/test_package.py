@@ -43,7 +43,13 @@ def test_only_listed_names_are_imported(path):
 # Settings, and commands that do nothing themselves; the patch of DTensor needs two processes (training/test_processes).
 TESTED_ELSEWHERE = {
     *("augment/inputs/settings.py", "cli/convert.py", "cli/demo.py", "cli/evaluate.py"),
-    *("cli/grounder_options.py", "demo/settings.py", "evaluation/answerers/protocol.py", "training/sharded.py"),
+    *(
+        "cli/grounder_options.py",
+        "cli/lmms_eval_path.py",
+        "demo/settings.py",
+        "evaluation/answerers/protocol.py",
+        "training/sharded.py",
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from fivl_hf.cli.demo import add_demo
 from fivl_hf.cli.evaluate import add_evaluate
 from fivl_hf.cli.explain import add_explain
 from fivl_hf.cli.judge import add_judge
+from fivl_hf.cli.lmms_eval_path import add_lmms_eval_path
 from fivl_hf.cli.push import add_push
 from fivl_hf.cli.score import add_compare, add_score
 from fivl_hf.cli.segment import add_segment
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_score(commands)
     add_compare(commands)
+    add_lmms_eval_path(commands)
     add_explain(commands)
     add_segment(commands)
     return parser

@@ -118,7 +118,7 @@ def _table(path: Path) -> Iterator[Mapping[str, Any]]:
 def _read(entry: Any) -> tuple[str, str | None, str]:
     if not isinstance(entry, Mapping):
         raise TypeError(f"got {type(entry).__name__}")
-    if "resps" in entry:
+    if "resps" in entry or "filtered_resps" in entry:
         return _read_sample(entry)
     id = _id_in([entry])
     text = next((entry[name] for name in _TEXTS if isinstance(entry.get(name), str)), None)
@@ -134,7 +134,8 @@ def _id_in(entries: Iterable[Mapping[str, Any]]) -> Any:
 
 def _read_sample(entry: Mapping[str, Any]) -> tuple[str, str | None, str]:
     """Read a line of lmms-eval's samples: its tasks keep a question's id in what they give to their metrics."""
-    response = entry["filtered_resps"] if entry.get("filtered_resps") else entry["resps"]
+    # Of equal ones, only the filtered response is written.
+    response = entry["filtered_resps"] if "filtered_resps" in entry else entry["resps"]
     while isinstance(response, list):
         response = response[0]
     kept = [each for each in entry.values() if isinstance(each, Mapping)]

@@ -27,7 +27,7 @@ def test_every_format_gives_the_same_answers(tmp_path):
     write_lines(tmp_path / "v.jsonl", [{"id": "7", "prediction": "3"}, {"id": "8", "text": ""}])
     samples = [
         {"doc_id": 0, "target": "3", "resps": [["3 "]], "filtered_resps": ["3"], "gqa_accuracy": {"question_id": 7}},
-        {"doc_id": 1, "target": "", "resps": [[""]], "filtered_resps": [""], "gqa_accuracy": {"question_id": 8}},
+        {"doc_id": 1, "target": "", "filtered_resps": "", "gqa_accuracy": {"question_id": 8}},
     ]
     write_lines(tmp_path / "samples.jsonl", samples)
     for path in sorted(tmp_path.iterdir()):
