@@ -17,11 +17,9 @@ from typing import Any
 import datasets
 from PIL import Image
 
-from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan, PlannedRequest, planned
-from fivl_hf.evaluation.questions import questions
+from fivl_hf.evaluation.integrations.shared import METRICS, images_again, metrics, scored_answer
+from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan, PlannedRequest
 from fivl_hf.evaluation.scorers import default_scorer, scorer
-from fivl_hf.evaluation.summary import summarize
-from fivl_hf.evaluation.table import Answer
 from fivl_hf.storage.reading import with_encoded_images
 
 __all__ = ["TASKS"]
@@ -40,7 +38,7 @@ _CONDITIONS = tuple(os.environ.get("FIVL_CONDITIONS", ",".join(DEFAULT_CONDITION
 pope_metadata: dict[str, Any] = {"version": 1.0, "conditions": ",".join(_CONDITIONS), "seed": _SEED}
 gqa_metadata, vqav2_metadata = dict(pope_metadata), dict(pope_metadata)
 
-# Of each metric's items; the order is that of ``_summary``.
+# Of each metric's items.
 _FIELDS = ("id", "condition", "value", "parsed", "picture", "has_evidence", "category", "overlap")
 
 
@@ -102,9 +100,7 @@ def doc_to_text(doc: Mapping[str, Any]) -> str:
 
 def doc_to_visual(doc: Mapping[str, Any]) -> list[Image.Image]:
     """Return the images as the condition shows them; none for "text-only"."""
-    [question] = questions([doc])
-    others = json.loads(doc["hidden"]) if doc["condition"] == "other" else None
-    return list(planned(question, doc["condition"], seed=_SEED, others=others).open_images())
+    return images_again(doc, doc["condition"], hidden=json.loads(doc["hidden"]), seed=_SEED)
 
 
 def doc_to_messages(doc: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -132,42 +128,27 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
         "category": doc["category"] or doc["source"],
         "overlap": doc["overlap"],
     }
-    return dict.fromkeys(_METRICS, item)
+    return dict.fromkeys(METRICS, item)
 
 
 @lru_cache(maxsize=3)
-def _summary(items: tuple[tuple[Any, ...], ...]) -> dict[str, Any]:
-    """Return :func:`summarize`'s result; each metric is one number of it."""
-    found = (dict(zip(_FIELDS, item, strict=True)) for item in items)
-    answers = (
-        Answer(prompt="", references=(), answer="", score=each.pop("value"), seed=_SEED, **each) for each in found
-    )
-    return summarize(answers, seed=_SEED)
+def _found(items: tuple[tuple[Any, ...], ...]) -> dict[str, float | None]:
+    answers = (scored_answer(**dict(zip(_FIELDS, item, strict=True))) for item in items)
+    return metrics(answers, seed=_SEED)
 
 
-def _metric(*path: str | int) -> Callable[[Sequence[Mapping[str, Any]]], float]:
+def _metric(name: str) -> Callable[[Sequence[Mapping[str, Any]]], float]:
     def metric(items: Sequence[Mapping[str, Any]]) -> float:
-        found: Any = _summary(tuple(tuple(item[field] for field in _FIELDS) for item in items))
-        for key in path:
-            found = None if found is None else found[key]
-        return math.nan if found is None else float(found)
+        found = _found(tuple(tuple(item[field] for field in _FIELDS) for item in items))[name]
+        return math.nan if found is None else found
 
     return metric
 
 
 visual_reliance_score = _metric("visual_reliance_score")
-reliance_low = _metric("confidence_interval", 0)
-reliance_high = _metric("confidence_interval", 1)
+reliance_low = _metric("reliance_low")
+reliance_high = _metric("reliance_high")
 accuracy = _metric("accuracy")
 masked_accuracy = _metric("masked_accuracy")
 random_reliance_score = _metric("random_reliance_score")
-reliance_over_random = _metric("over_random", "value")
-_METRICS = (
-    "visual_reliance_score",
-    "reliance_low",
-    "reliance_high",
-    "accuracy",
-    "masked_accuracy",
-    "random_reliance_score",
-    "reliance_over_random",
-)
+reliance_over_random = _metric("reliance_over_random")

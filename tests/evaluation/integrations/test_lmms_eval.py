@@ -18,6 +18,7 @@ from harnesses import PYTHON, needs_harnesses
 
 from fivl_hf.cli.main import main
 from fivl_hf.evaluation.integrations import lmms_eval
+from fivl_hf.evaluation.integrations.shared import METRICS
 from fivl_hf.evaluation.plan import Plan
 from fivl_hf.evaluation.summary import summarize
 from fivl_hf.evaluation.table import Answer
@@ -69,7 +70,7 @@ def test_metrics_are_the_summarys(asked):
         for doc, item in zip(docs, items, strict=True)
     ]
     expected = summarize(answers)
-    found = {name: getattr(lmms_eval, name)([item[name] for item in items]) for name in lmms_eval._METRICS}
+    found = {name: getattr(lmms_eval, name)([item[name] for item in items]) for name in METRICS}
     assert expected["accuracy"] == pytest.approx(1 / 6)
     assert found["visual_reliance_score"] == expected["visual_reliance_score"] == 1.0
     assert [found["reliance_low"], found["reliance_high"]] == expected["confidence_interval"]
@@ -92,7 +93,7 @@ def test_the_yaml_files_name_what_exists(capsys):
     read = {path.stem: yaml.load(path.read_text(), Loader=loader) for path in lmms_eval.TASKS.iterdir()}
     group = read.pop("fivl")
     assert set(group["task"]) < set(read)
-    assert [metric["metric"] for metric in read.pop("_fivl_common")["metric_list"]] == list(lmms_eval._METRICS)
+    assert [metric["metric"] for metric in read.pop("_fivl_common")["metric_list"]] == list(METRICS)
     assert all(task["task"] == name and task["include"] == "_fivl_common" for name, task in read.items())
     assert read["fivl_pope"]["dataset_path"] == "fivl-pope"
 

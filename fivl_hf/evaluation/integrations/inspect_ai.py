@@ -1,0 +1,168 @@
+"""Visual reliance as a task of inspect-ai: ``inspect eval fivl_hf/vrs --model openai/... -T dataset=... -T split=...``.
+
+A sample is a question; the solver asks it under every condition; its score has a value for each. The answers are in the
+log, so that ``inspect score`` scores them again without a model.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from anyio import to_thread
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import ChatMessageUser, ContentImage, ContentText, GenerateConfig, ModelOutput, get_model
+from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.util import collect
+
+from fivl_hf.evaluation import scorers
+from fivl_hf.evaluation.integrations.shared import images_again, metrics, scored_answer
+from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan
+from fivl_hf.evaluation.table import RANDOM
+from fivl_hf.show.pages import picture_url
+from fivl_hf.storage import load_rows
+
+__all__ = ["visual_reliance", "vrs"]
+
+# In the store of a sample: its answers by condition.
+_ANSWERS = "fivl_answers"
+
+
+@task
+def vrs(
+    dataset: str,
+    split: str,
+    config: str | None = None,
+    conditions: str | Sequence[str] = DEFAULT_CONDITIONS,
+    scorer: str | None = None,
+    prompt_suffix: str | None = None,
+    evidence: str = "boxes",
+    dilation: float = 0.0,
+    seed: int = 0,
+    max_tokens: int = 32,
+) -> Task:
+    """Visual Reliance Score of a model on FiVL rows.
+
+    Args:
+        dataset: folder or Hub id.
+        split: of the dataset.
+        config: the dataset's configuration.
+        conditions: names, or one text with commas between them; see :mod:`fivl_hf.evaluation.conditions`.
+        scorer: see :mod:`fivl_hf.evaluation.scorers`; the benchmark's own if not given.
+        prompt_suffix: added to every question; the benchmark's own if not given.
+        evidence: "boxes" or "masks".
+        dilation: pixels by which the evidence grows on each side.
+        seed: of the random boxes.
+        max_tokens: longest answer.
+    """
+    rows = load_rows(dataset, split, config)
+    names = [name.strip() for name in conditions.split(",")] if isinstance(conditions, str) else list(conditions)
+    plan = Plan(rows, names, prompt_suffix=prompt_suffix, seed=seed, evidence=evidence, dilation=dilation)
+    return Task(
+        dataset=MemoryDataset(_samples(plan), name=f"{dataset}, {split}"),
+        solver=ask_under_conditions(rows, seed=seed, masks=evidence == "masks", dilation=dilation),
+        scorer=visual_reliance(scorer or scorers.default_scorer(plan.source)),
+        config=GenerateConfig(max_tokens=max_tokens, temperature=0.0),
+    )
+
+
+def _samples(plan: Plan) -> list[Sample]:
+    samples: dict[str, Sample] = {}
+    for request in plan:
+        question = request.question
+        sample = samples.setdefault(
+            request.id,
+            Sample(
+                input=request.messages[-1]["content"],
+                target=list(question.answers),
+                id=request.id,
+                metadata={
+                    "row": len(samples),
+                    "conditions": [],
+                    "picture": question.picture,
+                    "category": question.category,
+                    "has_evidence": question.has_evidence,
+                    "overlap": 0.0,
+                    "hidden": [],
+                },
+            ),
+        )
+        about = sample.metadata or {}
+        about["conditions"].append(request.condition)
+        if request.condition == "other":
+            about["hidden"] = request.boxes
+        if request.condition == RANDOM:
+            about["overlap"] = request.overlap
+    return list(samples.values())
+
+
+@solver
+def ask_under_conditions(rows: Any, **how: Any) -> Solver:
+    """Ask a sample's question under each of its conditions.
+
+    Args:
+        rows: of the dataset, by the samples' ``row``.
+        how: options of :func:`fivl_hf.evaluation.plan.planned`.
+    """
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:  # noqa: ARG001
+        async def ask(condition: str) -> ModelOutput:
+            content = await to_thread.run_sync(shown, condition)
+            return await get_model().generate([ChatMessageUser(content=content)])
+
+        def shown(condition: str) -> list[Any]:
+            images = images_again(rows[state.metadata["row"]], condition, hidden=state.metadata["hidden"], **how)
+            return [*(ContentImage(image=picture_url(image)) for image in images), ContentText(text=state.input_text)]
+
+        conditions = state.metadata["conditions"]
+        outputs = dict(zip(conditions, await collect(*map(ask, conditions)), strict=True))
+        state.store.set(_ANSWERS, {name: output.completion for name, output in outputs.items()})
+        state.output = outputs["original"]
+        state.messages.append(state.output.message)
+        return state
+
+    return solve
+
+
+@metric
+def reliance(seed: int = 0) -> Metric:
+    """The Visual Reliance Score and its interval, its control, and accuracies.
+
+    Args:
+        seed: of the bootstrap.
+    """
+
+    def compute(scores: list[SampleScore]) -> dict[str, float | None]:
+        answers = []
+        for sample in scores:
+            about, parsed = sample.sample_metadata or {}, (sample.score.metadata or {}).get("parsed", {})
+            kept = {name: about[name] for name in ("picture", "category", "has_evidence", "overlap")}
+            answers += [
+                scored_answer(str(sample.sample_id), name, value, parsed=parsed.get(name, True), **kept)
+                for name, value in sample.score.value.items()
+            ]
+        return metrics(answers, seed=seed)
+
+    return compute
+
+
+@scorer(metrics=[reliance()])
+def visual_reliance(scoring: str = "exact") -> Scorer:
+    """Score the answers under every condition.
+
+    Args:
+        scoring: name of one of :mod:`fivl_hf.evaluation.scorers`.
+    """
+    score_answer = scorers.scorer(scoring)
+
+    async def score(state: TaskState, target: Target) -> Score:
+        answers: dict[str, str] = state.store.get(_ANSWERS, {})
+        values = {name: score_answer(text, list(target)) for name, text in answers.items()}
+        return Score(
+            value={name: value or 0.0 for name, value in values.items()},
+            answer=answers.get("original"),
+            explanation="\n".join(f"{name}: {text}" for name, text in answers.items()),
+            metadata={"parsed": {name: value is not None for name, value in values.items()}},
+        )
+
+    return score
