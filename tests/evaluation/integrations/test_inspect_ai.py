@@ -45,6 +45,7 @@ def inspect(folder, *arguments, **environment):
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -58,9 +59,11 @@ def numbers(folder, log):
 
 def test_inspect_finds_what_fivl_evaluate_does(server, rows, tmp_path, monkeypatch):
     write_benchmark(tmp_path / "fivl-pope", "adversarial", as_benchmark(rows[:12], "POPE"))
+    # The scripted server has chat completions alone.
+    model = ["--model", "openai/gpt-4o", "-M", "responses_api=false"]
     rest = {"OPENAI_API_KEY": "x", "OPENAI_BASE_URL": server.url}
     options = ["-T", "dataset=fivl-pope", "-T", "split=adversarial", "-T", "conditions=original,removed,random,kept"]
-    inspect(tmp_path, "eval", "fivl_hf/vrs", "--model", "openai/m", *options, "--log-dir", "logs", **rest)
+    inspect(tmp_path, "eval", "fivl_hf/vrs", *model, *options, "--log-dir", "logs", **rest)
     [log] = (tmp_path / "logs").iterdir()
     found, score = numbers(tmp_path, log)
     assert score["params"] == {"scoring": "pope-vlmevalkit"}
@@ -77,7 +80,7 @@ def test_inspect_finds_what_fivl_evaluate_does(server, rows, tmp_path, monkeypat
     assert found["reliance_over_random"] == own["over_random"]["value"]
 
     # Scored again by another parser, without a model: "Yes, there is." is no label to it.
-    server.stop()
+    server.close()
     scorer = ["--scorer", "fivl_hf/visual_reliance", "-S", "scoring=pope-lmms-eval", "--action", "overwrite"]
     inspect(tmp_path, "score", log, *scorer, "--overwrite", OPENAI_API_KEY="x")
     again, score = numbers(tmp_path, log)
