@@ -1,5 +1,6 @@
 """Opening images from whatever form a dataset holds them in, with errors that say what is wrong."""
 
+import base64
 import io
 import re
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ __all__ = [
     "ImageError",
     "StoredSize",
     "as_encoded",
+    "data_url",
     "encoded_bytes",
     "image_bytes",
     "open_image",
@@ -215,6 +217,11 @@ def image_bytes(image: Image.Image, format: str = "PNG", **options: Any) -> byte
     buffer = io.BytesIO()
     image.save(buffer, format=format, **options)
     return buffer.getvalue()
+
+
+def data_url(data: bytes, kind: str) -> str:
+    """Return an encoded image of a kind such as "png" as a data URL."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def encoded_bytes(value: Any) -> bytes:

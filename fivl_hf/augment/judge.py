@@ -5,7 +5,6 @@ the image shows it inside the mask (Seg1), and whether the image still shows som
 """
 
 import asyncio
-import base64
 import hashlib
 import json
 import random
@@ -29,7 +28,16 @@ from fivl_hf.augment.judge_prompts import (
 )
 from fivl_hf.bootstrap import clustered_mean_interval, sums_and_counts
 from fivl_hf.files.atomic import write_atomically, write_json
-from fivl_hf.images import PADDED_PATCHES, PADDED_SIDE, ImageError, image_bytes, open_rgb, padded_square, thumbnail
+from fivl_hf.images import (
+    PADDED_PATCHES,
+    PADDED_SIDE,
+    ImageError,
+    data_url,
+    image_bytes,
+    open_rgb,
+    padded_square,
+    thumbnail,
+)
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Usage
@@ -172,7 +180,7 @@ async def _judge(client: ChatClient, row: FiVLRow, number: int, protocol: Protoc
 
 def _request(kind: str, view: Image.Image, row: FiVLRow, expression: KeyExpression, model: str) -> ChatRequest:
     data = image_bytes(thumbnail(view, _SIDE), "JPEG", quality=90)
-    url = "data:image/jpeg;base64," + base64.b64encode(data).decode()
+    url = data_url(data, "jpeg")
     turn = row.turns[expression.turn]
     digest = hashlib.sha256(data).hexdigest()
     # The prompts of Seg1 and Seg2 leave the turn out: the same expression and mask in two turns is one cached request.

@@ -14,6 +14,7 @@ from fivl_hf.cli.explain import add_explain
 from fivl_hf.cli.judge import add_judge
 from fivl_hf.cli.lmms_eval_path import add_lmms_eval_path
 from fivl_hf.cli.push import add_push
+from fivl_hf.cli.report import add_report
 from fivl_hf.cli.score import add_compare, add_score
 from fivl_hf.cli.segment import add_segment
 from fivl_hf.cli.show import add_show
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_score(commands)
     add_compare(commands)
+    add_report(commands)
     add_lmms_eval_path(commands)
     add_explain(commands)
     add_segment(commands)

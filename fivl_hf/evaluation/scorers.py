@@ -10,7 +10,10 @@ from collections.abc import Callable, Sequence
 
 from fivl_hf.evaluation.scoring import exact_match, normalize_answer
 
-__all__ = ["SCORERS", "Scorer", "default_scorer", "default_suffix", "scorer"]
+__all__ = ["RIGHT", "SCORERS", "Scorer", "default_scorer", "default_suffix", "scorer"]
+
+RIGHT = 0.5
+"""The score from which an answer counts as right."""
 
 Scorer = Callable[[str, Sequence[str]], float | None]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fivl_hf.bootstrap import clustered_interval, ratio
 from fivl_hf.evaluation.reliance import visual_reliance_score
-from fivl_hf.evaluation.scorers import scorer
+from fivl_hf.evaluation.scorers import RIGHT, scorer
 from fivl_hf.evaluation.scores import Scores, collect
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer
 from fivl_hf.masks import BoolArray, FloatArray
@@ -171,7 +171,7 @@ def _grounding(found: Scores) -> dict[str, int] | None:
     if not answered.any():
         return None
     original, kept, removed = (found.texts(name)[answered] for name in (ORIGINAL, "kept", REMOVED))
-    grounded, right = (original == kept) & (original != removed), found.of(ORIGINAL)[answered] >= 0.5
+    grounded, right = (original == kept) & (original != removed), found.of(ORIGINAL)[answered] >= RIGHT
     return {
         f"{'grounded' if how else 'ungrounded'}, {'right' if what else 'wrong'}": int(
             ((grounded == how) & (right == what)).sum()

@@ -1,13 +1,12 @@
 """Self-contained HTML pages: templates of this package, pictures inside."""
 
-import base64
 import io
 from typing import Any
 
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fivl_hf.images import image_bytes
+from fivl_hf.images import data_url, image_bytes
 
 __all__ = ["figure_url", "picture_url", "render_page"]
 
@@ -30,13 +29,9 @@ def figure_url(figure: Figure) -> str:
     """Return a figure as a data URL."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200)
-    return _data_url(buffer.getvalue(), "png")
+    return data_url(buffer.getvalue(), "png")
 
 
 def picture_url(image: Image.Image, format: str = "PNG") -> str:
     """Return a picture as a data URL; PNG keeps rendered scenes crisp, JPEG keeps photographs small."""
-    return _data_url(image_bytes(image, format, optimize=True), format.lower())
-
-
-def _data_url(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64," + base64.b64encode(data).decode()
+    return data_url(image_bytes(image, format, optimize=True), format.lower())

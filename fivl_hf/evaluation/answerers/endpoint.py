@@ -1,7 +1,6 @@
 """Ask a model behind an OpenAI-compatible endpoint many questions at a time."""
 
 import asyncio
-import base64
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from tqdm.auto import tqdm
 
 from fivl_hf.chat import as_blocks
 from fivl_hf.evaluation.answerers.protocol import AnyRequest, Generated, Request
-from fivl_hf.images import image_bytes, thumbnail
+from fivl_hf.images import data_url, image_bytes, thumbnail
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
 from fivl_hf.llm.batches import answer_by_batches
 from fivl_hf.llm.client import ChatClient
@@ -149,7 +148,7 @@ class EndpointAnswerer:
     def _request(self, request: Request) -> ChatRequest:
         messages = request.messages
         images = [self._encoded(image) for image in request.open_images()]
-        urls = iter(f"data:image/png;base64,{base64.b64encode(data).decode()}" for data in images)
+        urls = iter(data_url(data, "png") for data in images)
         content = [
             {
                 "role": message["role"],

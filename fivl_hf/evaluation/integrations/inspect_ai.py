@@ -15,9 +15,10 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import collect
 
-from fivl_hf.evaluation import scorers
 from fivl_hf.evaluation.integrations.shared import images_again, metrics, scored_answer
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan
+from fivl_hf.evaluation.scorers import default_scorer
+from fivl_hf.evaluation.scorers import scorer as scorer_of
 from fivl_hf.evaluation.table import RANDOM
 from fivl_hf.show.pages import picture_url
 from fivl_hf.storage import load_rows
@@ -61,7 +62,7 @@ def vrs(
     return Task(
         dataset=MemoryDataset(_samples(plan), name=f"{dataset}, {split}"),
         solver=ask_under_conditions(rows, seed=seed, masks=evidence == "masks", dilation=dilation),
-        scorer=visual_reliance(scorer or scorers.default_scorer(plan.source)),
+        scorer=visual_reliance(scorer or default_scorer(plan.source)),
         config=GenerateConfig(max_tokens=max_tokens, temperature=0.0),
     )
 
@@ -153,7 +154,7 @@ def visual_reliance(scoring: str = "exact") -> Scorer:
     Args:
         scoring: name of one of :mod:`fivl_hf.evaluation.scorers`.
     """
-    score_answer = scorers.scorer(scoring)
+    score_answer = scorer_of(scoring)
 
     async def score(state: TaskState, target: Target) -> Score:
         answers: dict[str, str] = state.store.get(_ANSWERS, {})

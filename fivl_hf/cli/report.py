@@ -1,0 +1,48 @@
+"""``fivl report``."""
+
+import argparse
+from typing import Any
+
+from fivl_hf.cli.options import HelpFormatter, count, existing_folder, positive
+
+__all__ = ["add_report"]
+
+
+def add_report(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "report",
+        help="an evaluation as a page: its numbers, and every question with its images and answers",
+        description="Writes report.html into the output folder of fivl evaluate. It needs no server and no network; "
+        "many images lie in report_images beside it. No model is loaded.",
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("folder", metavar="FOLDER", type=existing_folder, help="output folder of fivl evaluate")
+    parser.add_argument(
+        "--dataset", default=None, help="folder or Hub id of the rows, if it has moved since they were asked about"
+    )
+    parser.add_argument("--no-images", action="store_true", help="show questions and answers alone")
+    parser.add_argument(
+        "--questions", type=positive, default=5_000, help="questions to show; of more, so many are drawn at random"
+    )
+    parser.add_argument("--image-side", type=positive, default=224, help="longest side of the images, in pixels")
+    parser.add_argument("--seed", type=count, default=0, help="of the drawing")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from fivl_hf.evaluation.report import write_report
+    from fivl_hf.evaluation.table import answers_file, measured_with
+    from fivl_hf.storage import load_rows
+
+    answers_file(options.folder)
+    about = measured_with(options.folder)
+    dataset = options.dataset or about.get("dataset")
+    rows = None
+    if dataset and not options.no_images:
+        try:
+            rows = load_rows(dataset, about["split"], about.get("dataset_config"))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}; or say --no-images") from error
+    path = write_report(options.folder, rows, questions=options.questions, side=options.image_side, seed=options.seed)
+    print(f"the page is {path}")
