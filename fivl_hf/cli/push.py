@@ -30,11 +30,18 @@ def add_push(commands: Any) -> None:
     model = kinds.add_parser(
         "model",
         help="a model that fivl train or FiVLTrainer saved",
-        description="Pushes a model with its card; what was measured goes into the card and its model-index.",
+        description="Pushes a model with its card; what was measured goes into the card, its model-index and "
+        ".eval_results.",
         formatter_class=HelpFormatter,
     )
     model.add_argument("folder", metavar="FOLDER", type=existing_folder, help="the model's folder")
     model.add_argument("--evaluation", type=existing_folder, default=None, help="output folder of fivl evaluate")
+    model.add_argument(
+        "--benchmark",
+        default=None,
+        metavar="YOU/NAME",
+        help="what was measured on, on the Hub, if it was read from a folder: the score goes to its leaderboard",
+    )
     model.add_argument("--explanation", type=existing_folder, default=None, help="output folder of fivl explain")
     model.add_argument(
         "--force",
@@ -96,7 +103,9 @@ def _model(options: argparse.Namespace) -> Any:
     from fivl_hf.hub.push import model_upload
 
     measured = read_measured(options.evaluation, options.explanation)
-    return model_upload(Path(options.folder), options.repo_id, measured, force=options.force)
+    return model_upload(
+        Path(options.folder), options.repo_id, measured, force=options.force, benchmark=options.benchmark
+    )
 
 
 def _metric(options: argparse.Namespace) -> Any:

@@ -19,9 +19,11 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
 from fivl_hf.evaluation.metrics import metric_folders
+from fivl_hf.hub.eval_results import eval_results_file
 from fivl_hf.hub.measured_cards import MeasuredResults, measured_card, mismatches
 from fivl_hf.storage import parquet_rows
 from fivl_hf.storage.cards import INCOMPLETE, as_list, config_rows, read_card
+from fivl_hf.storage.eval_files import EVAL_FILE
 from fivl_hf.training.cards import on_the_hub
 
 __all__ = ["PushError", "Upload", "dataset_upload", "metric_upload", "model_upload", "push"]
@@ -85,12 +87,13 @@ def dataset_upload(folder: Path, repo_id: str) -> Upload:
         raise ValueError(f"{folder} holds no README.md: push a folder that fivl build or fivl augment wrote")
     shards = _shards(folder, card)
     pictures = sorted(path for path in (folder / "pictures").glob("*") if path.is_file())
-    paths = _inside(folder, (card, *shards, *pictures))
+    benchmark = [path for path in (folder / EVAL_FILE,) if path.is_file()]
+    paths = _inside(folder, (card, *benchmark, *shards, *pictures))
     files = tuple((path.relative_to(folder).as_posix(), path) for path in paths)
     warning = None
     if INCOMPLETE in card.read_text(encoding="utf-8"):
         warning = f"{folder} is not complete, as its card says: run the command that made it again, then push it"
-    return Upload(repo_id, "dataset", files, replaces=("data/*", "pictures/*"), warning=warning)
+    return Upload(repo_id, "dataset", files, replaces=("data/*", "pictures/*", EVAL_FILE), warning=warning)
 
 
 def metric_upload(name: str, repo_id: str, requirement: str) -> Upload:
@@ -126,11 +129,13 @@ def model_upload(
     measured: MeasuredResults = MeasuredResults(),  # noqa: B008 (frozen)
     *,
     force: bool = False,
+    benchmark: str | None = None,
 ) -> Upload:
     """Collect the upload of a model folder, its card completed by what was measured.
 
     Args:
         force: push results that may be another model's; the card says so.
+        benchmark: id on the Hub of what was measured on, for its leaderboard, if it was read from a folder.
 
     Raises:
         ValueError: no model folder, one with links that lead out of it, results that were measured with other weights
@@ -157,6 +162,8 @@ def model_upload(
     _inside(folder, [card])
     text = measured_card(card.read_text(encoding="utf-8") if card.is_file() else None, repo_id, measured, doubts)
     files.append(("README.md", text.encode()))
+    if measured.reliance and not doubts and (results := eval_results_file(measured.reliance, benchmark)):
+        files.append(results)
     if measured.head_map:
         files.append(("head_map.png", measured.head_map))
     return Upload(repo_id, "model", tuple(files), replaces=_OLD_WEIGHTS)

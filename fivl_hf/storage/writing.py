@@ -18,6 +18,7 @@ from fivl_hf.files.managed_folders import replaced_files
 from fivl_hf.images import as_encoded
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES, RowError, validate_row
 from fivl_hf.storage.cards import DEFAULT_CONFIG, CardContent, WrittenFiles, dataset_card
+from fivl_hf.storage.eval_files import EVAL_FILE, eval_yaml
 
 __all__ = ["assemble_dataset", "require_split_name", "write_dataset", "write_valid_rows", "writer_options"]
 
@@ -112,7 +113,10 @@ def _build(
             for split, parts in splits.items()
         }
         features = _common_features(folder, written)
-        card = dataset_card(about(building), _configs(written), features)
+        content, configs = about(building), _configs(written)
+        if "question" in features:
+            (building / EVAL_FILE).write_text(eval_yaml(content.title, content.description, configs), encoding="utf-8")
+        card = dataset_card(content, configs, features)
         (building / "README.md").write_text(card, encoding="utf-8")
 
 
