@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import yaml
+from huggingface_hub import parse_eval_result_entries
 
 import fivl_hf
 from fivl_hf.augment.scenes import scene_rows
@@ -85,11 +86,17 @@ print(json.dumps({{"ids": ids, "whole": {{s: list(whole[s]["id"]) for s in whole
     reliance = json.loads((tmp_path / "measured" / "reliance.json").read_text())
     explanation = json.loads((tmp_path / "measured" / "explanation.json").read_text())
     measured = ("--evaluation", tmp_path / "measured", "--explanation", tmp_path / "measured")
-    done = fivl("push", "model", trained, "me/fivl-llava", *measured)
+    # A random model may have no score; the leaderboard's file is about one.
+    given = {**reliance, "visual_reliance_score": 0.25}
+    (tmp_path / "measured" / "reliance.json").write_text(json.dumps(given))
+    done = fivl("push", "model", trained, "me/fivl-llava", *measured, "--benchmark", "me/fivl-scenes")
     assert done.returncode == 0, done.stderr
     files = hub.repos["models", "me/fivl-llava"].branches["main"]
     assert not {"training_args.bin", "optimizer.pt"} & set(files)
     assert files["head_map.png"] == (tmp_path / "measured" / "head_map.png").read_bytes()
+    [entry] = parse_eval_result_entries(yaml.safe_load(files[".eval_results/me__fivl-scenes.yaml"]))
+    assert (entry.dataset_id, entry.value) == ("me/fivl-scenes", 0.25)
+    assert entry.task_id == "visual_reliance_score_test"
     card = files["README.md"].decode()
     front = yaml.safe_load(card.split("---\n")[1])
     (model,) = front["model-index"]
