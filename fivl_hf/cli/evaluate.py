@@ -39,8 +39,8 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--scorer",
         default=None,
-        help="exact, contains, gqa, vqa, pope-llava, pope-lmms-eval or pope-vlmevalkit; the benchmark's own, or exact, "
-        "if not given",
+        help="exact, contains, gqa, vqa, rouge, bleu, pope-llava, pope-lmms-eval, pope-vlmevalkit; the "
+        "benchmark's own, or exact, if not given",
     )
     parser.add_argument(
         "--prompt-suffix", default=None, help="added to every question; the benchmark's own, or nothing, if not given"

@@ -20,8 +20,8 @@ def add_score(commands: Any) -> None:
     parser.add_argument(
         "--scorer",
         default=None,
-        help="exact, contains, gqa, vqa, pope-llava, pope-lmms-eval or pope-vlmevalkit; that of reliance.json if not "
-        "given",
+        help="exact, contains, gqa, vqa, rouge, bleu, pope-llava, pope-lmms-eval, pope-vlmevalkit; that of "
+        "reliance.json if not given",
     )
     parser.add_argument("--seed", type=count, default=0, help="of the bootstrap")
     parser.add_argument("--resamples", type=positive, default=10_000, help="bootstrap resamples of the images")
@@ -43,7 +43,9 @@ def add_compare(commands: Any) -> None:
     parser.add_argument(
         "--scorer", default=None, help="score all answers by this one; each by that of its reliance.json if not given"
     )
-    parser.add_argument("--output", type=folder, default=None, help="folder for comparison.json; none if not given")
+    parser.add_argument(
+        "--output", type=folder, default=None, help="folder for comparison.json and comparison.png; none if not given"
+    )
     parser.add_argument("--seed", type=count, default=0, help="of permutations and bootstrap")
     parser.set_defaults(run=_compare)
 
@@ -59,7 +61,7 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from fivl_hf.evaluation.comparison import compare, comparison_lines, read_evaluated
+    from fivl_hf.evaluation.comparison import compare, comparison_figure, comparison_lines, read_evaluated
     from fivl_hf.files.atomic import write_json
 
     evaluated = read_evaluated(options.folders, options.scorer)
@@ -69,3 +71,5 @@ def _compare(options: argparse.Namespace) -> None:
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
         write_json(options.output / "comparison.json", result)
+        if figure := comparison_figure(result):
+            figure.savefig(options.output / "comparison.png", dpi=150)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fivl_hf.evaluation.reliance import visual_reliance_score
@@ -15,8 +16,9 @@ from fivl_hf.evaluation.statistics import holm, mcnemar_midp, rank_correlation, 
 from fivl_hf.evaluation.summary import rescored
 from fivl_hf.evaluation.table import ORIGINAL, REMOVED, answers_file, measured_with, read_answers
 from fivl_hf.masks import FloatArray
+from fivl_hf.show.plots import scatter_models
 
-__all__ = ["Evaluated", "compare", "comparison_lines", "read_evaluated"]
+__all__ = ["Evaluated", "compare", "comparison_figure", "comparison_lines", "read_evaluated"]
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,24 @@ def comparison_lines(result: Mapping[str, Any]) -> list[str]:
                 f"{found['value']:.2f} [{low:.2f}, {high:.2f}]"
             )
     return lines[:-1] if not lines[-1] else lines
+
+
+def comparison_figure(result: Mapping[str, Any]) -> Figure | None:
+    """Return accuracy against Visual Reliance Score, a panel for each benchmark; None if no score is defined."""
+    panels, notes = {}, {}
+    for name, found in result["benchmarks"].items():
+        points = {
+            model: (each["accuracy"], each["visual_reliance_score"])
+            for model, each in found["models"].items()
+            if each["visual_reliance_score"] is not None
+        }
+        if points:
+            panels[name] = points
+        correlation = result["correlation"][name]
+        if correlation["value"] is not None:
+            low, high = correlation["confidence_interval"]
+            notes[name] = f"rank correlation {correlation['value']:.2f} [{low:.2f}, {high:.2f}]"
+    return scatter_models(panels, "accuracy", "Visual Reliance Score", notes) if panels else None
 
 
 def _overview_lines(result: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,8 @@ which counts as wrong but is counted. A parser changes an accuracy more than mos
 import re
 import string
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
 
 from fivl_hf.evaluation.scoring import exact_match, normalize_answer
 
@@ -116,6 +118,28 @@ def _pope_llava(answer: str, references: Sequence[str]) -> float | None:
     return _against("no" if {"No", "no", "not"} & set(words) else "yes", references)
 
 
+def _rouge(answer: str, references: Sequence[str]) -> float | None:
+    """Return the best ROUGE-L F-measure against any reference, without stemming; for captions."""
+    if not answer.strip():
+        return None
+    rouge = _package("rouge_score.rouge_scorer", "rouge-score").RougeScorer(["rougeL"])
+    return float(rouge.score_multi(list(references), answer)["rougeL"].fmeasure)
+
+
+def _bleu(answer: str, references: Sequence[str]) -> float | None:
+    """Return sacrebleu's sentence BLEU against all references, 0 to 1; for captions."""
+    if not answer.strip():
+        return None
+    return float(_package("sacrebleu", "sacrebleu").sentence_bleu(answer, list(references)).score) / 100
+
+
+def _package(module: str, distribution: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ValueError(f"this scorer needs {distribution}: pip install {distribution}") from error
+
+
 def _against(label: str | None, references: Sequence[str]) -> float | None:
     if label is None:
         return None
@@ -147,11 +171,13 @@ def _vqa_form(text: str) -> str:
 
 
 SCORERS: dict[str, Scorer] = {
+    "bleu": _bleu,
     "contains": _contains,
     "exact": lambda answer, references: exact_match(answer, references) if answer.strip() else None,
     "gqa": _gqa,
     "pope-llava": _pope_llava,
     "pope-lmms-eval": _pope_lmms_eval,
     "pope-vlmevalkit": _pope_vlmevalkit,
+    "rouge": _rouge,
     "vqa": _vqa,
 }

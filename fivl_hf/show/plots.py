@@ -1,6 +1,6 @@
 """Pictures of what was found: head maps, one head's attention over the image, masks, predicted segments."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -17,8 +17,11 @@ __all__ = [
     "overlay_tokens",
     "paint_segments",
     "paint_tokens",
+    "scatter_models",
 ]
 
+# Told apart without their colours.
+_MARKERS = "osD^vP*X"
 _LABELLED = 64  # maps of up to 64 heads have room for numbers
 
 
@@ -95,3 +98,29 @@ def paint_segments(image: Image.Image, segments: Sequence[ArrayLike], boxes: Arr
     """
     painted = [paint_tokens(np.asarray(segment, dtype=np.float64), boxes, image.size) == 1 for segment in segments]
     return outline_masks(image, painted, side=side)
+
+
+def scatter_models(
+    panels: Mapping[str, Mapping[str, tuple[float, float]]], x_label: str, y_label: str, notes: Mapping[str, str]
+) -> Figure:
+    """Return one panel for each benchmark, with a labelled point for each model.
+
+    Args:
+        panels: of each benchmark, (x, y) of each model.
+        notes: a line below a benchmark's name.
+    """
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(1 + 4 * columns, 0.5 + 3.6 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis, (name, points) in zip(axes, panels.items(), strict=False):
+        for number, (model, (x, y)) in enumerate(points.items()):
+            axis.scatter(x, y, marker=_MARKERS[number % len(_MARKERS)], s=46, color=f"C{number % 10}")
+            axis.annotate(model, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        axis.set(xlabel=x_label, ylabel=y_label)
+        axis.set_title("\n".join(text for text in (name, notes.get(name, "")) if text), fontsize=9)
+        axis.margins(0.2)
+        axis.grid(alpha=0.3)
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    return figure

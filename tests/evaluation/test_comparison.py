@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fivl_hf.evaluation.comparison import Evaluated, compare, comparison_lines, read_evaluated
+from fivl_hf.evaluation.comparison import Evaluated, compare, comparison_figure, comparison_lines, read_evaluated
 from fivl_hf.evaluation.scores import collect
 from fivl_hf.evaluation.table import Answer, AnswerTable
 
@@ -109,3 +109,19 @@ def test_an_overview_of_benchmarks_and_its_correlation():
     assert lines[0] == "pope"
     assert lines[-1].startswith("rank correlation of accuracy and reliance over 4 models, pope: 1.00 [")
     assert any(line.startswith("m0 ") and line.split()[3:] == ["–", "–", "(–)"] for line in lines)
+
+
+def test_models_are_drawn_by_accuracy_and_score(tmp_path):
+    models = [
+        evaluated(name, seed, 0.3 + 0.1 * seed, 0.8 - 0.15 * seed, benchmark=benchmark)
+        for benchmark in ("GQA", "POPE")
+        for seed, name in enumerate("abcd")
+    ]
+    figure = comparison_figure(compare(models, permutations=10))
+    left, right = figure.axes
+    assert [axis.get_title().split("\n")[0] for axis in (left, right)] == ["GQA", "POPE"]
+    assert "rank correlation 1.00" in left.get_title()
+    assert [text.get_text() for text in left.texts] == list("abcd")
+    figure.savefig(tmp_path / "comparison.png")
+    nothing = [evaluated(name, 0, 0, 0) for name in "ab"]
+    assert comparison_figure(compare(nothing, permutations=10)) is None

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from fivl_hf.evaluation.scorers import SCORERS, default_scorer, default_suffix, scorer
@@ -72,10 +74,29 @@ def test_benchmarks_have_their_scorers_and_unknown_ones_are_named():
     sources = {"POPE": "pope-vlmevalkit", "VQAv2": "vqa", "GQA": "gqa", "scenes": "exact"}
     assert {source: default_scorer(source) for source in sources} == sources
     assert set(sources.values()) <= set(SCORERS)
-    with pytest.raises(ValueError, match="no scorer 'fuzzy'; there are contains, exact"):
+    with pytest.raises(ValueError, match="no scorer 'fuzzy'; there are bleu, contains, exact"):
         scorer("fuzzy")
 
 
 def test_benchmarks_ask_for_short_answers():
     assert default_suffix("POPE") == "\nAnswer the question using a single word or phrase."
     assert default_suffix("scenes") == ""
+
+
+def test_captions_are_scored_by_how_much_they_share():
+    rouge, bleu = scorer("rouge"), scorer("bleu")
+    # All three words of the answer, three of four of the second reference: 2 · 1 · 0.75 / 1.75.
+    assert rouge("The cat sat", ["a dog", "the cat sat down"]) == pytest.approx(6 / 7)
+    assert rouge("nothing else", ["the cat sat down"]) == 0
+    assert bleu("the cat sat down", ["a dog", "the cat sat down"]) == pytest.approx(1)
+    # Precisions 4/5, 3/4, 2/3, 1/2 of one to four words in a row, as long as the reference.
+    assert bleu("the cat sat down there", ["the cat sat down here"]) == pytest.approx(
+        (4 / 5 * 3 / 4 * 2 / 3 / 2) ** 0.25
+    )
+    assert rouge(" ", ["a"]) is bleu("", ["a"]) is None
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    with pytest.raises(ValueError, match="this scorer needs sacrebleu: pip install sacrebleu"):
+        scorer("bleu")("a", ["a"])
