@@ -1,16 +1,22 @@
-"""Intervals of the Visual Reliance Score: resampling kinds of pictures against drawing every question's number.
+"""Scoring without a model: intervals by resampling kinds of pictures against drawing numbers, and a file of answers.
 
 A million questions' numbers, drawn 10,000 times, would take 80 GB: the two ways are compared at 10,000 questions.
 """
 
+import json
 import time
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from memory import Memory
 from table import interleaved_medians, publish
 
+from fivl_hf.evaluation.results import score_again
 from fivl_hf.evaluation.statistics import paired_bootstrap
+from fivl_hf.evaluation.table import Answer
 
 RESAMPLES = 10_000
 
@@ -30,6 +36,36 @@ def main() -> None:
     paired_bootstrap(scores, masked, list(pictures), resamples=RESAMPLES)
     rows.append(_line(1_000_000, 6, time.perf_counter() - started, None, memory.peak()))
     publish("scoring", f"An interval of VRS from {RESAMPLES:,} resamples", rows)
+    publish("scoring_file", f"fivl score: a file of answers, {RESAMPLES:,} resamples", [scored_file(1_000_000)])
+
+
+def scored_file(count: int) -> dict[str, Any]:
+    """Score a file of answers to a third as many questions under three conditions, six questions a picture."""
+    with TemporaryDirectory() as name:
+        folder, rng = Path(name), np.random.default_rng(0)
+        with (folder / "answers.jsonl").open("w") as file:
+            for question in range(count // 3):
+                for condition, rate in (("original", 0.7), ("removed", 0.4), ("random", 0.65)):
+                    said = "yes" if rng.random() < rate else "no"
+                    id, picture = str(question), str(question // 6)
+                    answer = Answer(id, condition, "Is it?", ("yes",), said, 0.0, category="a", picture=picture)
+                    file.write(json.dumps(asdict(answer)) + "\n")
+        size = (folder / "answers.jsonl").stat().st_size
+        memory, started = Memory("cpu"), time.perf_counter()
+        score_again(folder, scorer_name="exact", resamples=RESAMPLES)
+        seconds = time.perf_counter() - started
+        read = time.perf_counter()
+        with (folder / "answers.jsonl").open() as file:
+            sum(len(json.loads(line)) for line in file)
+        parsing = time.perf_counter() - read
+    return {
+        "answers": count // 3 * 3,
+        "file_mb": size / 1e6,
+        "seconds": seconds,
+        "parsing_json_s": parsing,
+        "ratio": seconds / parsing,
+        "memory_mb": memory.peak(),
+    }
 
 
 def _line(questions: int, per_picture: int, ours: float, numbers: float | None, memory: float | None) -> dict[str, Any]:

@@ -127,3 +127,28 @@ def test_the_command_goes_on_after_its_budget_and_asks_nothing_twice(rows, serve
     assert {len(parts(body)[1]) for body in server.bodies} == {0, 1}
     assert main([*command, "--model", "another"]) == 1
     assert "of another run (model: 'gpt', now 'another')" in capsys.readouterr().err
+
+
+def test_the_command_asks_by_batches(rows, serve, tmp_path):
+    write_dataset(tmp_path / "rows", {"test": rows[:3]}, title="S", description="D")
+    server = serve(lambda body, number: Answer("a ring"))
+    command = ["evaluate", "--model", "gpt", "--endpoint", server.url, "--dataset", str(tmp_path / "rows")]
+    command += ["--output", str(tmp_path / "out"), "--conditions", "original,removed,random"]
+    assert main([*command, "--batch-api"]) == 0
+    assert len(server.batches) >= 1
+    assert (tmp_path / "out" / "answers.jsonl").read_text().count('"a ring"') == 9
+    asked = sum(server.asked.values())
+    assert main(command) == 0
+    assert sum(server.asked.values()) == asked
+
+
+@pytest.mark.parametrize(("status", "message"), [(401, "401"), (404, "404"), (None, "no connection to the server at")])
+def test_a_wrong_endpoint_is_one_sentence(rows, serve, tmp_path, capsys, status, message):
+    write_dataset(tmp_path / "rows", {"test": rows[:2]}, title="S", description="D")
+    server = serve(lambda body, number: Answer(status=status or 200, body=b'{"error": {"message": "no such thing"}}'))
+    if status is None:
+        server.close()
+    command = ["evaluate", "--model", "gpt", "--endpoint", server.url, "--dataset", str(tmp_path / "rows")]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 1
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fivl: ")]
+    assert message in line
