@@ -31,7 +31,9 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         families.save("LLaVA-1.5, crop", str(folder / "model"))
-        write_benchmark(folder / "fivl-gqa", "validation", as_benchmark(list(scene_rows("test", MANY, seed=0)), "GQA"))
+        # `datasets` would take another folder of one name for the same.
+        os.environ["FIVL_GQA"] = data = f"scenes-{os.getpid()}"
+        write_benchmark(folder / data, "validation", as_benchmark(list(scene_rows("test", MANY, seed=0)), "GQA"))
 
         def harness(questions: int) -> list[str]:
             options = f"--model llava_hf --model_args pretrained=model,device_map=cpu,dtype=float32 --batch_size 1 \
@@ -39,7 +41,7 @@ def main() -> None:
             return [python, "-m", "lmms_eval", *options.split()]
 
         def own(questions: int) -> list[str]:
-            options = f"--model model --dataset fivl-gqa --split validation[:{questions}] --dtype float32 --restart \
+            options = f"--model model --dataset {data} --split validation[:{questions}] --dtype float32 --restart \
                 --batch-size 64 --output own"
             return [python, "-m", "fivl_hf", "evaluate", *options.split()]
 

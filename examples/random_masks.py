@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=20, help="draws of random boxes")
     parser.add_argument("--output", type=Path, default=Path("random-masks"), help="folder for the results")
     options = parser.parse_args()
+    if options.draws < 1:
+        parser.error("--draws must be at least 1")
 
     rows = load_rows(options.dataset, options.split)
     answerer = TransformersAnswerer(*load_model(options.model))
@@ -44,13 +46,13 @@ def main() -> None:
     if score is None:
         raise SystemExit(f"nothing can be lost: {evidence['reason']}")
     original = [each for each in read_answers(answers_file(options.output)) if each.condition == "original"]
-    draws = []
+    draws, conditions = [], ["original", "random"]
     for seed in range(options.draws):
         table = AnswerTable(options.output / f"draw-{seed}.jsonl")
         table.add(original)
-        summary, _ = evaluate_answers(answerer, rows, table=table, conditions=["original", "random"], seed=seed)
+        summary, _ = evaluate_answers(answerer, rows, table=table, conditions=conditions, seed=seed, resamples=1)
         draws.append(float(summary["conditions"]["random"]["reliance"]))
-    # Of all draws and the evidence itself, how many lose as much.
+    # One-sided permutation test: the evidence boxes count as one draw.
     p = (1 + sum(loss >= score for loss in draws)) / (1 + len(draws))
     result = {"visual_reliance_score": score, "random": draws, "p": p}
     write_json(options.output / "random_masks.json", result)

@@ -14,7 +14,7 @@ __all__ = ["as_benchmark", "own_answers", "write_benchmark"]
 def as_benchmark(
     rows: Sequence[Mapping[str, Any]], source: str = "GQA", answers: Mapping[str, list[str]] | None = None
 ) -> list[dict[str, Any]]:
-    """The first questions of conversation rows as a benchmark's; the evidence is that of the whole question."""
+    """Turn the first questions of conversation rows into a benchmark's; the evidence is that of the whole question."""
     return [_question(row, source, (answers or {}).get(row["id"], ["yes"])) for row in rows]
 
 
@@ -35,7 +35,7 @@ def _question(row: Mapping[str, Any], source: str, answers: list[str]) -> dict[s
 
 
 def own_answers(model: Any, processor: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """What a model answers to three of four questions on the original images, with the benchmark's prompt suffix."""
+    """Return what a model answers to three of four questions on the original images, asked as a benchmark's."""
     from fivl_hf.evaluation.answerers.local import TransformersAnswerer
     from fivl_hf.evaluation.runner import evaluate_answers
 

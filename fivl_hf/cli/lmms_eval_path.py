@@ -14,8 +14,8 @@ def add_lmms_eval_path(commands: Any) -> None:
         "lmms-eval-path",
         help="folder of FiVL's tasks for lmms-eval",
         description="Prints the folder of the tasks fivl_pope (adversarial), fivl_pope_popular, fivl_pope_random, "
-        "fivl_gqa and fivl_vqav2, and of the group fivl: lmms_eval --include_path $(fivl lmms-eval-path) --tasks "
-        "fivl_pope ...",
+        "fivl_gqa and fivl_vqav2, and of the group fivl: python -m lmms_eval --include_path $(fivl lmms-eval-path) "
+        "--tasks fivl_pope ...",
         epilog="The datasets are the folders fivl-pope, fivl-gqa and fivl-vqav2 of the working directory, or those (on "
         "disk or on the Hub) that the environment variables FIVL_POPE, FIVL_GQA and FIVL_VQAV2 name; FIVL_CONDITIONS "
         "names the conditions.",

@@ -40,7 +40,8 @@ def add_push(commands: Any) -> None:
         "--benchmark",
         default=None,
         metavar="YOU/NAME",
-        help="what was measured on, on the Hub, if it was read from a folder: the score goes to its leaderboard",
+        help="the benchmark's id on the Hub, if --evaluation read its rows from a folder; its leaderboard gets the "
+        "score",
     )
     model.add_argument("--explanation", type=existing_folder, default=None, help="output folder of fivl explain")
     model.add_argument(

@@ -14,7 +14,7 @@ def add_report(commands: Any) -> None:
         "report",
         help="an evaluation as a page: its numbers, and every question with its images and answers",
         description="Writes report.html into the output folder of fivl evaluate. It needs no server and no network; "
-        "many images lie in report_images beside it. No model is loaded.",
+        "if the images are large, they are in report_images beside it. No model is loaded.",
         formatter_class=HelpFormatter,
     )
     parser.add_argument("folder", metavar="FOLDER", type=existing_folder, help="output folder of fivl evaluate")
@@ -23,20 +23,21 @@ def add_report(commands: Any) -> None:
     )
     parser.add_argument("--no-images", action="store_true", help="show questions and answers alone")
     parser.add_argument(
-        "--questions", type=positive, default=5_000, help="questions to show; of more, so many are drawn at random"
+        "--questions",
+        type=positive,
+        default=5_000,
+        help="most questions to show; if there are more, a random sample of this size",
     )
     parser.add_argument("--image-side", type=positive, default=224, help="longest side of the images, in pixels")
-    parser.add_argument("--seed", type=count, default=0, help="of the drawing")
+    parser.add_argument("--seed", type=count, default=0, help="of that sample")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
-    from fivl_hf.evaluation.report import write_report
-    from fivl_hf.evaluation.table import answers_file, measured_with
+    from fivl_hf.evaluation.report import finished_evaluation, write_report
     from fivl_hf.storage import load_rows
 
-    answers_file(options.folder)
-    about = measured_with(options.folder)
+    about = finished_evaluation(options.folder)
     dataset = options.dataset or about.get("dataset")
     rows = None
     if dataset and not options.no_images:

@@ -71,5 +71,7 @@ def _compare(options: argparse.Namespace) -> None:
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
         write_json(options.output / "comparison.json", result)
+        picture = options.output / "comparison.png"
+        picture.unlink(missing_ok=True)
         if figure := comparison_figure(result):
-            figure.savefig(options.output / "comparison.png", dpi=150)
+            figure.savefig(picture, dpi=150)

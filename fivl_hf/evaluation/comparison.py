@@ -201,7 +201,7 @@ def comparison_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def comparison_figure(result: Mapping[str, Any]) -> Figure | None:
-    """Return accuracy against Visual Reliance Score, a panel for each benchmark; None if no score is defined."""
+    """Draw accuracy against Visual Reliance Score, a panel for each benchmark; None if no score is defined."""
     panels, notes = {}, {}
     for name, found in result["benchmarks"].items():
         points = {

@@ -20,12 +20,12 @@ from fivl_hf.images import data_url, image_bytes, thumbnail
 from fivl_hf.show.pages import render_page
 from fivl_hf.storage.reading import rows_fingerprint
 
-__all__ = ["IMAGES", "PAGE", "write_report"]
+__all__ = ["IMAGES", "PAGE", "finished_evaluation", "write_report"]
 
 PAGE, IMAGES = "report.html", "report_images"
 
 # Options of a plan that an evaluation records.
-_ASKING = ("turns", "prompt_suffix", "evidence", "dilation", "seed")
+_PLAN_OPTIONS = ("turns", "prompt_suffix", "evidence", "dilation", "seed")
 # Bytes of images that are still put into the page itself.
 _EMBEDDED = 6_000_000
 _QUALITY = 80
@@ -38,10 +38,10 @@ def write_report(
 
     Args:
         rows: that were asked about; without them the page has no images.
-        questions: shown at most; of more, as many are drawn at random. The numbers are of all.
+        questions: most to show; if there are more, a random sample of this size. The numbers are of all.
         side: longest side of the images, in pixels.
         embedded: bytes of images that the page holds itself; more are put into ``report_images`` beside it.
-        seed: of the drawing.
+        seed: of that sample.
 
     Returns:
         The page's path.
@@ -50,26 +50,21 @@ def write_report(
         FileNotFoundError: the folder holds no answers, or no summary of them.
         ValueError: the rows are not those that were asked about, or cannot be shown.
     """
-    path = answers_file(folder)
-    if not (folder / "reliance.json").exists():
-        raise FileNotFoundError(
-            f"{folder} holds no reliance.json yet: finish the evaluation, or run fivl score {folder}"
-        )
-    summary = measured_with(folder)
+    path, summary = answers_file(folder), finished_evaluation(folder)
     conditions = sorted(summary["conditions"], key=CONDITIONS.index)
     if rows is not None and rows_fingerprint(rows) != summary.get("rows_fingerprint"):
         raise ValueError(
             f"{folder} is about other rows than those of the dataset named: images would not fit the answers"
         )
-    chosen = _drawn(path, questions, seed)
+    chosen, sampled = _sample(path, questions, seed)
     answers = by_question(
         answer
         for answer in rescored(read_answers(path), summary["scoring"])
         if answer.id in chosen and answer.condition in conditions
     )
-    pictures = _Pictures(folder / IMAGES, side, embedded)
+    pictures = _PageImages(folder / IMAGES, side, embedded)
     shown = {} if rows is None else _images(rows, summary, answers, pictures)
-    # In the order of the rows.
+    # In the order of the rows, where they are known.
     answers = {id: answers[id] for id in {**shown, **answers}}
     ending = _common_ending(answers.values())
     data = {
@@ -86,26 +81,45 @@ def write_report(
         by_category=_losses(summary["by_category"]) if len(summary["by_category"]) > 1 else [],
         categories=sorted({under.category for each in answers.values() for under in each.values()}),
         count=len(answers),
+        sampled=sampled,
         ending=ending.strip(),
-        # In a script nothing else can end it.
+        # `<` is escaped, so that no answer can close the script element.
         data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     )
     write_atomically(folder / PAGE, page)
+    pictures.remove_old()
     return folder / PAGE
 
 
-def _drawn(path: Path, most: int, seed: int) -> set[str]:
+def finished_evaluation(folder: Path) -> dict[str, Any]:
+    """Return the ``reliance.json`` of an evaluation.
+
+    Raises:
+        FileNotFoundError: there is none yet.
+        ValueError: it does not say what was measured.
+    """
+    answers_file(folder)
+    if not (folder / "reliance.json").exists():
+        raise FileNotFoundError(f"{folder} holds no reliance.json: finish the evaluation, or run fivl score {folder}")
+    summary = measured_with(folder)
+    if missing := [key for key in ("model", "dataset", "split") if not summary.get(key)]:
+        raise ValueError(f"{folder / 'reliance.json'} does not say of which {missing[0]} it is")
+    return summary
+
+
+def _sample(path: Path, most: int, seed: int) -> tuple[set[str], bool]:
+    """Return the ids to show, and whether they are not all."""
     ids = list(dict.fromkeys(answer.id for answer in read_answers(path)))
     if len(ids) <= most:
-        return set(ids)
-    return {ids[i] for i in np.random.default_rng(seed).choice(len(ids), most, replace=False)}
+        return set(ids), False
+    return {ids[i] for i in np.random.default_rng(seed).choice(len(ids), most, replace=False)}, True
 
 
 def _images(
-    rows: Any, summary: Mapping[str, Any], answers: Mapping[str, Mapping[str, Answer]], pictures: "_Pictures"
+    rows: Any, summary: Mapping[str, Any], answers: Mapping[str, Mapping[str, Answer]], pictures: "_PageImages"
 ) -> dict[str, dict[str, list[str]]]:
     """Return, by question and condition, the names of the images."""
-    options = {name: summary[name] for name in _ASKING if name in summary}
+    options = {name: summary[name] for name in _PLAN_OPTIONS if name in summary}
     plan = Plan(rows, list(summary["conditions"]), **options)
     shown: dict[str, dict[str, list[str]]] = {}
     total = sum(map(len, answers.values()))
@@ -163,7 +177,7 @@ def _losses(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-class _Pictures:
+class _PageImages:
     """Small images by their content: held for the page while they are few, else in a folder beside it."""
 
     def __init__(self, folder: Path, side: int, limit: int) -> None:
@@ -171,8 +185,6 @@ class _Pictures:
         self._held: dict[str, bytes] = {}
         self._names: set[str] = set()
         self._size = 0
-        for old in folder.glob("*.jpg"):
-            old.unlink()
 
     def add(self, image: Image.Image) -> str:
         """Keep an image; returns its name."""
@@ -191,6 +203,13 @@ class _Pictures:
         for name, data in self._held.items():
             (self._folder / f"{name}.jpg").write_bytes(data)
         self._held = {}
+
+    def remove_old(self) -> None:
+        """Remove the images of an earlier page."""
+        kept = self._names - set(self._held)
+        for path in self._folder.glob("*.jpg"):
+            if path.stem not in kept:
+                path.unlink()
 
     def embedded(self) -> dict[str, str]:
         """Return the images that are not in the folder, as data URLs by name."""

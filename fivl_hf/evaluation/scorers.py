@@ -42,6 +42,7 @@ _CONTRACTIONS = {f"{verb}nt": f"{verb}n't" for verb in _NEGATED} | {
     "shes": "she's",
     "hes": "he's",
 }
+_PACKAGES = {"bleu": ("sacrebleu", "sacrebleu"), "rouge": ("rouge_score.rouge_scorer", "rouge-score")}
 _BENCHMARKS = {"POPE": "pope-vlmevalkit", "VQAv2": "vqa", "GQA": "gqa"}
 # What LLaVA's evaluation and the common harnesses add to the questions of all three.
 _SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
@@ -51,10 +52,12 @@ def scorer(name: str) -> Scorer:
     """Return the scorer of a name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or a package that it needs is not installed.
     """
     if name not in SCORERS:
         raise ValueError(f"there is no scorer {name!r}; there are {', '.join(sorted(SCORERS))}")
+    if name in _PACKAGES:  # At once, not at the first answer.
+        _package(*_PACKAGES[name])
     return SCORERS[name]
 
 
@@ -122,7 +125,7 @@ def _rouge(answer: str, references: Sequence[str]) -> float | None:
     """Return the best ROUGE-L F-measure against any reference, without stemming; for captions."""
     if not answer.strip():
         return None
-    rouge = _package("rouge_score.rouge_scorer", "rouge-score").RougeScorer(["rougeL"])
+    rouge = _package(*_PACKAGES["rouge"]).RougeScorer(["rougeL"])
     return float(rouge.score_multi(list(references), answer)["rougeL"].fmeasure)
 
 
@@ -130,7 +133,7 @@ def _bleu(answer: str, references: Sequence[str]) -> float | None:
     """Return sacrebleu's sentence BLEU against all references, 0 to 1; for captions."""
     if not answer.strip():
         return None
-    return float(_package("sacrebleu", "sacrebleu").sentence_bleu(answer, list(references)).score) / 100
+    return float(_package(*_PACKAGES["bleu"]).sentence_bleu(answer, list(references)).score) / 100
 
 
 def _package(module: str, distribution: str) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fivl_hf.bootstrap import cluster_sums, clustered_interval, ratio
+from fivl_hf.evaluation.scorers import RIGHT
 from fivl_hf.masks import FloatArray
 
 __all__ = ["holm", "mcnemar_midp", "paired_bootstrap", "rank_correlation", "reliance_permutation"]
@@ -60,7 +61,7 @@ def mcnemar_midp(right_a: ArrayLike, right_b: ArrayLike) -> float:
     Raises:
         ValueError: lists of different lengths.
     """
-    a, b = (values > 0.5 for values in _same_length(right_a, right_b))
+    a, b = (values >= RIGHT for values in _same_length(right_a, right_b))
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     n, k = only_a + only_b, min(only_a, only_b)
     if not n:

@@ -55,6 +55,8 @@ def summarize(
     """
     options = {"seed": seed, "resamples": resamples}
     found = collect(answers)
+    if found.conditions and ORIGINAL not in found.conditions:
+        raise ValueError("there are no answers to the original images, without which nothing is known to be lost")
     everything = found.asked(ORIGINAL)
     core = {ORIGINAL, REMOVED, RANDOM} & set(found.conditions)
     complete = found.asked(*core) & found.has_evidence if ORIGINAL in core else np.zeros(len(found.ids), dtype=bool)

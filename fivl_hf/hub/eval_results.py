@@ -22,14 +22,16 @@ def eval_results_file(reliance: Mapping[str, Any], benchmark: str | None = None)
         benchmark: its id on the Hub, if the rows were read from a folder.
 
     Returns:
-        None if nobody can know the benchmark, or no score is defined.
+        None if the benchmark is not on the Hub, only a part of its split was asked, or no score is defined.
 
     Raises:
-        ValueError: an id that the Hub does not take.
+        ValueError: ``benchmark`` is not an id on the Hub (YOU/NAME).
     """
     dataset, score = benchmark or str(reliance.get("dataset") or ""), reliance.get("visual_reliance_score")
     if benchmark and ("/" not in benchmark or not on_the_hub(benchmark)):
         raise ValueError(f"a benchmark on the Hub is YOU/NAME, got {benchmark!r}")
+    if "[" in str(reliance.get("split")):  # A part of a split is not the benchmark.
+        return None
     if score is None or "/" not in dataset or not on_the_hub(dataset):
         return None
     low, high = reliance.get("confidence_interval") or (None, None)

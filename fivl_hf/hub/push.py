@@ -87,7 +87,7 @@ def dataset_upload(folder: Path, repo_id: str) -> Upload:
         raise ValueError(f"{folder} holds no README.md: push a folder that fivl build or fivl augment wrote")
     shards = _shards(folder, card)
     pictures = sorted(path for path in (folder / "pictures").glob("*") if path.is_file())
-    benchmark = [path for path in (folder / EVAL_FILE,) if path.is_file()]
+    benchmark = [folder / EVAL_FILE] if (folder / EVAL_FILE).is_file() else []
     paths = _inside(folder, (card, *benchmark, *shards, *pictures))
     files = tuple((path.relative_to(folder).as_posix(), path) for path in paths)
     warning = None
@@ -135,13 +135,15 @@ def model_upload(
 
     Args:
         force: push results that may be another model's; the card says so.
-        benchmark: id on the Hub of what was measured on, for its leaderboard, if it was read from a folder.
+        benchmark: its id on the Hub, if the rows of the evaluation were read from a folder.
 
     Raises:
         ValueError: no model folder, one with links that lead out of it, results that were measured with other weights
             or another version, or an adapter whose base model is a folder of this machine.
     """
     _require_id(repo_id)
+    if benchmark and not measured.reliance:
+        raise ValueError(f"the benchmark {benchmark} needs a score: give --evaluation, too")
     if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise ValueError(f"{folder} holds no model: there is no config.json or adapter_config.json")
     weights = sorted(folder.glob("*.safetensors"))

@@ -20,7 +20,7 @@ __all__ = [
     "scatter_models",
 ]
 
-# Told apart without their colours.
+# Distinguishable without colour.
 _MARKERS = "osD^vP*X"
 _LABELLED = 64  # maps of up to 64 heads have room for numbers
 
@@ -103,7 +103,7 @@ def paint_segments(image: Image.Image, segments: Sequence[ArrayLike], boxes: Arr
 def scatter_models(
     panels: Mapping[str, Mapping[str, tuple[float, float]]], x_label: str, y_label: str, notes: Mapping[str, str]
 ) -> Figure:
-    """Return one panel for each benchmark, with a labelled point for each model.
+    """Draw a panel for each benchmark, with a labelled point for each model.
 
     Args:
         panels: of each benchmark, (x, y) of each model.

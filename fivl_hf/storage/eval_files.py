@@ -1,9 +1,11 @@
-"""``eval.yaml``: the file by which the Hub knows a dataset as a benchmark, with a leaderboard for each of its tasks."""
+"""``eval.yaml``, by which the Hub recognises a dataset as a benchmark with a leaderboard for each of its tasks."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
+
+from fivl_hf.storage.cards import DEFAULT_CONFIG
 
 __all__ = ["EVAL_FILE", "eval_yaml", "task_id"]
 
@@ -14,7 +16,7 @@ _FRAMEWORK = "inspect-ai"
 
 def task_id(split: str, config: str | None = None) -> str:
     """Return the name of the task that measures the Visual Reliance Score on a split."""
-    parts = ("visual_reliance_score", config if config != "default" else None, split)
+    parts = ("visual_reliance_score", config if config != DEFAULT_CONFIG else None, split)
     return "_".join(part for part in parts if part)
 
 
@@ -32,7 +34,7 @@ def eval_yaml(title: str, description: str, splits: Mapping[str, Iterable[str]])
     text = " ".join(description.split()) or f"{title}: questions with the evidence in their images."
     content: dict[str, Any] = {
         "name": title,
-        "description": f"{text} Measured is how far accuracy falls without the evidence (Visual Reliance Score).",
+        "description": f"{text} The Visual Reliance Score is the share of accuracy lost when the evidence is removed.",
         "evaluation_framework": _FRAMEWORK,
         "tasks": tasks,
     }

@@ -15,11 +15,15 @@ import yaml
 from huggingface_hub.constants import HF_HUB_CACHE
 from PIL import Image
 
+from fivl_hf.files.fingerprints import files_digest
 from fivl_hf.images import encoded_bytes
 from fivl_hf.models import existing_folder, hub_is_reachable
 from fivl_hf.schema import BENCHMARK_FEATURES, FEATURES
 
 __all__ = ["load_rows", "parquet_rows", "rows_fingerprint", "split_names", "with_encoded_images"]
+
+# What rows and cards are in.
+_DATA_FILES = {".parquet", ".arrow", ".json", ".jsonl", ".csv", ".md", ".yaml"}
 
 
 def load_rows(dataset: str | Path, split: str, name: str | None = None, *, evidence: bool = True) -> datasets.Dataset:
@@ -37,7 +41,7 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None, *, evide
     """
     _require_folder(dataset)
     try:
-        rows = datasets.load_dataset(str(dataset), name, split=split)
+        rows = datasets.load_dataset(str(dataset), name, split=split, cache_dir=_cache_of(Path(dataset)))
     except (datasets.exceptions.DatasetsError, yaml.YAMLError) as error:
         broken = _broken_file(Path(dataset))
         raise ValueError(f"{dataset} cannot be read as a dataset: {broken or error}") from error
@@ -51,6 +55,18 @@ def load_rows(dataset: str | Path, split: str, name: str | None = None, *, evide
     rows = with_encoded_images(rows)
     _require_own_images(rows, dataset)
     return rows
+
+
+def _cache_of(folder: Path) -> str | None:
+    """Return where a folder's rows are cached; None for a dataset on the Hub.
+
+    `datasets` knows a folder by its last name and its card: it would give the rows of another folder of that name, or
+    those that stood there before.
+    """
+    if not folder.is_dir():
+        return None
+    files = sorted(path for path in folder.rglob("*") if path.suffix in _DATA_FILES)
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / f"fivl-{files_digest(files)}")
 
 
 def _require_own_images(rows: datasets.Dataset, dataset: str | Path) -> None:

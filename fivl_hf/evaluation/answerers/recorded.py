@@ -7,6 +7,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 from fivl_hf.evaluation.answerers.protocol import AnyRequest, Generated
+from fivl_hf.evaluation.conditions import require_conditions
 from fivl_hf.files.disk_table import DiskTable
 from fivl_hf.files.fingerprints import files_digest
 from fivl_hf.files.json_stream import json_lines, parse_json
@@ -32,6 +33,7 @@ class RecordedAnswerer:
         self._files = list(files)
         self._answers = DiskTable()
         self.missing = 0
+        require_conditions([condition for condition, _ in self._files if condition])
         for condition, path in self._files:
             for id, named, text in read_recorded(path):
                 key = _key(id, condition or named or "original")
@@ -134,8 +136,8 @@ def _id_in(entries: Iterable[Mapping[str, Any]]) -> Any:
 
 def _read_sample(entry: Mapping[str, Any]) -> tuple[str, str | None, str]:
     """Read a line of lmms-eval's samples: its tasks keep a question's id in what they give to their metrics."""
-    # Of equal ones, only the filtered response is written.
-    response = entry["filtered_resps"] if "filtered_resps" in entry else entry["resps"]
+    # lmms-eval leaves out `resps` where it equals `filtered_resps`.
+    response = entry.get("resps") if entry.get("filtered_resps") in (None, []) else entry["filtered_resps"]
     while isinstance(response, list):
         response = response[0]
     kept = [each for each in entry.values() if isinstance(each, Mapping)]

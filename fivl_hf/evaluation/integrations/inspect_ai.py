@@ -10,12 +10,21 @@ from typing import Any
 from anyio import to_thread
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import ChatMessageUser, ContentImage, ContentText, GenerateConfig, ModelOutput, get_model
+from inspect_ai.model import (
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    ContentImage,
+    ContentText,
+    GenerateConfig,
+    ModelOutput,
+    get_model,
+)
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import collect
 
-from fivl_hf.evaluation.integrations.shared import images_again, metrics, scored_answer
+from fivl_hf.evaluation.integrations.shared import images_under, metrics, scored_answer
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan
 from fivl_hf.evaluation.scorers import default_scorer
 from fivl_hf.evaluation.scorers import scorer as scorer_of
@@ -25,6 +34,7 @@ from fivl_hf.storage import load_rows
 
 __all__ = ["visual_reliance", "vrs"]
 
+_ROLES = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 # In the store of a sample: its answers by condition.
 _ANSWERS = "fivl_answers"
 
@@ -42,7 +52,7 @@ def vrs(
     seed: int = 0,
     max_tokens: int = 32,
 ) -> Task:
-    """Visual Reliance Score of a model on FiVL rows.
+    """Measure a model's Visual Reliance Score on FiVL rows.
 
     Args:
         dataset: folder or Hub id.
@@ -74,7 +84,7 @@ def _samples(plan: Plan) -> list[Sample]:
         sample = samples.setdefault(
             request.id,
             Sample(
-                input=request.messages[-1]["content"],
+                input=[_ROLES[each["role"]](content=each["content"]) for each in request.messages],
                 target=list(question.answers),
                 id=request.id,
                 metadata={
@@ -102,19 +112,20 @@ def ask_under_conditions(rows: Any, **how: Any) -> Solver:
     """Ask a sample's question under each of its conditions.
 
     Args:
-        rows: of the dataset, by the samples' ``row``.
+        rows: of the dataset; a sample's ``row`` is the number of its own.
         how: options of :func:`fivl_hf.evaluation.plan.planned`.
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:  # noqa: ARG001
         async def ask(condition: str) -> ModelOutput:
             content = await to_thread.run_sync(shown, condition)
-            return await get_model().generate([ChatMessageUser(content=content)])
+            return await get_model().generate([*before, ChatMessageUser(content=content)])
 
         def shown(condition: str) -> list[Any]:
-            images = images_again(rows[state.metadata["row"]], condition, hidden=state.metadata["hidden"], **how)
-            return [*(ContentImage(image=picture_url(image)) for image in images), ContentText(text=state.input_text)]
+            images = images_under(rows[state.metadata["row"]], condition, hidden=state.metadata["hidden"], **how)
+            return [*(ContentImage(image=picture_url(image)) for image in images), ContentText(text=last.text)]
 
+        *before, last = state.messages
         conditions = state.metadata["conditions"]
         outputs = dict(zip(conditions, await collect(*map(ask, conditions)), strict=True))
         state.store.set(_ANSWERS, {name: output.completion for name, output in outputs.items()})
@@ -127,7 +138,7 @@ def ask_under_conditions(rows: Any, **how: Any) -> Solver:
 
 @metric
 def reliance(seed: int = 0) -> Metric:
-    """The Visual Reliance Score and its interval, its control, and accuracies.
+    """Compute the Visual Reliance Score, its interval, its control and the accuracies.
 
     Args:
         seed: of the bootstrap.

@@ -17,7 +17,8 @@ from typing import Any
 import datasets
 from PIL import Image
 
-from fivl_hf.evaluation.integrations.shared import METRICS, images_again, metrics, scored_answer
+from fivl_hf.evaluation.conditions import require_conditions
+from fivl_hf.evaluation.integrations.shared import METRICS, images_under, metrics, scored_answer
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan, PlannedRequest
 from fivl_hf.evaluation.scorers import default_scorer, scorer
 from fivl_hf.storage.reading import with_encoded_images
@@ -33,8 +34,9 @@ vqav2_dataset = os.environ.get("FIVL_VQAV2", "fivl-vqav2")
 
 _SEED = 0
 _CONDITIONS = tuple(os.environ.get("FIVL_CONDITIONS", ",".join(DEFAULT_CONDITIONS)).replace(" ", "").split(","))
-# lmms-eval's cache of answers goes by number and prompt of a document, and by its task's configuration, but not by what
-# is seen: a digest of images, boxes and conditions is added to the configuration while documents are made.
+require_conditions(_CONDITIONS)
+# lmms-eval's cache of answers is keyed by a document's number and prompt and by its task's configuration, not by its
+# images: a digest of images, boxes and conditions is added to the configuration while documents are made.
 pope_metadata: dict[str, Any] = {"version": 1.0, "conditions": ",".join(_CONDITIONS), "seed": _SEED}
 gqa_metadata, vqav2_metadata = dict(pope_metadata), dict(pope_metadata)
 
@@ -100,7 +102,7 @@ def doc_to_text(doc: Mapping[str, Any]) -> str:
 
 def doc_to_visual(doc: Mapping[str, Any]) -> list[Image.Image]:
     """Return the images as the condition shows them; none for "text-only"."""
-    return images_again(doc, doc["condition"], hidden=json.loads(doc["hidden"]), seed=_SEED)
+    return images_under(doc, doc["condition"], hidden=json.loads(doc["hidden"]), seed=_SEED)
 
 
 def doc_to_messages(doc: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What the tasks for other evaluation harnesses share: a question's images again, and the numbers of an evaluation."""
+"""Helpers of the tasks for other evaluation harnesses: a question's images again, and an evaluation's numbers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,21 +10,13 @@ from fivl_hf.evaluation.questions import questions
 from fivl_hf.evaluation.summary import summarize
 from fivl_hf.evaluation.table import Answer
 
-__all__ = ["METRICS", "images_again", "metrics", "scored_answer"]
+__all__ = ["METRICS", "images_under", "metrics", "scored_answer"]
 
-_PLACES: dict[str, tuple[str | int, ...]] = {
-    "visual_reliance_score": ("visual_reliance_score",),
-    "reliance_low": ("confidence_interval", 0),
-    "reliance_high": ("confidence_interval", 1),
-    "accuracy": ("accuracy",),
-    "masked_accuracy": ("masked_accuracy",),
-    "random_reliance_score": ("random_reliance_score",),
-    "reliance_over_random": ("over_random", "value"),
-}
-METRICS = tuple(_PLACES)
+_SAME = ("visual_reliance_score", "accuracy", "masked_accuracy", "random_reliance_score")
+METRICS = (*_SAME, "reliance_low", "reliance_high", "reliance_over_random")
 
 
-def images_again(
+def images_under(
     row: Mapping[str, Any], condition: str, *, hidden: Sequence[Any] = (), **options: Any
 ) -> list[Image.Image]:
     """Return the images of a row's first question as a condition shows them; none for "text-only".
@@ -46,10 +38,10 @@ def scored_answer(id: str, condition: str, value: float, **about: Any) -> Answer
 def metrics(answers: Iterable[Answer], *, seed: int = 0) -> dict[str, float | None]:
     """Return the numbers of ``METRICS``; None where one is not defined."""
     summary = summarize(answers, seed=seed)
-    found: dict[str, float | None] = {}
-    for name, place in _PLACES.items():
-        value: Any = summary
-        for key in place:
-            value = None if value is None else value[key]
-        found[name] = value
-    return found
+    low, high = summary["confidence_interval"]
+    return {
+        **{name: summary[name] for name in _SAME},
+        "reliance_low": low,
+        "reliance_high": high,
+        "reliance_over_random": (summary["over_random"] or {}).get("value"),
+    }

@@ -37,7 +37,7 @@ function view(question, condition) {
     const image = element("img");
     image.loading = "lazy";
     image.decoding = "async";
-    image.alt = `${condition}`;
+    image.alt = condition;
     image.src = data.images[name] || `${data.folder}/${name}.jpg`;
     figure.append(image);
   }
@@ -68,6 +68,8 @@ let chosen = [];
 function more() {
   const first = list.childElementCount;
   list.append(...chosen.slice(first, first + PAGE).map(card));
+  // On a tall screen the end may still be in view, of which the observer says nothing.
+  if (list.childElementCount < chosen.length && end.getBoundingClientRect().top < innerHeight) more();
 }
 
 function filter() {

@@ -5,9 +5,11 @@ import json
 import pytest
 from openpyxl import Workbook
 
+from fivl_hf.cli.main import main
 from fivl_hf.evaluation.answerers.recorded import RecordedAnswerer, read_recorded
 from fivl_hf.evaluation.plan import Plan
 from fivl_hf.evaluation.runner import evaluate_answers
+from fivl_hf.storage import write_dataset
 
 
 def write_lines(path, entries):
@@ -73,3 +75,13 @@ def test_a_dataset_whose_questions_are_not_in_the_file(rows, tmp_path):
     answerer = RecordedAnswerer([("original", write_lines(tmp_path / "o.jsonl", [{"id": "1", "answer": "x"}]))])
     assert list(answerer.answers(Plan(rows[:2], ["original"]))) == []
     assert answerer.missing == 2
+
+
+def test_what_cannot_be_scored_is_said(rows, tmp_path, capsys):
+    write_dataset(tmp_path / "rows", {"test": rows[:3]}, title="S", description="D")
+    removed = write_lines(tmp_path / "r.jsonl", [{"id": row["id"], "answer": "no"} for row in rows[:3]])
+    command = ["evaluate", "--model", "m", "--dataset", str(tmp_path / "rows"), "--output", str(tmp_path / "out")]
+    assert main([*command, "--recorded", f"remove={removed}"]) == 1
+    assert "there is no condition 'remove'" in capsys.readouterr().err
+    assert main([*command, "--recorded", f"removed={removed}"]) == 1
+    assert "there are no answers to the original images" in capsys.readouterr().err

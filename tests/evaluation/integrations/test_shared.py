@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fivl_hf.evaluation.integrations.shared import METRICS, images_again, metrics, scored_answer
+from fivl_hf.evaluation.integrations.shared import METRICS, images_under, metrics, scored_answer
 from fivl_hf.evaluation.plan import Plan
 
 
@@ -10,7 +10,7 @@ def test_images_are_those_of_the_plan(rows):
     options = {"seed": 3, "dilation": 2.0}
     for request in Plan(rows[:3], ["removed", "random", "kept", "text-only"], **options):
         row = next(row for row in rows if row["id"] == request.id)
-        again = images_again(row, request.condition, **options)
+        again = images_under(row, request.condition, **options)
         shown = request.open_images()
         assert len(again) == len(shown) == (request.condition != "text-only")
         assert all(np.array_equal(a, b) for a, b in zip(again, shown, strict=True))
@@ -18,8 +18,8 @@ def test_images_are_those_of_the_plan(rows):
 
 def test_boxes_of_other_questions_are_given(rows):
     row = rows[0]
-    [image] = images_again(row, "other", hidden=[[(0, 0, 4, 6)]])
-    [original] = images_again(row, "original")
+    [image] = images_under(row, "other", hidden=[[(0, 0, 4, 6)]])
+    [original] = images_under(row, "original")
     changed = (np.asarray(image) != np.asarray(original)).any(axis=-1)
     assert changed[:6, :4].all()
     assert changed.sum() == 24
