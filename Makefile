@@ -27,7 +27,7 @@ test-fast: $(READY)  ## the tests that take less than a second or two: two minut
 
 test-harnesses: $(READY)  ## FiVL's tasks in lmms-eval and inspect-ai, installed beside .venv without its pins
 	$(PYTHON) -m venv .venv-harnesses
-	.venv-harnesses/bin/python -m pip install --quiet "lmms-eval==0.7.3" "inspect-ai==0.3.285" decord openai --editable .
+	.venv-harnesses/bin/python -m pip install --quiet "lmms-eval==0.7.3" "inspect-ai==0.3.285" decord openai "filelock<4" --editable .
 	FIVL_HARNESSES_PYTHON=$(CURDIR)/.venv-harnesses/bin/python $(BIN)/python -m pytest tests/evaluation/integrations
 
 check: $(READY)  ## format, lint, types

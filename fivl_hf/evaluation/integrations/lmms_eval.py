@@ -40,6 +40,8 @@ require_conditions(_CONDITIONS)
 pope_metadata: dict[str, Any] = {"version": 1.0, "conditions": ",".join(_CONDITIONS), "seed": _SEED}
 gqa_metadata, vqav2_metadata = dict(pope_metadata), dict(pope_metadata)
 
+# Columns of a document beside the row's own and its condition, as they are where nothing is asked.
+_ADDED: dict[str, Any] = {"prompt": "", "hidden": "", "overlap": 0.0, "picture": ""}
 # Of each metric's items.
 _FIELDS = ("id", "condition", "value", "parsed", "picture", "has_evidence", "category", "overlap")
 
@@ -64,8 +66,7 @@ def _under_conditions(rows: datasets.Dataset, metadata: dict[str, Any]) -> datas
     plan = Plan(with_encoded_images(rows), _CONDITIONS, seed=_SEED)
     places = {id: place for place, id in enumerate(rows["id"])}
     columns: dict[str, dict[str, list[Any]]] = {
-        name: {"condition": [name] * len(rows), **{column: [""] * len(rows) for column in ("prompt", "hidden")}}
-        | {"overlap": [0.0] * len(rows), "picture": [""] * len(rows)}
+        name: {"condition": [name] * len(rows), **{column: [empty] * len(rows) for column, empty in _ADDED.items()}}
         for name in plan.conditions
     }
     chosen, digest = [], hashlib.sha256()
@@ -134,15 +135,15 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
 
 
 @lru_cache(maxsize=3)
-def _found(items: tuple[tuple[Any, ...], ...]) -> dict[str, float | None]:
+def _metrics_of(items: tuple[tuple[Any, ...], ...]) -> dict[str, float | None]:
     answers = (scored_answer(**dict(zip(_FIELDS, item, strict=True))) for item in items)
     return metrics(answers, seed=_SEED)
 
 
 def _metric(name: str) -> Callable[[Sequence[Mapping[str, Any]]], float]:
     def metric(items: Sequence[Mapping[str, Any]]) -> float:
-        found = _found(tuple(tuple(item[field] for field in _FIELDS) for item in items))[name]
-        return math.nan if found is None else found
+        value = _metrics_of(tuple(tuple(item[field] for field in _FIELDS) for item in items))[name]
+        return math.nan if value is None else value
 
     return metric
 
