@@ -237,10 +237,13 @@ def table_lines(summary: Mapping[str, Any]) -> list[str]:
         low, high = interval
         return number(score) + ("" if low is None else f"  [{low:.3f}, {high:.3f}]")
 
+    with_evidence = f"{summary['questions_with_evidence']:,} of them with evidence"
+    if summary["n"] < summary["questions_with_evidence"]:
+        with_evidence += f", {summary['n']:,} of these answered under all conditions"
     evidence = reliance(summary["visual_reliance_score"], summary["confidence_interval"])
     control = reliance(summary["random_reliance_score"], summary["random_confidence_interval"])
     lines = [
-        f"questions                         {summary['questions']:,}, {summary['n']:,} of them with evidence",
+        f"questions                         {summary['questions']:,}, {with_evidence}",
         f"accuracy on those with evidence   {number(summary['accuracy'])}",
         f"accuracy, evidence blacked out    {number(summary['masked_accuracy'])}",
         f"accuracy, random boxes            {number(summary['random_masked_accuracy'])}",

@@ -81,6 +81,8 @@ def write_report(
         by_category=_losses(summary["by_category"]) if len(summary["by_category"]) > 1 else [],
         categories=sorted({under.category for each in answers.values() for under in each.values()}),
         count=len(answers),
+        # An older summary does not count them.
+        with_evidence=summary.get("questions_with_evidence", summary["n"]),
         sampled=sampled,
         ending=ending.strip(),
         # `<` is escaped, so that no answer can close the script element.

@@ -66,6 +66,7 @@ def summarize(
         **_control(found, complete if RANDOM in core else np.zeros_like(complete), options),
         "scoring": scorer_name,
         "questions": int(everything.sum()),
+        "questions_with_evidence": int((everything & found.has_evidence).sum()),
         "accuracy_all_questions": _mean(found, everything, ORIGINAL),
         "conditions": {name: _condition(found, everything, name, options) for name in found.conditions},
         "all_questions": _all_questions(found, everything, options) if removed else None,

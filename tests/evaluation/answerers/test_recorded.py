@@ -85,3 +85,9 @@ def test_what_cannot_be_scored_is_said(rows, tmp_path, capsys):
     assert "there is no condition 'remove'" in capsys.readouterr().err
     assert main([*command, "--recorded", f"removed={removed}"]) == 1
     assert "there are no answers to the original images" in capsys.readouterr().err
+
+    original = write_lines(tmp_path / "o.jsonl", [{"id": row["id"], "answer": "yes"} for row in rows[:3]])
+    one = write_lines(tmp_path / "one.jsonl", [{"id": rows[0]["id"], "answer": "no"}])
+    files = [f"original={original}", f"removed={one}", "--conditions", "original,removed", "--restart"]
+    assert main([*command, "--recorded", *files]) == 0
+    assert "3, 3 of them with evidence, 1 of these answered under all conditions" in capsys.readouterr().out
