@@ -5,12 +5,16 @@ Shapes: N values, C clusters of them, K columns, R resamples.
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fivl_hf.masks import FloatArray
 
-__all__ = ["cluster_sums", "clustered_interval", "clustered_mean_interval", "ratio", "sums_and_counts"]
+__all__ = ["Groups", "cluster_sums", "clustered_interval", "clustered_mean_interval", "ratio", "sums_and_counts"]
+
+Groups = Sequence[object] | NDArray[Any]
 
 # Clusters of which every resample is looked at: 6^6 of them.
 _EXACT_CLUSTERS = 6
@@ -21,7 +25,7 @@ _CHUNK = 4_000_000
 def clustered_interval(
     statistic: Callable[[FloatArray], FloatArray],
     values: FloatArray,
-    groups: Sequence[object] | None = None,
+    groups: Groups | None = None,
     *,
     resamples: int = 10_000,
     confidence: float = 0.95,
@@ -95,13 +99,15 @@ def sums_and_counts(clusters: Iterable[Sequence[float]]) -> tuple[FloatArray, Fl
     return np.array([sum(each) for each in listed], dtype=np.float64), np.array(list(map(len, listed)), np.float64)
 
 
-def cluster_sums(values: FloatArray, groups: Sequence[object] | None) -> FloatArray:
+def cluster_sums(values: FloatArray, groups: Groups | None) -> FloatArray:
     """Add up the rows of each cluster: (N, K) -> (C, K); raises as :func:`clustered_interval`."""
     if groups is None:
         return values
     if len(groups) != len(values):
         raise ValueError(f"{len(values)} scores, but {len(groups)} groups")
-    _, member = np.unique(np.array([str(group) for group in groups]), return_inverse=True)
+    if not (isinstance(groups, np.ndarray) and groups.dtype.kind == "i"):
+        groups = np.array([str(group) for group in groups])
+    _, member = np.unique(groups, return_inverse=True)
     sums = np.zeros((int(member.max(initial=-1)) + 1, values.shape[1]))
     np.add.at(sums, member, values)
     return sums

@@ -6,11 +6,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageFilter
 
-from fivl_hf.evaluation.perturb import random_boxes
+from fivl_hf.evaluation.perturb import RandomBoxes, random_boxes
 from fivl_hf.images import rgb
 from fivl_hf.masks import BoolArray, FloatArray, rasterize_boxes
 
-__all__ = ["CONDITIONS", "FILLS", "apply", "dilated_boxes", "hidden_region", "needs_evidence", "require_conditions"]
+__all__ = [
+    "CONDITIONS",
+    "FILLS",
+    "apply",
+    "dilated_boxes",
+    "hidden_region",
+    "kind_of",
+    "needs_evidence",
+    "require_conditions",
+    "with_fill",
+]
 
 # Of the image's longer side: what is blurred cannot be recognised any more.
 _BLUR = 1 / 12
@@ -50,15 +60,11 @@ def _inpainted(image: Image.Image, region: BoolArray) -> Image.Image:
 
 _FILLS: dict[str, _Fill] = {"black": _black, "mean": _mean, "blur": _blurred, "inpaint": _inpainted}
 FILLS = tuple(_FILLS)
+# What hides a part of the image; black, unless a fill is named: "removed-blur".
+_HIDING = ("removed", "random", "other", "kept")
 CONDITIONS = (
     "original",
-    "removed",
-    "removed-mean",
-    "removed-blur",
-    "removed-inpaint",
-    "random",
-    "other",
-    "kept",
+    *(kind if fill == "black" else f"{kind}-{fill}" for kind in _HIDING for fill in FILLS),
     "blank",
     "text-only",
 )
@@ -78,6 +84,22 @@ def require_conditions(names: Sequence[str]) -> list[str]:
 def needs_evidence(name: str) -> bool:
     """Return whether a condition is only about questions with evidence."""
     return name not in ("original", "blank", "text-only")
+
+
+def with_fill(kind: str, fill: str) -> str:
+    """Return the condition that hides what ``kind`` ("removed", "random", "other", "kept") does, by a fill.
+
+    Raises:
+        ValueError: an unknown fill.
+    """
+    if fill not in FILLS:
+        raise ValueError(f"fill must be one of {', '.join(FILLS)}, got {fill!r}")
+    return kind if fill == "black" else f"{kind}-{fill}"
+
+
+def kind_of(name: str) -> str:
+    """Return a condition without its fill: "removed" of "removed-blur"."""
+    return next((kind for kind in _HIDING if name == kind or name.startswith(f"{kind}-")), name)
 
 
 def apply(
@@ -101,7 +123,7 @@ def apply(
         seed: of the condition "random".
         fill: of what is hidden: "black", "mean" (colour of the rest), "blur" or "inpaint" (painted over from its
             surroundings, by OpenCV); black, or the condition's own, if not given.
-        mask: (H, W) the evidence, in place of the boxes; "random" and "other" still hide boxes.
+        mask: (H, W) the evidence, in place of the boxes; "random" moves each box's part of it, "other" hides boxes.
         other: (M, 4) boxes of other questions' evidence in this image, for the condition "other".
         dilation: pixels by which the evidence grows on each side.
 
@@ -116,10 +138,9 @@ def apply(
         return None
     if name == "blank":
         return Image.new("RGB", shown.size, _GREY)
-    kind, _, named_fill = name.partition("-")
-    chosen = fill or named_fill or "black"
-    if chosen not in _FILLS:
-        raise ValueError(f"fill must be one of {', '.join(FILLS)}, got {chosen!r}")
+    kind = kind_of(name)
+    chosen = fill or name.removeprefix(kind).removeprefix("-") or "black"
+    with_fill(kind, chosen)
     region = hidden_region(kind, shown.size, boxes, seed, mask=mask, other=other, dilation=dilation)
     return Image.composite(_FILLS[chosen](shown, region), shown, Image.fromarray(region).convert("L"))
 
@@ -135,14 +156,14 @@ def hidden_region(
     dilation: float = 0.0,
 ) -> BoolArray:
     """Return the pixels (H, W) that "removed", "random", "other" or "kept" hides; arguments as for :func:`apply`."""
-    if kind == "random":
-        return rasterize_boxes(random_boxes(dilated_boxes(boxes, size, dilation).tolist(), size, seed).boxes, size)
     if kind == "other":
-        return rasterize_boxes(np.asarray(other, dtype=np.float64).reshape(-1, 4), size)
-    if mask is None:
-        region = rasterize_boxes(dilated_boxes(boxes, size, dilation), size)
-    else:
-        region = _dilated_mask(mask, round(dilation))
+        return rasterize_boxes(dilated_boxes(other, size, dilation), size)
+    grown = dilated_boxes(boxes, size, dilation)
+    evidence = None if mask is None else _dilated_mask(mask, round(dilation))
+    if kind == "random":
+        placed = random_boxes(grown.tolist(), size, seed)
+        return rasterize_boxes(placed.boxes, size) if evidence is None else _moved(evidence, placed)
+    region = rasterize_boxes(grown, size) if evidence is None else evidence
     return ~region if kind == "kept" else region
 
 
@@ -151,6 +172,18 @@ def dilated_boxes(boxes: ArrayLike, size: tuple[int, int], dilation: float) -> F
     width, height = size
     grown = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) + np.array([-dilation, -dilation, dilation, dilation])
     return np.asarray(grown.clip(0, [width, height, width, height]))
+
+
+def _moved(mask: BoolArray, placed: RandomBoxes) -> BoolArray:
+    """Return a mask (H, W) whose part in each box is where that box was placed."""
+    moved, size = np.zeros_like(mask), mask.shape[::-1]
+    for before, after in zip(placed.sources, placed.boxes, strict=True):
+        shown = rasterize_boxes(before[None], size) & mask
+        # Boxes move by whole pixels.
+        columns, rows = np.rint(after[:2] - before[:2]).astype(int)
+        y, x = np.nonzero(shown)
+        moved[y + rows, x + columns] = True
+    return moved
 
 
 def _dilated_mask(mask: BoolArray, pixels: int) -> BoolArray:

@@ -21,10 +21,12 @@ class RandomBoxes:
 
     Attributes:
         boxes: (N, 4) xyxy pixels, one for each evidence box that lies in no other.
+        sources: (N, 4) those evidence boxes.
         overlap: share of their area that lies on the evidence after all, 0 to 1.
     """
 
     boxes: NDArray[np.float64]
+    sources: NDArray[np.float64]
     overlap: float
 
 
@@ -56,13 +58,13 @@ def random_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int], seed: 
     rng = np.random.default_rng(seed)
     evidence = rasterize_boxes(boxes, size)
     taken = np.zeros_like(evidence)
-    placed = []
-    for box in _outermost(np.asarray(boxes, dtype=np.float64).reshape(-1, 4)):
+    placed, sources = [], _outermost(np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
+    for box in sources:
         placed.append(_place(box, evidence, taken, rng))
         taken |= rasterize_boxes(placed[-1], size)
     chosen = np.asarray(placed).reshape(-1, 4)
     on_evidence = (taken & evidence).sum() / max(taken.sum(), 1)
-    return RandomBoxes(chosen, float(on_evidence))
+    return RandomBoxes(chosen, sources, float(on_evidence))
 
 
 def _outermost(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from fivl_hf.evaluation.answerers.protocol import Request
-from fivl_hf.evaluation.conditions import apply, dilated_boxes, needs_evidence, require_conditions
+from fivl_hf.evaluation.conditions import apply, dilated_boxes, kind_of, needs_evidence, require_conditions
 from fivl_hf.evaluation.perturb import random_boxes
 from fivl_hf.evaluation.questions import Question, questions
 from fivl_hf.evaluation.scorers import default_suffix
@@ -33,11 +33,13 @@ class PlannedRequest(Request):
 
     Attributes:
         boxes: per image, the boxes that the condition hides (or keeps), in source pixels.
+        others: per image, the boxes of other questions' evidence before they are grown, for the condition "other".
         overlap: share of the random boxes' area that lies on the evidence; 0 under the other conditions.
     """
 
     question: Question
     boxes: _Boxes = ()
+    others: _Boxes = ()
     overlap: float = 0.0
 
 
@@ -95,8 +97,9 @@ class Plan:
         for question in questions(self._rows, self._turns):
             for condition in self.conditions:
                 if question.has_evidence or not needs_evidence(condition):
-                    others = self._others(question) if condition == "other" else None
-                    if condition != "other" or others:
+                    about_others = kind_of(condition) == "other"
+                    others = self._others(question) if about_others else None
+                    if others or not about_others:
                         yield planned(question, condition, others=others, **self._how)
 
     def _look_over(self) -> int:
@@ -108,7 +111,7 @@ class Plan:
                 raise ValueError(f"the id {question.id!r} belongs to several questions: ids must be unique")
             ids.put(question.id)
             count += len(self.conditions) if question.has_evidence else for_all
-            if "other" in self.conditions:
+            if "other" in map(kind_of, self.conditions):
                 known = self._neighbours.get(question.picture) or []
                 self._neighbours.put(question.picture, [*known, [question.id, question.evidence]])
         return count
@@ -116,11 +119,13 @@ class Plan:
     def _others(self, question: Question) -> tuple[list[Sequence[float]], ...] | None:
         """Return, per image, the evidence of other questions about it that is not the question's own, too."""
         neighbours = [boxes for id, boxes in self._neighbours.get(question.picture) if id != question.id]
-        found = tuple(
-            [box for boxes in neighbours for box in boxes[image] if _share_inside(box, own) <= _LARGEST_SHARE]
-            for image, own in enumerate(question.evidence)
-        )
-        return found if any(found) else None
+        found: list[list[Sequence[float]]] = []
+        for image, (own, size) in enumerate(zip(question.evidence, question.sizes, strict=True)):
+            boxes = [box for each in neighbours for box in each[image]]
+            grown, evidence = (dilated_boxes(each, size, self._how["dilation"]).tolist() for each in (boxes, own))
+            apart = [_share_inside(box, evidence) <= _LARGEST_SHARE for box in grown]
+            found.append([box for box, far in zip(boxes, apart, strict=True) if far])
+        return tuple(found) if any(found) else None
 
 
 def planned(
@@ -148,23 +153,26 @@ def planned(
     ]
     hidden: Sequence[ArrayLike] = grown if needs_evidence(condition) else []
     overlap = 0.0
-    if condition == "random":
+    if kind_of(condition) == "random":
         placed = [
             random_boxes(boxes.tolist(), size, each)
             for boxes, size, each in zip(grown, question.sizes, seeds, strict=True)
         ]
         overlaps = [each.overlap for each in placed if len(each.boxes)]
         hidden, overlap = [each.boxes for each in placed], float(np.mean(overlaps)) if overlaps else 0.0
-    elif condition == "other":
-        hidden = others or []
+    elif kind_of(condition) == "other":
+        hidden = [
+            dilated_boxes(boxes, size, dilation) for boxes, size in zip(others or [], question.sizes, strict=False)
+        ]
     return PlannedRequest(
         id=question.id,
         condition=condition,
         messages=_with_suffix(question.messages, suffix),
         image_count=0 if condition == "text-only" else len(question.sizes),
-        open_images=partial(_shown, question, condition, hidden, seeds, masks, dilation),
+        open_images=partial(_shown, question, condition, others or (), seeds, masks, dilation),
         question=question,
-        boxes=tuple(_box_list(boxes) for boxes in hidden),
+        boxes=tuple(map(_box_list, hidden)),
+        others=tuple(map(_box_list, others or ())),
         overlap=overlap,
     )
 
@@ -172,7 +180,7 @@ def planned(
 def _shown(
     question: Question,
     condition: str,
-    hidden: Sequence[ArrayLike],
+    others: Sequence[ArrayLike],
     seeds: Sequence[tuple[int, int, int]],
     masks: bool,
     dilation: float,
@@ -182,10 +190,11 @@ def _shown(
         return []
     images = question.images()
     regions = question.regions() if masks and needs_evidence(condition) else [None] * len(images)
-    others = hidden if condition == "other" else [()] * len(images)
     shown = (
         apply(condition, image, boxes, seed, mask=mask, other=other, dilation=dilation)
-        for image, boxes, seed, mask, other in zip(images, question.evidence, seeds, regions, others, strict=True)
+        for image, boxes, seed, mask, other in zip(
+            images, question.evidence, seeds, regions, others or [()] * len(images), strict=True
+        )
     )
     return [image for image in shown if image is not None]
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fivl_hf.bootstrap import Groups
 from fivl_hf.evaluation.scorers import scorer as scorer_of
 from fivl_hf.evaluation.statistics import paired_bootstrap
 
@@ -16,7 +17,7 @@ def visual_reliance_score(
     scores: ArrayLike,
     masked_scores: ArrayLike,
     *,
-    groups: Sequence[object] | None = None,
+    groups: Groups | None = None,
     resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,

@@ -11,7 +11,7 @@ from fivl_hf.evaluation.answerers.local import TransformersAnswerer
 from fivl_hf.evaluation.answerers.protocol import Answerer, Generated
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan, PlannedRequest
 from fivl_hf.evaluation.scorers import Scorer, default_scorer, scorer
-from fivl_hf.evaluation.summary import rescored, summarize
+from fivl_hf.evaluation.summary import rescored, scored, summarize
 from fivl_hf.evaluation.table import Answer, AnswerTable
 
 __all__ = ["ask", "evaluate_answers", "evaluate_reliance", "summary_of"]
@@ -110,14 +110,20 @@ def ask(
 def summary_of(
     table: Iterable[Answer], plan: Plan, scorer_name: str, *, seed: int = 0, resamples: int = 10_000
 ) -> dict[str, Any]:
-    """Return the summary of the answers to a plan's requests."""
+    """Return the summary of the answers to a plan's requests.
+
+    Raises:
+        ValueError: see :func:`fivl_hf.evaluation.summary.summarize`.
+    """
     # Answers of an earlier run may have been scored by another scorer, or asked under further conditions.
     wanted = (answer for answer in table if answer.condition in plan.conditions)
-    summary = summarize(rescored(wanted, scorer_name), scorer_name=scorer_name, seed=seed, resamples=resamples)
-    for name in plan.conditions:
-        # "other" is about questions whose image has other evidence: there may be none.
-        summary["conditions"].setdefault(name, {"n": 0, "reason": "it is for none of the questions"})
-    return summary
+    return summarize(
+        rescored(wanted, scorer_name),
+        conditions=plan.conditions,
+        scorer_name=scorer_name,
+        seed=seed,
+        resamples=resamples,
+    )
 
 
 class _Pending:
@@ -139,24 +145,23 @@ class _Pending:
 
 def _scored(request: PlannedRequest, generated: Generated, score: Scorer, about: Mapping[str, Any]) -> Answer:
     question = request.question
-    value = score(generated.text, question.answers)
-    return Answer(
+    answer = Answer(
         id=request.id,
         condition=request.condition,
         prompt=request.messages[-1]["content"],
         references=question.answers,
         answer=generated.text,
-        score=value or 0.0,
+        score=0.0,
         category=question.category,
         has_evidence=question.has_evidence,
         boxes=request.boxes,
         overlap=request.overlap,
-        parsed=value is not None,
         picture=question.picture,
         finish_reason=generated.finish_reason,
         latency=None if generated.latency is None else round(generated.latency, 4),
         **about,
     )
+    return scored(answer, score)
 
 
 def _versions() -> str:

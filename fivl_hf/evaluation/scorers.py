@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from fivl_hf.evaluation.scoring import exact_match, normalize_answer
+from fivl_hf.evaluation.vqa import vqa_form
 
 __all__ = ["RIGHT", "SCORERS", "Scorer", "default_scorer", "default_suffix", "scorer"]
 
@@ -21,27 +22,7 @@ Scorer = Callable[[str, Sequence[str]], float | None]
 
 _WORDS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_ARTICLES = {"a", "an", "the"}
-_NUMBERS = {
-    name: str(number)
-    for number, name in enumerate("zero one two three four five six seven eight nine ten".split())  # noqa: SIM905
-} | {"none": "0"}
-_NEGATED = "ai are ca could did do does had has have is might must need should was were wo would".split()  # noqa: SIM905
-_CONTRACTIONS = {f"{verb}nt": f"{verb}n't" for verb in _NEGATED} | {
-    "im": "i'm",
-    "ive": "i've",
-    "youre": "you're",
-    "youve": "you've",
-    "theyre": "they're",
-    "theyve": "they've",
-    "weve": "we've",
-    "thats": "that's",
-    "whats": "what's",
-    "wheres": "where's",
-    "whos": "who's",
-    "shes": "she's",
-    "hes": "he's",
-}
+_LABELS = {"yes", "no"}
 _PACKAGES = {"bleu": ("sacrebleu", "sacrebleu"), "rouge": ("rouge_score.rouge_scorer", "rouge-score")}
 _BENCHMARKS = {"POPE": "pope-vlmevalkit", "VQAv2": "vqa", "GQA": "gqa"}
 # What LLaVA's evaluation and the common harnesses add to the questions of all three.
@@ -72,9 +53,12 @@ def default_suffix(source: str) -> str:
 
 
 def _contains(answer: str, references: Sequence[str]) -> float | None:
-    """Return 1 if any reference is in the answer as whole words, whatever the case."""
+    """Return 1 if any reference is in the answer as whole words, whatever the case.
+
+    An answer to a yes/no question that holds both words is not parsed.
+    """
     words = _words(answer)
-    if not words:
+    if not words or (set(words) >= _LABELS and {normalize_answer(each) for each in references} <= _LABELS):
         return None
     return float(any(_holds(words, _words(reference)) for reference in references))
 
@@ -89,11 +73,13 @@ def _vqa(answer: str, references: Sequence[str]) -> float | None:
     """Return VQA v2's accuracy: the mean over all choices of all but one reference of min(matches / 3, 1).
 
     Of ten references, one match gives 0.3, two 0.6, three 0.9, four or more 1. A single reference is matched or not.
+    Answers are compared in VQA's normal form, also where all references are equal; VQA's own evaluation compares them
+    as they are there, so that "Yes" is wrong against ten times "yes".
     """
-    given = _vqa_form(answer)
+    given = vqa_form(answer)
     if not given:
         return None
-    matches = [_vqa_form(reference) == given for reference in references]
+    matches = [vqa_form(reference) == given for reference in references]
     if len(matches) < 2:
         return float(any(matches))
     total = sum(matches)
@@ -103,20 +89,22 @@ def _vqa(answer: str, references: Sequence[str]) -> float | None:
 def _pope_lmms_eval(answer: str, references: Sequence[str]) -> float | None:
     """Return 1 if the answer is the label and nothing else, as lmms-eval does; "Yes, there is." is not parsed."""
     label = answer.strip().lower()
-    return _against(label if label in ("yes", "no") else None, references)
+    return _against(label if label in _LABELS else None, references)
 
 
 def _pope_vlmevalkit(answer: str, references: Sequence[str]) -> float | None:
     """Return 1 if the only one of the words "yes" and "no" in the answer is the label, as VLMEvalKit does."""
-    labels = {"yes", "no"} & set(_words(answer))
+    labels = _LABELS & set(_words(answer))
     return _against(labels.pop() if len(labels) == 1 else None, references)
 
 
 def _pope_llava(answer: str, references: Sequence[str]) -> float | None:
     """Return 1 if the label is "no" and the first sentence has "No", "no" or "not", or it is "yes" and has none.
 
-    LLaVA's own evaluation parses everything.
+    LLaVA's own evaluation parses everything; here an empty answer, which it takes for "yes", is not parsed.
     """
+    if not answer.strip():
+        return None
     words = answer.partition(".")[0].replace(",", "").split()
     return _against("no" if {"No", "no", "not"} & set(words) else "yes", references)
 
@@ -161,16 +149,6 @@ def _holds(words: Sequence[str], part: Sequence[str]) -> bool:
 
 def _without_punctuation(text: str) -> str:
     return " ".join(text.casefold().translate(_PUNCTUATION).split())
-
-
-def _vqa_form(text: str) -> str:
-    """Return an answer in VQA's normal form: no articles, digits for numbers, apostrophes in contractions."""
-    lowered = " ".join(text.lower().split())
-    # Commas inside numbers and points between digits belong to the number; other punctuation separates words.
-    lowered = re.sub(r"(?<=\d),(?=\d)", "", lowered)
-    lowered = re.sub(r"(?!(?<=\d)\.(?=\d))[^\w\s'’:]", " ", lowered).replace("’", "'")
-    words = (_CONTRACTIONS.get(word, _NUMBERS.get(word, word)) for word in lowered.split())
-    return " ".join(word for word in words if word not in _ARTICLES)
 
 
 SCORERS: dict[str, Scorer] = {

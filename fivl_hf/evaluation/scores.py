@@ -1,15 +1,18 @@
 """The scores of an evaluation as arrays: questions × conditions, whatever the order of the answers."""
 
 from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fivl_hf.evaluation.conditions import kind_of
 from fivl_hf.evaluation.scoring import normalize_answer
-from fivl_hf.evaluation.table import RANDOM, Answer
+from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer
 from fivl_hf.files.fingerprints import text_digest
 from fivl_hf.masks import BoolArray, FloatArray
 
@@ -27,6 +30,7 @@ class Scores:
         unparsed: (N, C) whether the scorer could not read the answer.
         answers: (N, C) a number that equal answers share, whatever their case and punctuation.
         overlap: (N,) share of the random boxes' area that lies on the evidence.
+        endings: of each condition, how many answers ended for a reason other than "stop", and how many are empty.
         has_evidence: (N,).
         categories: (N,) texts.
         pictures: (N,) what questions are resampled together.
@@ -40,6 +44,7 @@ class Scores:
     unparsed: BoolArray
     answers: NDArray[np.uint64]
     overlap: FloatArray
+    endings: Mapping[str, Mapping[str, int]]
     has_evidence: BoolArray
     categories: NDArray[np.object_]
     pictures: NDArray[np.object_]
@@ -56,19 +61,45 @@ class Scores:
         """Return (N,) the scores under a condition."""
         return np.asarray(self.values[:, self.conditions.index(condition)])
 
+    @cached_property
+    def clusters(self) -> NDArray[np.int64]:
+        """(N,) number of each question's picture."""
+        return np.asarray(np.unique(self.pictures.astype(str), return_inverse=True)[1], dtype=np.int64)
+
+    def with_unchanged(self) -> "Scores":
+        """Return the scores with those of questions without evidence, from which nothing can be taken away.
+
+        Under "removed" and "random" they are as on the original images.
+        """
+        if ORIGINAL not in self.conditions:
+            return self
+        values, unchanged = self.values.copy(), self.of(ORIGINAL)
+        for column, name in enumerate(self.conditions):
+            if kind_of(name) in (REMOVED, RANDOM):
+                values[~self.has_evidence, column] = unchanged[~self.has_evidence]
+        return replace(self, values=values)
+
     def texts(self, condition: str) -> NDArray[np.uint64]:
         """Return (N,) the answers under a condition, as numbers."""
         return np.asarray(self.answers[:, self.conditions.index(condition)])
 
 
-def collect(answers: Iterable[Answer]) -> Scores:
-    """Arrange answers; of two to a question under one condition, the later counts."""
+def collect(answers: Iterable[Answer], conditions: Sequence[str] = ()) -> Scores:
+    """Arrange answers.
+
+    Args:
+        conditions: those that have a column also where there are no answers under them.
+
+    Raises:
+        ValueError: two answers to a question under one condition.
+    """
     numbers: dict[str, int] = {}
-    columns: dict[str, int] = {}
+    columns = {name: number for number, name in enumerate(conditions)}
     shared: dict[str, str] = {}
     texts: list[tuple[str, ...]] = []
     rows, cells, values, digests, overlaps = array("q"), array("q"), array("d"), array("Q"), array("d")
     unparsed, evidence, references = array("b"), array("b"), array("Q")
+    endings: dict[str, Counter[str]] = {}
     for answer in answers:
         if answer.id not in numbers:
             numbers[answer.id] = len(numbers)
@@ -83,7 +114,10 @@ def collect(answers: Iterable[Answer]) -> Scores:
         values.append(answer.score)
         unparsed.append(not answer.parsed)
         digests.append(text_digest(normalize_answer(answer.answer)))
-        overlaps.append(answer.overlap if answer.condition == RANDOM else 0.0)
+        overlaps.append(answer.overlap)
+        if ending := "empty" if not answer.answer.strip() else answer.finish_reason.replace("stop", ""):
+            endings.setdefault(answer.condition, Counter())[ending] += 1
+    _refuse_repeated(np.array(rows), np.array(cells), list(numbers), list(columns))
     ids, names = sorted(numbers), sorted(columns)
     order = np.array([numbers[id] for id in ids], dtype=np.int64)
     taken = np.array([columns[name] for name in names], dtype=np.int64)
@@ -105,9 +139,23 @@ def collect(answers: Iterable[Answer]) -> Scores:
         unparsed=table(unparsed, False),
         answers=table(digests, np.uint64(0)),
         overlap=on_evidence.max(axis=1) if columns else np.zeros(0),
+        endings={name: dict(sorted(counts.items())) for name, counts in endings.items()},
         has_evidence=np.array(evidence, dtype=bool)[order],
         categories=text(0),
         pictures=text(1),
         first_references=text(2),
         references=np.array(references, dtype=np.uint64)[order],
     )
+
+
+def _refuse_repeated(
+    rows: NDArray[np.int64], cells: NDArray[np.int64], ids: Sequence[str], conditions: Sequence[str]
+) -> None:
+    places = np.sort(rows * len(conditions) + cells)
+    repeated = places[1:][places[1:] == places[:-1]]
+    if len(repeated):
+        row, column = divmod(int(repeated[0]), len(conditions))
+        raise ValueError(
+            f"question {ids[row]!r} has two answers under {conditions[column]!r}: keep one of them, or the answers of "
+            "one run"
+        )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fivl_hf.bootstrap import cluster_sums, clustered_interval, ratio
+from fivl_hf.bootstrap import Groups, cluster_sums, clustered_interval, ratio
 from fivl_hf.evaluation.scorers import RIGHT
 from fivl_hf.masks import FloatArray
 
@@ -24,7 +24,7 @@ _FEWEST_PAIRS = 4
 def paired_bootstrap(
     scores: ArrayLike,
     masked_scores: ArrayLike,
-    groups: Sequence[object] | None = None,
+    groups: Groups | None = None,
     *,
     resamples: int = 10_000,
     confidence: float = 0.95,
@@ -74,7 +74,7 @@ def mcnemar_midp(right_a: ArrayLike, right_b: ArrayLike) -> float:
 def reliance_permutation(
     scores_a: tuple[ArrayLike, ArrayLike],
     scores_b: tuple[ArrayLike, ArrayLike],
-    groups: Sequence[object] | None = None,
+    groups: Groups | None = None,
     *,
     permutations: int = 10_000,
     seed: int = 0,

@@ -1,113 +1,242 @@
 """The numbers of an evaluation, computed from its table of answers without a model."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fivl_hf.bootstrap import clustered_interval, ratio
+from fivl_hf.evaluation.conditions import CONDITIONS, kind_of, with_fill
 from fivl_hf.evaluation.reliance import visual_reliance_score
 from fivl_hf.evaluation.scorers import RIGHT, scorer
 from fivl_hf.evaluation.scores import Scores, collect
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer
 from fivl_hf.masks import BoolArray, FloatArray
 
-__all__ = ["rescored", "summarize"]
+__all__ = ["SCOPES", "rescored", "scored", "summarize"]
 
+SCOPES = ("evidence", "all")
 # More of the random boxes than this on the evidence, and the control takes evidence away, too.
 _LARGEST_OVERLAP = 0.1
 _CATEGORIES = 50
 _OTHER = "other"
 _FLOORS = ("text-only", "blank")
+_NO_ANSWER = "no question was answered under it"
+_NOTHING_RIGHT = "no answer is right on the original images"
+
+_Measured = dict[str, Any]
 
 
 def rescored(answers: Iterable[Answer], scorer_name: str) -> Iterator[Answer]:
     """Return answers with the scores of a scorer, one by one; raises ValueError for an unknown one."""
-    score = scorer(scorer_name)
+    return map(partial(scored, score=scorer(scorer_name)), answers)
 
-    def scored(answer: Answer) -> Answer:
-        value = score(answer.answer, answer.references)
-        return replace(answer, score=value or 0.0, parsed=value is not None)
 
-    return map(scored, answers)
+def scored(answer: Answer, score: Callable[[str, Sequence[str]], float | None]) -> Answer:
+    """Return an answer with its score; a refusal is not parsed by any scorer."""
+    value = None if answer.refused else score(answer.answer, answer.references)
+    return replace(answer, score=value or 0.0, parsed=value is not None)
 
 
 def summarize(
-    answers: Iterable[Answer], *, scorer_name: str = "exact", seed: int = 0, resamples: int = 10_000
+    answers: Iterable[Answer],
+    *,
+    conditions: Sequence[str] = (),
+    scorer_name: str = "exact",
+    seed: int = 0,
+    resamples: int = 10_000,
+    fill: str = "black",
+    scope: str = "evidence",
 ) -> dict[str, Any]:
     """Return the Visual Reliance Score, its controls, and every condition's accuracy.
 
     Args:
         answers: with the scores of ``scorer_name`` (:func:`rescored`); their order does not matter.
-        resamples: bootstrap resamples of the pictures.
+        conditions: that were asked, where there may be none that any question has an answer to.
+        seed, resamples: of the bootstrap of the pictures.
+        fill: of the evidence that is removed, for the score and its control; see
+            :data:`fivl_hf.evaluation.conditions.FILLS`. The paper's is black.
+        scope: the questions that the score is about: those with "evidence", or "all", of which those without evidence
+            count as unchanged.
 
     Returns:
-        The metric's result for evidence boxes, the same for random boxes (``random_*``, ``random_overlap``: mean share
-        of their area that fell on the evidence after all; above 0.1, ``random_note`` says so), ``over_random`` (VRS
-        minus that of random boxes, both within one resample), ``conditions`` (accuracy, loss against the original
-        images with its interval, unparsed answers), ``floor_normalized_reliance``, ``grounding`` (FPVG),
-        ``sufficiency`` (1: the evidence alone is enough, 0: nothing is right with it alone), ``all_questions`` (VRS
-        where questions without evidence count as unchanged), ``by_category`` (of at most 50, the others together) and,
-        for yes/no questions, ``by_reference``.
+        Of the questions in scope: the metric's result; the same for random boxes (``random_*``, ``random_overlap``:
+        mean share of their area that fell on the evidence after all; above 0.1, ``random_note`` says so);
+        ``over_random`` (VRS minus that of random boxes, both within one resample); ``floor_normalized_reliance``
+        ((accuracy - without evidence) / (accuracy - without the image)); ``sufficiency`` (1: the evidence alone is
+        enough, 0: nothing is right with it alone); ``grounding`` (FPVG); ``by_category`` (of at most 50, the others
+        together) and, for yes/no questions, ``by_reference``. What is None has a ``reason`` beside it. Of the other
+        scope, the same but for the groups (``all_questions`` or ``with_evidence``). Of all questions under each
+        condition, ``conditions``: accuracy, loss against the original images, unparsed answers, and how answers ended
+        (``endings``: cut off, refused, empty).
+
+    Raises:
+        ValueError: no answers to the original images, two to one question under one condition, or an unknown fill or
+            scope.
     """
-    options = {"seed": seed, "resamples": resamples}
-    found = collect(answers)
-    if found.conditions and ORIGINAL not in found.conditions:
+    if scope not in SCOPES:
+        raise ValueError(f"scope must be one of {', '.join(SCOPES)}, got {scope!r}")
+    removed = with_fill(REMOVED, fill)
+    found = collect(answers, conditions)
+    if found.ids and not found.asked(ORIGINAL).any():
         raise ValueError("there are no answers to the original images, without which nothing is known to be lost")
-    everything = found.asked(ORIGINAL)
-    core = {ORIGINAL, REMOVED, RANDOM} & set(found.conditions)
-    complete = found.asked(*core) & found.has_evidence if ORIGINAL in core else np.zeros(len(found.ids), dtype=bool)
-    removed = REMOVED in core
-    summary = {
-        **(_reliance(found, complete, REMOVED, options) if removed else _unmeasured(found, complete)),
-        **_control(found, complete if RANDOM in core else np.zeros_like(complete), options),
-        "scoring": scorer_name,
-        "questions": int(everything.sum()),
-        "questions_with_evidence": int((everything & found.has_evidence).sum()),
-        "accuracy_all_questions": _mean(found, everything, ORIGINAL),
-        "conditions": {name: _condition(found, everything, name, options) for name in found.conditions},
-        "all_questions": _all_questions(found, everything, options) if removed else None,
-        "floor_normalized_reliance": _floor_normalized(found, complete) if removed else {},
-        "sufficiency": _sufficiency(found),
-        "grounding": _grounding(found),
-        "by_category": _by(found, complete, found.categories, options) if removed else {},
-        "by_reference": _by_reference(found, complete, options) if removed else {},
+    everything = _Questions(found.with_unchanged(), found.asked(ORIGINAL), {"seed": seed, "resamples": resamples})
+    # Questions that were asked under all of the conditions that the score and its control need.
+    core = {ORIGINAL, removed, with_fill(RANDOM, fill)} & set(found.conditions)
+    scopes = {
+        "evidence": everything.where(found.has_evidence).answered(*core),
+        "all": everything.answered(*core),
     }
-    if not complete.any():
-        summary["reason"] = "no question has evidence to black out"
-    return summary
-
-
-def _unmeasured(found: Scores, complete: BoolArray) -> dict[str, Any]:
-    """Return the metric's result where the evidence was never removed."""
+    chosen = scopes[scope]
+    other = {"evidence": "all", "all": "evidence"}[scope]
     return {
-        "visual_reliance_score": None,
-        "accuracy": _mean(found, complete, ORIGINAL),
-        "masked_accuracy": None,
-        "n": int(complete.sum()),
-        "confidence_interval": [None, None],
-        "reason": f"the condition {REMOVED!r} was not asked",
+        **_measures(chosen, fill),
+        "scoring": scorer_name,
+        "fill": fill,
+        "scope": scope,
+        "seed": seed,
+        "resamples": resamples,
+        "questions": len(everything),
+        "questions_with_evidence": len(everything.where(found.has_evidence)),
+        "accuracy_all_questions": everything.mean(ORIGINAL)["value"],
+        "conditions": {
+            name: _condition(replace(everything, scores=found), name)
+            for name in sorted(found.conditions, key=CONDITIONS.index)
+        },
+        {"evidence": "with_evidence", "all": "all_questions"}[other]: _measures(scopes[other], fill),
+        "by_category": _by(chosen, found.categories, removed),
+        "by_reference": _by_reference(chosen, removed),
     }
 
 
-def _reliance(found: Scores, chosen: BoolArray, condition: str, options: Mapping[str, int]) -> dict[str, Any]:
-    original, changed = (found.of(name)[chosen] for name in (ORIGINAL, condition))
-    return visual_reliance_score(original, changed, groups=list(found.pictures[chosen]), **options)
+@dataclass(frozen=True)
+class _Questions:
+    """Some of the questions.
+
+    Attributes:
+        chosen: (N,) which of the scores they are.
+        options: seed and resamples of every interval.
+    """
+
+    scores: Scores
+    chosen: BoolArray
+    options: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return int(self.chosen.sum())
+
+    def where(self, condition: BoolArray) -> "_Questions":
+        return replace(self, chosen=self.chosen & condition)
+
+    def answered(self, *conditions: str) -> "_Questions":
+        return self.where(self.scores.asked(*conditions))
+
+    def of(self, condition: str) -> FloatArray:
+        """Return the scores (n,) under a condition."""
+        return self.scores.of(condition)[self.chosen]
+
+    @property
+    def clusters(self) -> NDArray[np.int64]:
+        """(n,) the picture of each question."""
+        return self.scores.clusters[self.chosen]
+
+    def lacks(self, *conditions: str) -> str | None:
+        """Return why nothing can be said of these questions under some conditions, if so."""
+        if missing := [name for name in conditions if name not in self.scores.conditions]:
+            return f"the condition {missing[0]!r} was not asked"
+        if len(self):
+            return None
+        if not len(self.scores.ids):
+            return "there are no questions"
+        answered = "no question with evidence was answered under all conditions"
+        return answered if self.scores.has_evidence.any() else "no question has evidence to remove"
+
+    def reliance(self, condition: str) -> _Measured:
+        """Return the metric's result where a condition takes the evidence's place."""
+        if reason := self.lacks(condition):
+            accuracy = self.mean(ORIGINAL)["value"]
+            return {**visual_reliance_score([], []), "accuracy": accuracy, "n": len(self), "reason": reason}
+        return visual_reliance_score(self.of(ORIGINAL), self.of(condition), groups=self.clusters, **self.options)
+
+    def statistic(
+        self, of_sums: Callable[[FloatArray], FloatArray], conditions: Sequence[str], undefined: str = _NOTHING_RIGHT
+    ) -> _Measured:
+        """Return a statistic of the sums of scores under K conditions, with its interval.
+
+        Args:
+            of_sums: (R, K) -> (R,), NaN where it is undefined.
+            undefined: the reason why it may be.
+        """
+        if reason := self.lacks(*conditions):
+            return _undefined(reason)
+        return self._statistic(of_sums, [self.of(name) for name in conditions], undefined)
+
+    def mean(self, condition: str) -> _Measured:
+        reason = self.lacks(condition)
+        return _undefined(reason) if reason else self._mean(self.of(condition))
+
+    def share(self, which: BoolArray) -> _Measured:
+        """Return how many of these questions (n,) are meant, and their share."""
+        return {"n": int(which.sum()), **self._mean(which.astype(np.float64))}
+
+    def _mean(self, values: FloatArray) -> _Measured:
+        return self._statistic(lambda sums: ratio(sums[:, 0], sums[:, 1]), [values, np.ones_like(values)], "")
+
+    def _statistic(
+        self, of_sums: Callable[[FloatArray], FloatArray], columns: Sequence[FloatArray], undefined: str
+    ) -> _Measured:
+        values = np.stack(columns, axis=1)
+        value = float(of_sums(values.sum(axis=0, keepdims=True))[0])
+        if np.isnan(value):
+            return _undefined(undefined)
+        interval = clustered_interval(of_sums, values, self.clusters, **self.options)
+        return {"value": value, "confidence_interval": list(interval or (None, None))}
 
 
-def _control(found: Scores, complete: BoolArray, options: Mapping[str, int]) -> dict[str, Any]:
-    control = _reliance(found, complete, RANDOM, options) if complete.any() else {}
-    overlap = float(found.overlap[complete].mean()) if complete.any() else None
+def _undefined(reason: str) -> _Measured:
+    return {"value": None, "confidence_interval": [None, None], "reason": reason}
+
+
+def _measures(questions: _Questions, fill: str) -> _Measured:
+    """Return everything that is measured of the questions of a scope."""
+    removed, random, kept = (with_fill(kind, fill) for kind in (REMOVED, RANDOM, "kept"))
+    return {
+        **questions.reliance(removed),
+        "accuracy_interval": questions.mean(ORIGINAL)["confidence_interval"],
+        "masked_accuracy_interval": questions.mean(removed)["confidence_interval"],
+        **_control(questions, random),
+        "over_random": _over_random(questions, removed, random),
+        "floor_normalized_reliance": {floor: _floor_normalized(questions, removed, floor) for floor in _FLOORS},
+        "sufficiency": _answered(questions, kept).statistic(
+            lambda sums: ratio(sums[:, 1], sums[:, 0]), [ORIGINAL, kept]
+        ),
+        "grounding": _grounding(questions, removed, kept),
+    }
+
+
+def _answered(questions: _Questions, condition: str) -> _Questions:
+    """Return the questions that were asked under a condition; all, if none was."""
+    return questions.answered(condition) if condition in questions.scores.conditions else questions
+
+
+def _control(questions: _Questions, random: str) -> _Measured:
+    """Return what random boxes do."""
+    control = questions.reliance(random)
+    with_evidence = questions.where(questions.scores.has_evidence)
+    overlaps = with_evidence.scores.overlap[with_evidence.chosen]
+    overlap = None if with_evidence.lacks(random) else float(overlaps.mean())
     result = {
-        "random_masked_accuracy": control.get("masked_accuracy"),
-        "random_reliance_score": control.get("visual_reliance_score"),
-        "random_confidence_interval": control.get("confidence_interval", [None, None]),
+        "random_masked_accuracy": control["masked_accuracy"],
+        "random_reliance_score": control["visual_reliance_score"],
+        "random_confidence_interval": control["confidence_interval"],
         "random_overlap": overlap,
-        "over_random": _difference(found, complete, options) if complete.any() else None,
     }
+    if "reason" in control:
+        result["random_reason"] = control["reason"]
     if overlap is not None and overlap > _LARGEST_OVERLAP:
         result["random_note"] = (
             f"{overlap:.0%} of the random boxes' area is on the evidence, because there was no room elsewhere: the "
@@ -116,91 +245,74 @@ def _control(found: Scores, complete: BoolArray, options: Mapping[str, int]) -> 
     return result
 
 
-def _difference(found: Scores, complete: BoolArray, options: Mapping[str, int]) -> dict[str, Any]:
+def _over_random(questions: _Questions, removed: str, random: str) -> _Measured:
     """Return VRS minus that of random boxes: (random - removed) / original."""
-    if REMOVED not in found.conditions:
-        return {"value": None, "confidence_interval": [None, None]}
-    scores = np.stack([found.of(name)[complete] for name in (ORIGINAL, REMOVED, RANDOM)], axis=1)
-
-    def difference(totals: FloatArray) -> FloatArray:
-        return ratio(totals[:, 2] - totals[:, 1], totals[:, 0])
-
-    value = float(difference(scores.sum(axis=0, keepdims=True))[0])
-    interval = clustered_interval(difference, scores, list(found.pictures[complete]), **options)
-    return {"value": None if np.isnan(value) else value, "confidence_interval": list(interval or (None, None))}
+    return questions.statistic(lambda sums: ratio(sums[:, 2] - sums[:, 1], sums[:, 0]), [ORIGINAL, removed, random])
 
 
-def _condition(found: Scores, everything: BoolArray, name: str, options: Mapping[str, int]) -> dict[str, Any]:
-    answered = everything & found.asked(name)
-    reliance = _reliance(found, answered, name, options) if answered.any() else visual_reliance_score([], [])
-    return {
-        "n": int(answered.sum()),
-        "accuracy": reliance["masked_accuracy"],
-        "accuracy_original": reliance["accuracy"],
-        "reliance": reliance["visual_reliance_score"],
-        "confidence_interval": reliance["confidence_interval"],
-        "unparsed": int(found.unparsed[answered, found.conditions.index(name)].sum()),
-    }
+def _floor_normalized(questions: _Questions, removed: str, floor: str) -> _Measured:
+    """Return (accuracy - without evidence) / (accuracy - without the image)."""
+    return _answered(questions, floor).statistic(
+        lambda sums: ratio(sums[:, 0] - sums[:, 1], sums[:, 0] - sums[:, 2]),
+        [ORIGINAL, removed, floor],
+        f"accuracy is not above that of {floor!r}",
+    )
 
 
-def _all_questions(found: Scores, everything: BoolArray, options: Mapping[str, int]) -> dict[str, Any]:
-    """Return the score over all questions: one without evidence has nothing to lose."""
-    original, removed = (found.of(name)[everything] for name in (ORIGINAL, REMOVED))
-    unchanged = np.where(np.isnan(removed), original, removed)
-    return visual_reliance_score(original, unchanged, groups=list(found.pictures[everything]), **options)
-
-
-def _floor_normalized(found: Scores, complete: BoolArray) -> dict[str, float | None]:
-    """Return (accuracy - without evidence) / (accuracy - without the image), for each way to be without the image."""
-    normalized = {}
-    for floor in _FLOORS:
-        answered = complete & found.asked(floor)
-        if answered.any():
-            original, removed, lowest = (float(found.of(name)[answered].mean()) for name in (ORIGINAL, REMOVED, floor))
-            normalized[floor] = (original - removed) / (original - lowest) if original > lowest else None
-    return normalized
-
-
-def _sufficiency(found: Scores) -> float | None:
-    """Return accuracy with nothing but the evidence / accuracy: 1 if it is enough; None where it was not asked."""
-    answered = found.asked(ORIGINAL, "kept")
-    original = found.of(ORIGINAL)[answered].sum() if answered.any() else 0.0
-    return float(found.of("kept")[answered].sum() / original) if original else None
-
-
-def _grounding(found: Scores) -> dict[str, int] | None:
+def _grounding(questions: _Questions, removed: str, kept: str) -> _Measured:
     """Count answers by FPVG: grounded ones stay when only the evidence is kept and change when it is removed."""
-    answered = found.asked(ORIGINAL, "kept", REMOVED)
-    if not answered.any():
-        return None
-    original, kept, removed = (found.texts(name)[answered] for name in (ORIGINAL, "kept", REMOVED))
-    grounded, right = (original == kept) & (original != removed), found.of(ORIGINAL)[answered] >= RIGHT
+    answered = _answered(questions.where(questions.scores.has_evidence), kept)
+    if reason := answered.lacks(removed, kept):
+        return {"n": 0, "reason": reason}
+    original, alone, without = (answered.scores.texts(name)[answered.chosen] for name in (ORIGINAL, kept, removed))
+    grounded, right = (original == alone) & (original != without), answered.of(ORIGINAL) >= RIGHT
     return {
-        f"{'grounded' if how else 'ungrounded'}, {'right' if what else 'wrong'}": int(
-            ((grounded == how) & (right == what)).sum()
-        )
-        for how in (True, False)
-        for what in (True, False)
+        "n": len(answered),
+        **{
+            f"{'grounded' if is_grounded else 'ungrounded'}, {'right' if is_right else 'wrong'}": answered.share(
+                (grounded == is_grounded) & (right == is_right)
+            )
+            for is_grounded in (True, False)
+            for is_right in (True, False)
+        },
     }
 
 
-def _by_reference(found: Scores, complete: BoolArray, options: Mapping[str, int]) -> dict[str, Any]:
+def _condition(questions: _Questions, name: str) -> _Measured:
+    """Return what a condition does to the questions that were asked under it."""
+    answered = questions.answered(name)
+    scores = questions.scores
+    result = answered.reliance(name)
+    measured = {
+        "n": len(answered),
+        "accuracy": result["masked_accuracy"],
+        "accuracy_interval": answered.mean(name)["confidence_interval"],
+        "accuracy_original": result["accuracy"],
+        "reliance": result["visual_reliance_score"],
+        "confidence_interval": result["confidence_interval"],
+        **({"reason": result["reason"] if len(answered) else _NO_ANSWER} if "reason" in result else {}),
+        "unparsed": int(scores.unparsed[answered.chosen, scores.conditions.index(name)].sum()),
+        "endings": dict(scores.endings.get(name, {})),
+    }
+    if kind_of(name) == REMOVED:
+        random = name.replace(REMOVED, RANDOM)
+        measured["over_random"] = _over_random(_answered(answered, random), name, random)
+    return measured
+
+
+def _by_reference(questions: _Questions, removed: str) -> dict[str, Any]:
     """Return yes/no questions by their right answer; nothing for other questions."""
-    if not complete.any() or not set(found.first_references[complete]) <= {"yes", "no"}:
+    references = questions.scores.first_references
+    return _by(questions, references, removed) if set(references[questions.chosen]) <= {"yes", "no"} else {}
+
+
+def _by(questions: _Questions, names: NDArray[np.object_], removed: str) -> dict[str, Any]:
+    """Return the metric's result for each group of questions."""
+    if removed not in questions.scores.conditions:
         return {}
-    return _by(found, complete, found.first_references, options)
-
-
-def _by(found: Scores, complete: BoolArray, names: NDArray[np.object_], options: Mapping[str, int]) -> dict[str, Any]:
-    counts = Counter(names[complete])
+    counts = Counter(names[questions.chosen])
     # Of two of one size, the first by name, whatever the order of the answers.
     largest = sorted(counts, key=lambda name: (-counts[name], name))
     named = set(largest if len(counts) <= _CATEGORIES else largest[: _CATEGORIES - 1])
     groups = np.array([name if name in named else _OTHER for name in names], dtype=object)
-    return {
-        name: _reliance(found, complete & (groups == name), REMOVED, options) for name in sorted(set(groups[complete]))
-    }
-
-
-def _mean(found: Scores, chosen: BoolArray, condition: str) -> float | None:
-    return float(found.of(condition)[chosen].mean()) if chosen.any() else None
+    return {name: questions.where(groups == name).reliance(removed) for name in sorted(set(groups[questions.chosen]))}

@@ -24,6 +24,7 @@ __all__ = [
     "read_answers",
 ]
 
+_REFUSALS = ("refusal", "content_filter")
 ORIGINAL, REMOVED, RANDOM = "original", "removed", "random"
 
 
@@ -64,6 +65,11 @@ class Answer:
     versions: str = ""
     finish_reason: str = ""
     latency: float | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the model, or a filter before it, refused to answer, as its API says."""
+        return self.finish_reason in _REFUSALS
 
 
 class AnswerTable:

@@ -53,7 +53,14 @@ def child(command: list[str], rank: int, processes: int, port: str) -> int:
 
 
 def written(output: Path) -> int:
-    return sum(file.read_bytes().count(b"\n") for file in output.glob("answers*.jsonl"))
+    return sum(lines(file) for file in output.glob("answers*.jsonl"))
+
+
+def lines(file: Path) -> int:
+    try:
+        return file.read_bytes().count(b"\n")
+    except FileNotFoundError:  # a process's part that was taken into the table at this moment
+        return 0
 
 
 def ended(pid: int) -> bool:

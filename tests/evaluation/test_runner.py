@@ -59,7 +59,7 @@ def test_questions_without_evidence_count_for_accuracy_only(same_answer, rows):
 
 def test_rows_without_any_evidence_have_their_own_reason(same_answer, rows):
     summary, _ = evaluate_reliance(None, None, [{**rows[0], "key_expressions": [], "masks": []}])
-    assert summary["reason"] == "no question has evidence to black out"
+    assert summary["reason"] == "no question has evidence to remove"
 
 
 def scored(id, category, original, removed, overlap=0.0):

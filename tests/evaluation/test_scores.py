@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from fivl_hf.evaluation.scores import collect
 from fivl_hf.evaluation.summary import summarize
@@ -29,7 +30,7 @@ def test_answers_are_arranged_by_id_and_condition():
     assert scores.texts("original")[1] == scores.texts("random")[1] != scores.texts("original")[0]
 
 
-def test_the_order_of_the_answers_does_not_matter_and_the_last_of_two_counts():
+def test_the_order_of_the_answers_does_not_matter():
     rng = np.random.default_rng(0)
     answers = [
         Answer(str(i), condition, "q", ("a",), "a", float(rng.random() < 0.6), str(i % 70), picture=str(i // 3))
@@ -38,8 +39,36 @@ def test_the_order_of_the_answers_does_not_matter_and_the_last_of_two_counts():
     ]
     shuffled = [answers[i] for i in rng.permutation(len(answers))]
     assert summarize(shuffled, resamples=200) == summarize(answers, resamples=200)
-    again = [*table(), Answer("b", "original", "q", ("Yes.",), "no", 0.0)]
-    assert collect(again).of("original").tolist() == [0.0, 0.0]
+
+
+def test_two_answers_to_a_question_under_one_condition_are_refused():
+    again = Answer("b", "original", "q", ("Yes.",), "no", 0.0)
+    with pytest.raises(ValueError, match="question 'b' has two answers under 'original': keep one of them"):
+        collect([*table(), again])
+
+
+def test_how_answers_ended_is_counted():
+    ended = [("x", "length"), ("y", "stop"), ("", "stop"), ("I cannot.", "refusal"), ("z", "length"), ("w", "")]
+    answers = [
+        Answer(str(i), "original", "q", ("x",), text, 0.0, finish_reason=reason)
+        for i, (text, reason) in enumerate(ended)
+    ]
+    assert collect(answers).endings == {"original": {"empty": 1, "length": 2, "refusal": 1}}
+
+
+def test_nothing_can_be_taken_from_questions_without_evidence():
+    answers = [
+        Answer(id, condition, "q", ("x",), "x", score, has_evidence=id == "a")
+        for id, condition, score in [
+            ("a", "original", 1.0),
+            ("a", "removed-blur", 0.0),
+            ("a", "kept", 0.5),
+            ("b", "original", 1.0),
+        ]
+    ]
+    everything = collect(answers).with_unchanged()
+    assert everything.conditions == ("kept", "original", "removed-blur")
+    assert np.array_equal(everything.values, [[0.5, 1.0, 0.0], [np.nan, 1.0, 1.0]], equal_nan=True)
 
 
 def test_nothing():

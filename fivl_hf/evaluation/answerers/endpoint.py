@@ -185,5 +185,7 @@ async def _cancel_when(stop: threading.Event, workers: Sequence["asyncio.Task[No
 
 
 def _read(reply: Reply) -> Generated:
-    """Return a reply as it is: a refusal and silence are answers, too."""
-    return Generated((reply.text or "").strip() or (reply.refusal or ""), reply.finish)
+    """Return a reply as it is: a refusal and silence are answers, too, and are counted as such."""
+    if reply.refusal:
+        return Generated(reply.refusal, "refusal")
+    return Generated((reply.text or "").strip(), reply.finish)

@@ -33,7 +33,8 @@ class Generated:
     """The text that a model generated.
 
     Attributes:
-        finish_reason: why it ended, in the words of OpenAI's API: "stop", "length", "content_filter"; "" if not known.
+        finish_reason: why it ended, in the words of OpenAI's API: "stop", "length", "content_filter"; "refusal" where
+            it sent a refusal; "" if not known.
         latency: seconds until the answer was there; None if it was kept from an earlier run.
     """
 

@@ -28,7 +28,6 @@ from fivl_hf.evaluation.integrations.shared import images_under, metrics, scored
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan
 from fivl_hf.evaluation.scorers import default_scorer
 from fivl_hf.evaluation.scorers import scorer as scorer_of
-from fivl_hf.evaluation.table import RANDOM
 from fivl_hf.show.pages import picture_url
 from fivl_hf.storage import load_rows
 
@@ -94,16 +93,14 @@ def _samples(plan: Plan) -> list[Sample]:
                     "category": question.category,
                     "has_evidence": question.has_evidence,
                     "overlap": 0.0,
-                    "hidden": [],
+                    "others": [],
                 },
             ),
         )
         about = sample.metadata or {}
         about["conditions"].append(request.condition)
-        if request.condition == "other":
-            about["hidden"] = request.boxes
-        if request.condition == RANDOM:
-            about["overlap"] = request.overlap
+        about["others"] = about["others"] or request.others
+        about["overlap"] = max(about["overlap"], request.overlap)
     return list(samples.values())
 
 
@@ -122,7 +119,7 @@ def ask_under_conditions(rows: Any, **how: Any) -> Solver:
             return await get_model().generate([*before, ChatMessageUser(content=content)])
 
         def shown(condition: str) -> list[Any]:
-            images = images_under(rows[state.metadata["row"]], condition, hidden=state.metadata["hidden"], **how)
+            images = images_under(rows[state.metadata["row"]], condition, others=state.metadata["others"], **how)
             return [*(ContentImage(image=picture_url(image)) for image in images), ContentText(text=last.text)]
 
         *before, last = state.messages

@@ -41,7 +41,7 @@ pope_metadata: dict[str, Any] = {"version": 1.0, "conditions": ",".join(_CONDITI
 gqa_metadata, vqav2_metadata = dict(pope_metadata), dict(pope_metadata)
 
 # Columns of a document beside the row's own and its condition, as they are where nothing is asked.
-_ADDED: dict[str, Any] = {"prompt": "", "hidden": "", "overlap": 0.0, "picture": ""}
+_ADDED: dict[str, Any] = {"prompt": "", "others": "", "overlap": 0.0, "picture": ""}
 # Of each metric's items.
 _FIELDS = ("id", "condition", "value", "parsed", "picture", "has_evidence", "category", "overlap")
 
@@ -75,7 +75,7 @@ def _under_conditions(rows: datasets.Dataset, metadata: dict[str, Any]) -> datas
         for column, value in added.items():
             columns[request.condition][column][place] = value
         chosen.append(plan.conditions.index(request.condition) * len(rows) + place)
-        digest.update(json.dumps([request.id, request.condition, added]).encode())
+        digest.update(json.dumps([request.id, request.condition, request.boxes, added]).encode())
     metadata[f"questions of {rows.split}"] = digest.hexdigest()[:16]
     # Neither adding columns nor choosing rows of a concatenation copies images.
     parts = []
@@ -90,7 +90,7 @@ def _under_conditions(rows: datasets.Dataset, metadata: dict[str, Any]) -> datas
 def _added_columns(request: PlannedRequest) -> dict[str, Any]:
     return {
         "prompt": request.messages[-1]["content"],
-        "hidden": json.dumps(request.boxes),
+        "others": json.dumps(request.others),
         "overlap": request.overlap,
         "picture": request.question.picture,
     }
@@ -103,7 +103,7 @@ def doc_to_text(doc: Mapping[str, Any]) -> str:
 
 def doc_to_visual(doc: Mapping[str, Any]) -> list[Image.Image]:
     """Return the images as the condition shows them; none for "text-only"."""
-    return images_under(doc, doc["condition"], hidden=json.loads(doc["hidden"]), seed=_SEED)
+    return images_under(doc, doc["condition"], others=json.loads(doc["others"]), seed=_SEED)
 
 
 def doc_to_messages(doc: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -17,17 +17,16 @@ METRICS = (*_SAME, "reliance_low", "reliance_high", "reliance_over_random")
 
 
 def images_under(
-    row: Mapping[str, Any], condition: str, *, hidden: Sequence[Any] = (), **options: Any
+    row: Mapping[str, Any], condition: str, *, others: Sequence[Any] = (), **options: Any
 ) -> list[Image.Image]:
     """Return the images of a row's first question as a condition shows them; none for "text-only".
 
     Args:
-        hidden: per image, the boxes that :class:`fivl_hf.evaluation.plan.Plan` found for the condition "other".
+        others: per image, the boxes that :class:`fivl_hf.evaluation.plan.Plan` found for the condition "other".
         options: of :func:`fivl_hf.evaluation.plan.planned`, as the plan had them.
     """
     [question] = questions([row])
-    others = hidden if condition == "other" else None
-    return list(planned(question, condition, others=others, **options).open_images())
+    return list(planned(question, condition, others=others or None, **options).open_images())
 
 
 def scored_answer(id: str, condition: str, value: float, **about: Any) -> Answer:
@@ -43,5 +42,5 @@ def metrics(answers: Iterable[Answer], *, seed: int = 0) -> dict[str, float | No
         **{name: summary[name] for name in _SAME},
         "reliance_low": low,
         "reliance_high": high,
-        "reliance_over_random": (summary["over_random"] or {}).get("value"),
+        "reliance_over_random": summary["over_random"]["value"],
     }

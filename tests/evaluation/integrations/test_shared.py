@@ -18,7 +18,7 @@ def test_images_are_those_of_the_plan(rows):
 
 def test_boxes_of_other_questions_are_given(rows):
     row = rows[0]
-    [image] = images_under(row, "other", hidden=[[(0, 0, 4, 6)]])
+    [image] = images_under(row, "other", others=[[(0, 0, 4, 6)]])
     [original] = images_under(row, "original")
     changed = (np.asarray(image) != np.asarray(original)).any(axis=-1)
     assert changed[:6, :4].all()
