@@ -1,33 +1,26 @@
 """Ask a model behind an OpenAI-compatible endpoint many questions at a time."""
 
-import asyncio
 import hashlib
 import json
 import os
-import queue
-import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from tqdm.auto import tqdm
 
 from fivl_hf.chat import as_blocks
 from fivl_hf.evaluation.answerers.protocol import AnyRequest, Generated, Request
 from fivl_hf.images import data_url, image_bytes, thumbnail
-from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
-from fivl_hf.llm.batches import answer_by_batches
-from fivl_hf.llm.client import ChatClient
+from fivl_hf.llm.answers import Reply, answer_key
+from fivl_hf.llm.many import ManyRequests
 from fivl_hf.llm.server import clean_text
-from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Usage
+from fivl_hf.llm.settings import ChatRequest, ChatSettings, Usage
 
 __all__ = ["EndpointAnswerer"]
 
 _VERSION = "evaluate-1"
-_Result = tuple[Request, Generated] | BaseException | None
 
 
 class EndpointAnswerer:
@@ -44,10 +37,13 @@ class EndpointAnswerer:
         self, settings: ChatSettings, cache: Path, *, image_side: int | None = None, batch_api: bool = False
     ) -> None:
         self._settings = replace(settings, reply_format="text")
-        self._cache, self._image_side, self._batch_api = cache, image_side, batch_api
-        self.spent = Usage()
-        self.failures: dict[str, int] = {}
-        """Questions without an answer, by reason; they are asked again by the next run."""
+        self._image_side = image_side
+        self._many = ManyRequests(self._settings, cache, batch_api=batch_api)
+
+    @property
+    def spent(self) -> Usage:
+        """The requests so far."""
+        return self._many.spent
 
     @property
     def url(self) -> str:
@@ -61,7 +57,7 @@ class EndpointAnswerer:
 
     @property
     def details(self) -> dict[str, Any]:
-        return {"unanswered": dict(sorted(self.failures.items()))}
+        return {"unanswered": dict(sorted(self._many.failures.items()))}
 
     def answers(self, requests: Iterable[AnyRequest]) -> Iterator[tuple[AnyRequest, Generated]]:
         """Yield requests with their answers as they come; a refusal or an empty reply is an answer.
@@ -69,81 +65,8 @@ class EndpointAnswerer:
         Raises:
             ServiceError: no further request makes sense; what was answered before is yielded first.
         """
-        settings = self._settings
-        if self._batch_api:
-            self._ask_in_batches(requests)
-            settings = replace(settings, cached_only=True)
-        results: queue.Queue[Any] = queue.Queue()
-        stop = threading.Event()
-        thread = threading.Thread(target=self._run, args=(requests, settings, results, stop), daemon=True)
-        thread.start()
-        try:
-            while (result := results.get()) is not None:
-                if isinstance(result, BaseException):
-                    raise result
-                yield result
-        finally:
-            stop.set()
-            thread.join()
-
-    def _ask_in_batches(self, requests: Iterable[Request]) -> None:
-        cache = AnswerCache(self._cache)
-        try:
-            answer_by_batches(map(self._request, requests), self._settings, cache, tell=tqdm.write)
-        finally:
-            cache.close()
-
-    def _run(
-        self,
-        requests: Iterable[Request],
-        settings: ChatSettings,
-        results: "queue.Queue[_Result]",
-        stop: threading.Event,
-    ) -> None:
-        try:
-            asyncio.run(self._ask_all(iter(requests), settings, results, stop))
-        except BaseException as error:  # told to the thread that waits for results
-            results.put(error)
-        results.put(None)
-
-    async def _ask_all(
-        self,
-        requests: Iterator[Request],
-        settings: ChatSettings,
-        results: "queue.Queue[_Result]",
-        stop: threading.Event,
-    ) -> None:
-        cache = AnswerCache(self._cache)
-        client = ChatClient(settings, cache, self.spent)
-        stopped: list[ServiceError] = []
-
-        async def worker() -> None:
-            # Images are opened when their turn comes: as many are in memory as are asked at a time.
-            for request in requests:
-                if stop.is_set() or stopped:
-                    return
-                try:
-                    asked = self._request(request)
-                    known, started = asked.key in cache, time.perf_counter()
-                    generated = await client.ask(asked)
-                    latency = None if known else time.perf_counter() - started
-                    results.put((request, replace(generated, latency=latency)))
-                except RequestError as error:
-                    self.failures[error.reason] = self.failures.get(error.reason, 0) + 1
-                except ServiceError as error:
-                    stopped.append(error)
-
-        workers = [asyncio.create_task(worker()) for _ in range(settings.concurrency)]
-        watcher = asyncio.create_task(_cancel_when(stop, workers))
-        try:
-            ended = await asyncio.gather(*workers, return_exceptions=True)
-        finally:
-            watcher.cancel()
-            await client.close()
-            cache.close()
-        problems = [each for each in ended if isinstance(each, Exception)]
-        for problem in (*problems, *stopped):
-            raise problem
+        for request, generated, latency in self._many.answers(requests, self._request):
+            yield request, replace(generated, latency=latency)
 
     def _request(self, request: Request) -> ChatRequest:
         messages = request.messages
@@ -174,14 +97,6 @@ class EndpointAnswerer:
 
     def _encoded(self, image: Image.Image) -> bytes:
         return image_bytes(image if self._image_side is None else thumbnail(image, self._image_side))
-
-
-async def _cancel_when(stop: threading.Event, workers: Sequence["asyncio.Task[None]"]) -> None:
-    """Cancel the workers once nobody waits for results; the client still keeps what is paid for."""
-    while not stop.is_set():
-        await asyncio.sleep(0.1)
-    for worker in workers:
-        worker.cancel()
 
 
 def _read(reply: Reply) -> Generated:

@@ -73,12 +73,12 @@ def test_failures_are_retried_or_counted_and_odd_answers_are_answers(rows, serve
     answers = texts(answerer.answers(requests_of(rows[:12])))
     assert len(answers) == 12
     assert set(answers.values()) == {"It is a red ring.", "I cannot help with that.", ""}
-    assert answerer.failures == {}
+    assert answerer.details == {"unanswered": {}}
 
     broken = serve(lambda body, number: Answer(status=400) if len(broken.asked) == 2 else Answer("yes"))
     answerer = EndpointAnswerer(settings(broken, concurrency=1), tmp_path / "b.sqlite")
     assert len(texts(answerer.answers(requests_of(rows[:4])))) == 3
-    assert answerer.failures == {"the server rejects the request": 1}
+    assert answerer.details == {"unanswered": {"the server rejects the request": 1}}
 
 
 def test_what_was_answered_comes_before_the_error(rows, serve, settings, tmp_path):
