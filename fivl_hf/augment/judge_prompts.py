@@ -8,8 +8,8 @@ checked, and Seg2 is asked about every expression of a sample (the authors' scri
 import re
 from typing import Any
 
-from fivl_hf.augment.extractors.prompts import SEPARATOR, without_fence
-from fivl_hf.files.json_stream import parse_json
+from fivl_hf.augment.extractors.prompts import SEPARATOR
+from fivl_hf.llm.json_replies import parse_json_reply
 from fivl_hf.schema import Turn
 
 __all__ = ["JUDGE_VERSION", "judge_messages", "judge_reminder", "judge_schema", "parse_judgement"]
@@ -72,10 +72,7 @@ def parse_judgement(kind: str, text: str, format: str) -> dict[str, Any]:
         said, _, number = text.partition(SEPARATOR)
         answer: Any = {"visible": _yes(said), "important": _yes(said), "degree": _number(number)}
     else:
-        try:
-            answer = parse_json(without_fence(text))
-        except ValueError as error:
-            raise ValueError("the reply is not valid JSON") from error
+        answer = parse_json_reply(text)
     if not isinstance(answer, dict):
         raise ValueError("the reply is JSON, but not an object")
     if kind != "importance":

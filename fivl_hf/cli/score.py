@@ -1,8 +1,10 @@
 """``fivl score`` and ``fivl compare``: evaluations computed from their answers, without a model."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from fivl_hf.cli.chat_options import add_budget, chat_settings, usage_line
 from fivl_hf.cli.options import HelpFormatter, count, existing_folder, folder, positive
 
 __all__ = ["add_compare", "add_score"]
@@ -16,15 +18,42 @@ def add_score(commands: Any) -> None:
         description="Computes reliance.json again from answers.jsonl. No model is loaded.",
         formatter_class=HelpFormatter,
     )
-    parser.add_argument("folder", metavar="FOLDER", type=existing_folder, help="output folder of fivl evaluate")
+    parser.add_argument(
+        "answers",
+        metavar="ANSWERS",
+        type=Path,
+        help="output folder of fivl evaluate, or its answers alone: .jsonl, .parquet",
+    )
     parser.add_argument(
         "--scorer",
         default=None,
-        help="exact, contains, gqa, vqa, rouge, bleu, pope-llava, pope-lmms-eval, pope-vlmevalkit; that of "
-        "reliance.json if not given",
+        help="exact, contains, gqa, vqa, rouge, bleu, pope-llava, pope-lmms-eval, pope-vlmevalkit, or a language model "
+        "as a judge, such as judge:gpt-4o; that of reliance.json if not given",
     )
-    parser.add_argument("--seed", type=count, default=0, help="of the bootstrap")
-    parser.add_argument("--resamples", type=positive, default=10_000, help="bootstrap resamples of the images")
+    parser.add_argument(
+        "--fill",
+        choices=("black", "mean", "blur", "inpaint"),
+        default=None,
+        help="the score and its control are of the evidence removed by this fill; that of reliance.json, or black",
+    )
+    parser.add_argument(
+        "--scope",
+        choices=("evidence", "all"),
+        default=None,
+        help="the score is about questions with evidence, or all, where those without count as unchanged; that of "
+        "reliance.json, or evidence",
+    )
+    parser.add_argument("--seed", type=count, default=None, help="of the bootstrap; that of reliance.json, or 0")
+    parser.add_argument(
+        "--resamples", type=positive, default=None, help="bootstrap resamples of the images; as recorded, or 10,000"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=None, help="file to write; reliance.json of the folder if not given"
+    )
+    group = parser.add_argument_group("judge (OpenAI-compatible; the key comes from OPENAI_API_KEY)")
+    group.add_argument("--endpoint", metavar="URL", default=None, help="where the judge is; OpenAI if not given")
+    group.add_argument("--batch-api", action="store_true", help="ask it by OpenAI's Batch API, at half the price")
+    add_budget(group, concurrency=16)
     parser.set_defaults(run=_score)
 
 
@@ -43,9 +72,7 @@ def add_compare(commands: Any) -> None:
     parser.add_argument(
         "--scorer", default=None, help="score all answers by this one; each by that of its reliance.json if not given"
     )
-    parser.add_argument(
-        "--output", type=folder, default=None, help="folder for comparison.json and comparison.png; none if not given"
-    )
+    parser.add_argument("--output", type=folder, default=Path(), help="folder for comparison.json and comparison.png")
     parser.add_argument("--seed", type=count, default=0, help="of permutations and bootstrap")
     parser.set_defaults(run=_compare)
 
@@ -54,10 +81,41 @@ def _score(options: argparse.Namespace) -> None:
     from fivl_hf.cli.evaluate import table_lines
     from fivl_hf.evaluation.results import score_again
 
-    summary = score_again(options.folder, scorer_name=options.scorer, seed=options.seed, resamples=options.resamples)
+    if not options.answers.exists():
+        raise FileNotFoundError(f"{options.answers} does not exist")
+    judge = _judge(options)
+    try:
+        summary = score_again(
+            options.answers,
+            scorer_name=options.scorer,
+            judge=judge,
+            output=options.output,
+            **{name: getattr(options, name) for name in ("fill", "scope", "seed", "resamples")},
+        )
+    finally:
+        if judge:
+            print(usage_line(judge.spent, judge.settings))
+    if not_judged := summary.get("not_judged"):
+        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in not_judged.items())
+        print(f"{sum(not_judged.values()):,} answers got no verdict ({reasons}); run it again to ask once more")
     for line in table_lines(summary):
         print(line)
-    print(f"reliance.json is in {options.folder}")
+
+
+def _judge(options: argparse.Namespace) -> Any:
+    """Return what asks the judge that the scorer's name means, None if it means another scorer."""
+    from fivl_hf.evaluation.judge import VERDICTS, is_judge
+    from fivl_hf.evaluation.scorers import JUDGE, scorer
+    from fivl_hf.llm.many import ManyRequests
+
+    if not options.scorer or not is_judge(options.scorer):
+        if options.scorer:
+            scorer(options.scorer)
+        return None
+    options.model = options.scorer.removeprefix(JUDGE)
+    settings = chat_settings(options, base_url=options.endpoint)
+    folder = options.answers if options.answers.is_dir() else options.answers.parent
+    return ManyRequests(settings, folder / VERDICTS, batch_api=options.batch_api)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -68,10 +126,10 @@ def _compare(options: argparse.Namespace) -> None:
     result = compare(evaluated, seed=options.seed)
     for line in comparison_lines(result):
         print(line)
-    if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        write_json(options.output / "comparison.json", result)
-        picture = options.output / "comparison.png"
-        picture.unlink(missing_ok=True)
-        if figure := comparison_figure(result):
-            figure.savefig(picture, dpi=150)
+    options.output.mkdir(parents=True, exist_ok=True)
+    write_json(options.output / "comparison.json", result)
+    picture = options.output / "comparison.png"
+    picture.unlink(missing_ok=True)
+    if figure := comparison_figure(result):
+        figure.savefig(picture, dpi=150)
+    print(f"comparison.json is in {options.output}")

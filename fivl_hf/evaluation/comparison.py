@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from fivl_hf.evaluation.judge import VERDICTS, is_judge, not_judged
 from fivl_hf.evaluation.reliance import visual_reliance_score
 from fivl_hf.evaluation.scores import Scores, collect
 from fivl_hf.evaluation.statistics import holm, mcnemar_midp, rank_correlation, reliance_permutation
@@ -56,8 +57,13 @@ def read_evaluated(folders: Sequence[Path], scorer_name: str | None = None) -> l
     found = []
     for file, about, name, benchmark in zip(files, recorded, names, benchmarks, strict=True):
         chosen = scorer_name or str(about.get("scoring") or "exact")
-        answers = rescored(read_answers(file), chosen)
-        found.append(Evaluated(name, collect(answers), chosen, benchmark))
+        if is_judge(chosen) and about.get("scoring") != chosen:
+            raise not_judged(file.parent, chosen)
+        try:
+            scores = collect(rescored(read_answers(file), chosen, file.parent / VERDICTS))
+        except ValueError as error:
+            raise ValueError(f"{file.parent}: {error}") from error
+        found.append(Evaluated(name, scores, chosen, benchmark))
     return found
 
 

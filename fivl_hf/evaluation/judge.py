@@ -10,15 +10,14 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from fivl_hf.augment.extractors.prompts import without_fence
 from fivl_hf.evaluation.scorers import JUDGE, scorer
 from fivl_hf.evaluation.table import Answer
-from fivl_hf.files.json_stream import parse_json
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
+from fivl_hf.llm.json_replies import parse_json_reply, without_thoughts
 from fivl_hf.llm.many import ManyRequests
 from fivl_hf.llm.settings import ChatRequest
 
-__all__ = ["VERDICTS", "AnswerScorer", "answer_scorer", "is_judge", "judge_answers"]
+__all__ = ["VERDICTS", "AnswerScorer", "answer_scorer", "is_judge", "judge_answers", "not_judged"]
 
 VERDICTS = "verdicts.sqlite"
 """The file, in an evaluation's folder, of what judges said."""
@@ -66,7 +65,7 @@ def answer_scorer(scorer_name: str, verdicts: Path | None = None) -> AnswerScore
         score_text = scorer(scorer_name)
         return lambda answer: score_text(answer.answer, answer.references)
     if not verdicts.is_file():
-        raise ValueError(f"{verdicts.parent} has not been judged: run fivl score {verdicts.parent} --scorer {scorer_name}")
+        raise not_judged(verdicts.parent, scorer_name)
     cache, model = AnswerCache(verdicts), scorer_name.removeprefix(JUDGE)
 
     def verdict(answer: Answer) -> float | None:
@@ -74,6 +73,11 @@ def answer_scorer(scorer_name: str, verdicts: Path | None = None) -> AnswerScore
         return None if reply is None else _read(reply)
 
     return verdict
+
+
+def not_judged(folder: Path, judge: str) -> ValueError:
+    """Return the error for an evaluation that a judge has not seen."""
+    return ValueError(f"{folder} has not been judged: run fivl score {folder} --scorer {judge}")
 
 
 def judge_answers(answers: Iterable[Answer], many: ManyRequests, *, total: int | None = None) -> None:
@@ -114,9 +118,9 @@ def _read(reply: Reply) -> float | None:
     """Return the score of a verdict, None for "no_answer"; raises ValueError for a reply of another shape."""
     if reply.problem:
         raise ValueError(reply.problem)
-    verdict: Any = reply.text.strip().strip(".\"'").lower()
+    verdict: Any = without_thoughts(reply.text).strip().strip(".\"'").lower()
     if reply.format == "json":
-        parsed = parse_json(without_fence(reply.text))
+        parsed = parse_json_reply(reply.text)
         verdict = parsed.get("verdict") if isinstance(parsed, dict) else None
     if not isinstance(verdict, str) or verdict not in _SCORES:
         raise ValueError(f"a verdict ({', '.join(_SCORES)}) was asked for, got {verdict!r}")

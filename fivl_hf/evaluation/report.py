@@ -10,6 +10,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from fivl_hf.evaluation.conditions import CONDITIONS
+from fivl_hf.evaluation.judge import VERDICTS
 from fivl_hf.evaluation.plan import Plan
 from fivl_hf.evaluation.scorers import RIGHT
 from fivl_hf.evaluation.summary import rescored
@@ -59,7 +60,7 @@ def write_report(
     chosen, sampled = _sample(path, questions, seed)
     answers = by_question(
         answer
-        for answer in rescored(read_answers(path), summary["scoring"])
+        for answer in rescored(read_answers(path), summary["scoring"], folder / VERDICTS)
         if answer.id in chosen and answer.condition in conditions
     )
     pictures = _PageImages(folder / IMAGES, side, embedded)

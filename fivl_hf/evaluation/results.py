@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fivl_hf.evaluation.answerers.protocol import Answerer
+from fivl_hf.evaluation.judge import VERDICTS, is_judge, judge_answers
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan
 from fivl_hf.evaluation.processes import Processes
 from fivl_hf.evaluation.runner import ask, summary_of
@@ -15,10 +17,14 @@ from fivl_hf.evaluation.table import AnswerTable, answers_file, measured_with, r
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.locks import locked
 from fivl_hf.files.results import read_settings, result_folder
+from fivl_hf.llm.many import ManyRequests
 from fivl_hf.storage.provenance import provenance
 
 __all__ = ["score_again", "write_evaluation"]
 
+_RUN = "evaluation.run.json"
+# What a summary has only where it applies.
+_NOT_ALWAYS = {"reason", "random_note", "random_reason", "all_questions", "with_evidence", "not_judged"}
 _FILES = ("reliance.json", "answers.jsonl")
 # Where processes besides the first write while they ask.
 _PART = "answers.process{}.jsonl"
@@ -128,28 +134,60 @@ def _take_parts(output: Path) -> None:
 
 
 def score_again(
-    folder: Path, *, scorer_name: str | None = None, seed: int = 0, resamples: int = 10_000
+    place: Path,
+    *,
+    scorer_name: str | None = None,
+    judge: ManyRequests | None = None,
+    output: Path | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Compute ``reliance.json`` of a folder again from its ``answers.jsonl``, without a model.
+    """Compute the numbers of an evaluation again from its answers, without its model.
 
     Args:
-        scorer_name: see :func:`fivl_hf.evaluation.scorers.scorer`; the one that it was scored by if not given.
+        place: the evaluation's folder, or a file of answers (.jsonl, .parquet) alone.
+        scorer_name: see :func:`fivl_hf.evaluation.judge.answer_scorer`; the one that it was scored by if not given.
+        judge: where the scorer is a judge, what asks it about answers that it has not seen; its cache is the file
+            ``verdicts.sqlite`` beside the answers.
+        output: file to write; if not given, ``reliance.json`` in the folder, or ``NAME.reliance.json`` beside a file.
+        options: seed, resamples, fill and scope of :func:`fivl_hf.evaluation.summary.summarize`; those that it was
+            measured with where they are not given, or None.
 
     Returns:
-        The content of ``reliance.json``.
+        The content of the file.
 
     Raises:
         FileNotFoundError: the folder holds no answers.
+        ServiceError: the judge takes no further request; its verdicts are kept.
         ValueError: a line that is not an answer, or an unknown scorer.
     """
+    if place.is_file() and (place.parent / _RUN).exists() and place == answers_file(place.parent):
+        place = place.parent
+    folder = place if place.is_dir() else place.parent
     with locked(folder):
-        _take_parts(folder)
-        path, result_path = answers_file(folder), folder / "reliance.json"
-        about = measured_with(folder)
+        if place.is_dir():
+            _take_parts(folder)
+            path, about = answers_file(folder), measured_with(folder)
+        else:
+            path, about = place, {}
+            output = output or place.with_suffix(".reliance.json")
+        answers = partial(read_answers, path, finished=place.is_file())
         chosen = scorer_name or str(about.get("scoring") or "exact")
-        summary = summarize(rescored(read_answers(path), chosen), scorer_name=chosen, seed=seed, resamples=resamples)
-        # Of what stood there, what it was measured with; notes on the earlier numbers are not kept.
-        notes = {"reason", "random_note", *summary}
-        result = {**{key: value for key, value in about.items() if key not in notes}, **summary}
-        write_json(result_path, result)
+        recorded: dict[str, Any] = {name: about[name] for name in ("seed", "fill", "scope") if name in about}
+        recorded |= about.get("bootstrap", {})
+        given = {name: value for name, value in options.items() if value is not None}
+        if judge and is_judge(chosen):
+            judge_answers(answers(), judge, total=sum(1 for _ in answers()))
+        summary = summarize(
+            rescored(answers(), chosen, folder / VERDICTS),
+            conditions=list(about.get("conditions", ())),
+            scorer_name=chosen,
+            **{**recorded, **given},
+        )
+        stale = _NOT_ALWAYS - set(summary)
+        result: dict[str, Any] = {**about, **summary}
+        for name in stale & set(result):
+            del result[name]
+        if judge and is_judge(chosen):
+            result["not_judged"] = dict(sorted(judge.failures.items()))
+        write_json(output or folder / "reliance.json", result)
     return result

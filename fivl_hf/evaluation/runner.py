@@ -9,8 +9,9 @@ from tqdm.auto import tqdm
 from fivl_hf import __version__
 from fivl_hf.evaluation.answerers.local import TransformersAnswerer
 from fivl_hf.evaluation.answerers.protocol import Answerer, Generated
+from fivl_hf.evaluation.judge import AnswerScorer, answer_scorer
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan, PlannedRequest
-from fivl_hf.evaluation.scorers import Scorer, default_scorer, scorer
+from fivl_hf.evaluation.scorers import default_scorer
 from fivl_hf.evaluation.summary import rescored, scored, summarize
 from fivl_hf.evaluation.table import Answer, AnswerTable
 
@@ -95,7 +96,7 @@ def ask(
         known: the answers that all processes had at the start, where each writes a table of its own.
     """
     process, processes = share
-    score = scorer(scorer_name)
+    score = answer_scorer(scorer_name)
     about = {"seed": seed, "answerer": answerer_name, "versions": _versions()}
     pending = _Pending(plan, table if known is None else known, share)
     done = len(pending.known) // processes
@@ -143,7 +144,7 @@ class _Pending:
                 turn += 1
 
 
-def _scored(request: PlannedRequest, generated: Generated, score: Scorer, about: Mapping[str, Any]) -> Answer:
+def _scored(request: PlannedRequest, generated: Generated, score: AnswerScorer, about: Mapping[str, Any]) -> Answer:
     question = request.question
     answer = Answer(
         id=request.id,

@@ -13,7 +13,10 @@ from typing import Any
 from fivl_hf.evaluation.scoring import exact_match, normalize_answer
 from fivl_hf.evaluation.vqa import vqa_form
 
-__all__ = ["RIGHT", "SCORERS", "Scorer", "default_scorer", "default_suffix", "scorer"]
+__all__ = ["JUDGE", "RIGHT", "SCORERS", "Scorer", "default_scorer", "default_suffix", "scorer"]
+
+JUDGE = "judge:"
+"""What the name of a scorer begins with that is a language model: "judge:gpt-4o"."""
 
 RIGHT = 0.5
 """The score from which an answer counts as right."""
@@ -35,8 +38,10 @@ def scorer(name: str) -> Scorer:
     Raises:
         ValueError: there is none, or a package that it needs is not installed.
     """
+    if name.startswith(JUDGE):
+        raise ValueError(f"a judge scores answers that are there already: fivl score FOLDER --scorer {name}")
     if name not in SCORERS:
-        raise ValueError(f"there is no scorer {name!r}; there are {', '.join(sorted(SCORERS))}")
+        raise ValueError(f"there is no scorer {name!r}; there are {', '.join(sorted(SCORERS))} and {JUDGE}MODEL")
     if name in _PACKAGES:  # At once, not at the first answer.
         _package(*_PACKAGES[name])
     return SCORERS[name]

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from fivl_hf.bootstrap import clustered_interval, ratio
 from fivl_hf.evaluation.conditions import CONDITIONS, kind_of, with_fill
+from fivl_hf.evaluation.judge import AnswerScorer, answer_scorer
 from fivl_hf.evaluation.reliance import visual_reliance_score
-from fivl_hf.evaluation.scorers import RIGHT, scorer
+from fivl_hf.evaluation.scorers import RIGHT
 from fivl_hf.evaluation.scores import Scores, collect
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer
 from fivl_hf.masks import BoolArray, FloatArray
@@ -31,14 +33,14 @@ _NOTHING_RIGHT = "no answer is right on the original images"
 _Measured = dict[str, Any]
 
 
-def rescored(answers: Iterable[Answer], scorer_name: str) -> Iterator[Answer]:
-    """Return answers with the scores of a scorer, one by one; raises ValueError for an unknown one."""
-    return map(partial(scored, score=scorer(scorer_name)), answers)
+def rescored(answers: Iterable[Answer], scorer_name: str, verdicts: Path | None = None) -> Iterator[Answer]:
+    """Return answers with the scores of a scorer, one by one; arguments and errors are those of ``answer_scorer``."""
+    return map(partial(scored, score=answer_scorer(scorer_name, verdicts)), answers)
 
 
-def scored(answer: Answer, score: Callable[[str, Sequence[str]], float | None]) -> Answer:
+def scored(answer: Answer, score: AnswerScorer) -> Answer:
     """Return an answer with its score; a refusal is not parsed by any scorer."""
-    value = None if answer.refused else score(answer.answer, answer.references)
+    value = None if answer.refused else score(answer)
     return replace(answer, score=value or 0.0, parsed=value is not None)
 
 
@@ -98,8 +100,7 @@ def summarize(
         "scoring": scorer_name,
         "fill": fill,
         "scope": scope,
-        "seed": seed,
-        "resamples": resamples,
+        "bootstrap": {"seed": seed, "resamples": resamples},
         "questions": len(everything),
         "questions_with_evidence": len(everything.where(found.has_evidence)),
         "accuracy_all_questions": everything.mean(ORIGINAL)["value"],

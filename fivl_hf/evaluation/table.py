@@ -118,13 +118,15 @@ def _digest(id: str, condition: str) -> int:
 
 
 def answers_file(folder: Path) -> Path:
-    """Return the file with the answers of an evaluation's folder.
+    """Return the file with the answers of an evaluation's folder, ``answers.jsonl`` or ``answers.parquet``.
 
     Raises:
         FileNotFoundError: the folder holds no answers.
     """
     path = folder / "answers.jsonl"
     if not path.is_file():
+        if (parquet := path.with_suffix(".parquet")).is_file():
+            return parquet
         started = (folder / "evaluation.run.json").exists()
         why = "no question was answered yet; run it again" if started else "it is not the output of fivl evaluate"
         raise FileNotFoundError(f"{folder} holds no answers.jsonl: {why}")
@@ -141,13 +143,30 @@ def measured_with(folder: Path) -> dict[str, Any]:
     return next((read_settings(file) for file in files if file.exists()), {})
 
 
-def read_answers(path: Path) -> Iterator[Answer]:
-    """Read the answers of a file, except for a last line that was cut off.
+def read_answers(path: Path, *, finished: bool = False) -> Iterator[Answer]:
+    """Read the answers of a JSON Lines file, except for a last line that was cut off, or of a Parquet file.
+
+    Args:
+        finished: nothing was cut off; an incomplete last line is an error.
 
     Raises:
-        ValueError: a line that is not an answer, with its number.
+        ValueError: a line or row that is not an answer, with its number.
     """
-    return iter(_file(path))
+    return _parquet_answers(path) if path.suffix == ".parquet" else iter(_file(path, finished=finished))
+
+
+def _parquet_answers(path: Path) -> Iterator[Answer]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        for batch in pq.ParquetFile(path).iter_batches(1_000):
+            for raw in batch.to_pylist():
+                number += 1
+                yield _answer(raw)
+    except (pa.ArrowInvalid, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}, row {number}, is not an answer of fivl evaluate: {error}") from error
 
 
 def by_question(answers: Iterable[Answer]) -> dict[str, dict[str, Answer]]:
@@ -163,5 +182,5 @@ def _answer(raw: dict[str, Any]) -> Answer:
     return Answer(**{**raw, "references": tuple(raw["references"]), "boxes": boxes})
 
 
-def _file(path: Path) -> AppendedLines[Answer]:
-    return AppendedLines(path, "an answer of fivl evaluate", read=_answer, write=asdict)
+def _file(path: Path, *, finished: bool = False) -> AppendedLines[Answer]:
+    return AppendedLines(path, "an answer of fivl evaluate", read=_answer, write=asdict, finished=finished)

@@ -19,12 +19,19 @@ class AppendedLines(Generic[Entry]):
         kind: what a line is, for messages, such as "an answer of fivl evaluate".
         read: makes an entry of a line's JSON value; raises ValueError, TypeError or KeyError for something else.
         write: makes a JSON value of an entry.
+        finished: the file is not being written: a last line without its line break is a line like the others.
     """
 
     def __init__(
-        self, path: Path, kind: str, *, read: Callable[[Any], Entry], write: Callable[[Entry], dict[str, Any]]
+        self,
+        path: Path,
+        kind: str,
+        *,
+        read: Callable[[Any], Entry],
+        write: Callable[[Entry], dict[str, Any]],
+        finished: bool = False,
     ) -> None:
-        self.path = path
+        self.path, self._finished = path, finished
         self._kind, self._read, self._write = kind, read, write
 
     def __iter__(self) -> Iterator[Entry]:
@@ -37,7 +44,7 @@ class AppendedLines(Generic[Entry]):
             return
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
+                if not line.endswith(b"\n") and not self._finished:
                     return
                 try:
                     entry = self._read(parse_json(line))

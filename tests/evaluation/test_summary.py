@@ -50,7 +50,8 @@ def test_every_condition_by_hand():
     assert (summary["questions"], summary["accuracy_all_questions"]) == (4, 0.75)
     # Of four questions, one without evidence stays right.
     assert (summary["all_questions"]["accuracy"], summary["all_questions"]["n"]) == (0.75, 4)
-    assert (summary["fill"], summary["scope"], summary["resamples"]) == ("black", "evidence", 100)
+    assert (summary["fill"], summary["scope"]) == ("black", "evidence")
+    assert summary["bootstrap"] == {"seed": 0, "resamples": 100}
     assert summary["by_reference"]["yes"]["n"] == 3
 
 

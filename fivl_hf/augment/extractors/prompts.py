@@ -1,9 +1,8 @@
 """The prompts of key-expression extraction. Whoever changes one raises its version, by which answers are cached."""
 
-import re
 from typing import Any
 
-from fivl_hf.files.json_stream import parse_json
+from fivl_hf.llm.json_replies import parse_json_reply, without_thoughts
 from fivl_hf.schema import Turn
 
 __all__ = [
@@ -13,12 +12,10 @@ __all__ = [
     "expression_messages",
     "format_reminder",
     "parse_expressions",
-    "without_fence",
 ]
 
 EXPRESSIONS_VERSION = "expressions-1"
 SEPARATOR = ":::"
-_THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 EXPRESSIONS_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"expressions": {"type": "array", "items": {"type": "string"}}},
@@ -61,20 +58,9 @@ def parse_expressions(text: str, format: str) -> list[str]:
         ValueError: not valid JSON, or JSON of another shape.
     """
     if format == "text":
-        return _THOUGHTS.sub("", text).split(SEPARATOR)
-    try:
-        reply = parse_json(without_fence(text))
-    except ValueError as error:
-        raise ValueError("the reply is not valid JSON") from error
+        return without_thoughts(text).split(SEPARATOR)
+    reply = parse_json_reply(text)
     listed = reply.get("expressions") if isinstance(reply, dict) else None
     if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
         raise ValueError("the reply is JSON, but not a list of expressions")
     return listed
-
-
-def without_fence(text: str) -> str:
-    """Strip what chat models like to add to JSON: their thoughts before it, a Markdown code fence around it."""
-    text = _THOUGHTS.sub("", text).strip()
-    if text.startswith("```"):
-        return text.removeprefix("```").removeprefix("json").removesuffix("```")
-    return text
