@@ -23,18 +23,24 @@ def add_evaluate(commands: Any) -> None:
         "with confidence intervals over images.",
         epilog="Writes answers.jsonl (a line per question and condition, as the answers come) and reliance.json (the "
         "summary). If it is interrupted, run it again to resume; fivl score computes the summary again, fivl compare "
-        "compares models. Conditions: original, removed (black), removed-mean, removed-blur, removed-inpaint (by "
-        "OpenCV), random (boxes of the same sizes), other (evidence of other questions about the image), kept (all but "
-        "the evidence is black), blank (grey), text-only.",
+        "compares models. Conditions: original, removed (black), random (boxes of the same sizes), other (evidence of "
+        "other questions about the image), kept (all but the evidence is black), blank (grey), text-only; and, where "
+        "something is black, other fills: removed-mean, removed-blur, removed-inpaint (by OpenCV), random-mean, ...",
         formatter_class=HelpFormatter,
     )
-    add_model_and_rows(parser)
+    add_model_and_rows(parser, model_required=False)
+    parser.add_argument(
+        "--protocol",
+        choices=("default", "paper"),
+        default="default",
+        help="paper: black boxes on the evidence, boxes of the same sizes as the control, exact match",
+    )
     parser.add_argument(
         "--conditions",
         type=lambda text: tuple(name.strip() for name in text.split(",")),
-        default="original,removed,random",
+        default=None,
         metavar="NAME,NAME,...",
-        help="what to ask under; see below",
+        help="what to ask under; see below; original,removed,random if not given",
     )
     parser.add_argument(
         "--scorer",
@@ -73,6 +79,24 @@ def add_evaluate(commands: Any) -> None:
         "predictions (removed=FILE says whose condition they are)",
     )
     parser.set_defaults(run=_run)
+
+
+def _settle(options: argparse.Namespace) -> None:
+    """Set what the protocol means; raises ValueError where other options contradict it, or there is no model."""
+    if not options.model and not options.preview:
+        raise ValueError("name the model with --model")
+    conditions = ("original", "removed", "random")
+    if options.protocol == "paper":
+        asked = {
+            "--conditions": options.conditions not in (None, conditions),
+            "--scorer": options.scorer not in (None, "exact"),
+            "--evidence": options.evidence != "boxes",
+            "--dilation": options.dilation != 0,
+        }
+        if other := [name for name, is_other in asked.items() if is_other]:
+            raise ValueError(f"--protocol paper says what {other[0]} is: leave one of them out")
+        options.scorer = "exact"
+    options.conditions = options.conditions or conditions
 
 
 def _add_transformers(parser: argparse.ArgumentParser) -> None:
@@ -133,6 +157,7 @@ def _run(options: argparse.Namespace) -> None:
     from fivl_hf.storage import load_rows
 
     # Before anything is written.
+    _settle(options)
     require_conditions(options.conditions)
     if options.scorer:
         scorer(options.scorer)

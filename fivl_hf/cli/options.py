@@ -29,9 +29,9 @@ class ExamplesHelpFormatter(HelpFormatter, argparse.RawDescriptionHelpFormatter)
     """Leaves the lines of examples as they are."""
 
 
-def add_model_and_rows(parser: argparse.ArgumentParser) -> None:
+def add_model_and_rows(parser: argparse.ArgumentParser, *, model_required: bool = True) -> None:
     """Add the options of a command that measures a model on rows."""
-    parser.add_argument("--model", required=True, help="model folder or Hub id")
+    parser.add_argument("--model", required=model_required, default=None, help="model folder or Hub id")
     parser.add_argument("--dataset", required=True, help="row dataset: folder or Hub id")
     parser.add_argument("--dataset-config", default=None, help="the dataset's configuration")
     parser.add_argument("--split", default="test", help="split, slices allowed: test[:200]")

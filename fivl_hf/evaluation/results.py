@@ -80,16 +80,17 @@ def write_evaluation(
             plan = Plan(rows, conditions, seed=seed, **asking)
             chosen = scorer_name or default_scorer(plan.source)
             table, known = _tables(output, processes)
-            ask(
-                answerer,
-                plan,
-                table,
-                scorer_name=chosen,
-                seed=seed,
-                answerer_name=str(model_name),
-                share=(processes.number, processes.count),
-                known=known,
-            )
+            if processes.first or answerer.shared:
+                ask(
+                    answerer,
+                    plan,
+                    table,
+                    scorer_name=chosen,
+                    seed=seed,
+                    answerer_name=str(model_name),
+                    share=(processes.number, processes.count) if answerer.shared else (0, 1),
+                    known=known,
+                )
             processes.wait()
             if processes.first:
                 _take_parts(output)

@@ -94,6 +94,9 @@ def ask(
         answerer_name: the model, as it is recorded.
         share: number of this process and number of processes: each asks its share of the questions.
         known: the answers that all processes had at the start, where each writes a table of its own.
+
+    Raises:
+        ValueError: no question got an answer, in this run or before.
     """
     process, processes = share
     score = answer_scorer(scorer_name)
@@ -106,6 +109,13 @@ def ask(
         for request, generated in answerer.answers(pending):
             table.add([_scored(request, generated, score, about)])
             progress.update()
+    if process == 0 and not len(table) and (first := next(iter(pending), None)):
+        unanswered = answerer.details.get("unanswered") or {}
+        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in unanswered.items())
+        raise ValueError(
+            f"no question got an answer ({reasons or 'none was given'}); the first question is {first.id!r}: is this "
+            "the dataset that was meant?"
+        )
 
 
 def summary_of(

@@ -6,7 +6,7 @@ import datasets
 import evaluate
 
 from fivl_hf.evaluation.metrics import CITATION
-from fivl_hf.evaluation.reliance import reliance_of_answers
+from fivl_hf.evaluation.reliance import reliance_of_answers, visual_reliance_score
 
 _DESCRIPTION = """\
 Visual Reliance Score (VRS) of FiVL: (accuracy - masked accuracy) / accuracy, where the masked answers were given to the
@@ -19,8 +19,9 @@ Args:
     predictions (list of str): the model's answers on the original images.
     masked_predictions (list of str): its answers on the masked images, in the same order.
     references (list of list of str): the right answers of each question; matching any of them counts.
-    scorer (str): how answers are compared: "exact" (default), "contains", "gqa", "vqa", "pope-lmms-eval",
-        "pope-vlmevalkit" or "pope-llava".
+    scores, masked_scores (list of float): in place of the three above, the scores of the answers, 0 to 1.
+    scorer (str): how answers are compared: "exact" (default), "contains", "gqa", "vqa", "rouge", "bleu",
+        "pope-lmms-eval", "pope-vlmevalkit" or "pope-llava".
     groups (list): what questions are resampled together, such as the image's name. Default: each alone.
     resamples (int): paired bootstrap resamples for the confidence interval. Default 10000.
     confidence (float): coverage of the interval. Default 0.95.
@@ -36,6 +37,8 @@ Examples:
     ... )
     >>> result["visual_reliance_score"], result["accuracy"], result["masked_accuracy"], result["n"]
     (0.5, 1.0, 0.5, 2)
+    >>> reliance.compute(scores=[1.0, 0.6], masked_scores=[0.8, 0.0])["visual_reliance_score"]
+    0.5
 """
 
 
@@ -56,6 +59,21 @@ class VisualRelianceScore(evaluate.Metric):
                 }
             ),
         )
+
+    def compute(
+        self, *, scores: list[float] | None = None, masked_scores: list[float] | None = None, **kwargs: Any
+    ) -> dict[str, Any] | None:
+        """Return the metric's result, of answers (see the metric's description) or of their scores.
+
+        Raises:
+            ValueError: scores beside answers, or one list of scores without the other.
+        """
+        if scores is None and masked_scores is None:
+            return super().compute(**kwargs)
+        answers = {"predictions", "masked_predictions", "references", "scorer"} & set(kwargs)
+        if answers or scores is None or masked_scores is None:
+            raise ValueError("give scores and masked_scores, or predictions, masked_predictions and references")
+        return visual_reliance_score(scores, masked_scores, **kwargs)
 
     def _compute(
         self,

@@ -56,6 +56,10 @@ class EndpointAnswerer:
         return {"endpoint": self.url, "image_side": self._image_side, "max_new_tokens": limit}
 
     @property
+    def shared(self) -> bool:
+        return False
+
+    @property
     def details(self) -> dict[str, Any]:
         return {"unanswered": dict(sorted(self._many.failures.items()))}
 

@@ -53,6 +53,10 @@ class TransformersAnswerer:
         }
 
     @property
+    def shared(self) -> bool:
+        return True
+
+    @property
     def details(self) -> dict[str, Any]:
         return {"batch_size": self.batch_size, "padding": "left, within a batch of questions of similar length"}
 

@@ -54,6 +54,10 @@ class Answerer(Protocol):
         """Settings that change the answers, besides model, rows and questions; a run with other ones is refused."""
 
     @property
+    def shared(self) -> bool:
+        """Whether several processes answer faster than one; where they do not, the first answers everything."""
+
+    @property
     def details(self) -> Mapping[str, Any]:
         """Further settings and counts for ``reliance.json``, read once all answers are there."""
 

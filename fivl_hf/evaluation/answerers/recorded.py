@@ -47,6 +47,10 @@ class RecordedAnswerer:
         return {"recorded": recorded, "recorded_fingerprint": files_digest(path for _, path in self._files)}
 
     @property
+    def shared(self) -> bool:
+        return False
+
+    @property
     def details(self) -> dict[str, Any]:
         return {"unanswered": {"not in the file": self.missing} if self.missing else {}}
 
