@@ -1,8 +1,11 @@
 import json
+import shutil
 
 import pytest
+from datasets import Dataset
 
 from fivl_hf.cli.main import main
+from fivl_hf.evaluation.table import read_answers
 
 
 @pytest.fixture
@@ -38,6 +41,72 @@ def test_answers_are_scored_and_compared_without_a_model(evaluated, tmp_path, ca
     assert "8 questions with evidence about 8 images, answered by all, scored by exact" in printed
     assert "baseline − fivl" in printed
     assert set(json.loads((output / "comparison.json").read_text())["means"]) == {"baseline", "fivl"}
+
+
+def test_the_numbers_of_a_file_by_another_fill_and_over_all_questions(demo, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "e"
+    command = ["evaluate", "--model", str(demo / "models" / "fivl"), "--dataset", str(demo / "fivl")]
+    command += ["--split", "test[:6]", "--output", str(folder), "--seed", "5", "--resamples", "300"]
+    assert main([*command, "--conditions", "original,removed,random,other,removed-mean,random-mean"]) == 0
+    whole = (folder / "reliance.json").read_bytes()
+    # What it was measured with is kept, and so is everything else.
+    assert main(["score", str(folder)]) == 0
+    assert (folder / "reliance.json").read_bytes() == whole
+    assert main(["score", str(folder / "answers.jsonl")]) == 0
+    assert (folder / "reliance.json").read_bytes() == whole
+    assert main(["score", str(folder), "--resamples", "20", "--seed", "9", "--fill", "mean", "--scope", "all"]) == 0
+    changed = json.loads((folder / "reliance.json").read_text())
+    assert (changed["bootstrap"], changed["seed"]) == ({"seed": 9, "resamples": 20}, 5)
+    assert (changed["fill"], changed["scope"], changed["with_evidence"]["n"]) == ("mean", "all", 6)
+    assert "all_questions" not in changed
+    back = ["--resamples", "300", "--seed", "5", "--fill", "black", "--scope", "evidence"]
+    assert main(["score", str(folder), *back]) == 0
+    assert json.loads((folder / "reliance.json").read_bytes()) == json.loads(whole)
+
+    # Answers alone, in another place, as JSON Lines without a last line break and as Parquet.
+    text = (folder / "answers.jsonl").read_text().rstrip("\n")
+    (tmp_path / "alone.jsonl").write_text(text)
+    Dataset.from_list([json.loads(line) for line in text.splitlines()]).to_parquet(tmp_path / "table.parquet")
+    for file in ("alone.jsonl", "table.parquet"):
+        assert main(["score", str(tmp_path / file), *back[:4]]) == 0
+        alone = json.loads((tmp_path / file).with_suffix(".reliance.json").read_text())
+        # Which conditions were asked is not known where there are no answers.
+        alone["conditions"]["other"] = json.loads(whole)["conditions"]["other"]
+        assert alone == {name: json.loads(whole)[name] for name in alone}
+    (tmp_path / "alone.jsonl").write_text(text[:-5])
+    capsys.readouterr()
+    assert main(["score", str(tmp_path / "alone.jsonl")]) == 1
+    assert "alone.jsonl, line 30, is not an answer of fivl evaluate" in capsys.readouterr().err
+    assert main(["score", str(tmp_path / "nowhere")]) == 1
+    assert "nowhere does not exist" in capsys.readouterr().err
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", str(folder), str(folder)]) == 1  # one model twice
+    again = tmp_path / "again"
+    shutil.copytree(folder, again)
+    assert main(["compare", str(folder), str(again)]) == 0
+    assert json.loads((tmp_path / "comparison.json").read_text())["means"]
+
+
+def test_the_papers_protocol_and_a_preview_without_a_model(demo, tmp_path, capsys):
+    command = ["evaluate", "--dataset", str(demo / "fivl"), "--split", "test[:3]", "--output", str(tmp_path / "e")]
+    assert main([*command, "--preview", "2"]) == 0
+    assert (tmp_path / "e" / "preview.html").stat().st_size > 1000
+    assert main(command) == 1
+    assert "name the model with --model" in capsys.readouterr().err
+    command += ["--model", str(demo / "models" / "fivl"), "--protocol", "paper"]
+    assert main([*command, "--scorer", "contains"]) == 1
+    assert "--protocol paper says what --scorer is" in capsys.readouterr().err
+    assert main(command) == 0
+    result = json.loads((tmp_path / "e" / "reliance.json").read_text())
+    assert (result["scoring"], result["fill"], result["scope"]) == ("exact", "black", "evidence")
+    answers = list(read_answers(tmp_path / "e" / "answers.jsonl"))
+    accuracy, masked = (
+        sum(each.score for each in answers if each.condition == name) / 3 for name in ("original", "removed")
+    )
+    assert (result["accuracy"], result["masked_accuracy"]) == (pytest.approx(accuracy), pytest.approx(masked))
+    expected = (accuracy - masked) / accuracy if accuracy else None
+    assert result["visual_reliance_score"] == (None if expected is None else pytest.approx(expected))
 
 
 def test_more_conditions_and_another_scorer_ask_nothing_twice(demo, tmp_path, capsys):

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from fivl_hf.evaluation.conditions import CONDITIONS, apply, hidden_region, needs_evidence, require_conditions
+from fivl_hf.evaluation.conditions import (
+    CONDITIONS,
+    apply,
+    hidden_region,
+    kind_of,
+    needs_evidence,
+    require_conditions,
+    with_fill,
+)
 from fivl_hf.evaluation.perturb import black_out, random_boxes
 
 SIZE = (30, 20)
@@ -99,6 +107,40 @@ def test_a_mask_grows_as_a_box_does(mask, pixels):
         expected[max(0, y - pixels) : y + pixels + 1, max(0, x - pixels) : x + pixels + 1] = True
     assert np.array_equal(hidden_region("removed", size, [], mask=mask, dilation=pixels), expected)
     assert np.array_equal(hidden_region("kept", size, [], mask=mask, dilation=pixels), ~expected)
+
+
+def test_a_random_mask_is_the_evidences_shape_elsewhere():
+    """Each box's part of the mask moves with its box, whole pixels to a side."""
+    mask = np.zeros(SIZE[::-1], dtype=bool)
+    mask[2, 3:7] = mask[3, 3] = True
+    box = [[3, 2, 7, 4]]
+    for seed in range(20):
+        region = hidden_region("random", SIZE, box, seed, mask=mask)
+        placed = random_boxes(box, SIZE, seed)
+        x, y = (placed.boxes[0][:2] - (3, 2)).astype(int)
+        expected = np.zeros_like(mask)
+        expected[2 + y, 3 + x : 7 + x] = expected[3 + y, 3 + x] = True
+        assert np.array_equal(region, expected)
+        assert not (region & mask).any()
+
+
+def test_boxes_of_other_questions_grow_too():
+    region = hidden_region("other", SIZE, [[0, 0, 2, 2]], other=[[10, 10, 12, 12]], dilation=2)
+    assert np.array_equal(region, touched([[8, 8, 14, 14]]))
+
+
+def test_every_hiding_condition_has_every_fill():
+    image, box = picture(), [[5, 5, 15, 12]]
+    for kind in ("removed", "random", "other", "kept"):
+        for fill in ("black", "mean", "blur", "inpaint"):
+            name = with_fill(kind, fill)
+            assert name in CONDITIONS
+            assert kind_of(name) == kind
+            found = apply(name, image, box, 3, other=[[20, 2, 25, 8]])
+            assert np.array_equal(found, apply(kind, image, box, 3, other=[[20, 2, 25, 8]], fill=fill))
+            region = hidden_region(kind, SIZE, box, 3, other=[[20, 2, 25, 8]])
+            assert np.array_equal(np.asarray(found)[~region], np.asarray(image)[~region])
+    assert kind_of("text-only") == "text-only"
 
 
 def test_painting_over_takes_the_surroundings(monkeypatch):

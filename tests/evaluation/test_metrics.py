@@ -6,3 +6,14 @@ import fivl_hf
 def test_unknown_metric():
     with pytest.raises(ValueError, match="no metric named 'bleu'.*visual_reliance_score"):
         fivl_hf.load_metric("bleu")
+
+
+def test_reliance_of_scores_that_are_known():
+    metric = fivl_hf.load_metric("visual_reliance_score")
+    result = metric.compute(scores=[1.0, 0.6, 0.4], masked_scores=[0.5, 0.0, 0.5], groups=["a", "a", "b"])
+    assert (result["visual_reliance_score"], result["n"]) == (pytest.approx(0.5), 3)
+    for wrong in ({"scores": [1.0]}, {"scores": [1.0], "masked_scores": [0.0], "scorer": "exact"}):
+        with pytest.raises(ValueError, match="give scores and masked_scores, or predictions"):
+            metric.compute(**wrong)
+    with pytest.raises(ValueError, match="2 scores but 1 masked scores"):
+        metric.compute(scores=[1.0, 0.0], masked_scores=[0.0])

@@ -126,6 +126,27 @@ def test_an_endpoint_with_errors_that_is_killed_ten_times(children, places, tmp_
 
 
 @pytest.mark.slow
+def test_an_endpoint_is_asked_by_the_first_of_two_processes(children, places, tmp_path, serve):
+    """Budget, requests at a time and what got no answer are those of one process."""
+
+    def moody(body, number):
+        if "blue" in json.dumps(body["messages"][-1]["content"][-1]):
+            return Answer(status=400)
+        return Answer("It is a red ring.", delay=0.02)
+
+    server = serve(moody)
+    options = ["--endpoint", server.url, "--concurrency", 3, "--scorer", "contains"]
+    results = []
+    for processes in (1, 2):
+        output = tmp_path / str(processes)
+        assert children(command(places, output, *options), processes) == [0] * processes
+        results.append((output / "reliance.json").read_bytes())
+    assert results[0] == results[1]
+    assert json.loads(results[0])["unanswered"]["the server rejects the request"] > 0
+    assert server.most_open <= 3
+
+
+@pytest.mark.slow
 def test_two_processes_answer_as_one(children, places, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     assert children(command(places, one)) == [0]

@@ -36,6 +36,13 @@ def test_every_format_gives_the_same_answers(tmp_path):
         assert list(read_recorded(path)) == [("7", None, "3"), ("8", None, "")], path.name
 
 
+def test_answers_to_another_dataset_are_refused(rows, tmp_path):
+    other = write_lines(tmp_path / "o.jsonl", [{"id": "somewhere else", "answer": "yes"}])
+    message = rf"no question got an answer \(4 × not in the file\); the first question is '{rows[0]['id']}'"
+    with pytest.raises(ValueError, match=message):
+        evaluate_answers(RecordedAnswerer([(None, other)]), rows[:2], conditions=["original", "removed"])
+
+
 def test_recorded_answers_are_scored_like_others(rows, tmp_path):
     ids = [row["id"] for row in rows[:3]]
     right = {row["id"]: row["messages"][1]["content"] for row in rows[:3]}
