@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+HARNESSES := .venv-harnesses
 
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-fast test-harnesses check bench bench-gpu clean
+.PHONY: demo test test-fast test-harnesses check bench bench-gpu bench-harnesses clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,10 +26,16 @@ test: $(READY)  ## all tests, about ten minutes on two cores
 test-fast: $(READY)  ## the tests that take less than a second or two: two minutes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope -m "not slow"
 
-test-harnesses: $(READY)  ## FiVL's tasks in lmms-eval and inspect-ai, installed beside .venv without its pins
-	$(PYTHON) -m venv .venv-harnesses
-	.venv-harnesses/bin/python -m pip install --quiet "lmms-eval==0.7.3" "inspect-ai==0.3.285" decord openai "filelock<4" --editable .
-	FIVL_HARNESSES_PYTHON=$(CURDIR)/.venv-harnesses/bin/python $(BIN)/python -m pytest tests/evaluation/integrations
+$(HARNESSES)/.ready: setup.cfg
+	$(PYTHON) -m venv $(HARNESSES)
+	$(HARNESSES)/bin/python -m pip install --quiet "lmms-eval==0.7.3" "inspect-ai==0.3.285" decord openai "filelock<4" --editable .
+	touch $@
+
+test-harnesses: $(READY) $(HARNESSES)/.ready  ## FiVL's tasks in lmms-eval and inspect-ai, installed beside .venv without its pins
+	FIVL_HARNESSES_PYTHON=$(CURDIR)/$(HARNESSES)/bin/python $(BIN)/python -m pytest tests/evaluation/integrations
+
+bench-harnesses: $(READY) $(HARNESSES)/.ready  ## asking, against lmms-eval's own loop
+	FIVL_HARNESSES_PYTHON=$(CURDIR)/$(HARNESSES)/bin/python $(BIN)/python benchmarks/harness.py
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -43,4 +50,4 @@ bench-gpu: $(READY)  ## LLaVA-1.5-7B's training step and head analysis on a GPU
 	$(BIN)/python benchmarks/training.py --gpu
 
 clean:
-	rm -rf $(VENV) .venv-harnesses demo build *.egg-info
+	rm -rf $(VENV) $(HARNESSES) demo build *.egg-info

@@ -1,6 +1,7 @@
 """A language model as a scorer, against a scripted server."""
 
 import json
+import shutil
 
 import pytest
 from scripted_server import Answer as Reply
@@ -86,7 +87,11 @@ def test_the_command_judges_and_comparisons_need_no_model(folder, serve, capsys,
     assert json.loads((folder / "reliance.json").read_text())["accuracy"] == result["accuracy"]
     assert NAME in write_report(folder).read_text()
     capsys.readouterr()
-    assert main(["compare", str(folder), str(folder), "--scorer", "judge:other"]) == 1
+    shutil.copytree(folder, folder.with_name("again"))
+    both = ["compare", str(folder), str(folder.with_name("again")), "--output", str(folder)]
+    assert main(both) == 0
+    assert json.loads((folder / "comparison.json").read_text())["benchmarks"]["d test"]["scoring"] == NAME
+    assert main([*both, "--scorer", "judge:other"]) == 1
     assert f"has not been judged: run fivl score {folder} --scorer judge:other" in capsys.readouterr().err
 
 
