@@ -1,7 +1,7 @@
 """The page of an evaluation: its numbers with their intervals, and every question with its images and answers."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def write_report(
 
     Raises:
         FileNotFoundError: the folder holds no answers, or no summary of them.
-        ValueError: the rows are not those that were asked about, or cannot be shown.
+        ValueError: the summary is of other answers; the rows are not those that were asked about, or cannot be shown.
     """
     path, summary = answers_file(folder), finished_evaluation(folder)
     conditions = sorted(summary["conditions"], key=CONDITIONS.index)
@@ -57,7 +57,13 @@ def write_report(
         raise ValueError(
             f"{folder} is about other rows than those of the dataset named: images would not fit the answers"
         )
-    chosen, sampled = _sample(path, questions, seed)
+    ids = list(dict.fromkeys(answer.id for answer in read_answers(path) if answer.condition == ORIGINAL))
+    if len(ids) != summary["questions"]:
+        raise ValueError(
+            f"{folder}: reliance.json is about {summary['questions']:,} questions, {path.name} about {len(ids):,}: run "
+            f"fivl score {folder}"
+        )
+    chosen, sampled = _sample(ids, questions, seed)
     answers = by_question(
         answer
         for answer in rescored(read_answers(path), summary["scoring"], folder / VERDICTS)
@@ -110,9 +116,8 @@ def finished_evaluation(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def _sample(path: Path, most: int, seed: int) -> tuple[set[str], bool]:
+def _sample(ids: Sequence[str], most: int, seed: int) -> tuple[set[str], bool]:
     """Return the ids to show, and whether they are not all."""
-    ids = list(dict.fromkeys(answer.id for answer in read_answers(path)))
     if len(ids) <= most:
         return set(ids), False
     return {ids[i] for i in np.random.default_rng(seed).choice(len(ids), most, replace=False)}, True

@@ -14,7 +14,9 @@ from fivl_hf.evaluation.answerers.endpoint import EndpointAnswerer
 from fivl_hf.evaluation.answerers.local import TransformersAnswerer
 from fivl_hf.evaluation.answerers.protocol import Request
 from fivl_hf.evaluation.plan import Plan
+from fivl_hf.evaluation.table import read_answers
 from fivl_hf.llm.settings import ServiceError
+from fivl_hf.models import load_model
 from fivl_hf.storage import write_dataset
 
 
@@ -55,6 +57,33 @@ def test_an_endpoint_that_serves_a_model_answers_as_the_model_does(model, proces
     again = EndpointAnswerer(settings(server, reply_tokens=5), tmp_path / "a.sqlite")
     assert texts(again.answers(asked)) == expected
     assert (again.spent.requests, again.spent.cached) == (0, 6)
+
+
+def test_the_command_gives_the_same_answers_by_either_way_to_the_demos_model(demo, serve, tmp_path):
+    lock = threading.Lock()
+    folder = demo / "models" / "fivl"
+    local = TransformersAnswerer(*load_model(str(folder), device="cpu"), batch_size=1)
+
+    def served(body, number):
+        text, images = parts(body)
+        messages = [{"role": "user", "content": text}]
+        with lock:
+            ((_, answer),) = local.answers([Request("1", "original", messages, len(images), lambda: images)])
+        return Answer(answer.text, finish=answer.finish_reason)
+
+    about = ["--dataset", str(demo / "fivl"), "--split", "test[:6]", "--max-new-tokens", "32"]
+    about += ["--conditions", "original,removed,random,kept,text-only"]
+    found = []
+    for name, options in (("local", []), ("endpoint", ["--endpoint", serve(served).url, "--concurrency", "4"])):
+        assert main(["evaluate", "--model", str(folder), *about, "--output", str(tmp_path / name), *options]) == 0
+        answers = {
+            (each.id, each.condition): (each.answer, each.finish_reason, each.boxes)
+            for each in read_answers(tmp_path / name / "answers.jsonl")
+        }
+        summary = json.loads((tmp_path / name / "reliance.json").read_text())
+        found.append((answers, [summary[key] for key in ("visual_reliance_score", "conditions", "grounding")]))
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 5 * 6
 
 
 def test_failures_are_retried_or_counted_and_odd_answers_are_answers(rows, serve, settings, tmp_path):
