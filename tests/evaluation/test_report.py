@@ -89,6 +89,11 @@ def test_what_cannot_be_shown_is_said(evaluated, rows, capsys):
     assert "or say --no-images" in capsys.readouterr().err
     assert main(["report", "out", "--no-images"]) == 0
     assert data_of(evaluated / "report.html")["images"] == {}
+    lines = (evaluated / "answers.jsonl").read_text().splitlines(True)
+    first = json.loads(lines[0])["id"]
+    (evaluated / "answers.jsonl").write_text("".join(line for line in lines if json.loads(line)["id"] != first))
+    assert main(["report", "out", "--no-images"]) == 1
+    assert "reliance.json is about 12 questions, answers.jsonl about 11: run fivl score" in capsys.readouterr().err
     (evaluated / "reliance.json").unlink()
     assert main(["report", "out"]) == 1
     assert "run fivl score out" in capsys.readouterr().err
@@ -155,6 +160,26 @@ def test_filters_find_what_the_table_holds(evaluated):
             "return [...document.images].filter(each => each.complete && !each.naturalWidth).length"
         )
         assert images == 0
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [500, 1600])
+def test_the_page_fits_its_window_and_follows_the_colour_scheme(evaluated, width):
+    with opened(write_report(evaluated), width=width) as driver:
+
+        def brightness(selector, property):
+            script = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
+            red, green, blue = map(float, re.findall(r"[\d.]+", driver.execute_script(script, selector, property))[:3])
+            return 0.3 * red + 0.6 * green + 0.1 * blue
+
+        assert not driver.execute_script("return document.documentElement.scrollWidth > innerWidth")
+        for scheme in ("light", "dark"):
+            media = [{"name": "prefers-color-scheme", "value": scheme}]
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+            text = brightness("article", "color")
+            behind = brightness("body", "backgroundColor")
+            assert (text > behind) == (scheme == "dark")
+            assert abs(text - behind) > 120
 
 
 @needs_browser
