@@ -27,6 +27,7 @@ from fivl_hf.augment.grounding import GroundingRequest, box_iou
 from fivl_hf.augment.scenes import scene_rows
 from fivl_hf.augment.tools import ToolSettings
 from fivl_hf.building.run import BuildSettings, build_dataset, builder_class
+from fivl_hf.evaluation.scorers import default_scorer, scorer
 from fivl_hf.keywords import nouns
 from fivl_hf.masks import coverage
 from fivl_hf.scenes.model import CHAT_TEMPLATE, scene_processor
@@ -42,7 +43,7 @@ SCENES = 500
 
 
 def main() -> None:
-    rows = [*_expressions(), *_single_words(), *_proper_nouns(), *_searching()]
+    rows = [*_expressions(), *_single_words(), *_proper_nouns(), *_searching(), _answers()]
     with tempfile.TemporaryDirectory() as folder:
         built = _build_release(Path(folder))
         rows += [*_imported(built), *_labels(built)]
@@ -106,6 +107,13 @@ def _proper_nouns() -> Iterator[dict[str, Any]]:
     names = ("Paris", "Big Ben", "Coca-Cola", "red kite", "brown dog", "white plate")
     found = {p: float(sum(bool(nouns(name, proper=p != "paper")) for name in names)) for p in PROTOCOLS}
     yield _line("nouns", "3 names and 3 things", "expressions that supervise", found)
+
+
+def _answers() -> dict[str, Any]:
+    said = ("Yes", "yes.", "Yes, there is.", "Yes, there is a dog.", "Yes! It lies on the sofa.", "The answer is yes.")
+    names: dict[ProtocolName, str] = {"default": default_scorer("POPE"), "paper": "exact"}
+    found = {p: float(sum(scorer(name)(answer, ["yes"]) == 1 for answer in said)) for p, name in names.items()}
+    return _line("when an answer is right", f"{len(said)} ways to say yes", "right", found)
 
 
 def _keywords(mention: Mention, protocol: ProtocolName) -> tuple[str, ...]:
