@@ -62,8 +62,9 @@ def add_compare(commands: Any) -> None:
     parser = commands.add_parser(
         "compare",
         help="evaluations of several models on the same questions: differences and whether they are chance",
-        description="Compares accuracy (mid-p McNemar) and Visual Reliance Score (permutation of the models' answers, "
-        "image by image) on the questions with evidence that all models answered; p-values are adjusted by Holm.",
+        description="Compares accuracy (mid-p McNemar; a permutation if some images have several questions) and Visual "
+        "Reliance Score (a permutation of the models' answers, image by image) on the questions with evidence that all "
+        "models answered; p-values are adjusted by Holm.",
         formatter_class=HelpFormatter,
     )
     parser.add_argument(

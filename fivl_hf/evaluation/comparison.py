@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from fivl_hf.evaluation.judge import VERDICTS, is_judge, not_judged
 from fivl_hf.evaluation.reliance import visual_reliance_score
 from fivl_hf.evaluation.scores import Scores, collect
-from fivl_hf.evaluation.statistics import holm, mcnemar_midp, rank_correlation, reliance_permutation
+from fivl_hf.evaluation.statistics import (
+    accuracy_permutation,
+    holm,
+    mcnemar_midp,
+    rank_correlation,
+    reliance_permutation,
+)
 from fivl_hf.evaluation.summary import rescored
 from fivl_hf.evaluation.table import ORIGINAL, REMOVED, answers_file, measured_with, read_answers
 from fivl_hf.masks import FloatArray
@@ -82,11 +88,12 @@ def compare(evaluated: Sequence[Evaluated], *, seed: int = 0, permutations: int 
     """Compare models on the questions with evidence that all of them answered.
 
     Returns:
-        ``benchmarks``: of each, ``n``, ``pictures``, ``scoring``, ``models`` (of each, the Visual Reliance Score's
-        result) and ``pairs`` (of each two, the differences of accuracy and reliance, with p-values by mid-p McNemar and
-        by permutation of pictures, adjusted by Holm over the benchmark: ``p_adjusted``); ``means``: of each model, mean
-        score and accuracy over the benchmarks, None unless it was asked all of them; ``correlation``: of each
-        benchmark, Spearman's of accuracy and score over its models, with an interval.
+        ``benchmarks``: of each, ``n``, ``pictures``, ``scoring``, ``accuracy_test``, ``models`` (of each, the Visual
+        Reliance Score's result) and ``pairs`` (of each two, the differences of accuracy and reliance, with p-values,
+        adjusted by Holm over the benchmark: ``p_adjusted``); ``means``: of each model, mean score and accuracy over the
+        benchmarks, None unless it was asked all of them; ``correlation``: of each benchmark, Spearman's of accuracy and
+        score over its models, with an interval. Reliance is tested by permutation of pictures; accuracy by mid-p
+        McNemar if each picture has one question, by permutation of pictures, too, if some have several.
 
     Raises:
         ValueError: fewer than two evaluations, no common question, references or scorers that differ.
@@ -140,6 +147,9 @@ def _compare_on_one(evaluated: Sequence[Evaluated], *, seed: int, permutations: 
     scores = {each.name: _pairs(each, chosen) for each, chosen in zip(evaluated, places, strict=True)}
     groups = list(evaluated[0].scores.pictures[places[0]])
     models = {name: visual_reliance_score(*each, groups=groups, seed=seed) for name, each in scores.items()}
+    pictures = len(set(groups))
+    alone = pictures == len(groups)
+    swapping: Any = {"groups": groups, "permutations": permutations, "seed": seed}
     pairs = []
     for a, b in combinations(scores, 2):
         reliance = [models[name]["visual_reliance_score"] for name in (a, b)]
@@ -148,18 +158,24 @@ def _compare_on_one(evaluated: Sequence[Evaluated], *, seed: int, permutations: 
             {
                 "models": [a, b],
                 "accuracy_difference": models[a]["accuracy"] - models[b]["accuracy"],
-                "accuracy_p": mcnemar_midp(scores[a][0], scores[b][0]),
+                "accuracy_p": mcnemar_midp(scores[a][0], scores[b][0])
+                if alone
+                else accuracy_permutation(scores[a][0], scores[b][0], **swapping),
                 "reliance_difference": reliance[0] - reliance[1] if both else None,
-                "reliance_p": reliance_permutation(scores[a], scores[b], groups, permutations=permutations, seed=seed)
-                if both
-                else None,
+                "reliance_p": reliance_permutation(scores[a], scores[b], **swapping) if both else None,
             }
         )
     tested = [(pair, what) for pair in pairs for what in ("accuracy", "reliance") if pair[f"{what}_p"] is not None]
     for (pair, what), adjusted in zip(tested, holm([pair[f"{what}_p"] for pair, what in tested]), strict=True):
         pair[f"{what}_p_adjusted"] = adjusted
-    scoring = evaluated[0].scorer_name
-    return {"n": len(groups), "pictures": len(set(groups)), "scoring": scoring, "models": models, "pairs": pairs}
+    return {
+        "n": len(groups),
+        "pictures": pictures,
+        "scoring": evaluated[0].scorer_name,
+        "accuracy_test": "mid-p McNemar" if alone else "permutation of pictures",
+        "models": models,
+        "pairs": pairs,
+    }
 
 
 def _common(evaluated: Sequence[Evaluated]) -> list[NDArray[np.int64]]:
