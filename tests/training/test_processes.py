@@ -1,6 +1,7 @@
 """Two processes train as one with the same global batch, also when one of them has no vision target."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ VARIANTS = {"equal": {}, "weighted": {"vision_expression_weight": "score"}}
 
 
 def first_steps(folder, processes, how):
-    """The losses and gradients of one step of each variant."""
+    """The losses and gradients of one step of each variant; what a callback measures."""
     folder.mkdir()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     done = subprocess.run(
@@ -25,17 +26,22 @@ def first_steps(folder, processes, how):
         text=True,
         check=False,
         timeout=300,
+        env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in VARIANTS}
+    steps = {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in VARIANTS}
+    return steps, json.loads((folder / "reliance.json").read_text())
 
 
 def test_two_processes_equal_one(tmp_path):
     """With vision targets that weigh the same, and with weights of their own."""
-    one = first_steps(tmp_path / "one", 1, "ddp")
+    one, reliance = first_steps(tmp_path / "one", 1, "ddp")
+    assert 0.5 < reliance["eval_reliance_accuracy"] < 1
+    assert reliance["eval_visual_reliance_score"] > 0
     assert one["equal"]["log"]["vision_loss"] != one["weighted"]["log"]["vision_loss"]
     for how in ("ddp", "fsdp2"):
-        two = first_steps(tmp_path / how, 2, how)
+        two, shared = first_steps(tmp_path / how, 2, how)
+        assert shared == reliance, how
         for variant, expected in one.items():
             found = two[variant]
             for name in ("loss", "language_loss", "vision_loss", "vision_token_accuracy", "labelled_patches"):

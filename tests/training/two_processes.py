@@ -2,7 +2,8 @@
 
     two_processes.py FOLDER PROCESSES HOW VARIANTS
 
-HOW is "ddp" or "fsdp2"; VARIANTS is JSON: names, each with fields of FiVLConfig. FOLDER/NAME.pt is written for each.
+HOW is "ddp" or "fsdp2"; VARIANTS is JSON: names, each with fields of FiVLConfig. FOLDER/NAME.pt is written for each,
+and FOLDER/reliance.json: what a callback measures of a model that learns nothing.
 """
 
 import json
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import torch
 import yaml
+from benchmark_folders import as_benchmark, own_answers
 from datasets import Dataset
 
 from fivl_hf import FiVLConfig, FiVLTrainer
 from fivl_hf.augment.scenes import scene_rows
+from fivl_hf.evaluation.callback import VisualRelianceCallback
 from fivl_hf.scenes.model import scene_model, scene_processor
 from fivl_hf.schema import FEATURES
 
@@ -59,6 +62,7 @@ def main(folder: str, processes: int, how: str, variants: dict[str, dict]) -> No
         allow_fsdp_on_cpu()
     for name, options in variants.items():
         train_one_step(f"{folder}/{name}.pt", processes, how, options)
+    measure_reliance(Path(folder), processes)
     if torch.distributed.is_initialized():
         # A process that ends while another still talks to it may be aborted by gloo's threads.
         torch.distributed.barrier()
@@ -69,7 +73,7 @@ def main(folder: str, processes: int, how: str, variants: dict[str, dict]) -> No
         os._exit(0)
 
 
-def train_one_step(output: str, processes: int, how: str, options: dict) -> None:
+def trainer_of(output: str, processes: int, options: dict) -> FiVLTrainer:
     processor = scene_processor()
     defaults = {
         "output_dir": output + "-run",
@@ -90,12 +94,18 @@ def train_one_step(output: str, processes: int, how: str, options: dict) -> None
         "learning_rate": LEARNING_RATE,
         "optim": "sgd",
     }
-    trainer = FiVLTrainer(
+    data = Dataset.from_list(uneven_rows(), features=FEATURES)
+    return FiVLTrainer(
         scene_model(processor, 0, hidden_size=32, text_layers=1, vision_layers=1),
         FiVLConfig(**{**defaults, **options}),
-        train_dataset=Dataset.from_list(uneven_rows(), features=FEATURES),
+        train_dataset=data,
+        eval_dataset=data,
         processing_class=processor,
     )
+
+
+def train_one_step(output: str, processes: int, how: str, options: dict) -> None:
+    trainer = trainer_of(output, processes, options)
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.train()
     assert trainer.is_fsdp_enabled == (how == "fsdp2")
@@ -108,6 +118,20 @@ def train_one_step(output: str, processes: int, how: str, options: dict) -> None
     if trainer.is_world_process_zero():
         log = next(entry for entry in trainer.state.log_history if "loss" in entry)
         torch.save({"log": log, "gradients": gradients}, output)
+
+
+def measure_reliance(folder: Path, processes: int) -> None:
+    """What the model answers is right to most questions, so that there is something to lose."""
+    trainer = trainer_of(str(folder / "reliance"), processes, {"learning_rate": 0.0})
+    rows = list(scene_rows("test", 9))
+    model = scene_model(trainer.processing_class, 0, hidden_size=32, text_layers=1, vision_layers=1)
+    questions = as_benchmark(rows, answers=own_answers(model, trainer.processing_class, rows))
+    trainer.add_callback(VisualRelianceCallback(trainer, questions))
+    trainer.train()
+    metrics = trainer.evaluate()
+    if trainer.is_world_process_zero():
+        found = {name: value for name, value in metrics.items() if "reliance" in name}
+        (folder / "reliance.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
