@@ -1,11 +1,13 @@
 import json
 import shutil
 
+import peft
 import pytest
 from datasets import Dataset
 
 from fivl_hf.cli.main import main
 from fivl_hf.evaluation.table import read_answers
+from fivl_hf.models import load_model
 
 
 @pytest.fixture
@@ -107,6 +109,27 @@ def test_the_papers_protocol_and_a_preview_without_a_model(demo, tmp_path, capsy
     assert (result["accuracy"], result["masked_accuracy"]) == (pytest.approx(accuracy), pytest.approx(masked))
     expected = (accuracy - masked) / accuracy if accuracy else None
     assert result["visual_reliance_score"] == (None if expected is None else pytest.approx(expected))
+
+
+def test_an_adapter_is_evaluated_as_the_model_it_makes(demo, tmp_path):
+    """LoRA's weights are large, so that what it says is not what its base says."""
+    base = demo / "models" / "fivl"
+    model, processor = load_model(base)
+    lora = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    adapted = peft.get_peft_model(model, lora)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            weight.data *= 20
+    adapted.save_pretrained(tmp_path / "adapter")
+    processor.save_pretrained(tmp_path / "adapter")
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    processor.save_pretrained(tmp_path / "merged")
+    said = {}
+    for name, place in (("base", base), ("adapter", tmp_path / "adapter"), ("merged", tmp_path / "merged")):
+        rows = ["--dataset", str(demo / "fivl"), "--split", "test[:4]", "--output", str(tmp_path / f"{name} said")]
+        assert main(["evaluate", "--model", str(place), *rows]) == 0
+        said[name] = [each.answer for each in read_answers(tmp_path / f"{name} said" / "answers.jsonl")]
+    assert said["adapter"] == said["merged"] != said["base"]
 
 
 def test_more_conditions_and_another_scorer_ask_nothing_twice(demo, tmp_path, capsys):

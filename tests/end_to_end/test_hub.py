@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import yaml
+from benchmark_folders import as_benchmark
 from huggingface_hub import parse_eval_result_entries
 
 import fivl_hf
@@ -120,6 +121,32 @@ print(json.dumps(there.keys() == here.keys() and all(torch.equal(there[name], he
 """
     )
     assert same is True
+
+
+def test_a_benchmarks_tasks_and_a_models_results_meet_on_the_hub(hub, fivl, python, demo, tmp_path):
+    """The benchmark is pushed with eval.yaml, asked from the Hub, and the model's result names its task."""
+    splits = {"adversarial": as_benchmark(list(scene_rows("test", 3)), "POPE", {})}
+    write_dataset(tmp_path / "pope", splits, title="FiVL-POPE", description="POPE with evidence.")
+    assert fivl("push", "dataset", tmp_path / "pope", "me/fivl-pope").returncode == 0
+    tasks = yaml.safe_load(
+        python(
+            "import json; from huggingface_hub import hf_hub_download as get; "
+            'print(json.dumps(open(get("me/fivl-pope", "eval.yaml", repo_type="dataset")).read()))'
+        )
+    )["tasks"]
+    model, measured = demo / "models" / "fivl", tmp_path / "measured"
+    asked = ("--dataset", "me/fivl-pope", "--split", "adversarial", "--scorer", "contains", "--output", measured)
+    done = fivl("evaluate", "--model", model, *asked)
+    assert done.returncode == 0, done.stderr
+    reliance = json.loads((measured / "reliance.json").read_text())
+    given = {**reliance, "visual_reliance_score": 0.5}
+    (measured / "reliance.json").write_text(json.dumps(given))
+    done = fivl("push", "model", model, "me/fivl-llava", "--evaluation", measured, "--benchmark", "me/fivl-pope")
+    assert done.returncode == 0, done.stderr
+    files = hub.repos["models", "me/fivl-llava"].branches["main"]
+    [entry] = parse_eval_result_entries(yaml.safe_load(files[".eval_results/me__fivl-pope.yaml"]))
+    assert entry.dataset_id == "me/fivl-pope"
+    assert [entry.task_id] == [task["id"] for task in tasks if task["split"] == "adversarial"]
 
 
 def test_metrics_are_pushed_and_loaded_with_the_same_numbers(hub, fivl, python):
