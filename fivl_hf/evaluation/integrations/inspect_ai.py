@@ -35,7 +35,7 @@ __all__ = ["visual_reliance", "vrs"]
 
 _ROLES = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 # In the store of a sample: its answers by condition.
-_ANSWERS = "fivl_answers"
+_ANSWERS, _REFUSED = "fivl_answers", "fivl_refused"
 
 
 @task
@@ -126,11 +126,18 @@ def ask_under_conditions(rows: Any, **how: Any) -> Solver:
         conditions = state.metadata["conditions"]
         outputs = dict(zip(conditions, await collect(*map(ask, conditions)), strict=True))
         state.store.set(_ANSWERS, {name: output.completion for name, output in outputs.items()})
+        state.store.set(_REFUSED, [name for name, output in outputs.items() if _refused(output)])
         state.output = outputs["original"]
         state.messages.append(state.output.message)
         return state
 
     return solve
+
+
+def _refused(output: ModelOutput) -> bool:
+    content = output.message.content
+    parts = [] if isinstance(content, str) else content
+    return output.stop_reason == "content_filter" or any(getattr(part, "refusal", None) for part in parts)
 
 
 @metric
@@ -166,7 +173,8 @@ def visual_reliance(scoring: str = "exact") -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         answers: dict[str, str] = state.store.get(_ANSWERS, {})
-        values = {name: score_answer(text, list(target)) for name, text in answers.items()}
+        refused = state.store.get(_REFUSED, [])
+        values = {name: None if name in refused else score_answer(text, list(target)) for name, text in answers.items()}
         return Score(
             value={name: value or 0.0 for name, value in values.items()},
             answer=answers.get("original"),

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, needs_harnesses]
 
 @pytest.fixture
 def server(serve):
-    """Answers "yes" to what has no black pixel, and to one of three of the other images."""
+    """Answers "yes" to what has no black pixel, and to one of three of the other images; refuses one of seven so."""
 
     def answer(body, _):
         picture, question = body["messages"][-1]["content"]
@@ -30,8 +30,12 @@ def server(serve):
         data = base64.b64decode(picture["image_url"]["url"].partition(",")[2])
         pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
         untouched = pixels.any(axis=-1).all()
-        lucky = hashlib.sha256(pixels.tobytes()).digest()[0] % 3 == 0
-        return Answer("Yes, there is." if untouched or lucky else "no")
+        draw = hashlib.sha256(pixels.tobytes()).digest()[0]
+        if draw % 7 == 0:
+            return Answer("Yes, but I won't.", finish="content_filter")
+        if draw % 7 == 1:
+            return Answer(refusal="Yes, but I won't.")
+        return Answer("Yes, there is." if untouched or draw % 3 == 0 else "no")
 
     return serve(answer)
 
@@ -74,6 +78,7 @@ def test_inspect_finds_what_fivl_evaluate_does(server, rows, tmp_path, monkeypat
     assert main(["evaluate", "--model", "m", "--endpoint", server.url, *asked, "--output", "own"]) == 0
     own = json.loads((tmp_path / "own" / "reliance.json").read_text())
     assert 0 < own["visual_reliance_score"] < 1
+    assert sum(each["unparsed"] for each in own["conditions"].values()) > 4  # refused
     for name in ("visual_reliance_score", "accuracy", "masked_accuracy", "random_reliance_score"):
         assert found[name] == own[name]
     assert [found["reliance_low"], found["reliance_high"]] == own["confidence_interval"]
