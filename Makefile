@@ -43,7 +43,7 @@ check: $(READY)  ## format, lint, types
 	$(BIN)/mypy
 
 bench: $(READY)  ## benchmarks, each as a ratio; results in benchmarks/results
-	for script in labels spearman probe collation training reading extraction augment_scenes grounding \
+	for script in labels measures probe collation training reading extraction augment_scenes grounding \
 		released_masks release_index streaming pushing protocols scoring evaluation; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 bench-gpu: $(READY)  ## LLaVA-1.5-7B's training step and head analysis on a GPU

@@ -177,7 +177,7 @@ def measure_step(variant: str, size: str, batch: int, repeats: int, device: str)
 
 def measure_heads(variant: str, size: str, repeats: int, device: str) -> dict[str, float]:
     """Four rows of attention to the image's columns, and their rank correlation with a coverage."""
-    from fivl_hf.explain.alignment import spearman
+    from fivl_hf.explain.measures import spearman
     from fivl_hf.explain.probe import record_attention
 
     model = llava(size, device, torch.float32 if device == "cpu" else torch.bfloat16).eval()

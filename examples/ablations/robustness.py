@@ -12,7 +12,7 @@ from mask_errors import SETTINGS
 from matplotlib.figure import Figure
 from study import Setting, arguments, measured
 
-from fivl_hf.explain.alignment import spearman
+from fivl_hf.explain.measures import spearman
 
 
 def main() -> None:

@@ -8,54 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
+from fivl_hf.explain.measures import spearman
 from fivl_hf.masks import FloatArray
 
-__all__ = ["AlignmentMap", "align", "as_lists", "spearman", "summary", "top_heads"]
-
-
-def spearman(attention: ArrayLike | torch.Tensor, coverage: ArrayLike | torch.Tensor) -> FloatArray:
-    """Spearman's rank correlation of every attention row with one coverage, ties at their average rank.
-
-    Equal to ``scipy.stats.spearmanr`` row by row, over all rows at once.
-
-    Args:
-        attention: (..., N) attention of any number of heads to N visual tokens.
-        coverage: (N,) how much of each token the mask covers.
-
-    Returns:
-        (...) float64; NaN where a row or the coverage is constant or holds NaN: there is no correlation.
-
-    Raises:
-        ValueError: different numbers of tokens, or none.
-    """
-    rows = torch.as_tensor(np.asarray(attention) if not torch.is_tensor(attention) else attention).detach()
-    column = torch.as_tensor(np.asarray(coverage) if not torch.is_tensor(coverage) else coverage).detach()
-    if rows.shape[-1] != column.shape[-1] or column.ndim != 1 or not len(column):
-        raise ValueError(
-            f"attention (..., N) and coverage (N,) must agree, got {tuple(rows.shape)} and {tuple(column.shape)}"
-        )
-    column = column.to(rows.device)
-    a, b = _centred_ranks(rows), _centred_ranks(column)
-    scale = (a.square().sum(-1) * b.square().sum()).sqrt()
-    known = (scale > 0) & ~rows.isnan().any(-1) & ~column.isnan().any()
-    return torch.where(known, (a @ b) / scale, torch.nan).cpu().numpy()
-
-
-def _centred_ranks(values: torch.Tensor) -> torch.Tensor:
-    """Average ranks along the last axis, minus their mean: (..., N) -> float64 (..., N)."""
-    ordered, order = values.sort(dim=-1)
-    n = values.shape[-1]
-    index = torch.arange(n, device=values.device).expand(values.shape)
-    differs = ordered[..., 1:] != ordered[..., :-1]
-    edge = torch.ones_like(differs[..., :1]) if n > 1 else torch.ones_like(values, dtype=torch.bool)
-    first = torch.where(torch.cat([edge, differs], -1) if n > 1 else edge, index, 0).cummax(-1).values
-    last = torch.where(torch.cat([differs, edge], -1) if n > 1 else edge, index, n - 1)
-    last = last.flip(-1).cummin(-1).values.flip(-1)
-    ranks = (first + last).double() / 2 - (n - 1) / 2
-    return torch.empty_like(ranks).scatter_(-1, order, ranks)
+__all__ = ["AlignmentMap", "align", "as_lists", "summary", "top_heads"]
 
 
 def top_heads(alignment: ArrayLike, count: int = 5) -> list[dict[str, Any]]:

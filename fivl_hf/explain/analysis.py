@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from fivl_hf.explain.alignment import AlignmentMap, spearman, top_heads
+from fivl_hf.explain.alignment import AlignmentMap, top_heads
+from fivl_hf.explain.measures import spearman
 from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.samples import Evidence, Sample, prepare
 from fivl_hf.explain.scores import ExpressionScores, RowScores

@@ -3,8 +3,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from fivl_hf.explain.alignment import AlignmentMap, spearman
+from fivl_hf.explain.alignment import AlignmentMap
 from fivl_hf.explain.analysis import explain, gather, token_attention
+from fivl_hf.explain.measures import spearman
 from fivl_hf.explain.runner import write_explanation
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.scores import ExpressionScores, RowScores, ScoreFile

@@ -1,0 +1,255 @@
+"""Measures of whether attention lies on the evidence: of any number of heads at once, against one mask.
+
+Shapes: N visual tokens. A token that the mask covers by a share c counts as c of a token inside and 1 - c outside:
+every measure but Spearman's is what it would be on the pixels, if each pixel had the attention of its token.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from fivl_hf.masks import FloatArray
+
+__all__ = [
+    "MEASURES",
+    "auroc",
+    "average_precision",
+    "chance",
+    "iou_at",
+    "mass_lift",
+    "measured",
+    "mse",
+    "pointing_game",
+    "spearman",
+]
+
+Values = ArrayLike | torch.Tensor
+
+
+def spearman(attention: Values, coverage: Values) -> FloatArray:
+    """Spearman's rank correlation of every attention row with one coverage, ties at their average rank.
+
+    Equal to ``scipy.stats.spearmanr`` row by row. Of a binary mask on a share p of the tokens, and attention without
+    ties, it is √(3p(1 - p)) · (2 AUROC - 1) / √(1 - 1/N²): the smaller the mask, the lower even a perfect head's.
+
+    Args:
+        attention: (..., N) attention of any number of heads to N visual tokens.
+        coverage: (N,) how much of each token the mask covers, 0 to 1.
+
+    Returns:
+        (...) float64; NaN where a row or the coverage is constant or holds NaN: there is no correlation.
+
+    Raises:
+        ValueError: different numbers of tokens, or none.
+    """
+    return measured(attention, coverage, ["spearman"])["spearman"]
+
+
+def auroc(attention: Values, coverage: Values) -> FloatArray:
+    """Return the probability that a token inside the mask gets more attention than one outside, ties counted half.
+
+    Equal to ``sklearn.metrics.roc_auc_score`` for a binary mask. Chance is 0.5 whatever the mask's size.
+
+    Args, returns and errors are those of :func:`spearman`; NaN also where nothing, or everything, is covered.
+    """
+    return measured(attention, coverage, ["auroc"])["auroc"]
+
+
+def average_precision(attention: Values, coverage: Values) -> FloatArray:
+    """Return the area under the precision-recall steps, tokens of equal attention taken together.
+
+    Equal to ``sklearn.metrics.average_precision_score`` for a binary mask. Chance is about the mean coverage.
+
+    Args, returns and errors are those of :func:`auroc`.
+    """
+    return measured(attention, coverage, ["average_precision"])["average_precision"]
+
+
+def pointing_game(attention: Values, coverage: Values) -> FloatArray:
+    """Return how much of the token with the most attention is covered (Zhang et al., 2016); the mean of equal ones.
+
+    Chance is the mean coverage.
+
+    Args, returns and errors are those of :func:`auroc`.
+    """
+    return measured(attention, coverage, ["pointing_game"])["pointing_game"]
+
+
+def mass_lift(attention: Values, coverage: Values) -> FloatArray:
+    """Return the share of attention inside the mask over the mask's share of the tokens; chance is 1.
+
+    Args, returns and errors are those of :func:`auroc`; NaN also where all attention is 0.
+    """
+    return measured(attention, coverage, ["mass_lift"])["mass_lift"]
+
+
+def mse(attention: Values, coverage: Values) -> FloatArray:
+    """Return the mean squared difference, attention and coverage scaled to a largest value of 1; 0 is best.
+
+    Args, returns and errors are those of :func:`auroc`; NaN also where all attention is 0.
+    """
+    return measured(attention, coverage, ["mse"])["mse"]
+
+
+def iou_at(attention: Values, coverage: Values, thresholds: Sequence[float]) -> FloatArray:
+    """Return the IoU of the mask with the tokens above a share of each row's largest attention.
+
+    Args:
+        attention, coverage: as in :func:`spearman`.
+        thresholds: K shares; which of them to report is to be decided on other rows.
+
+    Returns:
+        (K, ...) float64, NaN as in :func:`mass_lift`.
+
+    Raises:
+        ValueError: as in :func:`spearman`.
+    """
+    rows = _Rows.of(attention, coverage)
+    largest = rows.attention.amax(-1, keepdim=True)
+    found = []
+    for threshold in thresholds:
+        chosen = (rows.attention >= threshold * largest).double()
+        inside = chosen @ rows.coverage
+        found.append(inside / (chosen.sum(-1) + rows.coverage.sum() - inside))
+    return rows.known(torch.stack(found), (largest[..., 0] > 0))
+
+
+def chance(name: str, coverage: Values) -> float:
+    """Return what a head that looks anywhere gets by a measure on average: for MSE and unknown ones NaN."""
+    share = float(np.mean(_array(coverage).cpu().numpy()))
+    levels = {"spearman": 0.0, "auroc": 0.5, "average_precision": share, "pointing_game": share, "mass_lift": 1.0}
+    return levels.get(name, np.nan)
+
+
+def measured(attention: Values, coverage: Values, names: Sequence[str]) -> dict[str, FloatArray]:
+    """Return several of ``MEASURES``, sorting the attention once.
+
+    Args:
+        attention, coverage: as in :func:`spearman`.
+        names: of the measures.
+
+    Returns:
+        For each name (...) float64.
+
+    Raises:
+        ValueError: as in :func:`spearman`, or a measure that does not exist.
+    """
+    if unknown := [name for name in names if name not in MEASURES]:
+        raise ValueError(f"no measure {unknown[0]!r}; there are {', '.join(sorted(MEASURES))}")
+    rows = _Rows.of(attention, coverage)
+    return {name: MEASURES[name](rows) for name in names}
+
+
+def _array(values: Values) -> torch.Tensor:
+    return values.detach() if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Attention rows (..., N) and a coverage (N,), sorted when it is needed."""
+
+    attention: torch.Tensor
+    coverage: torch.Tensor
+
+    @classmethod
+    def of(cls, attention: Values, coverage: Values) -> "_Rows":
+        rows, column = _array(attention), _array(coverage)
+        if rows.shape[-1:] != column.shape[-1:] or column.ndim != 1 or not len(column):
+            raise ValueError(
+                f"attention (..., N) and coverage (N,) must agree, got {tuple(rows.shape)} and {tuple(column.shape)}"
+            )
+        return cls(rows, column.to(rows.device, torch.float64))
+
+    @cached_property
+    def order(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Values in ascending order and their places: (..., N) each."""
+        ordered, order = self.attention.sort(dim=-1)
+        return ordered, order
+
+    @cached_property
+    def ranks(self) -> torch.Tensor:
+        """Average ranks minus their mean: (..., N)."""
+        return _centred_ranks(*self.order)
+
+    def known(self, values: torch.Tensor, *conditions: torch.Tensor) -> FloatArray:
+        """Set to NaN what NaN in the rows or a condition makes undefined."""
+        known = ~self.attention.isnan().any(-1) & ~self.coverage.isnan().any()
+        for condition in conditions:
+            known = known & condition
+        return np.asarray(torch.where(known, values.double(), torch.nan).cpu().numpy())
+
+    @cached_property
+    def divided(self) -> torch.Tensor:
+        """Whether something is inside the mask and something outside."""
+        inside = self.coverage.sum()
+        return (inside > 0) & (inside < len(self.coverage))
+
+
+def _centred_ranks(ordered: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    first, last = _ties(ordered)
+    ranks = (first + last).double() / 2 - (ordered.shape[-1] - 1) / 2
+    return torch.empty_like(ranks).scatter_(-1, order, ranks)
+
+
+def _ties(ordered: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return, for each of some sorted values, the first and the last place of its equals: (..., N) each."""
+    n = ordered.shape[-1]
+    index = torch.arange(n, device=ordered.device).expand(ordered.shape)
+    edge = torch.ones_like(ordered[..., :1], dtype=torch.bool)
+    differs = ordered[..., 1:] != ordered[..., :-1]
+    first = torch.where(torch.cat([edge, differs], -1), index, 0).cummax(-1).values
+    last = torch.where(torch.cat([differs, edge], -1), index, n - 1)
+    return first, last.flip(-1).cummin(-1).values.flip(-1)
+
+
+def _spearman(rows: _Rows) -> FloatArray:
+    a, b = rows.ranks, _centred_ranks(*rows.coverage.sort())
+    scale = (a.square().sum(-1) * b.square().sum()).sqrt()
+    return rows.known((a @ b) / scale, scale > 0)
+
+
+def _auroc(rows: _Rows) -> FloatArray:
+    """With midranks, pairs of two tokens inside the mask cancel, also where it covers tokens by shares."""
+    inside = rows.coverage.sum()
+    outside = len(rows.coverage) - inside
+    return rows.known(0.5 + (rows.ranks @ rows.coverage) / (inside * outside), rows.divided)
+
+
+def _average_precision(rows: _Rows) -> FloatArray:
+    ordered, order = (each.flip(-1) for each in rows.order)
+    inside = rows.coverage[order]
+    _, last = _ties(ordered)
+    precision = inside.cumsum(-1).gather(-1, last) / (last + 1)
+    return rows.known((precision * inside).sum(-1) / rows.coverage.sum(), rows.divided)
+
+
+def _pointing_game(rows: _Rows) -> FloatArray:
+    most = (rows.attention == rows.attention.amax(-1, keepdim=True)).double()
+    return rows.known((most @ rows.coverage) / most.sum(-1), rows.divided)
+
+
+def _mass_lift(rows: _Rows) -> FloatArray:
+    attention = rows.attention.double()
+    total = attention.sum(-1)
+    return rows.known((attention @ rows.coverage) / total / rows.coverage.mean(), rows.divided, total > 0)
+
+
+def _mse(rows: _Rows) -> FloatArray:
+    attention = rows.attention.double()
+    largest = attention.amax(-1, keepdim=True)
+    scaled = rows.coverage / rows.coverage.max()
+    return rows.known((attention / largest - scaled).square().mean(-1), rows.divided, largest[..., 0] > 0)
+
+
+MEASURES: Mapping[str, Callable[[_Rows], FloatArray]] = {
+    "spearman": _spearman,
+    "auroc": _auroc,
+    "average_precision": _average_precision,
+    "pointing_game": _pointing_game,
+    "mass_lift": _mass_lift,
+    "mse": _mse,
+}
