@@ -69,7 +69,7 @@ def _endpoint(rows: list[dict[str, Any]]) -> dict[str, Any]:
         # Equal requests share one reply: each id has a question of its own.
         answerer = EndpointAnswerer(settings, Path(folder) / "a.sqlite")
         distinct = [_with_id(request) for request in plan]
-        # What is imported with the first request is not asking.
+        # The first request imports packages; that time is not measured.
         list(EndpointAnswerer(settings, Path(folder) / "first.sqlite").answers(distinct[:1]))
         ours = _seconds(lambda: list(answerer.answers(distinct)))
     ideal = LATENCY * len(distinct) / AT_A_TIME
@@ -124,7 +124,7 @@ class _Same:
     """Answers everything alike, after opening its images."""
 
     identity: ClassVar[dict[str, Any]] = {}
-    shared = False
+    splits_over_processes = False
     details: ClassVar[dict[str, Any]] = {}
 
     def answers(self, requests: Iterable[AnyRequest]) -> Iterator[tuple[AnyRequest, Generated]]:

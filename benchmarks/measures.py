@@ -31,13 +31,11 @@ def main() -> None:
     for threads in (1, torch.get_num_threads()):
         torch.set_num_threads(threads)
         for name, loop in LOOPS.items():
-            times = interleaved_medians(
-                {
-                    "loop": lambda loop=loop: [loop(head, masks[0]) for head in attention],
-                    "ours": lambda name=name: [measured(attention, mask, [name]) for mask in masks],
-                },
-                repeats=3,
-            )
+            variants: dict[str, Any] = {
+                "loop": lambda loop=loop: [loop(head, masks[0]) for head in attention],
+                "ours": lambda name=name: [measured(attention, mask, [name]) for mask in masks],
+            }
+            times = interleaved_medians(variants, repeats=3)
             rows.append(_line(name, threads, EXPRESSIONS * times["loop"], times["ours"]))
         every = interleaved_medians(
             {"ours": lambda: [measured(attention, mask, list(MEASURES)) for mask in masks]}, repeats=3

@@ -15,6 +15,7 @@ from fivl_hf.masks import FloatArray
 __all__ = ["Groups", "cluster_sums", "clustered_interval", "clustered_mean_interval", "ratio", "sums_and_counts"]
 
 Groups = Sequence[object] | NDArray[Any]
+"""(N,) what each value belongs to; equal ones, as texts, are one group."""
 
 # Clusters of which every resample is looked at: 6^6 of them.
 _EXACT_CLUSTERS = 6
@@ -105,6 +106,7 @@ def cluster_sums(values: FloatArray, groups: Groups | None) -> FloatArray:
         return values
     if len(groups) != len(values):
         raise ValueError(f"{len(values)} scores, but {len(groups)} groups")
+    # Numbers need not become texts, which is slow for a million.
     if not (isinstance(groups, np.ndarray) and groups.dtype.kind == "i"):
         groups = np.array([str(group) for group in groups])
     _, member = np.unique(groups, return_inverse=True)

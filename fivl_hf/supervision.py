@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from fivl_hf.reasons import listed_reasons
+
 __all__ = ["LARGEST_MASK", "exclusion_reason", "target_counts", "usable_sentence"]
 
 # Share of the image; `vision_max_coverage` changes it for a training run.
@@ -43,6 +45,6 @@ def usable_sentence(targets: Mapping[str, int]) -> str:
     total = usable + counts.total()
     if not total:
         return ""
-    left_out = ", ".join(f"{count:,} × {reason}" for reason, count in counts.most_common() if count)
+    left_out = listed_reasons(counts)
     rest = f" (left out: {left_out}); {rows:,} {'row has' if rows == 1 else 'rows have'} none that can"
     return f"{usable:,} of {total:,} key expressions can supervise patches{rest if left_out else ''}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from fivl_hf.cli.chat_options import add_budget, chat_settings, usage_line
 from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, existing_file, positive
+from fivl_hf.reasons import listed_reasons
 
 __all__ = ["add_evaluate", "table_lines"]
 
@@ -81,22 +82,24 @@ def add_evaluate(commands: Any) -> None:
     parser.set_defaults(run=_run)
 
 
-def _settle(options: argparse.Namespace) -> None:
-    """Set what the protocol means; raises ValueError where other options contradict it, or there is no model."""
+def _apply_protocol(options: argparse.Namespace) -> None:
+    """Set the options that the protocol fixes; raises ValueError where others contradict it, or there is no model."""
+    from fivl_hf.evaluation.conditions import require_conditions
+    from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS
+
     if not options.model and not options.preview:
         raise ValueError("name the model with --model")
-    conditions = ("original", "removed", "random")
+    options.conditions = require_conditions(options.conditions or DEFAULT_CONDITIONS)
     if options.protocol == "paper":
-        asked = {
-            "--conditions": options.conditions not in (None, conditions),
+        contradicted = {
+            "--conditions": options.conditions != list(DEFAULT_CONDITIONS),
             "--scorer": options.scorer not in (None, "exact"),
             "--evidence": options.evidence != "boxes",
             "--dilation": options.dilation != 0,
         }
-        if other := [name for name, is_other in asked.items() if is_other]:
-            raise ValueError(f"--protocol paper says what {other[0]} is: leave one of them out")
+        if names := [name for name, differs in contradicted.items() if differs]:
+            raise ValueError(f"--protocol paper fixes {names[0]}: leave out one of the two")
         options.scorer = "exact"
-    options.conditions = options.conditions or conditions
 
 
 def _add_transformers(parser: argparse.ArgumentParser) -> None:
@@ -151,14 +154,12 @@ def _recorded(text: str) -> tuple[str | None, Path]:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from fivl_hf.evaluation.conditions import require_conditions
     from fivl_hf.evaluation.results import write_evaluation
     from fivl_hf.evaluation.scorers import scorer
     from fivl_hf.storage import load_rows
 
     # Before anything is written.
-    _settle(options)
-    require_conditions(options.conditions)
+    _apply_protocol(options)
     if options.scorer:
         scorer(options.scorer)
     if options.endpoint and options.recorded:
@@ -191,9 +192,8 @@ def _run(options: argparse.Namespace) -> None:
     if int(os.environ.get("RANK", "0")):
         return
     if unanswered := summary.get("unanswered"):
-        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in unanswered.items())
-        again = "; run it again to ask them once more" if options.endpoint else ""
-        print(f"{sum(unanswered.values()):,} questions got no answer ({reasons}){again}")
+        again = "; run the command again to ask them" if options.endpoint else ""
+        print(f"questions without an answer: {listed_reasons(unanswered)}{again}")
     for line in table_lines(summary):
         print(line)
     print(f"answers.jsonl and reliance.json are in {options.output}")
@@ -255,6 +255,8 @@ def _endpoint(options: argparse.Namespace) -> tuple[Any, Any]:
 def table_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the summary as a short table."""
 
+    from fivl_hf.evaluation.conditions import with_fill
+
     def number(value: float | None) -> str:
         return "    –" if value is None else f"{value:.3f}"
 
@@ -262,21 +264,25 @@ def table_lines(summary: Mapping[str, Any]) -> list[str]:
         low, high = interval
         return number(score) + ("" if low is None else f"  [{low:.3f}, {high:.3f}]")
 
-    with_evidence = f"{summary['questions_with_evidence']:,} of them with evidence"
-    if summary["n"] < summary["questions_with_evidence"]:
-        with_evidence += f", {summary['n']:,} of these answered under all conditions"
+    everything = summary["scope"] == "all"
+    about = "all questions" if everything else "those with evidence"
+    hiding = {with_fill(kind, summary["fill"]): kind for kind in ("removed", "random")}
+    removed = "blacked out" if summary["fill"] == "black" else f"removed ({summary['fill']})"
+    counted = f"{summary['questions_with_evidence']:,} of them with evidence"
+    if summary["n"] < (summary["questions"] if everything else summary["questions_with_evidence"]):
+        counted += f", {summary['n']:,} of {'all' if everything else 'these'} answered under all conditions"
     evidence = reliance(summary["visual_reliance_score"], summary["confidence_interval"])
     control = reliance(summary["random_reliance_score"], summary["random_confidence_interval"])
     lines = [
-        f"questions                         {summary['questions']:,}, {with_evidence}",
-        f"accuracy on those with evidence   {number(summary['accuracy'])}",
-        f"accuracy, evidence blacked out    {number(summary['masked_accuracy'])}",
+        f"questions                         {summary['questions']:,}, {counted}",
+        f"{f'accuracy on {about}':<32}  {number(summary['accuracy'])}",
+        f"{f'accuracy, evidence {removed}':<32}  {number(summary['masked_accuracy'])}",
         f"accuracy, random boxes            {number(summary['random_masked_accuracy'])}",
         f"Visual Reliance Score             {evidence}",
         f"the same with random boxes        {control}",
     ]
     for name, found in summary["conditions"].items():
-        if name not in ("original", "removed", "random"):
+        if name != "original" and name not in hiding:
             if not found["n"]:
                 lines.append(f"{name}: {found['reason']}")
                 continue

@@ -1,4 +1,4 @@
-"""``fivl score`` and ``fivl compare``: evaluations computed from their answers, without a model."""
+"""``fivl score`` and ``fivl compare``: the numbers of evaluations from their answers, without the evaluated model."""
 
 import argparse
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 from fivl_hf.cli.chat_options import add_budget, chat_settings, usage_line
 from fivl_hf.cli.options import HelpFormatter, count, existing_folder, folder, positive
+from fivl_hf.reasons import listed_reasons
 
 __all__ = ["add_compare", "add_score"]
 
@@ -15,7 +16,8 @@ def add_score(commands: Any) -> None:
     parser = commands.add_parser(
         "score",
         help="the numbers of an evaluation from its answers, also by another scorer",
-        description="Computes reliance.json again from answers.jsonl. No model is loaded.",
+        description="Computes the numbers of an evaluation again from its answers. The evaluated model is not needed; "
+        "--scorer judge:MODEL asks a language model.",
         formatter_class=HelpFormatter,
     )
     parser.add_argument(
@@ -34,21 +36,24 @@ def add_score(commands: Any) -> None:
         "--fill",
         choices=("black", "mean", "blur", "inpaint"),
         default=None,
-        help="the score and its control are of the evidence removed by this fill; that of reliance.json, or black",
+        help="fill of the conditions that the score and its control are computed from; that of reliance.json, or black",
     )
     parser.add_argument(
         "--scope",
         choices=("evidence", "all"),
         default=None,
-        help="the score is about questions with evidence, or all, where those without count as unchanged; that of "
-        "reliance.json, or evidence",
+        help="questions that the score is about: those with evidence, or all (those without count as unchanged); that "
+        "of reliance.json, or evidence",
     )
     parser.add_argument("--seed", type=count, default=None, help="of the bootstrap; that of reliance.json, or 0")
     parser.add_argument(
         "--resamples", type=positive, default=None, help="bootstrap resamples of the images; as recorded, or 10,000"
     )
     parser.add_argument(
-        "--output", type=Path, default=None, help="file to write; reliance.json of the folder if not given"
+        "--output",
+        type=Path,
+        default=None,
+        help="file to write; by default reliance.json in the folder, or NAME.reliance.json beside the file",
     )
     group = parser.add_argument_group("judge (OpenAI-compatible; the key comes from OPENAI_API_KEY)")
     group.add_argument("--endpoint", metavar="URL", default=None, help="where the judge is; OpenAI if not given")
@@ -73,6 +78,12 @@ def add_compare(commands: Any) -> None:
     parser.add_argument(
         "--scorer", default=None, help="score all answers by this one; each by that of its reliance.json if not given"
     )
+    parser.add_argument(
+        "--fill",
+        choices=("black", "mean", "blur", "inpaint"),
+        default=None,
+        help="fill of the removed evidence; that of each reliance.json if not given",
+    )
     parser.add_argument("--output", type=folder, default=Path(), help="folder for comparison.json and comparison.png")
     parser.add_argument("--seed", type=count, default=0, help="of permutations and bootstrap")
     parser.set_defaults(run=_compare)
@@ -80,10 +91,9 @@ def add_compare(commands: Any) -> None:
 
 def _score(options: argparse.Namespace) -> None:
     from fivl_hf.cli.evaluate import table_lines
-    from fivl_hf.evaluation.results import score_again
+    from fivl_hf.evaluation.results import score_again, summary_file
 
-    if not options.answers.exists():
-        raise FileNotFoundError(f"{options.answers} does not exist")
+    written = options.output or summary_file(options.answers)
     judge = _judge(options)
     try:
         summary = score_again(
@@ -97,23 +107,24 @@ def _score(options: argparse.Namespace) -> None:
         if judge:
             print(usage_line(judge.spent, judge.settings))
     if not_judged := summary.get("not_judged"):
-        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in not_judged.items())
-        print(f"{sum(not_judged.values()):,} answers got no verdict ({reasons}); run it again to ask once more")
+        print(f"answers without a verdict: {listed_reasons(not_judged)}; run the command again to ask about them")
     for line in table_lines(summary):
         print(line)
+    print(f"written to {written}")
 
 
 def _judge(options: argparse.Namespace) -> Any:
-    """Return what asks the judge that the scorer's name means, None if it means another scorer."""
-    from fivl_hf.evaluation.judge import VERDICTS, is_judge
-    from fivl_hf.evaluation.scorers import JUDGE, scorer
+    """Return the requests to the judge that --scorer names; None for another scorer."""
+    from fivl_hf.evaluation.judge import VERDICTS
+    from fivl_hf.evaluation.scorers import judge_model, scorer
     from fivl_hf.llm.many import ManyRequests
 
-    if not options.scorer or not is_judge(options.scorer):
+    model = judge_model(options.scorer) if options.scorer else None
+    if model is None:
         if options.scorer:
             scorer(options.scorer)
         return None
-    options.model = options.scorer.removeprefix(JUDGE)
+    options.model = model  # What other commands have as --model, which chat_settings reads.
     settings = chat_settings(options, base_url=options.endpoint)
     folder = options.answers if options.answers.is_dir() else options.answers.parent
     return ManyRequests(settings, folder / VERDICTS, batch_api=options.batch_api)
@@ -123,14 +134,14 @@ def _compare(options: argparse.Namespace) -> None:
     from fivl_hf.evaluation.comparison import compare, comparison_figure, comparison_lines, read_evaluated
     from fivl_hf.files.atomic import write_json
 
-    evaluated = read_evaluated(options.folders, options.scorer)
+    evaluated = read_evaluated(options.folders, options.scorer, fill=options.fill)
     result = compare(evaluated, seed=options.seed)
     for line in comparison_lines(result):
         print(line)
     options.output.mkdir(parents=True, exist_ok=True)
     write_json(options.output / "comparison.json", result)
-    picture = options.output / "comparison.png"
-    picture.unlink(missing_ok=True)
+    plot = options.output / "comparison.png"
+    plot.unlink(missing_ok=True)
     if figure := comparison_figure(result):
-        figure.savefig(picture, dpi=150)
+        figure.savefig(plot, dpi=150)
     print(f"comparison.json is in {options.output}")

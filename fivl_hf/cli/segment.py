@@ -7,6 +7,7 @@ from typing import Any
 
 from fivl_hf.cli.grounder_options import add_grounder_models
 from fivl_hf.cli.options import ExamplesHelpFormatter, add_model_and_rows, count, share
+from fivl_hf.reasons import listed_reasons
 
 __all__ = ["add_segment"]
 
@@ -105,7 +106,7 @@ def _run(options: argparse.Namespace) -> None:
         )
     print("\n".join(segmentation_table(measured)))
     for name, figures in measured.items():
-        left_out = ", ".join(f"{number:,} × {reason}" for reason, number in figures["left_out"].items())
+        left_out = listed_reasons(figures["left_out"])
         print(f"{name}: {figures['n']:,} rows; left out of the words: {left_out or 'nothing'}")
         if figures["problems"]:
             id, problem = next(iter(figures["problems"].items()))

@@ -10,8 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fivl_hf.evaluation.judge import VERDICTS, is_judge, not_judged
+from fivl_hf.evaluation.conditions import with_fill
+from fivl_hf.evaluation.judge import VERDICTS, not_judged
 from fivl_hf.evaluation.reliance import visual_reliance_score
+from fivl_hf.evaluation.scorers import judge_model
 from fivl_hf.evaluation.scores import Scores, collect
 from fivl_hf.evaluation.statistics import (
     accuracy_permutation,
@@ -35,22 +37,30 @@ class Evaluated:
     Attributes:
         name: of the model.
         benchmark: dataset and split.
+        removed: the condition under which the evidence is removed, such as "removed-blur".
     """
 
     name: str
     scores: Scores
     scorer_name: str = "exact"
     benchmark: str = ""
+    removed: str = REMOVED
 
 
-def read_evaluated(folders: Sequence[Path], scorer_name: str | None = None) -> list[Evaluated]:
-    """Read evaluations, scored by the scorer named, or else each by that of its ``reliance.json``.
+def read_evaluated(
+    folders: Sequence[Path], scorer_name: str | None = None, *, fill: str | None = None
+) -> list[Evaluated]:
+    """Read evaluations.
 
     Models have the names of their folders; where the folders are of several benchmarks, those that were recorded.
 
+    Args:
+        scorer_name, fill: of the score, see :func:`fivl_hf.evaluation.summary.summarize`; those of each folder's
+            ``reliance.json`` if not given.
+
     Raises:
         FileNotFoundError: a folder that holds no answers.
-        ValueError: a line that is not an answer, an unknown scorer, or one model twice on one benchmark.
+        ValueError: a line that is not an answer, an unknown scorer or fill, or one model twice on one benchmark.
     """
     files = [answers_file(folder) for folder in folders]
     recorded = [measured_with(folder) for folder in folders]
@@ -60,17 +70,18 @@ def read_evaluated(folders: Sequence[Path], scorer_name: str | None = None) -> l
         names = _last_parts([str(each.get("model", name)) for each, name in zip(recorded, names, strict=True)])
     if len(set(zip(names, benchmarks, strict=True))) < len(names):
         raise ValueError("two evaluations are of one model on one benchmark: give each once")
-    found = []
+    evaluated = []
     for file, about, name, benchmark in zip(files, recorded, names, benchmarks, strict=True):
         chosen = scorer_name or str(about.get("scoring") or "exact")
-        if is_judge(chosen) and about.get("scoring") != chosen:
+        if judge_model(chosen) is not None and about.get("scoring") != chosen:
             raise not_judged(file.parent, chosen)
         try:
             scores = collect(rescored(read_answers(file), chosen, file.parent / VERDICTS))
         except ValueError as error:
             raise ValueError(f"{file.parent}: {error}") from error
-        found.append(Evaluated(name, scores, chosen, benchmark))
-    return found
+        filled = fill or str(about.get("fill") or "black")
+        evaluated.append(Evaluated(name, scores, chosen, benchmark, with_fill(REMOVED, filled)))
+    return evaluated
 
 
 def _benchmark(about: Mapping[str, Any]) -> str:
@@ -88,15 +99,16 @@ def compare(evaluated: Sequence[Evaluated], *, seed: int = 0, permutations: int 
     """Compare models on the questions with evidence that all of them answered.
 
     Returns:
-        ``benchmarks``: of each, ``n``, ``pictures``, ``scoring``, ``accuracy_test``, ``models`` (of each, the Visual
-        Reliance Score's result) and ``pairs`` (of each two, the differences of accuracy and reliance, with p-values,
-        adjusted by Holm over the benchmark: ``p_adjusted``); ``means``: of each model, mean score and accuracy over the
-        benchmarks, None unless it was asked all of them; ``correlation``: of each benchmark, Spearman's of accuracy and
-        score over its models, with an interval. Reliance is tested by permutation of pictures; accuracy by mid-p
-        McNemar if each picture has one question, by permutation of pictures, too, if some have several.
+        ``benchmarks``: of each, ``n``, ``pictures`` (number of images), ``scoring``, ``removed`` (the condition),
+        ``accuracy_test``, ``models`` (of each, the Visual Reliance Score's result) and ``pairs`` (of each two, the
+        differences of accuracy and reliance, with p-values, adjusted by Holm over the benchmark: ``p_adjusted``);
+        ``means``: of each model, mean score and accuracy over the benchmarks, None unless it was asked all of them;
+        ``correlation``: of each benchmark, Spearman's of accuracy and score over its models, with an interval. Reliance
+        is tested by permutation of images; accuracy by mid-p McNemar if each image has one question, else by
+        permutation of images, too.
 
     Raises:
-        ValueError: fewer than two evaluations, no common question, references or scorers that differ.
+        ValueError: fewer than two evaluations, no common question, references, scorers or fills that differ.
     """
     if len(evaluated) < 2:
         raise ValueError("a comparison needs at least two evaluations")
@@ -143,26 +155,29 @@ def _compare_on_one(evaluated: Sequence[Evaluated], *, seed: int, permutations: 
     if len(set(scorers.values())) > 1:
         shown = ", ".join(f"{name} by {scorer}" for name, scorer in scorers.items())
         raise ValueError(f"the evaluations are scored by different scorers ({shown}): name one with --scorer")
+    conditions = {each.name: each.removed for each in evaluated}
+    if len(set(conditions.values())) > 1:
+        shown = ", ".join(f"{name} by {condition}" for name, condition in conditions.items())
+        raise ValueError(f"the evaluations are scored by different fills ({shown}): name one with --fill")
     places = _common(evaluated)
     scores = {each.name: _pairs(each, chosen) for each, chosen in zip(evaluated, places, strict=True)}
     groups = list(evaluated[0].scores.pictures[places[0]])
     models = {name: visual_reliance_score(*each, groups=groups, seed=seed) for name, each in scores.items()}
     pictures = len(set(groups))
-    alone = pictures == len(groups)
-    swapping: Any = {"groups": groups, "permutations": permutations, "seed": seed}
+    one_question_each = pictures == len(groups)
+    permuting: dict[str, Any] = {"groups": groups, "permutations": permutations, "seed": seed}
     pairs = []
     for a, b in combinations(scores, 2):
         reliance = [models[name]["visual_reliance_score"] for name in (a, b)]
         both = None not in reliance
+        right = scores[a][0], scores[b][0]
         pairs.append(
             {
                 "models": [a, b],
                 "accuracy_difference": models[a]["accuracy"] - models[b]["accuracy"],
-                "accuracy_p": mcnemar_midp(scores[a][0], scores[b][0])
-                if alone
-                else accuracy_permutation(scores[a][0], scores[b][0], **swapping),
+                "accuracy_p": mcnemar_midp(*right) if one_question_each else accuracy_permutation(*right, **permuting),
                 "reliance_difference": reliance[0] - reliance[1] if both else None,
-                "reliance_p": reliance_permutation(scores[a], scores[b], **swapping) if both else None,
+                "reliance_p": reliance_permutation(scores[a], scores[b], **permuting) if both else None,
             }
         )
     tested = [(pair, what) for pair in pairs for what in ("accuracy", "reliance") if pair[f"{what}_p"] is not None]
@@ -172,7 +187,8 @@ def _compare_on_one(evaluated: Sequence[Evaluated], *, seed: int, permutations: 
         "n": len(groups),
         "pictures": pictures,
         "scoring": evaluated[0].scorer_name,
-        "accuracy_test": "mid-p McNemar" if alone else "permutation of pictures",
+        "removed": evaluated[0].removed,
+        "accuracy_test": "mid-p McNemar" if one_question_each else "permutation of images",
         "models": models,
         "pairs": pairs,
     }
@@ -182,15 +198,17 @@ def _common(evaluated: Sequence[Evaluated]) -> list[NDArray[np.int64]]:
     """Return, for each model, the places of the questions with evidence that all answered on both images."""
     ids = [each.scores.ids for each in evaluated]
     places = [{id: i for i, id in enumerate(listed)} for listed in ids]
-    complete = [each.scores.asked(ORIGINAL, REMOVED) for each in evaluated]
+    complete = [each.scores.asked(ORIGINAL, each.removed) for each in evaluated]
     common = [
         id
         for id in ids[0]
         if all(id in known and done[known[id]] for known, done in zip(places, complete, strict=True))
     ]
     if not common:
-        without = [each.name for each in evaluated if REMOVED not in each.scores.conditions]
-        why = f"{without[0]} was not asked under {REMOVED!r}" if without else "are these of one dataset?"
+        without = [each for each in evaluated if each.removed not in each.scores.conditions]
+        why = (
+            f"{without[0].name} was not asked under {without[0].removed!r}" if without else "are these of one dataset?"
+        )
         raise ValueError(f"no question was answered by all models with and without its evidence: {why}")
     chosen = [np.array([known[id] for id in common], dtype=np.int64) for known in places]
     for each, taken in zip(evaluated, chosen, strict=True):
@@ -202,7 +220,7 @@ def _common(evaluated: Sequence[Evaluated]) -> list[NDArray[np.int64]]:
 
 
 def _pairs(each: Evaluated, chosen: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
-    return each.scores.of(ORIGINAL)[chosen], each.scores.of(REMOVED)[chosen]
+    return each.scores.of(ORIGINAL)[chosen], each.scores.of(each.removed)[chosen]
 
 
 def comparison_lines(result: Mapping[str, Any]) -> list[str]:
@@ -258,7 +276,7 @@ def _both(found: Mapping[str, Any]) -> str:
 def _benchmark_lines(result: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{result['n']:,} questions with evidence about {result['pictures']:,} images, answered by all, scored by "
-        f"{result['scoring']}",
+        f"{result['scoring']}, the evidence {result['removed']}",
         f"{'model':<28}  accuracy  without evidence  reliance    95% interval",
     ]
     for name, found in result["models"].items():

@@ -92,14 +92,23 @@ def with_fill(kind: str, fill: str) -> str:
     Raises:
         ValueError: an unknown fill.
     """
+    _require_fill(fill)
+    return kind if fill == "black" else f"{kind}-{fill}"
+
+
+def _require_fill(fill: str) -> None:
     if fill not in FILLS:
         raise ValueError(f"fill must be one of {', '.join(FILLS)}, got {fill!r}")
-    return kind if fill == "black" else f"{kind}-{fill}"
 
 
 def kind_of(name: str) -> str:
     """Return a condition without its fill: "removed" of "removed-blur"."""
     return next((kind for kind in _HIDING if name == kind or name.startswith(f"{kind}-")), name)
+
+
+def fill_of(name: str) -> str:
+    """Return the fill of a condition that hides something: "blur" of "removed-blur", "black" of "removed"."""
+    return name.removeprefix(kind_of(name)).removeprefix("-") or "black"
 
 
 def apply(
@@ -139,8 +148,8 @@ def apply(
     if name == "blank":
         return Image.new("RGB", shown.size, _GREY)
     kind = kind_of(name)
-    chosen = fill or name.removeprefix(kind).removeprefix("-") or "black"
-    with_fill(kind, chosen)
+    chosen = fill or fill_of(name)
+    _require_fill(chosen)
     region = hidden_region(kind, shown.size, boxes, seed, mask=mask, other=other, dilation=dilation)
     return Image.composite(_FILLS[chosen](shown, region), shown, Image.fromarray(region).convert("L"))
 
@@ -178,10 +187,10 @@ def _moved(mask: BoolArray, placed: RandomBoxes) -> BoolArray:
     """Return a mask (H, W) whose part in each box is where that box was placed."""
     moved, size = np.zeros_like(mask), mask.shape[::-1]
     for before, after in zip(placed.sources, placed.boxes, strict=True):
-        shown = rasterize_boxes(before[None], size) & mask
+        part = rasterize_boxes(before[None], size) & mask
         # Boxes move by whole pixels.
         columns, rows = np.rint(after[:2] - before[:2]).astype(int)
-        y, x = np.nonzero(shown)
+        y, x = np.nonzero(part)
         moved[y + rows, x + columns] = True
     return moved
 

@@ -1,30 +1,31 @@
 """A language model as a scorer: it reads question, references and answer, and says whether the answer is right.
 
-What it says is kept by its name in a file beside the answers, so that reports and comparisons need no model.
+Its verdicts are kept in a file beside the answers, so that reports and comparisons need no model.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from fivl_hf.evaluation.scorers import JUDGE, scorer
+from fivl_hf.evaluation.scorers import judge_model, scorer
 from fivl_hf.evaluation.table import Answer
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
 from fivl_hf.llm.json_replies import parse_json_reply, without_thoughts
 from fivl_hf.llm.many import ManyRequests
 from fivl_hf.llm.settings import ChatRequest
 
-__all__ = ["VERDICTS", "AnswerScorer", "answer_scorer", "is_judge", "judge_answers", "not_judged"]
+__all__ = ["VERDICTS", "AnswerScorer", "answer_scorer", "judge_answers", "not_judged"]
 
 VERDICTS = "verdicts.sqlite"
 """The file, in an evaluation's folder, of what judges said."""
 
 AnswerScorer = Callable[[Answer], float | None]
 
-# Raise when the prompt changes.
+# Increased whenever the prompt changes: verdicts of another prompt are not used.
 _VERSION = "judge-answers-1"
 _SCORES = {"correct": 1.0, "incorrect": 0.0, "no_answer": None}
 _TASK = """\
@@ -47,11 +48,6 @@ _SCHEMA = {
 }
 
 
-def is_judge(scorer_name: str) -> bool:
-    """Return whether a scorer is a language model: "judge:MODEL"."""
-    return scorer_name.startswith(JUDGE)
-
-
 def answer_scorer(scorer_name: str, verdicts: Path | None = None) -> AnswerScorer:
     """Return what scores answers, by the name of a scorer or a judge.
 
@@ -61,12 +57,13 @@ def answer_scorer(scorer_name: str, verdicts: Path | None = None) -> AnswerScore
     Raises:
         ValueError: an unknown scorer, or a judge where there are no verdicts.
     """
-    if verdicts is None or not is_judge(scorer_name):
+    model = judge_model(scorer_name)
+    if verdicts is None or model is None:
         score_text = scorer(scorer_name)
         return lambda answer: score_text(answer.answer, answer.references)
     if not verdicts.is_file():
         raise not_judged(verdicts.parent, scorer_name)
-    cache, model = AnswerCache(verdicts), scorer_name.removeprefix(JUDGE)
+    cache = AnswerCache(verdicts)
 
     def verdict(answer: Answer) -> float | None:
         reply = cache.get(_request(answer, model).key)
@@ -80,26 +77,38 @@ def not_judged(folder: Path, judge: str) -> ValueError:
     return ValueError(f"{folder} has not been judged: run fivl score {folder} --scorer {judge}")
 
 
-def judge_answers(answers: Iterable[Answer], many: ManyRequests, *, total: int | None = None) -> None:
+def judge_answers(read: Callable[[], Iterable[Answer]], many: ManyRequests) -> None:
     """Ask a judge about answers; equal ones to one question are judged once, and none again by the next run.
 
+    Refusals are not judged: no scorer parses them.
+
     Args:
+        read: returns the answers, each time from the first.
         many: its model, its cache (the file of verdicts) and its budget; it counts answers without a verdict.
-        total: number of answers, for the progress bar.
 
     Raises:
         ServiceError: no further request makes sense; verdicts are kept.
     """
-    model = many.settings.model
-    with tqdm(total=total, desc="Judging", unit="answer") as progress:
-        for _ in many.answers(answers, lambda answer: _request(answer, model)):
+    graded, model = _Graded(read), many.settings.model
+    with tqdm(total=sum(1 for _ in graded), desc="Judging", unit="answer") as progress:
+        for _ in many.answers(graded, lambda answer: _request(answer, model)):
             progress.update()
         progress.update(sum(many.failures.values()))
 
 
+@dataclass(frozen=True)
+class _Graded:
+    """The answers that a judge is asked about, each time from the first."""
+
+    read: Callable[[], Iterable[Answer]]
+
+    def __iter__(self) -> Iterator[Answer]:
+        return (answer for answer in self.read() if not answer.refused)
+
+
 def _request(answer: Answer, model: str) -> ChatRequest:
-    asked = {"question": answer.prompt, "references": sorted(set(answer.references)), "answer": answer.answer}
-    content = json.dumps(asked, ensure_ascii=False)
+    graded = {"question": answer.prompt, "references": sorted(set(answer.references)), "answer": answer.answer}
+    content = json.dumps(graded, ensure_ascii=False)
     return ChatRequest(
         key=answer_key(model, _VERSION, content),
         prompt=_VERSION,
@@ -110,7 +119,7 @@ def _request(answer: Answer, model: str) -> ChatRequest:
         schema=_SCHEMA,
         read=_read,
         reminder=_FORMATS.__getitem__,
-        asked=asked,
+        asked=graded,
     )
 
 

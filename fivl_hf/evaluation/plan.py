@@ -119,13 +119,13 @@ class Plan:
     def _others(self, question: Question) -> tuple[list[Sequence[float]], ...] | None:
         """Return, per image, the evidence of other questions about it that is not the question's own, too."""
         neighbours = [boxes for id, boxes in self._neighbours.get(question.picture) if id != question.id]
-        found: list[list[Sequence[float]]] = []
+        by_image: list[list[Sequence[float]]] = []
         for image, (own, size) in enumerate(zip(question.evidence, question.sizes, strict=True)):
             boxes = [box for each in neighbours for box in each[image]]
             grown, evidence = (dilated_boxes(each, size, self._how["dilation"]).tolist() for each in (boxes, own))
             apart = [_share_inside(box, evidence) <= _LARGEST_SHARE for box in grown]
-            found.append([box for box, far in zip(boxes, apart, strict=True) if far])
-        return tuple(found) if any(found) else None
+            by_image.append([box for box, far in zip(boxes, apart, strict=True) if far])
+        return tuple(by_image) if any(by_image) else None
 
 
 def planned(
@@ -160,10 +160,8 @@ def planned(
         ]
         overlaps = [each.overlap for each in placed if len(each.boxes)]
         hidden, overlap = [each.boxes for each in placed], float(np.mean(overlaps)) if overlaps else 0.0
-    elif kind_of(condition) == "other":
-        hidden = [
-            dilated_boxes(boxes, size, dilation) for boxes, size in zip(others or [], question.sizes, strict=False)
-        ]
+    elif kind_of(condition) == "other" and others:
+        hidden = [dilated_boxes(boxes, size, dilation) for boxes, size in zip(others, question.sizes, strict=True)]
     return PlannedRequest(
         id=question.id,
         condition=condition,

@@ -89,6 +89,7 @@ def write_report(
         categories=sorted({under.category for each in answers.values() for under in each.values()}),
         count=len(answers),
         # An older summary does not count them.
+        everything=summary.get("scope") == "all",
         with_evidence=summary.get("questions_with_evidence", summary["n"]),
         sampled=sampled,
         ending=ending.strip(),

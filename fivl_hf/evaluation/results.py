@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fivl_hf.evaluation.answerers.protocol import Answerer
-from fivl_hf.evaluation.judge import VERDICTS, is_judge, judge_answers
+from fivl_hf.evaluation.judge import VERDICTS, judge_answers
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan
 from fivl_hf.evaluation.processes import Processes
 from fivl_hf.evaluation.runner import ask, summary_of
@@ -20,7 +20,7 @@ from fivl_hf.files.results import read_settings, result_folder
 from fivl_hf.llm.many import ManyRequests
 from fivl_hf.storage.provenance import provenance
 
-__all__ = ["score_again", "write_evaluation"]
+__all__ = ["score_again", "summary_file", "write_evaluation"]
 
 _RUN = "evaluation.run.json"
 # What a summary has only where it applies.
@@ -80,7 +80,7 @@ def write_evaluation(
             plan = Plan(rows, conditions, seed=seed, **asking)
             chosen = scorer_name or default_scorer(plan.source)
             table, known = _tables(output, processes)
-            if processes.first or answerer.shared:
+            if processes.first or answerer.splits_over_processes:
                 ask(
                     answerer,
                     plan,
@@ -88,7 +88,7 @@ def write_evaluation(
                     scorer_name=chosen,
                     seed=seed,
                     answerer_name=str(model_name),
-                    share=(processes.number, processes.count) if answerer.shared else (0, 1),
+                    share=(processes.number, processes.count) if answerer.splits_over_processes else (0, 1),
                     known=known,
                 )
             processes.wait()
@@ -147,9 +147,9 @@ def score_again(
     Args:
         place: the evaluation's folder, or a file of answers (.jsonl, .parquet) alone.
         scorer_name: see :func:`fivl_hf.evaluation.judge.answer_scorer`; the one that it was scored by if not given.
-        judge: where the scorer is a judge, what asks it about answers that it has not seen; its cache is the file
+        judge: if the scorer is a judge, what asks it about answers that it has not seen; its cache is the file
             ``verdicts.sqlite`` beside the answers.
-        output: file to write; if not given, ``reliance.json`` in the folder, or ``NAME.reliance.json`` beside a file.
+        output: file to write; :func:`summary_file` if not given.
         options: seed, resamples, fill and scope of :func:`fivl_hf.evaluation.summary.summarize`; those that it was
             measured with where they are not given, or None.
 
@@ -157,38 +157,53 @@ def score_again(
         The content of the file.
 
     Raises:
-        FileNotFoundError: the folder holds no answers.
+        FileNotFoundError: there is no such folder or file, or the folder holds no answers.
         ServiceError: the judge takes no further request; its verdicts are kept.
         ValueError: a line that is not an answer, or an unknown scorer.
     """
-    if place.is_file() and (place.parent / _RUN).exists() and place == answers_file(place.parent):
-        place = place.parent
-    folder = place if place.is_dir() else place.parent
+    folder, alone = _place(place)
     with locked(folder):
-        if place.is_dir():
+        if alone is None:
             _take_parts(folder)
-            path, about = answers_file(folder), measured_with(folder)
-        else:
-            path, about = place, {}
-            output = output or place.with_suffix(".reliance.json")
-        answers = partial(read_answers, path, finished=place.is_file())
+        about = {} if alone else measured_with(folder)
+        answers = partial(read_answers, alone or answers_file(folder), finished=alone is not None)
         chosen = scorer_name or str(about.get("scoring") or "exact")
         recorded: dict[str, Any] = {name: about[name] for name in ("seed", "fill", "scope") if name in about}
         recorded |= about.get("bootstrap", {})
         given = {name: value for name, value in options.items() if value is not None}
-        if judge and is_judge(chosen):
-            judge_answers(answers(), judge, total=sum(1 for _ in answers()))
+        if judge:
+            judge_answers(answers, judge)
         summary = summarize(
             rescored(answers(), chosen, folder / VERDICTS),
             conditions=list(about.get("conditions", ())),
             scorer_name=chosen,
             **{**recorded, **given},
         )
+        if judge:
+            summary["not_judged"] = dict(sorted(judge.failures.items()))
+        elif chosen == about.get("scoring") and "not_judged" in about:
+            summary["not_judged"] = about["not_judged"]
         stale = _NOT_ALWAYS - set(summary)
-        result: dict[str, Any] = {**about, **summary}
-        for name in stale & set(result):
-            del result[name]
-        if judge and is_judge(chosen):
-            result["not_judged"] = dict(sorted(judge.failures.items()))
-        write_json(output or folder / "reliance.json", result)
+        result = {name: value for name, value in {**about, **summary}.items() if name not in stale}
+        write_json(output or summary_file(place), result)
     return result
+
+
+def summary_file(place: Path) -> Path:
+    """Return where :func:`score_again` writes, if nothing else is said."""
+    folder, alone = _place(place)
+    return alone.with_suffix(".reliance.json") if alone else folder / "reliance.json"
+
+
+def _place(place: Path) -> tuple[Path, Path | None]:
+    """Return the folder of an evaluation and None, or of a file of answers its folder and itself.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+    """
+    if not place.exists():
+        raise FileNotFoundError(f"{place} does not exist")
+    if place.is_dir():
+        return place, None
+    is_evaluations = (place.parent / _RUN).exists() and place == answers_file(place.parent)
+    return place.parent, None if is_evaluations else place

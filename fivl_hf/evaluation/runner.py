@@ -14,6 +14,7 @@ from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan, PlannedRequest
 from fivl_hf.evaluation.scorers import default_scorer
 from fivl_hf.evaluation.summary import rescored, scored, summarize
 from fivl_hf.evaluation.table import Answer, AnswerTable
+from fivl_hf.reasons import listed_reasons
 
 __all__ = ["ask", "evaluate_answers", "evaluate_reliance", "summary_of"]
 
@@ -110,11 +111,10 @@ def ask(
             table.add([_scored(request, generated, score, about)])
             progress.update()
     if process == 0 and not len(table) and (first := next(iter(pending), None)):
-        unanswered = answerer.details.get("unanswered") or {}
-        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in unanswered.items())
+        reasons = listed_reasons(answerer.details.get("unanswered") or {})
         raise ValueError(
-            f"no question got an answer ({reasons or 'none was given'}); the first question is {first.id!r}: is this "
-            "the dataset that was meant?"
+            f"no question got an answer ({reasons or 'none was given'}), the first being {first.id!r}: check that the "
+            "answers belong to this dataset, or that the model works"
         )
 
 

@@ -13,10 +13,9 @@ from typing import Any
 from fivl_hf.evaluation.scoring import exact_match, normalize_answer
 from fivl_hf.evaluation.vqa import vqa_form
 
-__all__ = ["JUDGE", "RIGHT", "SCORERS", "Scorer", "default_scorer", "default_suffix", "scorer"]
+__all__ = ["RIGHT", "SCORERS", "Scorer", "default_scorer", "default_suffix", "judge_model", "scorer"]
 
-JUDGE = "judge:"
-"""What the name of a scorer begins with that is a language model: "judge:gpt-4o"."""
+_JUDGE = "judge:"
 
 RIGHT = 0.5
 """The score from which an answer counts as right."""
@@ -38,13 +37,26 @@ def scorer(name: str) -> Scorer:
     Raises:
         ValueError: there is none, or a package that it needs is not installed.
     """
-    if name.startswith(JUDGE):
+    if judge_model(name) is not None:
         raise ValueError(f"a judge scores answers that are there already: fivl score FOLDER --scorer {name}")
     if name not in SCORERS:
-        raise ValueError(f"there is no scorer {name!r}; there are {', '.join(sorted(SCORERS))} and {JUDGE}MODEL")
+        raise ValueError(
+            f"there is no scorer {name!r}; there are {', '.join(sorted(SCORERS))} and, in fivl score, {_JUDGE}MODEL"
+        )
     if name in _PACKAGES:  # At once, not at the first answer.
         _package(*_PACKAGES[name])
     return SCORERS[name]
+
+
+def judge_model(name: str) -> str | None:
+    """Return the language model of a scorer such as "judge:gpt-4o"; None for other scorers.
+
+    Raises:
+        ValueError: a judge without a model.
+    """
+    if name == _JUDGE:
+        raise ValueError(f"{_JUDGE!r} needs the name of a model, as in {_JUDGE}gpt-4o")
+    return name.removeprefix(_JUDGE) if name.startswith(_JUDGE) else None
 
 
 def default_scorer(source: str) -> str:
@@ -60,10 +72,11 @@ def default_suffix(source: str) -> str:
 def _contains(answer: str, references: Sequence[str]) -> float | None:
     """Return 1 if any reference is in the answer as whole words, whatever the case.
 
-    An answer to a yes/no question that holds both words is not parsed.
+    To a yes/no question, an answer with both words is not parsed.
     """
     words = _words(answer)
-    if not words or (set(words) >= _LABELS and {normalize_answer(each) for each in references} <= _LABELS):
+    is_ambiguous = set(words) >= _LABELS and {normalize_answer(each) for each in references} <= _LABELS
+    if not words or is_ambiguous:
         return None
     return float(any(_holds(words, _words(reference)) for reference in references))
 

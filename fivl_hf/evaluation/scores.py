@@ -67,9 +67,9 @@ class Scores:
         return np.asarray(np.unique(self.pictures.astype(str), return_inverse=True)[1], dtype=np.int64)
 
     def with_unchanged(self) -> "Scores":
-        """Return the scores with those of questions without evidence, from which nothing can be taken away.
+        """Return the scores in which questions without evidence count as unchanged.
 
-        Under "removed" and "random" they are as on the original images.
+        Nothing can be taken away from them: under "removed" and "random" they are as on the original images.
         """
         if ORIGINAL not in self.conditions:
             return self
@@ -88,7 +88,7 @@ def collect(answers: Iterable[Answer], conditions: Sequence[str] = ()) -> Scores
     """Arrange answers.
 
     Args:
-        conditions: those that have a column also where there are no answers under them.
+        conditions: to give a column even if no answer is under them.
 
     Raises:
         ValueError: two answers to a question under one condition.
@@ -115,7 +115,7 @@ def collect(answers: Iterable[Answer], conditions: Sequence[str] = ()) -> Scores
         unparsed.append(not answer.parsed)
         digests.append(text_digest(normalize_answer(answer.answer)))
         overlaps.append(answer.overlap)
-        if ending := "empty" if not answer.answer.strip() else answer.finish_reason.replace("stop", ""):
+        if ending := _ending(answer):
             endings.setdefault(answer.condition, Counter())[ending] += 1
     _refuse_repeated(np.array(rows), np.array(cells), list(numbers), list(columns))
     ids, names = sorted(numbers), sorted(columns)
@@ -146,6 +146,13 @@ def collect(answers: Iterable[Answer], conditions: Sequence[str] = ()) -> Scores
         first_references=text(2),
         references=np.array(references, dtype=np.uint64)[order],
     )
+
+
+def _ending(answer: Answer) -> str:
+    """Return how an answer ended, if not as it should: "length", "content_filter", "empty", ..."""
+    if answer.finish_reason not in ("", "stop"):
+        return answer.finish_reason
+    return "" if answer.answer.strip() else "empty"
 
 
 def _refuse_repeated(

@@ -1,6 +1,6 @@
-"""Intervals and tests of scores: pictures are resampled, not questions, since those about one picture are alike.
+"""Intervals and tests of scores: images are resampled, not questions, since those about one image are alike.
 
-Shapes: N questions, G groups of them (pictures), R resamples.
+Shapes: N questions, G groups of them (images), R resamples.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ def mcnemar_midp(right_a: ArrayLike, right_b: ArrayLike) -> float:
     """Return McNemar's two-sided mid-p value that two models are right equally often, on the same N questions.
 
     The exact test is conservative, rejecting about 3.6% of true hypotheses at 5%; mid-p is close to 5%. Every question
-    is taken for independent: where pictures have several, see :func:`accuracy_permutation`.
+    is treated as independent: if images have several, see :func:`accuracy_permutation`.
 
     Args:
         right_a, right_b: (N,) whether each model's answer is right.
@@ -87,7 +87,7 @@ def reliance_permutation(
     permutations: int = 10_000,
     seed: int = 0,
 ) -> float:
-    """Return the two-sided p-value that two models have one Visual Reliance Score, by swapping them picture by picture.
+    """Return the two-sided p-value that two models have one Visual Reliance Score, by swapping them image by image.
 
     Args:
         scores_a, scores_b: of each model, (N,) scores on the original images and (N,) without the evidence.
@@ -109,9 +109,9 @@ def accuracy_permutation(
     permutations: int = 10_000,
     seed: int = 0,
 ) -> float:
-    """Return the two-sided p-value that two models have one mean score, by swapping them picture by picture.
+    """Return the two-sided p-value of two models having the same mean score, by swapping them image by image.
 
-    McNemar's test takes every question for independent: with three questions about a picture, whose answers are alike,
+    McNemar's test treats every question as independent: with three questions about an image, whose answers are alike,
     it rejected 13% of true hypotheses at 5% in a simulation.
 
     Args:
@@ -133,7 +133,7 @@ def _permutation(
     permutations: int,
     seed: int,
 ) -> float:
-    """Return p of a difference, from sums of scores of G pictures: (G, K) of each model."""
+    """Return the two-sided p-value of a difference, from the sums of K kinds of scores: (G, K) of each model."""
     observed = abs(difference(a.sum(axis=0, keepdims=True), b.sum(axis=0, keepdims=True))[0])
     rng, beyond = np.random.default_rng(seed), 0
     step = max(1, _CHUNK // max(len(a), 1))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fivl_hf.bootstrap import clustered_interval, ratio
-from fivl_hf.evaluation.conditions import CONDITIONS, kind_of, with_fill
+from fivl_hf.evaluation.conditions import CONDITIONS, fill_of, kind_of, with_fill
 from fivl_hf.evaluation.judge import AnswerScorer, answer_scorer
 from fivl_hf.evaluation.reliance import visual_reliance_score
 from fivl_hf.evaluation.scorers import RIGHT
@@ -27,7 +27,8 @@ _LARGEST_OVERLAP = 0.1
 _CATEGORIES = 50
 _OTHER = "other"
 _FLOORS = ("text-only", "blank")
-_NO_ANSWER = "no question was answered under it"
+_OTHER_SCOPE = {"evidence": ("all", "all_questions"), "all": ("evidence", "with_evidence")}
+_NO_ANSWER = "no question was answered under this condition"
 _NOTHING_RIGHT = "no answer is right on the original images"
 
 _Measured = dict[str, Any]
@@ -58,8 +59,8 @@ def summarize(
 
     Args:
         answers: with the scores of ``scorer_name`` (:func:`rescored`); their order does not matter.
-        conditions: that were asked, where there may be none that any question has an answer to.
-        seed, resamples: of the bootstrap of the pictures.
+        conditions: that were asked; one without answers is listed with a reason.
+        seed, resamples: of the bootstrap of the images.
         fill: of the evidence that is removed, for the score and its control; see
             :data:`fivl_hf.evaluation.conditions.FILLS`. The paper's is black.
         scope: the questions that the score is about: those with "evidence", or "all", of which those without evidence
@@ -83,18 +84,20 @@ def summarize(
     if scope not in SCOPES:
         raise ValueError(f"scope must be one of {', '.join(SCOPES)}, got {scope!r}")
     removed = with_fill(REMOVED, fill)
-    found = collect(answers, conditions)
-    if found.ids and not found.asked(ORIGINAL).any():
-        raise ValueError("there are no answers to the original images, without which nothing is known to be lost")
-    everything = _Questions(found.with_unchanged(), found.asked(ORIGINAL), {"seed": seed, "resamples": resamples})
+    scores = collect(answers, conditions)
+    if scores.ids and not scores.asked(ORIGINAL).any():
+        raise ValueError(
+            "there are no answers to the original images, which the others are compared with: evaluate under 'original'"
+        )
+    everything = _Questions(scores.with_unchanged(), scores.asked(ORIGINAL), {"seed": seed, "resamples": resamples})
     # Questions that were asked under all of the conditions that the score and its control need.
-    core = {ORIGINAL, removed, with_fill(RANDOM, fill)} & set(found.conditions)
+    core = {ORIGINAL, removed, with_fill(RANDOM, fill)} & set(scores.conditions)
     scopes = {
-        "evidence": everything.where(found.has_evidence).answered(*core),
+        "evidence": everything.where(scores.has_evidence).answered(*core),
         "all": everything.answered(*core),
     }
     chosen = scopes[scope]
-    other = {"evidence": "all", "all": "evidence"}[scope]
+    other, other_name = _OTHER_SCOPE[scope]
     return {
         **_measures(chosen, fill),
         "scoring": scorer_name,
@@ -102,14 +105,14 @@ def summarize(
         "scope": scope,
         "bootstrap": {"seed": seed, "resamples": resamples},
         "questions": len(everything),
-        "questions_with_evidence": len(everything.where(found.has_evidence)),
+        "questions_with_evidence": len(everything.where(scores.has_evidence)),
         "accuracy_all_questions": everything.mean(ORIGINAL)["value"],
         "conditions": {
-            name: _condition(replace(everything, scores=found), name)
-            for name in sorted(found.conditions, key=CONDITIONS.index)
+            name: _condition(replace(everything, scores=scores), name)
+            for name in sorted(scores.conditions, key=CONDITIONS.index)
         },
-        {"evidence": "with_evidence", "all": "all_questions"}[other]: _measures(scopes[other], fill),
-        "by_category": _by(chosen, found.categories, removed),
+        other_name: _measures(scopes[other], fill),
+        "by_category": _by(chosen, scores.categories, removed),
         "by_reference": _by_reference(chosen, removed),
     }
 
@@ -146,7 +149,7 @@ class _Questions:
         return self.scores.clusters[self.chosen]
 
     def lacks(self, *conditions: str) -> str | None:
-        """Return why nothing can be said of these questions under some conditions, if so."""
+        """Return why the questions give no number under the conditions; None if they do."""
         if missing := [name for name in conditions if name not in self.scores.conditions]:
             return f"the condition {missing[0]!r} was not asked"
         if len(self):
@@ -296,7 +299,7 @@ def _condition(questions: _Questions, name: str) -> _Measured:
         "endings": dict(scores.endings.get(name, {})),
     }
     if kind_of(name) == REMOVED:
-        random = name.replace(REMOVED, RANDOM)
+        random = with_fill(RANDOM, fill_of(name))
         measured["over_random"] = _over_random(_answered(answered, random), name, random)
     return measured
 

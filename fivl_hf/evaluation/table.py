@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fivl_hf.evaluation.conditions import CONDITIONS
 from fivl_hf.files.appended import AppendedLines
 from fivl_hf.files.fingerprints import text_digest
 from fivl_hf.files.results import read_settings
@@ -165,7 +166,9 @@ def _parquet_answers(path: Path) -> Iterator[Answer]:
             for raw in batch.to_pylist():
                 number += 1
                 yield _answer(raw)
-    except (pa.ArrowInvalid, ValueError, TypeError, KeyError) as error:
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a Parquet file: {error}") from error
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}, row {number}, is not an answer of fivl evaluate: {error}") from error
 
 
@@ -178,6 +181,8 @@ def by_question(answers: Iterable[Answer]) -> dict[str, dict[str, Answer]]:
 
 
 def _answer(raw: dict[str, Any]) -> Answer:
+    if raw["condition"] not in CONDITIONS:
+        raise ValueError(f"there is no condition {raw['condition']!r}")
     boxes = tuple(tuple(tuple(map(float, box)) for box in image) for image in raw["boxes"])
     return Answer(**{**raw, "references": tuple(raw["references"]), "boxes": boxes})
 

@@ -1,4 +1,4 @@
-"""Replies that are to be JSON, with what chat models like to add to it."""
+"""Reading JSON from the replies of chat models, which add thoughts and code fences."""
 
 import re
 from typing import Any

@@ -4,7 +4,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ class ManyRequests:
     """Asks about many items, as many at a time as the settings say; paid answers are cached before they are used.
 
     Attributes:
+        settings: model, budget and concurrency.
         cache: SQLite file of the answers.
         batch_api: ask by OpenAI's Batch API, at half the price and within a day.
         spent: on all items so far.
@@ -43,10 +44,10 @@ class ManyRequests:
     def answers(
         self, items: Iterable[Item], request_of: Callable[[Item], ChatRequest]
     ) -> Iterator[tuple[Item, Any, float | None]]:
-        """Yield items with what their replies say, and the seconds that took, None for a reply from the cache.
+        """Yield each item, its reply's content and the seconds it took, None from the cache.
 
         Args:
-            items: gone through twice where ``batch_api`` is set.
+            items: iterated over twice if ``batch_api`` is set.
             request_of: makes the request when an item's turn comes.
 
         Raises:
@@ -111,10 +112,10 @@ class ManyRequests:
             raise problem
 
 
-def _run(asking: Any, results: _Results) -> None:
+def _run(asking: Coroutine[Any, Any, None], results: _Results) -> None:
     try:
         asyncio.run(asking)
-    except BaseException as error:  # told to the thread that waits for results
+    except BaseException as error:  # passed to the thread that waits for results
         results.put(error)
     results.put(None)
 

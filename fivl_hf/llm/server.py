@@ -103,8 +103,8 @@ class ChatServer:
     async def _raw(self, body: dict[str, Any]) -> bytes:
         import httpx2
 
-        # Through the SDK's method for any address: its typed one walks through the whole body, which takes as long as
-        # everything else that is done here for a request.
+        # By the SDK's untyped `post`: its typed method walks through the whole body, which takes as long as all our
+        # other work on a request.
         response = await self.sdk.post("/chat/completions", cast_to=httpx2.Response, body=body)
         return bytes(response.content)
 

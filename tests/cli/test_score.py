@@ -1,13 +1,10 @@
 import json
 import shutil
 
-import peft
 import pytest
 from datasets import Dataset
 
 from fivl_hf.cli.main import main
-from fivl_hf.evaluation.table import read_answers
-from fivl_hf.models import load_model
 
 
 @pytest.fixture
@@ -56,7 +53,15 @@ def test_the_numbers_of_a_file_by_another_fill_and_over_all_questions(demo, tmp_
     assert (folder / "reliance.json").read_bytes() == whole
     assert main(["score", str(folder / "answers.jsonl")]) == 0
     assert (folder / "reliance.json").read_bytes() == whole
+    capsys.readouterr()
     assert main(["score", str(folder), "--resamples", "20", "--seed", "9", "--fill", "mean", "--scope", "all"]) == 0
+    printed = capsys.readouterr().out
+    for shown in ("accuracy on all questions ", "accuracy, evidence removed (mean)", "accuracy, removed "):
+        assert shown in printed
+    assert "accuracy, removed-mean" not in printed
+    assert f"written to {folder / 'reliance.json'}" in printed
+    mean = tmp_path / "mean"
+    shutil.copytree(folder, mean)
     changed = json.loads((folder / "reliance.json").read_text())
     assert (changed["bootstrap"], changed["seed"]) == ({"seed": 9, "resamples": 20}, 5)
     assert (changed["fill"], changed["scope"], changed["with_evidence"]["n"]) == ("mean", "all", 6)
@@ -87,49 +92,13 @@ def test_the_numbers_of_a_file_by_another_fill_and_over_all_questions(demo, tmp_
     again = tmp_path / "again"
     shutil.copytree(folder, again)
     assert main(["compare", str(folder), str(again)]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(folder), str(mean)]) == 1
+    message = "scored by different fills (e by removed, mean by removed-mean): name one with --fill"
+    assert message in capsys.readouterr().err
+    assert main(["compare", str(folder), str(mean), "--fill", "mean"]) == 0
+    assert "scored by exact, the evidence removed-mean" in capsys.readouterr().out
     assert json.loads((tmp_path / "comparison.json").read_text())["means"]
-
-
-def test_the_papers_protocol_and_a_preview_without_a_model(demo, tmp_path, capsys):
-    command = ["evaluate", "--dataset", str(demo / "fivl"), "--split", "test[:3]", "--output", str(tmp_path / "e")]
-    assert main([*command, "--preview", "2"]) == 0
-    assert (tmp_path / "e" / "preview.html").stat().st_size > 1000
-    assert main(command) == 1
-    assert "name the model with --model" in capsys.readouterr().err
-    command += ["--model", str(demo / "models" / "fivl"), "--protocol", "paper"]
-    assert main([*command, "--scorer", "contains"]) == 1
-    assert "--protocol paper says what --scorer is" in capsys.readouterr().err
-    assert main(command) == 0
-    result = json.loads((tmp_path / "e" / "reliance.json").read_text())
-    assert (result["scoring"], result["fill"], result["scope"]) == ("exact", "black", "evidence")
-    answers = list(read_answers(tmp_path / "e" / "answers.jsonl"))
-    accuracy, masked = (
-        sum(each.score for each in answers if each.condition == name) / 3 for name in ("original", "removed")
-    )
-    assert (result["accuracy"], result["masked_accuracy"]) == (pytest.approx(accuracy), pytest.approx(masked))
-    expected = (accuracy - masked) / accuracy if accuracy else None
-    assert result["visual_reliance_score"] == (None if expected is None else pytest.approx(expected))
-
-
-def test_an_adapter_is_evaluated_as_the_model_it_makes(demo, tmp_path):
-    """LoRA's weights are large, so that what it says is not what its base says."""
-    base = demo / "models" / "fivl"
-    model, processor = load_model(base)
-    lora = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    adapted = peft.get_peft_model(model, lora)
-    for name, weight in adapted.named_parameters():
-        if "lora_B" in name:
-            weight.data *= 20
-    adapted.save_pretrained(tmp_path / "adapter")
-    processor.save_pretrained(tmp_path / "adapter")
-    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
-    processor.save_pretrained(tmp_path / "merged")
-    said = {}
-    for name, place in (("base", base), ("adapter", tmp_path / "adapter"), ("merged", tmp_path / "merged")):
-        rows = ["--dataset", str(demo / "fivl"), "--split", "test[:4]", "--output", str(tmp_path / f"{name} said")]
-        assert main(["evaluate", "--model", str(place), *rows]) == 0
-        said[name] = [each.answer for each in read_answers(tmp_path / f"{name} said" / "answers.jsonl")]
-    assert said["adapter"] == said["merged"] != said["base"]
 
 
 def test_more_conditions_and_another_scorer_ask_nothing_twice(demo, tmp_path, capsys):

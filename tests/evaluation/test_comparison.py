@@ -31,7 +31,10 @@ def test_two_models_that_differ_and_two_that_do_not():
     assert pairs["a", "c"]["reliance_p_adjusted"] > 0.05
     assert pairs["a", "b"]["reliance_difference"] > 0.5
     lines = comparison_lines(compared)
-    assert lines[0] == "300 questions with evidence about 150 images, answered by all, scored by exact"
+    assert (
+        lines[0]
+        == "300 questions with evidence about 150 images, answered by all, scored by exact, the evidence removed"
+    )
     assert [line.split()[0] for line in lines[2:5]] == ["a", "b", "c"]
     assert [line[:5] for line in lines[-3:]] == ["a − b", "a − c", "b − c"]
 
@@ -47,7 +50,7 @@ def test_true_hypotheses_are_rejected_as_often_as_they_should_be(per_picture):
         result = compare(models, permutations=400, seed=trial)["benchmarks"][""]
         for what in rejected:
             rejected[what] += result["pairs"][0][what] < 0.05
-    assert result["accuracy_test"] == ("mid-p McNemar" if per_picture == 1 else "permutation of pictures")
+    assert result["accuracy_test"] == ("mid-p McNemar" if per_picture == 1 else "permutation of images")
     assert all(40 <= count <= 60 for count in rejected.values()), rejected
 
 

@@ -54,8 +54,9 @@ def folder(tmp_path):
 def test_verdicts_are_scores_and_equal_answers_are_judged_once(serve, settings, tmp_path):
     server = serve(grader)
     many = ManyRequests(settings(server, concurrency=1), tmp_path / "verdicts.sqlite")
-    judge_answers(answers(), many)
-    assert sum(server.asked.values()) == 5
+    judge_answers(answers, many)
+    # Not the refusal, and what was said twice only once.
+    assert sum(server.asked.values()) == 4
     assert asked(server.bodies[0]) == {
         "question": "What is it?",
         "references": ["a dog"],
@@ -95,13 +96,18 @@ def test_the_command_judges_and_comparisons_need_no_model(folder, serve, capsys,
     assert f"has not been judged: run fivl score {folder} --scorer judge:other" in capsys.readouterr().err
 
 
-def test_replies_that_are_no_verdict_are_counted(folder, serve, capsys):
+def test_unusable_verdicts_are_counted(folder, serve, capsys):
     server = serve(lambda body, number: Reply("perhaps") if "cat" in asked_text(body) else grader(body, number))
     assert main(["score", str(folder), "--scorer", NAME, "--endpoint", server.url]) == 0
     result = json.loads((folder / "reliance.json").read_text())
     assert result["not_judged"] == {"the language model's reply cannot be used": 1}
-    assert "1 answers got no verdict" in capsys.readouterr().out
+    assert "answers without a verdict: 1 × " in capsys.readouterr().out
     assert result["conditions"]["removed"]["unparsed"] == 2
+    # Scored again without the judge, they are still counted.
+    assert main(["score", str(folder), "--resamples", "20"]) == 0
+    assert "answers without a verdict: 1 × " in capsys.readouterr().out
+    assert main(["score", str(folder), "--scorer", "judge:"]) == 1
+    assert "'judge:' needs the name of a model, as in judge:gpt-4o" in capsys.readouterr().err
 
 
 def asked_text(body):

@@ -33,6 +33,8 @@ class EndpointAnswerer:
         batch_api: ask by OpenAI's Batch API, at half the price and within a day.
     """
 
+    splits_over_processes = False
+
     def __init__(
         self, settings: ChatSettings, cache: Path, *, image_side: int | None = None, batch_api: bool = False
     ) -> None:
@@ -54,10 +56,6 @@ class EndpointAnswerer:
     def identity(self) -> dict[str, Any]:
         limit = self._settings.reply_tokens
         return {"endpoint": self.url, "image_side": self._image_side, "max_new_tokens": limit}
-
-    @property
-    def shared(self) -> bool:
-        return False
 
     @property
     def details(self) -> dict[str, Any]:

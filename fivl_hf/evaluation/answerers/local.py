@@ -33,6 +33,8 @@ class TransformersAnswerer:
         ValueError: a batch size below 1.
     """
 
+    splits_over_processes = True
+
     model: Any
     processor: Any
     batch_size: int = 16
@@ -51,10 +53,6 @@ class TransformersAnswerer:
             "max_new_tokens": self.max_new_tokens,
             "generation": dict(self.generation),
         }
-
-    @property
-    def shared(self) -> bool:
-        return True
 
     @property
     def details(self) -> dict[str, Any]:

@@ -54,8 +54,8 @@ class Answerer(Protocol):
         """Settings that change the answers, besides model, rows and questions; a run with other ones is refused."""
 
     @property
-    def shared(self) -> bool:
-        """Whether several processes answer faster than one; where they do not, the first answers everything."""
+    def splits_over_processes(self) -> bool:
+        """Whether each of several processes answers its share; if not, the first answers everything."""
 
     @property
     def details(self) -> Mapping[str, Any]:

@@ -29,6 +29,8 @@ class RecordedAnswerer:
         ValueError: a file of another format, or one that answers a question twice under a condition.
     """
 
+    splits_over_processes = False
+
     def __init__(self, files: Iterable[tuple[str | None, Path]]) -> None:
         self._files = list(files)
         self._answers = DiskTable()
@@ -45,10 +47,6 @@ class RecordedAnswerer:
     def identity(self) -> dict[str, Any]:
         recorded = {path.name: condition for condition, path in self._files}
         return {"recorded": recorded, "recorded_fingerprint": files_digest(path for _, path in self._files)}
-
-    @property
-    def shared(self) -> bool:
-        return False
 
     @property
     def details(self) -> dict[str, Any]:

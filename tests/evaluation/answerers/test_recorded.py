@@ -38,7 +38,7 @@ def test_every_format_gives_the_same_answers(tmp_path):
 
 def test_answers_to_another_dataset_are_refused(rows, tmp_path):
     other = write_lines(tmp_path / "o.jsonl", [{"id": "somewhere else", "answer": "yes"}])
-    message = rf"no question got an answer \(4 × not in the file\); the first question is '{rows[0]['id']}'"
+    message = rf"no question got an answer \(4 × not in the file\), the first being '{rows[0]['id']}'"
     with pytest.raises(ValueError, match=message):
         evaluate_answers(RecordedAnswerer([(None, other)]), rows[:2], conditions=["original", "removed"])
 
