@@ -3,22 +3,18 @@
 Shapes: B batch, H heads, T tokens, R rows, C columns, D head size.
 """
 
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
+from fivl_hf.explain.attention import Attention, is_causal, masked, replaced_attention, soft_capped
 from fivl_hf.models import uses_cross_attention
 
 __all__ = ["AttentionRows", "attention_rows", "record_attention"]
-
-_QUERIES = 256  # rows of the score matrix held at a time where SDPA cannot do it
 
 
 @dataclass
@@ -52,7 +48,7 @@ def record_attention(model: Any, rows: torch.Tensor, columns: torch.Tensor) -> I
     """While open, every forward pass of ``model`` records softmax rows of its language model's attention.
 
     The pass itself is ordinary SDPA; gradients flow through the recorded rows. The row that *produces* token t is
-    t − 1. The model's own attention implementation is put back on leaving, also after an error.
+    t − 1. See :func:`fivl_hf.explain.attention.replaced_attention`.
 
     Args:
         model: a transformers vision-language model with pluggable attention.
@@ -64,26 +60,11 @@ def record_attention(model: Any, rows: torch.Tensor, columns: torch.Tensor) -> I
         ValueError: the model cannot swap its attention implementation, or has attention sinks.
     """
     recorded = AttentionRows(rows, columns)
-    # A name for each use: two models, or threads, may record at the same time.
-    name = f"fivl_probe_{uuid.uuid4().hex}"
-    AttentionInterface.register(name, _recording(recorded, model.config))
-    AttentionMaskInterface.register(name, sdpa_mask)
-    # `set_attn_implementation` changes the configs of all parts; there is no public way to read them back one by one.
-    configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
-    before = [(config, config._attn_implementation_internal) for config in configs.values()]
-    try:
-        model.set_attn_implementation({"text_config": name} if "text_config" in model.config.sub_configs else name)
-        if model.config.get_text_config()._attn_implementation != name:
-            raise ValueError(f"{type(model).__name__} does not let its attention implementation be set")
+    with replaced_attention(model, partial(_recording, recorded, model.config)):
         yield recorded
-    finally:
-        for config, implementation in before:
-            config._attn_implementation_internal = implementation
-        AttentionInterface._global_mapping.pop(name, None)
-        AttentionMaskInterface._global_mapping.pop(name, None)
 
 
-def _recording(recorded: AttentionRows, config: Any) -> Any:
+def _recording(recorded: AttentionRows, config: Any, attention: Attention) -> Attention:
     looking = set(config.get_text_config().cross_attention_layers) if uses_cross_attention(config) else None
 
     def forward(
@@ -95,20 +76,14 @@ def _recording(recorded: AttentionRows, config: Any) -> Any:
         scaling: float | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
-        if kwargs.get("s_aux") is not None:
-            raise ValueError(f"attention with sinks ({type(module).__name__}) cannot be recorded")
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        softcap = kwargs.get("softcap")
         layer = int(module.layer_idx)  # type: ignore[arg-type]
-        causal = looking is None or layer not in looking
         if looking is None or layer in looking:
+            scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+            rows, columns, softcap = recorded.rows, recorded.columns, kwargs.get("softcap")
             recorded.layers[layer] = attention_rows(
-                query, key, attention_mask, scale, recorded.rows, recorded.columns, softcap, causal
+                query, key, attention_mask, scale, rows, columns, softcap, is_causal(config, layer)
             )
-        # SDPA passes over the cap, and the pass would no longer be the model's own.
-        if softcap is not None:
-            return _capped_attention(query, key, value, attention_mask, scale, softcap, causal), None
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        return attention(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
 
     return forward
 
@@ -143,48 +118,11 @@ def attention_rows(
     chosen = query.gather(2, rows[:, None, :, None].expand(-1, heads, -1, size))
     folded = chosen.reshape(batch, groups, heads // groups * wanted, size)
     scores = (folded @ key.transpose(-1, -2)).float() * scaling
-    scores = _capped(scores.view(batch, heads, wanted, length), softcap)
+    scores = soft_capped(scores.view(batch, heads, wanted, length), softcap)
     mask = attention_mask
     if mask is not None:
         mask = mask.expand(batch, -1, -1, -1)[..., :length]
         mask = mask.gather(2, rows[:, None, :, None].expand(-1, mask.shape[1], -1, length))
-    scores = _masked(scores, mask, rows[:, None, :] if causal else None)
+    scores = masked(scores, mask, rows[:, None, :] if causal else None)
     probabilities = scores.softmax(dim=-1)
     return probabilities.gather(3, columns[:, None, None, :].expand(-1, heads, wanted, -1))
-
-
-def _masked(scores: torch.Tensor, mask: torch.Tensor | None, rows: torch.Tensor | None) -> torch.Tensor:
-    """Set scores (..., R, S) to −∞ where a mask forbids attention, or beyond each row (..., R) if it is causal."""
-    if mask is None:
-        if rows is None:
-            return scores
-        mask = torch.arange(scores.shape[-1], device=scores.device) <= rows[..., None]
-    return scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.float()
-
-
-def _capped(scores: torch.Tensor, softcap: float | None) -> torch.Tensor:
-    return scores if softcap is None else softcap * torch.tanh(scores / softcap)
-
-
-def _capped_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    softcap: float,
-    causal: bool,
-) -> torch.Tensor:
-    """Compute attention with capped scores, which SDPA cannot, some queries at a time: (B, T, H, D)."""
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    length = key.shape[2]
-    outputs = []
-    for start in range(0, query.shape[2], _QUERIES):
-        part = query[:, :, start : start + _QUERIES]
-        scores = _capped((part @ key.transpose(-1, -2)).float() * scaling, softcap)
-        mask = None if attention_mask is None else attention_mask[:, :, start : start + _QUERIES, :length]
-        rows = torch.arange(start, start + part.shape[2], device=query.device)
-        scores = _masked(scores, mask, rows if causal else None)
-        outputs.append(scores.softmax(dim=-1).to(value.dtype) @ value)
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()

@@ -5,7 +5,7 @@ import peft
 import pytest
 import torch
 from datasets import Dataset
-from families import FAMILIES, large_rows, make
+from families import FAMILIES, enlarge, large_rows, make
 from training_steps import assert_same, checkpointing, first_batch, loss_and_gradients, sft_config, trained_losses
 from trl import SFTTrainer
 
@@ -115,14 +115,6 @@ def test_mllama_is_refused_with_the_reason(big_dataset, config):
     processor, model = make("Mllama")
     with pytest.raises(ValueError, match="no visual tokens in its sequence .*cross-attention.*vision_loss_weight=0"):
         FiVLTrainer(model, config(), train_dataset=big_dataset, processing_class=processor)
-
-
-def enlarge(model):
-    """Small random weights attend and answer evenly; larger ones differ, and meet a softcap."""
-    with torch.no_grad():
-        for parameter in model.get_decoder().parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(8)
 
 
 def eager_attention(model, inputs, layer):
