@@ -1,0 +1,129 @@
+"""The logit lens on image positions: where in depth does a patch know its word?
+
+Each layer's output goes through the final norm and the language-model head, as if the model ended there
+(nostalgebraist, 2020). Shapes: L layers, N visual tokens, K keywords.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fivl_hf.explain.samples import Sample
+from fivl_hf.masks import FloatArray
+
+__all__ = ["PLACES", "KeywordDepth", "Lens", "keyword_depth", "look_through"]
+
+
+@dataclass(frozen=True)
+class Lens:
+    """What the visual tokens predict after every layer.
+
+    Attributes:
+        ranks: (L, K, N) rank of each keyword among all tokens, 1 for the most likely.
+        log_probabilities: (L, K, N) of each keyword.
+    """
+
+    ranks: NDArray[np.int64]
+    log_probabilities: NDArray[np.float32]
+
+
+@torch.inference_mode()
+def look_through(model: Any, sample: Sample, keyword_ids: Sequence[int]) -> Lens | None:
+    """Read the language-model head after every layer, at the visual tokens of a sample.
+
+    One layer's logits are in memory at a time.
+
+    Args:
+        model: a transformers vision-language model, or an adapter of one.
+        keyword_ids: K token ids.
+
+    Returns:
+        None for a model whose visual tokens do not stand in the sequence.
+
+    Raises:
+        ValueError: a model whose decoder has no list of layers with a final norm.
+    """
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not sample.in_sequence:
+        return None
+    decoder = model.get_decoder()
+    if not (hasattr(decoder, "layers") and hasattr(decoder, "norm")):
+        raise ValueError(f"{type(decoder).__name__} has no layers with a final norm to read the head after")
+    positions = sample.image_positions.to(model.device)
+    ids = torch.tensor(list(keyword_ids), device=model.device)
+    ranks: list[torch.Tensor] = []
+    chances: list[torch.Tensor] = []
+
+    def read(_: Any, __: Any, output: Any) -> None:
+        hidden = (output if isinstance(output, torch.Tensor) else output[0])[0, positions]
+        logits = final_logits(model, decoder.norm(hidden))
+        wanted = logits[:, ids]
+        ranks.append(torch.stack([(logits > column[:, None]).sum(1) + 1 for column in wanted.T]).cpu())
+        chances.append((wanted - logits.logsumexp(1, keepdim=True)).T.cpu())
+
+    with ExitStack() as hooks:
+        for layer in decoder.layers:
+            hooks.callback(layer.register_forward_hook(read).remove)
+        model.base_model(**sample.inputs.to(model.device, model.dtype), use_cache=False)
+    return Lens(torch.stack(ranks).numpy(), torch.stack(chances).float().numpy())
+
+
+def final_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Return the logits (N, V) float32 of hidden states (N, D) after the final norm, as the model itself makes them."""
+    logits = model.get_output_embeddings()(hidden).float()
+    text = model.config.get_text_config()
+    for holder in (model.config, text):
+        if (scale := getattr(holder, "logit_scale", None)) is not None:  # Cohere
+            logits = logits * scale
+            break
+    if (cap := getattr(text, "final_logit_softcapping", None)) is not None:  # Gemma 2
+        logits = cap * torch.tanh(logits / cap)
+    return logits
+
+
+@dataclass(frozen=True)
+class KeywordDepth:
+    """How well a keyword is known after every layer: at its own patches, elsewhere, and another word at its patches.
+
+    Attributes:
+        rank: (L, 3) geometric mean of its rank.
+        probability: (L, 3) mean probability.
+    """
+
+    rank: FloatArray
+    probability: FloatArray
+
+
+PLACES = ("inside", "outside", "other keyword inside")
+
+
+def keyword_depth(lens: Lens, keyword: int, other: int | None, coverage: FloatArray) -> KeywordDepth | None:
+    """Summarise what the tokens of a mask know of its keyword.
+
+    Args:
+        keyword, other: places of the keyword and of another one in the lens; None without another.
+        coverage: (N,) of the visual tokens, which weighs them; NaN where a token sees nothing of the image.
+
+    Returns:
+        None if the mask covers no token or all of them.
+    """
+    sees = np.isfinite(coverage)
+    inside = np.where(sees, coverage, 0)
+    outside = np.where(sees, 1 - coverage, 0)
+    if not inside.sum() or not outside.sum():
+        return None
+    weights = [(keyword, inside), (keyword, outside), (other, inside)]
+
+    def mean(values: Any, word: int | None, weight: FloatArray) -> FloatArray:
+        return np.full(len(values), np.nan) if word is None else values[:, word] @ weight / weight.sum()
+
+    logs, chances = np.log(lens.ranks), np.exp(lens.log_probabilities.astype(np.float64))
+    return KeywordDepth(
+        np.exp(np.stack([mean(logs, *each) for each in weights], axis=1)),
+        np.stack([mean(chances, *each) for each in weights], axis=1),
+    )
