@@ -42,7 +42,7 @@ check: $(READY)  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## benchmarks, each as a ratio; results in benchmarks/results
+bench: $(READY) bench-harnesses  ## benchmarks, each as a ratio; results in benchmarks/results
 	for script in labels measures probe collation training reading extraction augment_scenes grounding \
 		released_masks release_index streaming pushing protocols scoring evaluation; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 

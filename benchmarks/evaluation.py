@@ -125,6 +125,7 @@ class _Same:
 
     identity: ClassVar[dict[str, Any]] = {}
     splits_over_processes = False
+    unanswered = ()
     details: ClassVar[dict[str, Any]] = {}
 
     def answers(self, requests: Iterable[AnyRequest]) -> Iterator[tuple[AnyRequest, Generated]]:

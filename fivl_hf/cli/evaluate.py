@@ -193,7 +193,7 @@ def _run(options: argparse.Namespace) -> None:
         return
     if unanswered := summary.get("unanswered"):
         again = "; run the command again to ask them" if options.endpoint else ""
-        print(f"questions without an answer: {listed_reasons(unanswered)}{again}")
+        print(f"requests without an answer: {listed_reasons(unanswered)}; unanswered.jsonl lists them{again}")
     for line in table_lines(summary):
         print(line)
     print(f"answers.jsonl and reliance.json are in {options.output}")
@@ -256,6 +256,7 @@ def table_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the summary as a short table."""
 
     from fivl_hf.evaluation.conditions import with_fill
+    from fivl_hf.evaluation.summary import unparsed_answers
 
     def number(value: float | None) -> str:
         return "    –" if value is None else f"{value:.3f}"
@@ -289,10 +290,9 @@ def table_lines(summary: Mapping[str, Any]) -> list[str]:
             lost = reliance(found["reliance"], found["confidence_interval"])
             lines.append(f"accuracy, {name:<22}  {number(found['accuracy'])}  lost: {lost}")
     answers = sum(found["n"] for found in summary["conditions"].values())
-    unparsed = sum(found.get("unparsed", 0) for found in summary["conditions"].values())
     lines.append(
-        f"scored by                         {summary['scoring']}; {unparsed:,} of {answers:,} answers, all conditions "
-        "together, could not be read"
+        f"scored by                         {summary['scoring']}; {unparsed_answers(summary):,} of {answers:,} "
+        "answers, all conditions together, could not be read"
     )
     lines += [f"note: {summary[key]}" for key in ("random_note", "reason") if summary.get(key)]
     if len(summary["by_category"]) > 1:

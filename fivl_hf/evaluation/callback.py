@@ -13,6 +13,7 @@ from fivl_hf.evaluation.answerers.local import TransformersAnswerer
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan
 from fivl_hf.evaluation.runner import ask, summary_of
 from fivl_hf.evaluation.scorers import default_scorer, scorer
+from fivl_hf.evaluation.summary import unparsed_answers
 from fivl_hf.evaluation.table import AnswerTable
 
 __all__ = ["VisualRelianceCallback"]
@@ -94,4 +95,5 @@ class VisualRelianceCallback(TrainerCallback):
         answers = list(table) if alone else gather_object(list(table))
         summary = summary_of(answers, self._plan, self._scorer, resamples=1)
         values = {f"eval_{logged}": summary[key] for key, logged in _LOGGED.items()}
+        values["eval_unparsed_answers"] = unparsed_answers(summary)
         return {name: math.nan if value is None else value for name, value in values.items()}

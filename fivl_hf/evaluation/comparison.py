@@ -29,6 +29,8 @@ from fivl_hf.show.plots import scatter_models
 
 __all__ = ["Evaluated", "compare", "comparison_figure", "comparison_lines", "read_evaluated"]
 
+_NOTHING_RIGHT = "no answer is right on the original images"
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -126,11 +128,14 @@ def compare(evaluated: Sequence[Evaluated], *, seed: int = 0, permutations: int 
     }
 
 
-def _means(found: Sequence[Mapping[str, Any] | None]) -> dict[str, float | None]:
-    means: dict[str, float | None] = {}
+def _means(results: Sequence[Mapping[str, Any] | None]) -> dict[str, float | str | None]:
+    """Return a model's means over all benchmarks, None with a ``reason`` where one lacks a number."""
+    means: dict[str, float | str | None] = {}
     for what in ("visual_reliance_score", "accuracy"):
-        values = [each and each[what] for each in found]
+        values = [each and each[what] for each in results]
         means[what] = None if None in values else float(np.mean(np.array(values, dtype=np.float64)))
+    if None in means.values():
+        means["reason"] = "it was not asked all benchmarks" if None in results else _NOTHING_RIGHT
     return means
 
 
@@ -177,6 +182,7 @@ def _compare_on_one(evaluated: Sequence[Evaluated], *, seed: int, permutations: 
                 "accuracy_difference": models[a]["accuracy"] - models[b]["accuracy"],
                 "accuracy_p": mcnemar_midp(*right) if one_question_each else accuracy_permutation(*right, **permuting),
                 "reliance_difference": reliance[0] - reliance[1] if both else None,
+                **({} if both else {"reason": _NOTHING_RIGHT}),
                 "reliance_p": reliance_permutation(scores[a], scores[b], **permuting) if both else None,
             }
         )

@@ -73,6 +73,10 @@ def reliance_of_answers(
     Args:
         scorer: see :func:`fivl_hf.evaluation.scorers.scorer`; answers that it cannot read are wrong.
 
+    Returns:
+        What :func:`visual_reliance_score` does, and how many answers the scorer could not read: ``unparsed``,
+        ``masked_unparsed``.
+
     Raises:
         ValueError: lists of different lengths, or an unknown scorer.
     """
@@ -83,8 +87,10 @@ def reliance_of_answers(
             f"predictions ({len(predictions)}), masked_predictions ({len(masked_predictions)}) and references "
             f"({len(references)}) must have one entry per question"
         )
-    return visual_reliance_score(
-        [score(p, r) or 0.0 for p, r in zip(predictions, references, strict=True)],
-        [score(p, r) or 0.0 for p, r in zip(masked_predictions, references, strict=True)],
-        **options,
+    original, masked = (
+        [score(prediction, right) for prediction, right in zip(texts, references, strict=True)]
+        for texts in (predictions, masked_predictions)
     )
+    unparsed = {"unparsed": original.count(None), "masked_unparsed": masked.count(None)}
+    scores = [[value or 0.0 for value in each] for each in (original, masked)]
+    return {**visual_reliance_score(*scores, **options), **unparsed}

@@ -1,12 +1,15 @@
 """Evaluations on disk: the answers as they come, and the summary with what it was measured with."""
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.evaluation.answerers.protocol import Answerer
+from fivl_hf.evaluation.answerers.protocol import Answerer, Unanswered
 from fivl_hf.evaluation.judge import VERDICTS, judge_answers
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan
 from fivl_hf.evaluation.processes import Processes
@@ -14,7 +17,7 @@ from fivl_hf.evaluation.runner import ask, summary_of
 from fivl_hf.evaluation.scorers import default_scorer
 from fivl_hf.evaluation.summary import rescored, summarize
 from fivl_hf.evaluation.table import AnswerTable, answers_file, measured_with, read_answers
-from fivl_hf.files.atomic import write_json
+from fivl_hf.files.atomic import write_atomically, write_json
 from fivl_hf.files.locks import locked
 from fivl_hf.files.results import read_settings, result_folder
 from fivl_hf.llm.many import ManyRequests
@@ -25,7 +28,8 @@ __all__ = ["score_again", "summary_file", "write_evaluation"]
 _RUN = "evaluation.run.json"
 # What a summary has only where it applies.
 _NOT_ALWAYS = {"reason", "random_note", "random_reason", "all_questions", "with_evidence", "not_judged"}
-_FILES = ("reliance.json", "answers.jsonl")
+_UNANSWERED = "unanswered.jsonl"
+_FILES = ("reliance.json", "answers.jsonl", _UNANSWERED)
 # Where processes besides the first write while they ask.
 _PART = "answers.process{}.jsonl"
 
@@ -95,7 +99,8 @@ def write_evaluation(
             if processes.first:
                 _take_parts(output)
                 summary = summary_of(read_answers(answers_file(output)), plan, chosen, seed=seed, resamples=resamples)
-                write_json(output / "reliance.json", {**about, **answerer.details, **summary})
+                unanswered = _list_unanswered(output / _UNANSWERED, answerer.unanswered)
+                write_json(output / "reliance.json", {**about, **answerer.details, "unanswered": unanswered, **summary})
             processes.wait()
     return read_settings(output / "reliance.json")
 
@@ -125,6 +130,15 @@ def _tables(output: Path, processes: Processes) -> tuple[AnswerTable, AnswerTabl
     if processes.first:
         return known, known
     return AnswerTable(output / _PART.format(processes.number)), known
+
+
+def _list_unanswered(path: Path, unanswered: Iterable[Unanswered]) -> dict[str, int]:
+    """Write what got no answer, a line each, and count it by reason; there is no file if everything did."""
+    listed = sorted(unanswered, key=lambda each: (each.reason, each.id, each.condition))
+    path.unlink(missing_ok=True)
+    if listed:
+        write_atomically(path, "".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in listed))
+    return dict(Counter(each.reason for each in listed))
 
 
 def _take_parts(output: Path) -> None:

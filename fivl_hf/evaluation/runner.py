@@ -1,5 +1,6 @@
 """Asking a model every question under several conditions: original, evidence removed, random boxes, ..."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -111,7 +112,7 @@ def ask(
             table.add([_scored(request, generated, score, about)])
             progress.update()
     if process == 0 and not len(table) and (first := next(iter(pending), None)):
-        reasons = listed_reasons(answerer.details.get("unanswered") or {})
+        reasons = listed_reasons(Counter(each.reason for each in answerer.unanswered))
         raise ValueError(
             f"no question got an answer ({reasons or 'none was given'}), the first being {first.id!r}: check that the "
             "answers belong to this dataset, or that the model works"

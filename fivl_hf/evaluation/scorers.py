@@ -139,7 +139,8 @@ def _bleu(answer: str, references: Sequence[str]) -> float | None:
     """Return sacrebleu's sentence BLEU against all references, 0 to 1; for captions."""
     if not answer.strip():
         return None
-    return float(_package(*_PACKAGES["bleu"]).sentence_bleu(answer, list(references)).score) / 100
+    percent = _package(*_PACKAGES["bleu"]).sentence_bleu(answer, list(references)).score
+    return min(float(percent) / 100, 1.0)  # 100.00000000000004 of equal texts
 
 
 def _package(module: str, distribution: str) -> Any:

@@ -19,12 +19,12 @@ from fivl_hf.evaluation.scores import Scores, collect
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, Answer
 from fivl_hf.masks import BoolArray, FloatArray
 
-__all__ = ["SCOPES", "rescored", "scored", "summarize"]
+__all__ = ["SCOPES", "rescored", "scored", "summarize", "unparsed_answers"]
 
 SCOPES = ("evidence", "all")
 # More of the random boxes than this on the evidence, and the control takes evidence away, too.
 _LARGEST_OVERLAP = 0.1
-_CATEGORIES = 50
+_GROUPS = 50
 _OTHER = "other"
 _FLOORS = ("text-only", "blank")
 _OTHER_SCOPE = {"evidence": ("all", "all_questions"), "all": ("evidence", "with_evidence")}
@@ -71,11 +71,11 @@ def summarize(
         mean share of their area that fell on the evidence after all; above 0.1, ``random_note`` says so);
         ``over_random`` (VRS minus that of random boxes, both within one resample); ``floor_normalized_reliance``
         ((accuracy - without evidence) / (accuracy - without the image)); ``sufficiency`` (1: the evidence alone is
-        enough, 0: nothing is right with it alone); ``grounding`` (FPVG); ``by_category`` (of at most 50, the others
-        together) and, for yes/no questions, ``by_reference``. What is None has a ``reason`` beside it. Of the other
-        scope, the same but for the groups (``all_questions`` or ``with_evidence``). Of all questions under each
-        condition, ``conditions``: accuracy, loss against the original images, unparsed answers, and how answers ended
-        (``endings``: cut off, refused, empty).
+        enough, 0: nothing is right with it alone); ``grounding`` (FPVG); the same of the questions of each category and
+        of each first reference (``by_category``, ``by_reference``; of at most 50, the others together). What is None
+        has a ``reason`` beside it. The same of the other scope: ``all_questions`` or ``with_evidence``. Of all
+        questions under each condition, ``conditions``: accuracy, loss against the original images, unparsed answers,
+        and how answers ended (``endings``: cut off, refused, empty).
 
     Raises:
         ValueError: no answers to the original images, two to one question under one condition, or an unknown fill or
@@ -99,7 +99,7 @@ def summarize(
     chosen = scopes[scope]
     other, other_name = _OTHER_SCOPE[scope]
     return {
-        **_measures(chosen, fill),
+        **_grouped(chosen, fill),
         "scoring": scorer_name,
         "fill": fill,
         "scope": scope,
@@ -111,10 +111,13 @@ def summarize(
             name: _condition(replace(everything, scores=scores), name)
             for name in sorted(scores.conditions, key=CONDITIONS.index)
         },
-        other_name: _measures(scopes[other], fill),
-        "by_category": _by(chosen, scores.categories, removed),
-        "by_reference": _by_reference(chosen, removed),
+        other_name: _grouped(scopes[other], fill),
     }
+
+
+def unparsed_answers(summary: Mapping[str, Any]) -> int:
+    """Return how many answers, under all conditions, the scorer could not read; they count as wrong."""
+    return sum(found["unparsed"] for found in summary["conditions"].values())
 
 
 @dataclass(frozen=True)
@@ -156,8 +159,11 @@ class _Questions:
             return None
         if not len(self.scores.ids):
             return "there are no questions"
-        answered = "no question with evidence was answered under all conditions"
-        return answered if self.scores.has_evidence.any() else "no question has evidence to remove"
+        if not self.scores.has_evidence.any():
+            return "no question has evidence to remove"
+        empty = [name for name in conditions if not self.scores.asked(name).any()]
+        which = f"{empty[0]!r}" if empty else "all conditions"
+        return f"no question with evidence was answered under {which}"
 
     def reliance(self, condition: str) -> _Measured:
         """Return the metric's result where a condition takes the evidence's place."""
@@ -206,7 +212,7 @@ def _undefined(reason: str) -> _Measured:
 
 
 def _measures(questions: _Questions, fill: str) -> _Measured:
-    """Return everything that is measured of the questions of a scope."""
+    """Return everything that is measured of some questions."""
     removed, random, kept = (with_fill(kind, fill) for kind in (REMOVED, RANDOM, "kept"))
     return {
         **questions.reliance(removed),
@@ -304,19 +310,24 @@ def _condition(questions: _Questions, name: str) -> _Measured:
     return measured
 
 
-def _by_reference(questions: _Questions, removed: str) -> dict[str, Any]:
-    """Return yes/no questions by their right answer; nothing for other questions."""
-    references = questions.scores.first_references
-    return _by(questions, references, removed) if set(references[questions.chosen]) <= {"yes", "no"} else {}
+def _grouped(questions: _Questions, fill: str) -> _Measured:
+    """Return everything that is measured of the questions of a scope, and of groups of them."""
+    names = {"by_category": questions.scores.categories, "by_reference": questions.scores.first_references}
+    return {
+        **_measures(questions, fill),
+        **{
+            by: {name: _measures(group, fill) for name, group in _groups(questions, each)} for by, each in names.items()
+        },
+    }
 
 
-def _by(questions: _Questions, names: NDArray[np.object_], removed: str) -> dict[str, Any]:
-    """Return the metric's result for each group of questions."""
-    if removed not in questions.scores.conditions:
-        return {}
+def _groups(questions: _Questions, names: NDArray[np.object_]) -> Iterator[tuple[str, _Questions]]:
+    """Yield the questions of each name; of many names, those of the rarest ones together."""
     counts = Counter(names[questions.chosen])
-    # Of two of one size, the first by name, whatever the order of the answers.
-    largest = sorted(counts, key=lambda name: (-counts[name], name))
-    named = set(largest if len(counts) <= _CATEGORIES else largest[: _CATEGORIES - 1])
-    groups = np.array([name if name in named else _OTHER for name in names], dtype=object)
-    return {name: questions.where(groups == name).reliance(removed) for name in sorted(set(groups[questions.chosen]))}
+    named = set(counts)
+    if len(counts) > _GROUPS:
+        # Of two of one size, the first by name, whatever the order of the answers.
+        named = set(sorted(counts, key=lambda name: (-counts[name], name))[: _GROUPS - 1])
+    grouped = np.array([name if name in named else _OTHER for name in names], dtype=object)
+    for name in sorted(set(grouped[questions.chosen])):
+        yield name, questions.where(grouped == name)

@@ -33,6 +33,7 @@ class ManyRequests:
         batch_api: ask by OpenAI's Batch API, at half the price and within a day.
         spent: on all items so far.
         failures: items without a usable answer, by reason; the next run asks about them again.
+        on_failure: is told of each such item, and why.
     """
 
     settings: ChatSettings
@@ -40,6 +41,7 @@ class ManyRequests:
     batch_api: bool = False
     spent: Usage = field(default_factory=Usage)
     failures: dict[str, int] = field(default_factory=dict)
+    on_failure: Callable[[Any, str], None] | None = None
 
     def answers(
         self, items: Iterable[Item], request_of: Callable[[Item], ChatRequest]
@@ -96,6 +98,8 @@ class ManyRequests:
                     results.put((item, content, None if known else time.perf_counter() - started))
                 except RequestError as error:
                     self.failures[error.reason] = self.failures.get(error.reason, 0) + 1
+                    if self.on_failure:
+                        self.on_failure(item, error.reason)
                 except ServiceError as error:
                     stopped.append(error)
 

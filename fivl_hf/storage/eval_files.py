@@ -10,8 +10,8 @@ from fivl_hf.storage.cards import DEFAULT_CONFIG
 __all__ = ["EVAL_FILE", "eval_yaml", "task_id"]
 
 EVAL_FILE = "eval.yaml"
-# A task of this package runs there: fivl_hf/vrs.
-_FRAMEWORK = "inspect-ai"
+# Its own: tasks of "inspect-ai" can only name inspect's own solvers and scorers, which ask each question once.
+_FRAMEWORK = "fivl-hf"
 
 
 def task_id(split: str, config: str | None = None) -> str:

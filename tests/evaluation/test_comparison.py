@@ -82,6 +82,7 @@ def test_only_common_questions_are_compared():
         compare([a, evaluated("b", 1, 0.8, 0.2, conditions=["original"])])
     hopeless = compare([evaluated("a", 0, 0.0, 0.2), b], permutations=10)["benchmarks"][""]["pairs"][0]
     assert (hopeless["reliance_difference"], hopeless["reliance_p"]) == (None, None)
+    assert hopeless["reason"] == "no answer is right on the original images"
     with pytest.raises(ValueError, match="at least two evaluations"):
         compare([a])
 
@@ -133,7 +134,8 @@ def test_an_overview_of_benchmarks_and_its_correlation():
         if name == "pope" or i
     ]
     result = compare(models, permutations=10)
-    assert result["means"]["m0"] == {"visual_reliance_score": None, "accuracy": None}
+    reason = "it was not asked all benchmarks"
+    assert result["means"]["m0"] == {"visual_reliance_score": None, "accuracy": None, "reason": reason}
     pope, gqa = (result["benchmarks"][name]["models"]["m1"]["visual_reliance_score"] for name in ("pope", "gqa"))
     assert result["means"]["m1"]["visual_reliance_score"] == pytest.approx((pope + gqa) / 2)
     assert result["correlation"]["pope"]["value"] == 1.0

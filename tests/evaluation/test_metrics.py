@@ -17,3 +17,14 @@ def test_reliance_of_scores_that_are_known():
             metric.compute(**wrong)
     with pytest.raises(ValueError, match="2 scores but 1 masked scores"):
         metric.compute(scores=[1.0, 0.0], masked_scores=[0.0])
+
+
+def test_answers_that_cannot_be_read_are_counted():
+    metric = fivl_hf.load_metric("visual_reliance_score")
+    answers = {
+        "predictions": ["maybe", "yes"],
+        "masked_predictions": ["hm", "perhaps"],
+        "references": [["yes"], ["yes"]],
+    }
+    result = metric.compute(**answers, scorer="pope-vlmevalkit")
+    assert (result["accuracy"], result["unparsed"], result["masked_unparsed"]) == (0.5, 1, 2)

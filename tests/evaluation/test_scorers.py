@@ -94,3 +94,12 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     with pytest.raises(ValueError, match="this scorer needs sacrebleu: pip install sacrebleu"):
         scorer("bleu")("a", ["a"])
+
+
+@pytest.mark.parametrize("name", sorted(SCORERS))
+def test_scores_lie_between_0_and_1(name):
+    """Texts that are equal, too: sacrebleu gives them a little more than 100."""
+    texts = ["yes", "no", "a red ring and a blue cup lie on the table", "two dogs run over the green grass today"]
+    values = [scorer(name)(answer, [right]) for answer in texts for right in texts]
+    assert all(value is None or 0 <= value <= 1 for value in values)
+    assert max(value for value in values if value is not None) == pytest.approx(1)

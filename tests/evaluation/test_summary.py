@@ -53,6 +53,12 @@ def test_every_condition_by_hand():
     assert (summary["fill"], summary["scope"]) == ("black", "evidence")
     assert summary["bootstrap"] == {"seed": 0, "resamples": 100}
     assert summary["by_reference"]["yes"]["n"] == 3
+    # Groups have everything that the whole has, over all questions, too.
+    group = summary["by_reference"]["yes"]
+    for name in ("sufficiency", "over_random", "floor_normalized_reliance", "random_reliance_score"):
+        assert group[name] == summary[name]
+    assert set(summary["all_questions"]["by_reference"]) == {"yes"}
+    assert summary["all_questions"]["by_category"].keys() >= summary["by_category"].keys()
 
 
 def test_scores_can_be_made_again_by_another_scorer():

@@ -10,7 +10,7 @@ def test_a_benchmark_says_what_the_hub_needs(rows, tmp_path):
     write_dataset(tmp_path / "pope", splits, title="FiVL-POPE", description="POPE's questions\nwith evidence.")
     found = yaml.safe_load((tmp_path / "pope" / "eval.yaml").read_text())
     assert list(found) == ["name", "description", "evaluation_framework", "tasks"]
-    assert found["name"] == "FiVL-POPE"
+    assert (found["name"], found["evaluation_framework"]) == ("FiVL-POPE", "fivl-hf")
     assert found["description"].startswith("POPE's questions with evidence. ")
     assert found["tasks"] == [
         {"id": f"visual_reliance_score_{split}", "config": "default", "split": split}

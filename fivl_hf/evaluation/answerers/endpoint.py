@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from fivl_hf.chat import as_blocks
-from fivl_hf.evaluation.answerers.protocol import AnyRequest, Generated, Request
+from fivl_hf.evaluation.answerers.protocol import AnyRequest, Generated, Request, Unanswered
 from fivl_hf.images import data_url, image_bytes, thumbnail
 from fivl_hf.llm.answers import Reply, answer_key
 from fivl_hf.llm.many import ManyRequests
@@ -40,7 +40,8 @@ class EndpointAnswerer:
     ) -> None:
         self._settings = replace(settings, reply_format="text")
         self._image_side = image_side
-        self._many = ManyRequests(self._settings, cache, batch_api=batch_api)
+        self.unanswered: list[Unanswered] = []
+        self._many = ManyRequests(self._settings, cache, batch_api=batch_api, on_failure=self._leave_out)
 
     @property
     def spent(self) -> Usage:
@@ -59,7 +60,7 @@ class EndpointAnswerer:
 
     @property
     def details(self) -> dict[str, Any]:
-        return {"unanswered": dict(sorted(self._many.failures.items()))}
+        return {}
 
     def answers(self, requests: Iterable[AnyRequest]) -> Iterator[tuple[AnyRequest, Generated]]:
         """Yield requests with their answers as they come; a refusal or an empty reply is an answer.
@@ -69,6 +70,9 @@ class EndpointAnswerer:
         """
         for request, generated, latency in self._many.answers(requests, self._request):
             yield request, replace(generated, latency=latency)
+
+    def _leave_out(self, request: Request, reason: str) -> None:
+        self.unanswered.append(Unanswered(request.id, request.condition, reason))
 
     def _request(self, request: Request) -> ChatRequest:
         messages = request.messages

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
@@ -34,6 +35,7 @@ class TransformersAnswerer:
     """
 
     splits_over_processes = True
+    unanswered = ()
 
     model: Any
     processor: Any
@@ -50,13 +52,15 @@ class TransformersAnswerer:
         return {
             "dtype": str(self.model.dtype),
             "attention": str(self.model.config._attn_implementation),
+            "batch_size": self.batch_size,  # padding moves answers, as do packages' versions
+            **{name: version(name) for name in ("transformers", "torch")},
             "max_new_tokens": self.max_new_tokens,
             "generation": dict(self.generation),
         }
 
     @property
     def details(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size, "padding": "left, within a batch of questions of similar length"}
+        return {"padding": "left, within a batch of questions of similar length"}
 
     def answers(self, requests: Iterable[AnyRequest]) -> Iterator[tuple[AnyRequest, Generated]]:
         """Yield requests with their answers, batch by batch."""

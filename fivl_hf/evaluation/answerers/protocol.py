@@ -43,6 +43,15 @@ class Generated:
     latency: float | None = None
 
 
+@dataclass(frozen=True)
+class Unanswered:
+    """A request that got no answer, and why."""
+
+    id: str
+    condition: str
+    reason: str
+
+
 AnyRequest = TypeVar("AnyRequest", bound=Request)
 
 
@@ -59,7 +68,11 @@ class Answerer(Protocol):
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """Further settings and counts for ``reliance.json``, read once all answers are there."""
+        """Further settings for ``reliance.json``, read once all answers are there."""
+
+    @property
+    def unanswered(self) -> Iterable[Unanswered]:
+        """The requests of this run that were left out."""
 
     def answers(self, requests: Iterable[AnyRequest]) -> Iterator[tuple[AnyRequest, Generated]]:
         """Yield requests with their answers, in any order, as they come.

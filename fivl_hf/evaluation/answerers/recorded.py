@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-from fivl_hf.evaluation.answerers.protocol import AnyRequest, Generated
+from fivl_hf.evaluation.answerers.protocol import AnyRequest, Generated, Unanswered
 from fivl_hf.evaluation.conditions import require_conditions
 from fivl_hf.files.disk_table import DiskTable
 from fivl_hf.files.fingerprints import files_digest
@@ -34,14 +34,14 @@ class RecordedAnswerer:
     def __init__(self, files: Iterable[tuple[str | None, Path]]) -> None:
         self._files = list(files)
         self._answers = DiskTable()
-        self.missing = 0
+        self.unanswered: list[Unanswered] = []
         require_conditions([condition for condition, _ in self._files if condition])
         for condition, path in self._files:
-            for id, named, text in read_recorded(path):
+            for id, named, generated in read_recorded(path):
                 key = _key(id, condition or named or "original")
                 if key in self._answers:
                     raise ValueError(f"{path}: there are two answers to {id!r} under {condition or named!r}")
-                self._answers.put(key, text)
+                self._answers.put(key, [generated.text, generated.finish_reason, generated.latency])
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -50,28 +50,28 @@ class RecordedAnswerer:
 
     @property
     def details(self) -> dict[str, Any]:
-        return {"unanswered": {"not in the file": self.missing} if self.missing else {}}
+        return {}
 
     def answers(self, requests: Iterable[AnyRequest]) -> Iterator[tuple[AnyRequest, Generated]]:
         """Yield the requests whose answers are recorded."""
         for request in requests:
-            text = self._answers.get(_key(request.id, request.condition))
-            if text is None:
-                self.missing += 1
+            generated = self._answers.get(_key(request.id, request.condition))
+            if generated is None:
+                self.unanswered.append(Unanswered(request.id, request.condition, "not in the file"))
             else:
-                yield request, Generated(text)
+                yield request, Generated(*generated)
 
 
 def _key(id: str, condition: str) -> str:
     return f"{condition}\0{id}"
 
 
-def read_recorded(path: Path) -> Iterator[tuple[str, str | None, str]]:
-    """Yield id, condition (None where the file does not say) and text of each recorded answer.
+def read_recorded(path: Path) -> Iterator[tuple[str, str | None, Generated]]:
+    """Yield id, condition (None where the file does not say) and content of each recorded answer.
 
     Formats: JSON Lines or JSON with ``id`` (or ``question_id``, ``index``), ``answer`` (or ``prediction``, ``text``)
-    and, optionally, ``condition``; lmms-eval's ``*_samples_*.jsonl``; VLMEvalKit's tables (.xlsx, .tsv, .csv) with
-    ``index`` and ``prediction``.
+    and, optionally, ``condition``, ``finish_reason`` and ``latency``; lmms-eval's ``*_samples_*.jsonl``; VLMEvalKit's
+    tables (.xlsx, .tsv, .csv) with ``index`` and ``prediction``.
 
     Raises:
         ValueError: another format; the message names file and line.
@@ -119,7 +119,7 @@ def _table(path: Path) -> Iterator[Mapping[str, Any]]:
         yield {name: "" if value is None else str(value) for name, value in zip(names, row, strict=False)}
 
 
-def _read(entry: Any) -> tuple[str, str | None, str]:
+def _read(entry: Any) -> tuple[str, str | None, Generated]:
     if not isinstance(entry, Mapping):
         raise TypeError(f"got {type(entry).__name__}")
     if "resps" in entry or "filtered_resps" in entry:
@@ -128,15 +128,16 @@ def _read(entry: Any) -> tuple[str, str | None, str]:
     text = next((entry[name] for name in _TEXTS if isinstance(entry.get(name), str)), None)
     if id is None or text is None:
         raise ValueError(f"got {', '.join(sorted(map(str, entry)))}")
-    condition = entry.get("condition")
-    return str(id), None if condition is None else str(condition), text
+    condition, latency = entry.get("condition"), entry.get("latency")
+    generated = Generated(text, str(entry.get("finish_reason") or ""), float(latency) if latency else None)
+    return str(id), None if condition is None else str(condition), generated
 
 
 def _id_in(entries: Iterable[Mapping[str, Any]]) -> Any:
     return next((each[name] for each in entries for name in _IDS if each.get(name) is not None), None)
 
 
-def _read_sample(entry: Mapping[str, Any]) -> tuple[str, str | None, str]:
+def _read_sample(entry: Mapping[str, Any]) -> tuple[str, str | None, Generated]:
     """Read a line of lmms-eval's samples: its tasks keep a question's id in what they give to their metrics."""
     # lmms-eval leaves out `resps` where it equals `filtered_resps`.
     response = entry.get("resps") if entry.get("filtered_resps") in (None, []) else entry["filtered_resps"]
@@ -147,4 +148,4 @@ def _read_sample(entry: Mapping[str, Any]) -> tuple[str, str | None, str]:
     if id is None:
         raise ValueError("the task kept no question's id in its samples")
     condition = next((each["condition"] for each in kept if "condition" in each), None)
-    return str(id), condition, str(response)
+    return str(id), condition, Generated(str(response))

@@ -7,13 +7,13 @@ from PIL import Image
 
 from fivl_hf.evaluation.plan import planned
 from fivl_hf.evaluation.questions import questions
-from fivl_hf.evaluation.summary import summarize
+from fivl_hf.evaluation.summary import summarize, unparsed_answers
 from fivl_hf.evaluation.table import Answer
 
 __all__ = ["METRICS", "images_under", "metrics", "scored_answer"]
 
 _SAME = ("visual_reliance_score", "accuracy", "masked_accuracy", "random_reliance_score")
-METRICS = (*_SAME, "reliance_low", "reliance_high", "reliance_over_random")
+METRICS = (*_SAME, "reliance_low", "reliance_high", "reliance_over_random", "unparsed")
 
 
 def images_under(
@@ -43,4 +43,5 @@ def metrics(answers: Iterable[Answer], *, seed: int = 0) -> dict[str, float | No
         "reliance_low": low,
         "reliance_high": high,
         "reliance_over_random": summary["over_random"]["value"],
+        "unparsed": unparsed_answers(summary),
     }

@@ -12,7 +12,7 @@ from scripted_server import Answer
 from fivl_hf.cli.main import main
 from fivl_hf.evaluation.answerers.endpoint import EndpointAnswerer
 from fivl_hf.evaluation.answerers.local import TransformersAnswerer
-from fivl_hf.evaluation.answerers.protocol import Request
+from fivl_hf.evaluation.answerers.protocol import Request, Unanswered
 from fivl_hf.evaluation.plan import Plan
 from fivl_hf.evaluation.table import read_answers
 from fivl_hf.llm.settings import ServiceError
@@ -102,12 +102,12 @@ def test_failures_are_retried_or_counted_and_odd_answers_are_answers(rows, serve
     answers = texts(answerer.answers(requests_of(rows[:12])))
     assert len(answers) == 12
     assert set(answers.values()) == {"It is a red ring.", "I cannot help with that.", ""}
-    assert answerer.details == {"unanswered": {}}
+    assert answerer.unanswered == []
 
     broken = serve(lambda body, number: Answer(status=400) if len(broken.asked) == 2 else Answer("yes"))
     answerer = EndpointAnswerer(settings(broken, concurrency=1), tmp_path / "b.sqlite")
     assert len(texts(answerer.answers(requests_of(rows[:4])))) == 3
-    assert answerer.details == {"unanswered": {"the server rejects the request": 1}}
+    assert answerer.unanswered == [Unanswered(rows[1]["id"], "original", "the server rejects the request")]
 
 
 def test_what_was_answered_comes_before_the_error(rows, serve, settings, tmp_path):

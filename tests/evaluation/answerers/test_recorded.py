@@ -6,6 +6,7 @@ import pytest
 from openpyxl import Workbook
 
 from fivl_hf.cli.main import main
+from fivl_hf.evaluation.answerers.protocol import Generated, Unanswered
 from fivl_hf.evaluation.answerers.recorded import RecordedAnswerer, read_recorded
 from fivl_hf.evaluation.plan import Plan
 from fivl_hf.evaluation.runner import evaluate_answers
@@ -33,7 +34,23 @@ def test_every_format_gives_the_same_answers(tmp_path):
     ]
     write_lines(tmp_path / "samples.jsonl", samples)
     for path in sorted(tmp_path.iterdir()):
-        assert list(read_recorded(path)) == [("7", None, "3"), ("8", None, "")], path.name
+        assert list(read_recorded(path)) == [("7", None, Generated("3")), ("8", None, Generated(""))], path.name
+
+
+def test_refusals_and_cut_off_answers_stay_what_they_are(rows, tmp_path):
+    """Also where a refusal says what would be right; the answers of an evaluation can be recorded answers, too."""
+    lines = [
+        {"id": row["id"], "answer": row["messages"][1]["content"], "finish_reason": reason, "latency": 0.5}
+        for row, reason in zip(rows[:3], ("stop", "refusal", "length"), strict=True)
+    ]
+    answerer = RecordedAnswerer([("original", write_lines(tmp_path / "o.jsonl", lines))])
+    summary, table = evaluate_answers(answerer, rows[:3], conditions=["original"])
+    assert [(each.score, each.parsed, each.latency) for each in table] == [
+        (1, True, 0.5),
+        (0, False, 0.5),
+        (1, True, 0.5),
+    ]
+    assert summary["conditions"]["original"]["endings"] == {"length": 1, "refusal": 1}
 
 
 def test_answers_to_another_dataset_are_refused(rows, tmp_path):
@@ -51,7 +68,7 @@ def test_recorded_answers_are_scored_like_others(rows, tmp_path):
     answerer = RecordedAnswerer([("original", original), (None, write_lines(tmp_path / "r.jsonl", lines))])
     summary, table = evaluate_answers(answerer, rows[:3], conditions=["original", "removed"])
     assert (summary["accuracy"], summary["visual_reliance_score"], summary["n"]) == (1.0, 1.0, 2)
-    assert answerer.details == {"unanswered": {"not in the file": 1}}
+    assert answerer.unanswered == [Unanswered(ids[2], "removed", "not in the file")]
     assert answerer.identity["recorded"] == {"o.jsonl": "original", "r.jsonl": None}
     assert len(table) == 5
 
@@ -81,7 +98,7 @@ def test_other_files_are_refused(tmp_path, name, content, message):
 def test_a_dataset_whose_questions_are_not_in_the_file(rows, tmp_path):
     answerer = RecordedAnswerer([("original", write_lines(tmp_path / "o.jsonl", [{"id": "1", "answer": "x"}]))])
     assert list(answerer.answers(Plan(rows[:2], ["original"]))) == []
-    assert answerer.missing == 2
+    assert [each.reason for each in answerer.unanswered] == ["not in the file"] * 2
 
 
 def test_what_cannot_be_scored_is_said(rows, tmp_path, capsys):
@@ -97,4 +114,7 @@ def test_what_cannot_be_scored_is_said(rows, tmp_path, capsys):
     one = write_lines(tmp_path / "one.jsonl", [{"id": rows[0]["id"], "answer": "no"}])
     files = [f"original={original}", f"removed={one}", "--conditions", "original,removed", "--restart"]
     assert main([*command, "--recorded", *files]) == 0
+    listed = [json.loads(line) for line in (tmp_path / "out" / "unanswered.jsonl").read_text().splitlines()]
+    assert {each["id"] for each in listed} == {row["id"] for row in rows[1:3]}
+    assert {(each["condition"], each["reason"]) for each in listed} == {("removed", "not in the file")}
     assert "3, 3 of them with evidence, 1 of these answered under all conditions" in capsys.readouterr().out
