@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fivl_hf.explain.attention import soft_capped
 from fivl_hf.explain.samples import Sample
 from fivl_hf.masks import FloatArray
 
@@ -76,14 +77,8 @@ def look_through(model: Any, sample: Sample, keyword_ids: Sequence[int]) -> Lens
 def final_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
     """Return the logits (N, V) float32 of hidden states (N, D) after the final norm, as the model itself makes them."""
     logits = model.get_output_embeddings()(hidden).float()
-    text = model.config.get_text_config()
-    for holder in (model.config, text):
-        if (scale := getattr(holder, "logit_scale", None)) is not None:  # Cohere
-            logits = logits * scale
-            break
-    if (cap := getattr(text, "final_logit_softcapping", None)) is not None:  # Gemma 2
-        logits = cap * torch.tanh(logits / cap)
-    return logits
+    # Of Gemma 2. Cohere's scale of logits is left out by Aya Vision's own forward, too.
+    return soft_capped(logits, getattr(model.config.get_text_config(), "final_logit_softcapping", None))
 
 
 @dataclass(frozen=True)
