@@ -19,6 +19,7 @@ Groups = Sequence[object] | NDArray[Any]
 
 # Clusters of which every resample is looked at: 6^6 of them.
 _EXACT_CLUSTERS = 6
+_MOST_RESAMPLES = 10_000_000
 # Numbers drawn at a time.
 _CHUNK = 4_000_000
 
@@ -47,8 +48,12 @@ def clustered_interval(
         (low, high); None without values, or where the statistic is defined in no resample.
 
     Raises:
-        ValueError: another number of groups than of values.
+        ValueError: another number of groups than of values, or resamples or a confidence that cannot be.
     """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    if not 0 < resamples <= _MOST_RESAMPLES:
+        raise ValueError(f"resamples must be from 1 to {_MOST_RESAMPLES:,}, got {resamples:,}")
     sums = cluster_sums(values, groups)
     if not len(sums):
         return None

@@ -7,11 +7,11 @@ from typing import Any
 from fivl_hf.augment.inputs.conversations import Conversation
 from fivl_hf.augment.rows import Outcome, RejectedExpression, RowMaker, Sample, checked_row, image_data
 from fivl_hf.jobs.outcomes import Drop, Failure
+from fivl_hf.storage.eval_files import WITHOUT_EVIDENCE
 
 __all__ = ["WITHOUT_EVIDENCE", "WITH_EVIDENCE", "Limits", "SortedRows"]
 
 WITH_EVIDENCE = "with_evidence"
-WITHOUT_EVIDENCE = "without_evidence"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from fivl_hf.cli.options import positive
+from fivl_hf.cli.options import count, positive, positive_number
 from fivl_hf.llm.settings import ChatSettings, Usage
 
 __all__ = ["add_budget", "add_chat", "chat_settings", "usage_line"]
@@ -26,8 +26,8 @@ def add_chat(parser: argparse.ArgumentParser, concurrency: int) -> None:
 def add_budget(group: Any, concurrency: int) -> None:
     """Add the options for requests at a time, retries and the budget."""
     group.add_argument("--concurrency", type=positive, default=concurrency, help="requests at a time")
-    group.add_argument("--timeout", type=float, default=120.0, help="seconds for one request")
-    group.add_argument("--retries", type=int, default=6, help="of a request that fails; Retry-After is honoured")
+    group.add_argument("--timeout", type=positive_number, default=120.0, help="seconds for one request")
+    group.add_argument("--retries", type=count, default=6, help="of a request that fails; Retry-After is honoured")
     group.add_argument("--max-requests", type=positive, default=None, help="largest number of paid requests")
     group.add_argument("--max-tokens", type=positive, default=None, help="largest number of paid tokens")
     group.add_argument("--max-cost", type=float, default=None, help="largest cost in US dollars (needs the prices)")
@@ -36,10 +36,18 @@ def add_budget(group: Any, concurrency: int) -> None:
 
 
 def chat_settings(options: argparse.Namespace, **fields: Any) -> ChatSettings:
-    """Make settings of the options, and of fields that have other names there; raises ValueError without a model."""
+    """Make settings of the options, and of fields that have other names there.
+
+    Raises:
+        ValueError: no model, or an address that is none.
+    """
     if not options.model:
         raise ValueError("name the language model with --model")
-    return ChatSettings(**{name: value for name, value in vars(options).items() if name in _NAMES}, **fields)
+    settings = {**{name: value for name, value in vars(options).items() if name in _NAMES}, **fields}
+    url = settings.get("base_url")
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise ValueError(f"the server's address must begin with http:// or https://, got {url!r}")
+    return ChatSettings(**settings)
 
 
 _NAMES = set(ChatSettings.__dataclass_fields__)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fivl_hf.cli.chat_options import add_budget, chat_settings, usage_line
-from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, existing_file, positive
+from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, existing_file, number, positive
 from fivl_hf.reasons import listed_reasons
 
 __all__ = ["add_evaluate", "table_lines"]
@@ -60,7 +60,7 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--evidence", choices=("boxes", "masks"), default="boxes", help="what is hidden or kept; boxes in the paper"
     )
-    parser.add_argument("--dilation", type=float, default=0.0, help="pixels by which the evidence grows on each side")
+    parser.add_argument("--dilation", type=number, default=0.0, help="pixels by which the evidence grows on each side")
     parser.add_argument(
         "--preview",
         type=positive,
@@ -89,7 +89,10 @@ def _apply_protocol(options: argparse.Namespace) -> None:
 
     if not options.model and not options.preview:
         raise ValueError("name the model with --model")
-    options.conditions = require_conditions(options.conditions or DEFAULT_CONDITIONS)
+    recorded = [condition for condition, _ in options.recorded or ()]
+    if options.protocol == "paper" or None in recorded:
+        recorded = []
+    options.conditions = require_conditions(options.conditions or recorded or DEFAULT_CONDITIONS)
     if options.protocol == "paper":
         contradicted = {
             "--conditions": options.conditions != list(DEFAULT_CONDITIONS),
@@ -258,12 +261,12 @@ def table_lines(summary: Mapping[str, Any]) -> list[str]:
     from fivl_hf.evaluation.conditions import with_fill
     from fivl_hf.evaluation.summary import unparsed_answers
 
-    def number(value: float | None) -> str:
+    def shown(value: float | None) -> str:
         return "    –" if value is None else f"{value:.3f}"
 
     def reliance(score: float | None, interval: Any) -> str:
         low, high = interval
-        return number(score) + ("" if low is None else f"  [{low:.3f}, {high:.3f}]")
+        return shown(score) + ("" if low is None else f"  [{low:.3f}, {high:.3f}]")
 
     everything = summary["scope"] == "all"
     about = "all questions" if everything else "those with evidence"
@@ -276,9 +279,9 @@ def table_lines(summary: Mapping[str, Any]) -> list[str]:
     control = reliance(summary["random_reliance_score"], summary["random_confidence_interval"])
     lines = [
         f"questions                         {summary['questions']:,}, {counted}",
-        f"{f'accuracy on {about}':<32}  {number(summary['accuracy'])}",
-        f"{f'accuracy, evidence {removed}':<32}  {number(summary['masked_accuracy'])}",
-        f"accuracy, random boxes            {number(summary['random_masked_accuracy'])}",
+        f"{f'accuracy on {about}':<32}  {shown(summary['accuracy'])}",
+        f"{f'accuracy, evidence {removed}':<32}  {shown(summary['masked_accuracy'])}",
+        f"accuracy, random boxes            {shown(summary['random_masked_accuracy'])}",
         f"Visual Reliance Score             {evidence}",
         f"the same with random boxes        {control}",
     ]
@@ -288,16 +291,16 @@ def table_lines(summary: Mapping[str, Any]) -> list[str]:
                 lines.append(f"{name}: {found['reason']}")
                 continue
             lost = reliance(found["reliance"], found["confidence_interval"])
-            lines.append(f"accuracy, {name:<22}  {number(found['accuracy'])}  lost: {lost}")
+            lines.append(f"accuracy, {name:<22}  {shown(found['accuracy'])}  lost: {lost}")
     answers = sum(found["n"] for found in summary["conditions"].values())
     lines.append(
         f"scored by                         {summary['scoring']}; {unparsed_answers(summary):,} of {answers:,} "
         "answers, all conditions together, could not be read"
     )
-    lines += [f"note: {summary[key]}" for key in ("random_note", "reason") if summary.get(key)]
+    lines += [f"note: {summary[key]}" for key in ("unfinished", "random_note", "reason") if summary.get(key)]
     if len(summary["by_category"]) > 1:
         lines += ["", f"{'category':<32}  {'n':>7}  accuracy  reliance"]
         for name, found in summary["by_category"].items():
-            shown = number(found["accuracy"]), number(found["visual_reliance_score"])
-            lines.append(f"{name[:32] or '(none)':<32}  {found['n']:>7,}  {shown[0]:>8}  {shown[1]:>8}")
+            cells = shown(found["accuracy"]), shown(found["visual_reliance_score"])
+            lines.append(f"{name[:32] or '(none)':<32}  {found['n']:>7,}  {cells[0]:>8}  {cells[1]:>8}")
     return lines

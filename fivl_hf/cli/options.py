@@ -12,7 +12,9 @@ __all__ = [
     "existing_folder",
     "folder",
     "head_position",
+    "number",
     "positive",
+    "positive_number",
     "share",
     "word",
 ]
@@ -46,6 +48,22 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """Read a finite number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
+    return value
+
+
+def number(text: str) -> float:
+    """Read a finite number from 0 up."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number from 0 up, got {text}")
     return value
 
 

@@ -70,15 +70,19 @@ class VisualRelianceCallback(TrainerCallback):
         self._batch_size = batch_size or trainer.args.per_device_eval_batch_size
         self._max_new_tokens = max_new_tokens
         self._last_step: int | None = None
+        self._evaluated: set[str] = set()
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Measure, add to the evaluation's metrics, and log."""
-        # Once, though a trainer evaluates each of several datasets.
-        if state.global_step == self._last_step:
+        # Once, though a trainer evaluates each of several datasets; again when one is evaluated again.
+        metrics = kwargs.get("metrics", {})
+        names = {name for name in metrics if name.endswith("_runtime")}
+        if state.global_step == self._last_step and not names & self._evaluated:
+            self._evaluated |= names
             return
-        self._last_step = state.global_step
+        self._last_step, self._evaluated = state.global_step, names
         measured = self._measured()
-        kwargs.get("metrics", {}).update(measured)
+        metrics.update(measured)
         self._trainer.log({name: value for name, value in measured.items() if not math.isnan(value)})
 
     def _measured(self) -> dict[str, float]:

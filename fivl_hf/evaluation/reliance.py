@@ -37,11 +37,13 @@ def visual_reliance_score(
         seed: of the resampling.
 
     Raises:
-        ValueError: score lists of different lengths.
+        ValueError: score lists of different lengths, or a score outside 0 to 1.
     """
     original, masked = (np.asarray(s, dtype=np.float64).reshape(-1) for s in (scores, masked_scores))
     if original.shape != masked.shape:
         raise ValueError(f"{len(original)} scores but {len(masked)} masked scores: give both for every question")
+    if out := [float(value) for each in (original, masked) for value in each if not 0 <= value <= 1]:
+        raise ValueError(f"scores must be from 0 to 1, got {out[0]}")
     n = len(original)
     result: dict[str, Any] = {
         "visual_reliance_score": None,

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from fivl_hf.evaluation.conditions import CONDITIONS
+from fivl_hf.evaluation.conditions import CONDITIONS, require_conditions
 from fivl_hf.evaluation.judge import VERDICTS
 from fivl_hf.evaluation.plan import Plan
 from fivl_hf.evaluation.scorers import RIGHT
@@ -52,7 +52,26 @@ def write_report(
         ValueError: the summary is of other answers; the rows are not those that were asked about, or cannot be shown.
     """
     path, summary = answers_file(folder), finished_evaluation(folder)
-    conditions = sorted(summary["conditions"], key=CONDITIONS.index)
+    try:
+        return _write(folder, path, summary, rows, questions=questions, side=side, embedded=embedded, seed=seed)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{folder / 'reliance.json'} cannot be shown ({error!r}): run fivl score {folder} to compute it again"
+        ) from error
+
+
+def _write(
+    folder: Path,
+    path: Path,
+    summary: dict[str, Any],
+    rows: Any,
+    *,
+    questions: int,
+    side: int,
+    embedded: int,
+    seed: int,
+) -> Path:
+    conditions = sorted(require_conditions(list(summary["conditions"])), key=CONDITIONS.index)
     if rows is not None and rows_fingerprint(rows) != summary.get("rows_fingerprint"):
         raise ValueError(
             f"{folder} is about other rows than those of the dataset named: images would not fit the answers"

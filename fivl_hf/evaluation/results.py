@@ -27,9 +27,11 @@ __all__ = ["score_again", "summary_file", "write_evaluation"]
 
 _RUN = "evaluation.run.json"
 # What a summary has only where it applies.
-_NOT_ALWAYS = {"reason", "random_note", "random_reason", "all_questions", "with_evidence", "not_judged"}
+_NOT_ALWAYS = {"reason", "random_note", "random_reason", "all_questions", "with_evidence", "not_judged", "unfinished"}
 _UNANSWERED = "unanswered.jsonl"
-_FILES = ("reliance.json", "answers.jsonl", _UNANSWERED)
+# Is there while an evaluation asks, and after it was killed.
+_UNFINISHED = "evaluation.unfinished"
+_FILES = ("reliance.json", "answers.jsonl", _UNANSWERED, _UNFINISHED)
 # Where processes besides the first write while they ask.
 _PART = "answers.process{}.jsonl"
 
@@ -101,6 +103,7 @@ def write_evaluation(
                 summary = summary_of(read_answers(answers_file(output)), plan, chosen, seed=seed, resamples=resamples)
                 unanswered = _list_unanswered(output / _UNANSWERED, answerer.unanswered)
                 write_json(output / "reliance.json", {**about, **answerer.details, "unanswered": unanswered, **summary})
+                (output / _UNFINISHED).unlink()
             processes.wait()
     return read_settings(output / "reliance.json")
 
@@ -118,6 +121,7 @@ def _run_in(output: Path, about: dict[str, Any], processes: Processes, *, restar
                 part.unlink()
         _take_parts(output)
         (output / "answers.jsonl").touch()
+        (output / _UNFINISHED).touch()
         processes.wait()
         yield
 
@@ -173,7 +177,7 @@ def score_again(
     Raises:
         FileNotFoundError: there is no such folder or file, or the folder holds no answers.
         ServiceError: the judge takes no further request; its verdicts are kept.
-        ValueError: a line that is not an answer, or an unknown scorer.
+        ValueError: no answers, a line that is not an answer, or an unknown scorer.
     """
     folder, alone = _place(place)
     with locked(folder):
@@ -187,12 +191,17 @@ def score_again(
         given = {name: value for name, value in options.items() if value is not None}
         if judge:
             judge_answers(answers, judge)
+        unfinished = alone is None and (folder / _UNFINISHED).exists()
         summary = summarize(
             rescored(answers(), chosen, folder / VERDICTS),
             conditions=list(about.get("conditions", ())),
             scorer_name=chosen,
             **{**recorded, **given},
         )
+        if not summary["questions"]:
+            raise ValueError(f"{place}: no question was answered yet{'; run fivl evaluate again' * unfinished}")
+        if unfinished:
+            summary["unfinished"] = "fivl evaluate was interrupted: some questions were not asked; run it again"
         if judge:
             summary["not_judged"] = dict(sorted(judge.failures.items()))
         elif chosen == about.get("scoring") and "not_judged" in about:

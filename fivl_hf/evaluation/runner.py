@@ -127,10 +127,9 @@ def summary_of(
     Raises:
         ValueError: see :func:`fivl_hf.evaluation.summary.summarize`.
     """
-    # Answers of an earlier run may have been scored by another scorer, or asked under further conditions.
-    wanted = (answer for answer in table if answer.condition in plan.conditions)
+    # Answers of an earlier run may have been scored by another scorer, or asked under further conditions, too.
     return summarize(
-        rescored(wanted, scorer_name),
+        rescored(table, scorer_name),
         conditions=plan.conditions,
         scorer_name=scorer_name,
         seed=seed,

@@ -90,8 +90,12 @@ def summarize(
             "there are no answers to the original images, which the others are compared with: evaluate under 'original'"
         )
     everything = _Questions(scores.with_unchanged(), scores.asked(ORIGINAL), {"seed": seed, "resamples": resamples})
-    # Questions that were asked under all of the conditions that the score and its control need.
-    core = {ORIGINAL, removed, with_fill(RANDOM, fill)} & set(scores.conditions)
+    # Questions that were answered under all of the conditions that the score and its control need, where any were.
+    core = {
+        name
+        for name in {ORIGINAL, removed, with_fill(RANDOM, fill)} & set(scores.conditions)
+        if scores.asked(name).any()
+    }
     scopes = {
         "evidence": everything.where(scores.has_evidence).answered(*core),
         "all": everything.answered(*core),
@@ -155,15 +159,15 @@ class _Questions:
         """Return why the questions give no number under the conditions; None if they do."""
         if missing := [name for name in conditions if name not in self.scores.conditions]:
             return f"the condition {missing[0]!r} was not asked"
+        if empty := [name for name in conditions if self.scores.ids and not self.scores.asked(name).any()]:
+            return f"no question was answered under {empty[0]!r}"
         if len(self):
             return None
         if not len(self.scores.ids):
             return "there are no questions"
         if not self.scores.has_evidence.any():
             return "no question has evidence to remove"
-        empty = [name for name in conditions if not self.scores.asked(name).any()]
-        which = f"{empty[0]!r}" if empty else "all conditions"
-        return f"no question with evidence was answered under {which}"
+        return "no question with evidence was answered under all conditions"
 
     def reliance(self, condition: str) -> _Measured:
         """Return the metric's result where a condition takes the evidence's place."""

@@ -140,8 +140,9 @@ def measured_with(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is damaged.
     """
+    cure = f"but the answers are not: delete it, and run fivl score {folder}"
     files = (folder / name for name in ("reliance.json", "evaluation.run.json"))
-    return next((read_settings(file) for file in files if file.exists()), {})
+    return next((read_settings(file, cure) for file in files if file.exists()), {})
 
 
 def read_answers(path: Path, *, finished: bool = False) -> Iterator[Answer]:
@@ -180,9 +181,16 @@ def by_question(answers: Iterable[Answer]) -> dict[str, dict[str, Answer]]:
     return grouped
 
 
-def _answer(raw: dict[str, Any]) -> Answer:
+def _answer(raw: Any) -> Answer:
+    """Make an answer of a JSON value; raises ValueError, TypeError or KeyError for something else."""
+    for name in ("id", "condition", "prompt", "answer"):
+        if not isinstance(raw[name], str):
+            raise ValueError(f"{name} must be a text, got {raw[name]!r}")
     if raw["condition"] not in CONDITIONS:
         raise ValueError(f"there is no condition {raw['condition']!r}")
+    references = raw["references"]
+    if not isinstance(references, list | tuple) or not all(isinstance(each, str) for each in references):
+        raise ValueError(f"references must be a list of texts, got {references!r}")
     boxes = tuple(tuple(tuple(map(float, box)) for box in image) for image in raw["boxes"])
     return Answer(**{**raw, "references": tuple(raw["references"]), "boxes": boxes})
 

@@ -46,18 +46,24 @@ def result_folder(
         yield
 
 
-def read_settings(file: Path) -> dict[str, Any]:
+def read_settings(
+    file: Path, cure: str = "so it is not known whose run this is: use --restart to begin again"
+) -> dict[str, Any]:
     """Read the settings that a run has kept.
+
+    Args:
+        cure: what the user can do about a damaged file.
 
     Raises:
         ValueError: the file is damaged.
     """
     try:
-        return dict(parse_json(file.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{file} is damaged ({error}), so it is not known whose run this is: use --restart to begin again"
-        ) from error
+        settings = parse_json(file.read_bytes())
+        if not isinstance(settings, dict):
+            raise ValueError(f"it holds {type(settings).__name__}, not an object")
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}), {cure}") from error
+    return settings
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

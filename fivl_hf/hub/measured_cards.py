@@ -72,6 +72,8 @@ def mismatches(folder: Path, measured: MeasuredResults) -> list[str]:
             problems.append(f"the {name} does not say which weights it was measured with")
         elif result["weights_fingerprint"] != weights:
             problems.append(f"the {name} was measured with other weights ({shown_name(str(result.get('model')))})")
+        if result.get("unfinished"):
+            problems.append(f"the {name} is not finished")
         if result.get("fivl_hf_version") != __version__:
             measured_by = result.get("fivl_hf_version") or "an unknown version"
             problems.append(f"the {name} was measured with fivl-hf {measured_by}, this is {__version__}")

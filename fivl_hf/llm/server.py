@@ -81,7 +81,8 @@ class ChatServer:
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             raise RejectedError("the server rejects the request", clean_text(error)) from error
         except openai.AuthenticationError as error:
-            raise ServiceError(f"the server does not accept the API key: {clean_text(error)}") from error
+            missing = "" if os.environ.get("OPENAI_API_KEY") else " (OPENAI_API_KEY is not set)"
+            raise ServiceError(f"the server does not accept the API key{missing}: {clean_text(error)}") from error
         except (openai.PermissionDeniedError, openai.NotFoundError) as error:
             name = self._settings.model
             raise ServiceError(f"the server has no model {name!r} for this key: {clean_text(error)}") from error
@@ -129,7 +130,7 @@ def _open_sdk(settings: ChatSettings) -> Any:
     key = os.environ.get("OPENAI_API_KEY")
     base_url = settings.base_url or os.environ.get("OPENAI_BASE_URL")
     if not key and not base_url:
-        raise ServiceError("set OPENAI_API_KEY, or name another server with --base-url")
+        raise ServiceError("OPENAI_API_KEY is not set: set it, or name another server")
 
     class BoundedTransport(httpx2.AsyncHTTPTransport):
         """Ends replies, also those of errors, that are longer than any that is asked for, or compressed."""

@@ -7,9 +7,12 @@ import yaml
 
 from fivl_hf.storage.cards import DEFAULT_CONFIG
 
-__all__ = ["EVAL_FILE", "eval_yaml", "task_id"]
+__all__ = ["EVAL_FILE", "WITHOUT_EVIDENCE", "eval_yaml", "task_id"]
 
 EVAL_FILE = "eval.yaml"
+WITHOUT_EVIDENCE = "without_evidence"
+"""The configuration of a benchmark's questions that have none, which have no score."""
+
 # Its own: tasks of "inspect-ai" can only name inspect's own solvers and scorers, which ask each question once.
 _FRAMEWORK = "fivl-hf"
 
@@ -29,6 +32,7 @@ def eval_yaml(title: str, description: str, splits: Mapping[str, Iterable[str]])
     tasks = [
         {"id": task_id(split, config), "config": config, "split": split}
         for config, names in splits.items()
+        if config != WITHOUT_EVIDENCE
         for split in names
     ]
     text = " ".join(description.split()) or f"{title}: questions with the evidence in their images."

@@ -50,6 +50,8 @@ def test_the_score_is_logged_at_each_evaluation(model, processor, config, rows):
     assert metrics["eval_random_reliance_score"] == expected["random_reliance_score"]
     assert "eval_loss" in metrics
     assert not model.training
+    # Once more, as after the best checkpoint was loaded.
+    assert trainer.evaluate()["eval_visual_reliance_score"] == expected["visual_reliance_score"]
     trainer.train()
     logged = [entry for entry in trainer.state.log_history if "eval_reliance_accuracy" in entry]
     assert [entry["step"] for entry in logged] == [2, 4]

@@ -1,6 +1,7 @@
 """Evaluations on disk: interrupted, continued, and never mixed with another run's."""
 
 import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -8,10 +9,13 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
+from fivl_hf.cli.main import main
 from fivl_hf.evaluation.answerers.local import TransformersAnswerer
+from fivl_hf.evaluation.report import write_report
 from fivl_hf.evaluation.results import write_evaluation
 from fivl_hf.evaluation.table import read_answers
 from fivl_hf.files.locks import FolderInUseError, locked
+from fivl_hf.hub.measured_cards import MeasuredResults, mismatches
 from fivl_hf.images import ImageError
 from fivl_hf.scenes.model import scene_model
 from fivl_hf.schema import FEATURES
@@ -166,3 +170,47 @@ def test_an_image_that_cannot_be_shown_names_its_question(evaluate, places, mode
 def test_one_evaluation_at_a_time(evaluate, tmp_path):
     with locked(tmp_path / "out"), pytest.raises(FolderInUseError, match="is in use by"):
         evaluate()
+
+
+def test_an_unfinished_evaluation_is_scored_as_one(evaluate, model, places, tmp_path, monkeypatch, capsys):
+    generate, left = model.generate, [2]
+
+    def counted(*args, **options):
+        if not left[0]:
+            raise KilledError
+        left[0] -= 1
+        return generate(*args, **options)
+
+    monkeypatch.setattr(model, "generate", counted)
+    with pytest.raises(KilledError):
+        evaluate()
+    out = tmp_path / "out"
+    for _ in range(2):  # also where it was scored before
+        assert main(["score", str(out)]) == 0
+        assert "note: fivl evaluate was interrupted: some questions were not asked" in capsys.readouterr().out
+    assert "fivl evaluate was interrupted" in write_report(out).read_text()
+    summary = json.loads((out / "reliance.json").read_text())
+    assert "the evaluation is not finished" in mismatches(places / "model", MeasuredResults(summary, None, None))
+    left[0] = 100
+    assert "unfinished" not in evaluate()
+    assert main(["score", str(out)]) == 0
+    assert "interrupted" not in capsys.readouterr().out
+    (out / "answers.jsonl").write_text("")
+    assert main(["score", str(out)]) == 1
+    assert f"{out}: no question was answered yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "null"])
+def test_a_damaged_summary_is_made_again(evaluate, tmp_path, capsys, content):
+    evaluate()
+    summary = tmp_path / "out" / "reliance.json"
+    whole = summary.read_bytes()
+    summary.write_text(content)
+    for command in ("score", "report"):
+        assert main([command, str(tmp_path / "out")]) == 1
+        assert "is damaged (" in (error := capsys.readouterr().err)
+        assert f"but the answers are not: delete it, and run fivl score {tmp_path / 'out'}" in error
+    summary.unlink()
+    assert main(["score", str(tmp_path / "out")]) == 0
+    again = json.loads(summary.read_text())
+    assert again == {name: json.loads(whole)[name] for name in again}

@@ -127,7 +127,9 @@ def test_what_is_undefined_says_why(scope, fill):
         summary = summarize(table, conditions=["original", "removed"], resamples=10, scope=scope, fill=fill)
         assert not list(without_reason(summary)), name
     partly = summarize(tables["in part"], conditions=["original", "removed", "random"])
-    assert partly["reason"] == "no question with evidence was answered under all conditions"
+    # A control that nothing answers takes nothing from the score.
+    assert (partly["visual_reliance_score"], partly["n"]) == (1.0, 1)
+    assert partly["random_reason"] == "no question was answered under 'random'"
 
 
 def test_a_score_by_another_fill_and_over_all_questions():

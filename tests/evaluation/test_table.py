@@ -16,6 +16,10 @@ def test_answers_of_another_format_are_named(tmp_path):
     file.write_text(json.dumps({**asdict(answer), "condition": "inverted"}) + "\n")
     with pytest.raises(ValueError, match="line 1, is not an answer of fivl evaluate: there is no condition 'inverted'"):
         AnswerTable(file)
+    for wrong in ({"answer": 5}, {"id": 7}, {"references": "ab"}, {"prompt": None}):
+        file.write_text(json.dumps({**asdict(answer), **wrong}) + "\n")
+        with pytest.raises(ValueError, match=f"line 1, is not an answer of fivl evaluate: {next(iter(wrong))} must be"):
+            AnswerTable(file)
     file.with_suffix(".parquet").write_text("no table")
     with pytest.raises(ValueError, match="answers.parquet is not a Parquet file"):
         list(read_answers(file.with_suffix(".parquet")))

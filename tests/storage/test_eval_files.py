@@ -2,7 +2,7 @@ import yaml
 from benchmark_folders import as_benchmark
 
 from fivl_hf.storage import write_dataset
-from fivl_hf.storage.eval_files import task_id
+from fivl_hf.storage.eval_files import eval_yaml, task_id
 
 
 def test_a_benchmark_says_what_the_hub_needs(rows, tmp_path):
@@ -19,6 +19,11 @@ def test_a_benchmark_says_what_the_hub_needs(rows, tmp_path):
     # Conversations are not a benchmark; files of an earlier dataset go.
     write_dataset(tmp_path / "pope", {"train": rows[:2]}, title="Scenes", description="")
     assert not (tmp_path / "pope" / "eval.yaml").exists()
+
+
+def test_questions_without_evidence_are_no_task():
+    tasks = yaml.safe_load(eval_yaml("T", "D", {"default": ["test"], "without_evidence": ["test"]}))["tasks"]
+    assert [task["config"] for task in tasks] == ["default"]
 
 
 def test_a_configuration_is_part_of_a_tasks_id():

@@ -34,7 +34,8 @@ def test_every_format_gives_the_same_answers(tmp_path):
     ]
     write_lines(tmp_path / "samples.jsonl", samples)
     for path in sorted(tmp_path.iterdir()):
-        assert list(read_recorded(path)) == [("7", None, Generated("3")), ("8", None, Generated(""))], path.name
+        recorded = [answer[:3] for answer in read_recorded(path)]
+        assert recorded == [("7", None, Generated("3")), ("8", None, Generated(""))], path.name
 
 
 def test_refusals_and_cut_off_answers_stay_what_they_are(rows, tmp_path):
@@ -69,7 +70,18 @@ def test_recorded_answers_are_scored_like_others(rows, tmp_path):
     summary, table = evaluate_answers(answerer, rows[:3], conditions=["original", "removed"])
     assert (summary["accuracy"], summary["visual_reliance_score"], summary["n"]) == (1.0, 1.0, 2)
     assert answerer.unanswered == [Unanswered(ids[2], "removed", "not in the file")]
-    assert answerer.identity["recorded"] == {"o.jsonl": "original", "r.jsonl": None}
+    recorded = answerer.identity["recorded"]
+    assert [each[:2] for each in recorded] == [["original", "o.jsonl"], [None, "r.jsonl"]]
+    # Files that change places, also those of one name in two folders, are another run's.
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder, text in zip(folders, ("yes", "no"), strict=True):
+        folder.mkdir()
+        write_lines(folder / "s.jsonl", [{"id": id, "answer": text} for id in ids])
+    ways = [
+        RecordedAnswerer(zip(order, (folder / "s.jsonl" for folder in folders), strict=True)).identity
+        for order in (("original", "removed"), ("removed", "original"))
+    ]
+    assert ways[0] != ways[1]
     assert len(table) == 5
 
 
@@ -87,12 +99,26 @@ def test_recorded_answers_are_scored_like_others(rows, tmp_path):
         ("a.txt", "x", "recorded answers are .jsonl, .json, .csv, .tsv or .xlsx"),
         ("a.csv", "name\nx\n", "entry 1: .*got name"),
         ("a.csv", "id,answer\n1,x\n1,y\n", "there are two answers to '1' under 'original'"),
+        ("a.csv", b"id,answer\n1,\xff\n", "a.csv cannot be read: .* save it as UTF-8"),
+        ("a.json", "[{", "a.json is not valid JSON"),
+        ("a.jsonl", '{"id": 1, "answer": "x", "condition": "originl"}\n', "entry 1: .*there is no condition 'originl'"),
     ],
 )
 def test_other_files_are_refused(tmp_path, name, content, message):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=message):
         RecordedAnswerer([("original", tmp_path / name)])
+
+
+def test_answers_to_other_questions_of_the_same_ids_are_refused(rows, tmp_path):
+    """As those of another split of POPE, where the file says what was asked."""
+    lines = [{"id": row["id"], "answer": "yes", "question": "Is there a cat?"} for row in rows[:2]]
+    answerer = RecordedAnswerer([("original", write_lines(tmp_path / "o.jsonl", lines))])
+    with pytest.raises(ValueError, match=f"the recorded answer to '{rows[0]['id']}' is to 'Is there a cat.', not to"):
+        list(answerer.answers(Plan(rows[:2], ["original"])))
+    asked = [{**line, "question": row["messages"][0]["content"]} for line, row in zip(lines, rows[:2], strict=True)]
+    answerer = RecordedAnswerer([("original", write_lines(tmp_path / "o.jsonl", asked))])
+    assert len(list(answerer.answers(Plan(rows[:2], ["original"], prompt_suffix="\nOne word.")))) == 2
 
 
 def test_a_dataset_whose_questions_are_not_in_the_file(rows, tmp_path):
