@@ -1,0 +1,53 @@
+"""What is said about heads, on models where one head is known to do the looking."""
+
+import numpy as np
+import pytest
+import torch
+from planted import VARIANTS, planted, planted_rows
+
+from fivl_hf.explain.analysis import token_attention
+from fivl_hf.explain.knockout import knock_out
+from fivl_hf.explain.measures import MEASURES, measured
+from fivl_hf.explain.samples import prepare
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def known(request):
+    return planted(request.param)
+
+
+def test_every_measure_ranks_the_planted_head_first(known):
+    sums = dict.fromkeys(MEASURES, 0)
+    for row in planted_rows():
+        sample = prepare(known.model, known.processor, row)
+        evidence = sample.evidence[0]
+        sees = np.isfinite(evidence.coverage)
+        (attention,) = token_attention(known.model, sample, [evidence.tokens])
+        for name, found in measured(attention[..., sees], evidence.coverage[sees], list(MEASURES)).items():
+            sums[name] += found
+    for name, total in sums.items():
+        best = np.nanargmin(total) if name == "mse" else np.nanargmax(total)
+        assert np.unravel_index(best, total.shape) == known.head, name
+
+
+def test_without_the_planted_head_and_no_other_the_answer_is_lost(known):
+    row = planted_rows(1)[0]
+    sample = prepare(known.model, known.processor, row)
+    place, word = int(sample.evidence[0].tokens[0]) - 1, sample.evidence[0].keyword_id
+
+    @torch.inference_mode()
+    def log_probability():
+        return float(known.model(**sample.inputs, use_cache=False).logits[0, place].log_softmax(-1)[word])
+
+    plain = log_probability()
+    assert plain > np.log(0.5)
+    text = known.model.config.get_text_config()
+    for how in ("zero", "edges"):
+        for layer in range(text.num_hidden_layers):
+            for head in range(text.num_attention_heads):
+                with knock_out(known.model, [(layer, head)], how):
+                    without = log_probability()
+                if (layer, head) == known.head:
+                    assert without < np.log(0.1), how
+                else:
+                    assert without == pytest.approx(plain, abs=1e-4)
