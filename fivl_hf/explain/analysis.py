@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from fivl_hf.explain.alignment import AlignmentMap, top_heads
-from fivl_hf.explain.measures import spearman
+from fivl_hf.explain.measures import MEASURES, chance, measured
 from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.samples import Evidence, Sample, prepare
 from fivl_hf.explain.scores import ExpressionScores, RowScores
 from fivl_hf.explain.segmentation import SegmentScore, mean_segmentation, segment_score
+from fivl_hf.explain.selection import HeadSelection, chooses
 from fivl_hf.geometry import TILES, WHOLE
 from fivl_hf.images import ImageError, encoded_bytes
-from fivl_hf.masks import BoolArray, coverage, decode_mask
+from fivl_hf.masks import BoolArray, FloatArray, coverage, decode_mask
 from fivl_hf.schema import RowError
 
 __all__ = ["Explanation", "explain", "explain_rows", "gather", "token_attention", "vision_predictions"]
@@ -40,6 +41,8 @@ class Explanation:
             are seen at both; empty without such.
         choosing, held_out, held_out_control: alignment on one half of the images, alignment and control on the other:
             the best of many heads is overrated on the rows it was chosen on.
+        selections: of each measure, the heads chosen on some images and measured on others.
+        shares: of the visual tokens, how many each mask covers: what the measures' chance levels depend on.
         segments: see :func:`fivl_hf.explain.segmentation.mean_segmentation`; none of models whose visual tokens do not
             stand in the sequence.
         skipped: key expressions left out, by reason.
@@ -52,9 +55,19 @@ class Explanation:
     choosing: AlignmentMap = field(default_factory=AlignmentMap)
     held_out: AlignmentMap = field(default_factory=AlignmentMap)
     held_out_control: AlignmentMap = field(default_factory=AlignmentMap)
+    selections: dict[str, HeadSelection] = field(default_factory=dict)
+    shares: list[float] = field(default_factory=list)
     segments: list[SegmentScore | None] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """Of each measure, what :meth:`fivl_hf.explain.selection.HeadSelection.summary` returns, and its ``chance``."""
+        return {
+            name: {**selection.summary(), "chance": chance(name, self.shares)}
+            for name, selection in sorted(self.selections.items())
+        }
 
     @property
     def segmentation(self) -> dict[str, Any]:
@@ -152,24 +165,28 @@ def gather(rows: Iterable[RowScores]) -> Explanation:
         if row.problem:
             explanation.problems[row.id] = row.problem
         for scores in row.expressions:
-            _add(explanation, scores, chooses=_chooses(row))
+            _add(explanation, scores, row.image)
     return explanation
 
 
-def _chooses(row: RowScores) -> bool:
-    """Return whether heads are chosen on a row; all rows about one image are in the same half."""
-    return int(row.image[:8] or "0", 16) % 2 == 0
-
-
-def _add(explanation: Explanation, scores: ExpressionScores, chooses: bool) -> None:
+def _add(explanation: Explanation, scores: ExpressionScores, image: str) -> None:
+    is_choosing = chooses(image)
     explanation.skipped.update(scores.skipped)
     if scores.alignment is not None:
         explanation.alignment.add(scores.alignment)
-        (explanation.choosing if chooses else explanation.held_out).add(scores.alignment)
+        (explanation.choosing if is_choosing else explanation.held_out).add(scores.alignment)
     if scores.control is not None:
         explanation.control.add(scores.control)
-        if not chooses:
+        if not is_choosing:
             explanation.held_out_control.add(scores.control)
+    spearman = {} if scores.alignment is None else {"spearman": scores.alignment}
+    for name, found in {**spearman, **scores.measures}.items():
+        control = scores.control if name == "spearman" else scores.controls.get(name)
+        if name not in explanation.selections:
+            explanation.selections[name] = HeadSelection(higher_is_better=name != "mse")
+        explanation.selections[name].add(image, found, control)
+    if scores.share is not None:
+        explanation.shares.append(scores.share)
     for scale, found in scores.by_scale.items():
         explanation.by_scale.setdefault(scale, AlignmentMap()).add(found)
     if scores.segment is not None:
@@ -201,18 +218,21 @@ def _expression_scores(
 ) -> ExpressionScores:
     sees = np.isfinite(evidence.coverage)
     skipped = []
-    alignment, control, by_scale = None, None, {}
+    own: dict[str, FloatArray] = {}
+    control: dict[str, FloatArray] = {}
+    by_scale = {}
     if heads is None:
         skipped.append("tokens not found")
     else:
-        alignment = spearman(heads[..., sees], evidence.coverage[sees])
+        own = measured(heads[..., sees], evidence.coverage[sees], list(MEASURES))
         for scale in {TILES, WHOLE} & set(sample.scales[sees]):
             chosen = sees & (sample.scales == scale)
-            by_scale[scale] = spearman(heads[..., chosen], evidence.coverage[chosen])
+            by_scale[scale] = measured(heads[..., chosen], evidence.coverage[chosen], ["spearman"])["spearman"]
         if foreign is None:
             skipped.append("no other image for the control")
         else:
-            control = spearman(heads[..., sees], _foreign_coverage(foreign, sample, evidence)[sees])
+            other = _foreign_coverage(foreign, sample, evidence)[sees]
+            control = measured(heads[..., sees], other, list(MEASURES))
     segment = None
     if predicted is None:
         skipped.append("no visual tokens in the sequence to segment by")
@@ -223,9 +243,12 @@ def _expression_scores(
         if segment is None:
             skipped.append(_NO_TOKEN)
     return ExpressionScores(
-        alignment,
-        control,
+        own.pop("spearman", None),
+        control.pop("spearman", None),
         by_scale,
+        measures=own,
+        controls=control,
+        share=None if heads is None else float(evidence.coverage[sees].mean()),
         segment=segment,
         skipped=tuple(skipped),
     )

@@ -118,11 +118,16 @@ def iou_at(attention: Values, coverage: Values, thresholds: Sequence[float]) -> 
     return rows.known(torch.stack(found), (largest[..., 0] > 0))
 
 
-def chance(name: str, coverage: Values) -> float:
-    """Return what a head that looks anywhere gets by a measure on average: for MSE and unknown ones NaN."""
-    share = float(np.mean(_array(coverage).cpu().numpy()))
+def chance(name: str, coverage: Values) -> float | None:
+    """Return what a head that looks anywhere gets by a measure on average; None for MSE, and without coverage.
+
+    Args:
+        coverage: (N,) of tokens, or the mean coverage of each of N masks.
+    """
+    covered = _array(coverage).cpu().numpy()
+    share = float(np.mean(covered)) if covered.size else None
     levels = {"spearman": 0.0, "auroc": 0.5, "average_precision": share, "pointing_game": share, "mass_lift": 1.0}
-    return levels.get(name, np.nan)
+    return levels.get(name)
 
 
 def measured(attention: Values, coverage: Values, names: Sequence[str]) -> dict[str, FloatArray]:

@@ -24,6 +24,7 @@ _FILES = ("explanation.json", "head_map.png", "scores.jsonl")
 def explanation_summary(found: Explanation, chosen_on: Explanation | None = None) -> dict[str, Any]:
     """Return an explanation as plain numbers; ``n`` counts key expressions.
 
+    ``measures`` has AUROC, Spearman's correlation and the others, each with its own heads, intervals and chance level.
     ``best_head`` and ``top_heads`` were chosen on one half of the images (or on other rows, ``chosen_on``); their
     ``score`` and ``control`` are those on the other half. ``best_head`` is None, with a ``reason``, where there is no
     other half.
@@ -38,6 +39,7 @@ def explanation_summary(found: Explanation, chosen_on: Explanation | None = None
         "chosen_on": (chosen_on.alignment if chosen_on else found.choosing).n,
         "measured_on": (found.alignment if chosen_on else found.held_out).n,
         "control_alignment": as_lists(found.control.mean()),
+        "measures": found.measures,
         "by_scale": {scale: summary(found.by_scale[scale]) for scale in sorted(found.by_scale)},
         "segmentation": found.segmentation,
         "skipped": dict(found.skipped),

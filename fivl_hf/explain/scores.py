@@ -17,6 +17,9 @@ from fivl_hf.masks import FloatArray
 
 __all__ = ["ExpressionScores", "RowScores", "ScoreFile"]
 
+# Fields of an expression that hold maps by name.
+_MAPS = ("by_scale", "measures", "controls")
+
 
 @dataclass(frozen=True)
 class ExpressionScores:
@@ -27,6 +30,9 @@ class ExpressionScores:
             found.
         control: the same with the mask of another image; None without another image.
         by_scale: the alignment with the tokens of one scale alone, in images that are seen at two.
+        measures: (L, H) of each other measure of :mod:`fivl_hf.explain.measures`.
+        controls: the same with the mask of another image; empty without another image.
+        share: of the visual tokens, how many the mask covers; None if it is not compared.
         segment: segmentation from the vision logits; None where there is nothing to compare.
         skipped: what is missing, and why.
     """
@@ -34,6 +40,9 @@ class ExpressionScores:
     alignment: FloatArray | None = None
     control: FloatArray | None = None
     by_scale: dict[str, FloatArray] = field(default_factory=dict)
+    measures: dict[str, FloatArray] = field(default_factory=dict)
+    controls: dict[str, FloatArray] = field(default_factory=dict)
+    share: float | None = None
     segment: SegmentScore | None = None
     skipped: tuple[str, ...] = ()
 
@@ -90,7 +99,7 @@ def _packed(scores: RowScores) -> dict[str, Any]:
             **vars(each),
             "alignment": _packed_map(each.alignment),
             "control": _packed_map(each.control),
-            "by_scale": {scale: _packed_map(found) for scale, found in each.by_scale.items()},
+            **{name: {key: _packed_map(found) for key, found in getattr(each, name).items()} for name in _MAPS},
             "segment": vars(each.segment) if each.segment else None,
         }
         for each in scores.expressions
@@ -105,7 +114,7 @@ def _unpacked(raw: dict[str, Any]) -> RowScores:
                 **each,
                 "alignment": _unpacked_map(each["alignment"]),
                 "control": _unpacked_map(each["control"]),
-                "by_scale": {scale: _unpacked_map(found) for scale, found in each["by_scale"].items()},
+                **{name: {key: _unpacked_map(found) for key, found in each[name].items()} for name in _MAPS},
                 "segment": SegmentScore(**each["segment"]) if each["segment"] else None,
                 "skipped": tuple(each["skipped"]),
             }

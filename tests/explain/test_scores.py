@@ -50,7 +50,7 @@ ABOUT = {"model": "m", "dataset": "d"}
 def test_scores_come_back_as_they_went(tmp_path):
     file = ScoreFile(tmp_path / "scores.jsonl")
     heads = np.array([[0.25, np.nan], [-0.5, 0.125]])
-    one = ExpressionScores(heads, None, {"whole": heads}, SegmentScore(0.5, True, 3), ("no keyword",))
+    one = ExpressionScores(heads, None, {"whole": heads}, {"auroc": heads}, {}, 0.2, SegmentScore(0.5, True, 3), ("no keyword",))
     file.add(RowScores("1", "ab", (one, ExpressionScores())))
     file.add(RowScores("2", problem="broken"))
     again = ScoreFile(tmp_path / "scores.jsonl")
@@ -59,6 +59,8 @@ def test_scores_come_back_as_they_went(tmp_path):
     np.testing.assert_array_equal(first.expressions[0].alignment, heads)
     np.testing.assert_array_equal(first.expressions[0].by_scale["whole"], heads)
     assert first.expressions[0].control is None
+    np.testing.assert_array_equal(first.expressions[0].measures["auroc"], heads)
+    assert (first.expressions[0].controls, first.expressions[0].share) == ({}, 0.2)
     assert first.expressions[0].segment == SegmentScore(0.5, True, 3)
     assert first.expressions[0].skipped == ("no keyword",)
     assert first.expressions[1] == ExpressionScores()

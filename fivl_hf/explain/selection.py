@@ -1,0 +1,154 @@
+"""Heads chosen on some images and reported on others, with intervals over images: the best of many is overrated.
+
+Shapes: L layers, H heads, E expressions, R resamples.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fivl_hf.explain.alignment import as_lists
+from fivl_hf.masks import FloatArray
+
+__all__ = ["HeadSelection", "chooses"]
+
+_RESAMPLES = 500
+# Expressions that are added up at a time.
+_BUFFERED = 64
+
+
+def chooses(image: str) -> bool:
+    """Return in which half of the images one is, by its digest: all rows about one image are in the same half."""
+    return int(image[:8] or "0", 16) % 2 == 0
+
+
+class HeadSelection:
+    """Scores of heads by one measure, of any number of expressions, in constant memory.
+
+    Images are resampled by a Poisson bootstrap: in each resample, an image counts as often as a Poisson number says,
+    which depends on its digest and the seed alone. So what comes out does not depend on the order of the rows.
+
+    Args:
+        higher_is_better: whether a head is chosen for its highest score.
+        resamples: R.
+        seed: of the resampling.
+    """
+
+    def __init__(self, *, higher_is_better: bool = True, resamples: int = _RESAMPLES, seed: int = 0) -> None:
+        self._sign = 1.0 if higher_is_better else -1.0
+        self._resamples, self._seed = resamples, seed
+        self._waiting: tuple[list[Any], list[Any]] = ([], [])
+        # (2 halves, 1 + R, scores and controls, L, H): the first is of all images once.
+        self._sums: NDArray[np.float32] | None = None
+        self._counts: NDArray[np.float32] | None = None
+        self._n = [0, 0]
+
+    def add(self, image: str, scores: FloatArray, control: FloatArray | None) -> None:
+        """Add an expression's scores (L, H), and those with another image's mask, if there are any."""
+        half = 0 if chooses(image) else 1
+        both = np.stack([scores, np.full_like(scores, np.nan) if control is None else control])
+        self._n[half] += 1
+        self._waiting[half].append((image, both))
+        if len(self._waiting[half]) == _BUFFERED:
+            self._add_up(half)
+
+    def _add_up(self, half: int) -> None:
+        waiting = self._waiting[half]
+        if not waiting:
+            return
+        maps = np.stack([both for _, both in waiting]).astype(np.float32)
+        if self._sums is None or self._counts is None:
+            shape = (2, 1 + self._resamples, *maps.shape[1:])
+            self._sums, self._counts = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        weights = np.stack([self._weights(image) for image, _ in waiting], axis=1)
+        flat = maps.reshape(len(maps), -1)
+        shape = self._sums.shape[1:]
+        self._sums[half] += (weights @ np.nan_to_num(flat)).reshape(shape)
+        self._counts[half] += (weights @ np.isfinite(flat).astype(np.float32)).reshape(shape)
+        waiting.clear()
+
+    def _weights(self, image: str) -> NDArray[np.float32]:
+        """(1 + R,) how often an image counts in each resample."""
+        drawn = np.random.default_rng([self._seed, int(image or "0", 16)]).poisson(1, self._resamples)
+        return np.concatenate([[1], drawn]).astype(np.float32)
+
+    def summary(self, count: int = 5) -> dict[str, Any]:
+        """Return what the expressions say of the heads.
+
+        Returns:
+            ``alignment``, ``control_alignment``: (L, H) means over all expressions; ``top_heads``: the best by them,
+            with ``chosen_again``, the share of resamples in which each is among as many best ones again; ``held_out``:
+            of the head that is best on one half of the images, its mean on the other, and the other way round
+            (``value``, ``control``, ``over_control``, each with an interval; ``heads``, the two that were chosen). None
+            with a ``reason`` where one half of the images is empty.
+        """
+        for half in (0, 1):
+            self._add_up(half)
+        if self._sums is None or self._counts is None:
+            return {"alignment": [], "control_alignment": [], "top_heads": [], "held_out": _undefined("no expressions")}
+        means = _ratio(self._sums.sum(axis=0), self._counts.sum(axis=0))
+        best = self._best(means[:, 0], count)
+        again = (best[1:, :, None] == best[0]).any(axis=1).mean(axis=0)
+        heads = means.shape[-1]
+        top = [
+            {
+                "layer": int(place // heads),
+                "head": int(place % heads),
+                "score": float(means[0, 0].flat[place]),
+                "control": _number(means[0, 1].flat[place]),
+                "chosen_again": float(share),
+            }
+            for place, share in zip(best[0], again, strict=True)
+            if np.isfinite(means[0, 0].flat[place])
+        ]
+        return {
+            "alignment": as_lists(means[0, 0].astype(np.float64)),
+            "control_alignment": as_lists(means[0, 1].astype(np.float64)),
+            "top_heads": top,
+            "held_out": self._held_out(self._sums, self._counts),
+        }
+
+    def _best(self, means: FloatArray, count: int) -> NDArray[np.int64]:
+        """Return the places of the best heads of each of some maps (M, L, H): (M, count)."""
+        flat = (self._sign * means).reshape(len(means), -1)
+        return np.argsort(-np.nan_to_num(flat, nan=-np.inf), axis=1, kind="stable")[:, :count]
+
+    def _held_out(self, sums: NDArray[np.float32], counts: NDArray[np.float32]) -> dict[str, Any]:
+        if not all(self._n):
+            return _undefined("the rows are about too few images to choose a head on some and measure it on others")
+        chosen = [int(self._best(_ratio(sums[half, :1, 0], counts[half, :1, 0]), 1)[0, 0]) for half in (0, 1)]
+        flat = [array.reshape(*array.shape[:3], -1) for array in (sums, counts)]
+        # Each half's expressions under the head that the other half chose.
+        total, number = (each[1][..., chosen[0]] + each[0][..., chosen[1]] for each in flat)
+        values = _ratio(total, number)
+        heads = sums.shape[-1]
+        own = _with_interval(values[:, 0])
+        return {
+            **own,
+            **({"reason": "no head has a score on both halves"} if own["value"] is None else {}),
+            "control": _with_interval(values[:, 1]),
+            "over_control": _with_interval(values[:, 0] - values[:, 1]),
+            "heads": [[place // heads, place % heads] for place in chosen],
+            "n": sum(self._n),
+        }
+
+
+def _ratio(total: NDArray[np.float32], number: NDArray[np.float32]) -> FloatArray:
+    result = np.full(total.shape, np.nan)
+    return np.divide(total, number, out=result, where=number > 0)
+
+
+def _with_interval(values: FloatArray) -> dict[str, Any]:
+    """Return the first value with the percentile interval of the others."""
+    drawn = values[1:][np.isfinite(values[1:])]
+    interval = [float(each) for each in np.quantile(drawn, (0.025, 0.975))] if len(drawn) else [None, None]
+    return {"value": _number(values[0]), "confidence_interval": interval}
+
+
+def _undefined(reason: str) -> dict[str, Any]:
+    return {"value": None, "confidence_interval": [None, None], "reason": reason}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
