@@ -13,8 +13,9 @@ def add_explain(commands: Any) -> None:
     parser = commands.add_parser(
         "explain",
         help="which attention heads look at the evidence, and what the image positions predict",
-        description="Correlates every head's attention with the masks (and with masks of other images as a control), "
-        "scores the segmentation from the vision logits, and draws samples.",
+        description="Compares every head's attention with the masks (and with masks of other images as a control) by "
+        "Spearman's correlation, AUROC and other measures, scores the segmentation from the vision logits, and draws "
+        "samples.",
         epilog="Writes scores.jsonl (every row's scores, as they come), explanation.json, head_map.png and pictures/ "
         "(image, mask, one head's attention, segment). If it is interrupted, run it again to resume.",
         formatter_class=HelpFormatter,
@@ -69,6 +70,16 @@ def _run(options: argparse.Namespace) -> None:
         )
     if not result["top_heads"]:
         print(result["reason"])
+    for name, found in result["measures"].items():
+        held_out = found["held_out"]
+        low, high = held_out["confidence_interval"]
+        if low is not None:
+            chance = "" if found["chance"] is None else f"  chance {found['chance']:.3f}"
+            control = _number(held_out["control"]["value"])
+            print(
+                f"{name:<18} held out {_number(held_out['value'])} [{low:.3f}, {high:.3f}]  with other masks {control}"
+                + chance
+            )
     print(f"segmentation IoU: {_number(result['segmentation']['iou'])}")
     if result["problems"]:
         id, problem = next(iter(result["problems"].items()))

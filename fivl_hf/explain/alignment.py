@@ -3,14 +3,14 @@
 Shapes: L layers, H heads, N visual tokens.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fivl_hf.explain.measures import spearman
+from fivl_hf.explain.measures import measured
 from fivl_hf.masks import FloatArray
 
 __all__ = ["AlignmentMap", "align", "as_lists", "summary", "top_heads"]
@@ -53,25 +53,34 @@ class AlignmentMap:
         return np.divide(self.total, self.counts, out=np.full(self.total.shape, np.nan), where=self.counts > 0)
 
 
-def align(samples: Iterable[tuple[ArrayLike, ArrayLike]]) -> AlignmentMap:
-    """Average the alignment of (attention (L, H, N), coverage (N,)) samples; N may differ between samples.
+def align(
+    samples: Iterable[tuple[ArrayLike, ArrayLike]], measures: Sequence[str] = ("spearman",)
+) -> dict[str, AlignmentMap]:
+    """Average measures of (attention (L, H, N), coverage (N,)) samples; N may differ between samples.
+
+    Args:
+        measures: of :data:`fivl_hf.explain.measures.MEASURES`.
 
     Raises:
-        ValueError: naming the sample, for shapes that do not agree.
+        ValueError: naming the sample, for shapes that do not agree or an unknown measure.
     """
-    result = AlignmentMap()
+    results = {name: AlignmentMap() for name in measures}
     for number, (attention, cover) in enumerate(samples):
         try:
-            result.add(spearman(attention, cover))
+            for name, scores in measured(attention, cover, measures).items():
+                results[name].add(scores)
         except (ValueError, TypeError) as error:
             raise ValueError(f"sample {number}: {error}") from error
-    return result
+    return results
 
 
-def summary(result: AlignmentMap, count: int = 5) -> dict[str, Any]:
+def summary(result: AlignmentMap, count: int = 5, *, higher_is_better: bool = True) -> dict[str, Any]:
     """Return a map as plain numbers: ``alignment`` (layers x heads, null without samples), ``top_heads``, ``n``."""
     mean = result.mean()
-    return {"alignment": as_lists(mean), "top_heads": top_heads(mean, count), "n": result.n}
+    best = top_heads(mean if higher_is_better else -mean, count)
+    if not higher_is_better:
+        best = [{**head, "score": -head["score"]} for head in best]
+    return {"alignment": as_lists(mean), "top_heads": best, "n": result.n}
 
 
 def as_lists(scores: FloatArray) -> list[list[float | None]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from fivl_hf.explain.alignment import AlignmentMap, top_heads
-from fivl_hf.explain.measures import MEASURES, chance, measured
+from fivl_hf.explain.measures import LOWER_IS_BETTER, MEASURES, chance, measured
 from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.samples import Evidence, Sample, prepare
 from fivl_hf.explain.scores import ExpressionScores, RowScores
@@ -183,7 +183,7 @@ def _add(explanation: Explanation, scores: ExpressionScores, image: str) -> None
     for name, found in {**spearman, **scores.measures}.items():
         control = scores.control if name == "spearman" else scores.controls.get(name)
         if name not in explanation.selections:
-            explanation.selections[name] = HeadSelection(higher_is_better=name != "mse")
+            explanation.selections[name] = HeadSelection(higher_is_better=name not in LOWER_IS_BETTER)
         explanation.selections[name].add(image, found, control)
     if scores.share is not None:
         explanation.shares.append(scores.share)

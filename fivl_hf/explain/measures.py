@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from fivl_hf.masks import FloatArray
 
 __all__ = [
+    "LOWER_IS_BETTER",
     "MEASURES",
     "auroc",
     "average_precision",
@@ -250,6 +251,7 @@ def _mse(rows: _Rows) -> FloatArray:
     return rows.known((attention / largest - scaled).square().mean(-1), rows.divided, largest[..., 0] > 0)
 
 
+LOWER_IS_BETTER = ("mse",)
 MEASURES: Mapping[str, Callable[[_Rows], FloatArray]] = {
     "spearman": _spearman,
     "auroc": _auroc,

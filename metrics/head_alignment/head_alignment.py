@@ -1,5 +1,6 @@
 """Head alignment: the rank correlation of each attention head with the mask of a key expression."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
@@ -8,6 +9,7 @@ import numpy as np
 
 from fivl_hf.evaluation.metrics import CITATION
 from fivl_hf.explain.alignment import align, summary
+from fivl_hf.explain.measures import LOWER_IS_BETTER
 
 _DESCRIPTION = """\
 Head alignment of FiVL: for each layer and head, Spearman's correlation between the attention from a key expression's
@@ -21,9 +23,12 @@ Args:
         tokens may differ between samples.
     references (list of tokens): the mask's coverage of each image token, 0 to 1, one list per sample.
     top (int): how many of the best heads to list. Default 5.
+    measures (list of str): further measures: auroc (free of the mask's size), average_precision, pointing_game,
+        mass_lift, mse, spearman.
 Returns:
     alignment (layers x heads; null for a head without any correlation), top_heads (layer, head, score, counted from 0),
-    n (samples that count; those with constant coverage do not).
+    n (samples that count; those with constant coverage do not), all by Spearman's correlation; measures (of each one
+    asked for, the same), if any were.
 Examples:
     >>> import fivl_hf
     >>> alignment = fivl_hf.load_metric("head_alignment")
@@ -50,6 +55,12 @@ class HeadAlignment(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions: list[Any], references: list[Any], top: int = 5) -> dict[str, Any]:
+    def _compute(
+        self, predictions: list[Any], references: list[Any], top: int = 5, measures: Sequence[str] = ()
+    ) -> dict[str, Any]:
         samples = zip(map(np.asarray, predictions), map(np.asarray, references), strict=True)
-        return summary(align(samples), top)
+        found = {
+            name: summary(result, top, higher_is_better=name not in LOWER_IS_BETTER)
+            for name, result in align(samples, ["spearman", *measures]).items()
+        }
+        return {**found["spearman"], **({"measures": {name: found[name] for name in measures}} if measures else {})}

@@ -50,7 +50,9 @@ ABOUT = {"model": "m", "dataset": "d"}
 def test_scores_come_back_as_they_went(tmp_path):
     file = ScoreFile(tmp_path / "scores.jsonl")
     heads = np.array([[0.25, np.nan], [-0.5, 0.125]])
-    one = ExpressionScores(heads, None, {"whole": heads}, {"auroc": heads}, {}, 0.2, SegmentScore(0.5, True, 3), ("no keyword",))
+    one = ExpressionScores(
+        heads, None, {"whole": heads}, {"auroc": heads}, {}, 0.2, SegmentScore(0.5, True, 3), ("no keyword",)
+    )
     file.add(RowScores("1", "ab", (one, ExpressionScores())))
     file.add(RowScores("2", problem="broken"))
     again = ScoreFile(tmp_path / "scores.jsonl")
