@@ -23,7 +23,7 @@ from fivl_hf.images import ImageError, encoded_bytes
 from fivl_hf.masks import BoolArray, FloatArray, coverage, decode_mask
 from fivl_hf.schema import RowError
 
-__all__ = ["Explanation", "explain", "explain_rows", "gather", "token_attention", "vision_predictions"]
+__all__ = ["Explanation", "explain", "explain_rows", "gather", "image_key", "token_attention", "vision_predictions"]
 
 # Rows that a search for another image looks at: a dataset's questions about one image are neighbours.
 _NEIGHBOURS = 1000
@@ -199,7 +199,7 @@ def _row_scores(
     model: Any, processor: Any, raw: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], number: int
 ) -> RowScores:
     sample = prepare(model, processor, raw)
-    image = _image_key(raw)
+    image = image_key(raw)
     foreign = _foreign_mask(rows, number, image) if sample.evidence else None
     attention, predicted = _observe(model, sample, [evidence.tokens for evidence in sample.evidence])
     scores = tuple(
@@ -254,7 +254,7 @@ def _expression_scores(
     )
 
 
-def _image_key(raw: Mapping[str, Any]) -> str:
+def image_key(raw: Mapping[str, Any]) -> str:
     """Return a digest of a row's images."""
     return hashlib.sha256(b"".join(encoded_bytes(image) for image in raw["images"])).hexdigest()[:16]
 
@@ -265,7 +265,7 @@ def _foreign_mask(rows: Sequence[Mapping[str, Any]], number: int, image: str) ->
     for step in range(1, min(count, _NEIGHBOURS)):
         other = rows[(number + step) % count]
         try:
-            if other.get("masks") and _image_key(other) != image:
+            if other.get("masks") and image_key(other) != image:
                 return decode_mask(other["masks"][0])
         except ImageError:
             continue  # told when it is that row's turn

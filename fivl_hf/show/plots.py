@@ -1,6 +1,7 @@
 """Pictures of what was found: head maps, one head's attention over the image, masks, predicted segments."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,6 +14,7 @@ from fivl_hf.images import rgb
 from fivl_hf.show.drawing import enlarge, outline_masks
 
 __all__ = [
+    "effect_curves",
     "head_map",
     "overlay_tokens",
     "paint_segments",
@@ -98,6 +100,32 @@ def paint_segments(image: Image.Image, segments: Sequence[ArrayLike], boxes: Arr
     """
     painted = [paint_tokens(np.asarray(segment, dtype=np.float64), boxes, image.size) == 1 for segment in segments]
     return outline_masks(image, painted, side=side)
+
+
+def effect_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], field: str, y_label: str) -> Figure:
+    """Draw what sets of heads of growing size do, each beside the range of random sets like it.
+
+    Args:
+        curves: of each set, effects by size: ``k``, a value under ``field``, and the random sets' under ``random``.
+        field: name of the effect.
+    """
+    figure = Figure(figsize=(1 + 4 * len(curves), 4), layout="constrained")
+    axes = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
+    for axis, (name, effects) in zip(axes, curves.items(), strict=True):
+        sizes = [each["k"] for each in effects]
+        random = [each["random"][field] for each in effects]
+        if all(random):
+            low, middle, high = (np.quantile(random, share, axis=1) for share in (0.025, 0.5, 0.975))
+            axis.fill_between(sizes, low, high, color="0.8", label="95% of random sets")
+            axis.plot(sizes, middle, color="0.45", linestyle="--", label="their median")
+        axis.plot(sizes, [each[field] for each in effects], marker="o", color="C0", label=f"{name} heads")
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(sizes, [str(size) for size in sizes])
+        axis.axhline(0, color="0.3", linewidth=0.8)
+        axis.set(xlabel="heads knocked out", ylabel=y_label if axis is axes[0] else "")
+        axis.legend(fontsize=8)
+        axis.grid(alpha=0.3)
+    return figure
 
 
 def scatter_models(

@@ -6,6 +6,7 @@ import torch
 from planted import VARIANTS, planted, planted_rows
 
 from fivl_hf.explain.analysis import token_attention
+from fivl_hf.explain.causal import knockout_curves
 from fivl_hf.explain.knockout import knock_out
 from fivl_hf.explain.measures import MEASURES, measured
 from fivl_hf.explain.samples import prepare
@@ -51,3 +52,19 @@ def test_without_the_planted_head_and_no_other_the_answer_is_lost(known):
                     assert without < np.log(0.1), how
                 else:
                     assert without == pytest.approx(plain, abs=1e-4)
+
+
+def test_the_planted_head_matters_and_random_ones_like_it_do_not(known):
+    rows = planted_rows(8)
+    found = knockout_curves(known.model, known.processor, rows[:4], rows[4:], sizes=[1, 2], draws=20)
+    aligned = found["sets"]["aligned"]
+    assert tuple(aligned["heads"][0]) == known.head
+    first, second = aligned["effects"]
+    assert first["p"] == second["p"] == pytest.approx(1 / 21)
+    assert first["expression"] > 3
+    assert max(map(abs, first["random"]["expression"])) < 1e-4
+    # Text without an image is not damaged.
+    assert abs(first["text_only"]) < 0.05 * first["expression"]
+    least = found["sets"]["least aligned"]["effects"][0]
+    assert abs(least["expression"]) < 1e-4
+    assert least["p"] > 0.05

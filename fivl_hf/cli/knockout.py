@@ -1,0 +1,68 @@
+"""``fivl knockout``."""
+
+import argparse
+from typing import Any
+
+from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, positive
+
+__all__ = ["add_knockout"]
+
+
+def add_knockout(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "knockout",
+        help="do the heads that look at the evidence matter? knock them out, beside random ones",
+        description="Chooses attention heads by AUROC on half of the images, knocks out 1, 2, 4, ... of them on the "
+        "other half, and compares the fall of the key expressions' log-probability with that of random sets of heads, "
+        "which are of the same layers and look at the image as much.",
+        epilog="Writes knockout.json, knockout.png and knockout.jsonl (every set's effect, as it comes). If it is "
+        "interrupted, run it again to resume.",
+        formatter_class=HelpFormatter,
+    )
+    add_model_and_rows(parser)
+    parser.add_argument(
+        "--how",
+        choices=("zero", "mean", "edges"),
+        default="zero",
+        help="a head's output is 0, or its mean, or it does not see the image (edges)",
+    )
+    parser.add_argument(
+        "--sizes", type=_sizes, default=None, metavar="K,K,...", help="numbers of heads; 1,2,4,...,64 if not given"
+    )
+    parser.add_argument("--draws", type=positive, default=20, help="random sets for each number of heads")
+    parser.add_argument("--seed", type=count, default=0, help="of the random sets")
+    parser.set_defaults(run=_run)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(sorted({positive(part) for part in text.split(",")}))
+
+
+def _run(options: argparse.Namespace) -> None:
+    from fivl_hf.explain.causal_runner import curve_lines, write_knockout
+    from fivl_hf.files.locks import locked
+    from fivl_hf.models import load_model
+    from fivl_hf.storage import load_rows
+    from fivl_hf.storage.provenance import provenance
+
+    rows = load_rows(options.dataset, options.split, options.dataset_config)
+    with locked(options.output):
+        model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
+        about = provenance(
+            options.model, rows, dataset=options.dataset, split=options.split, config=options.dataset_config
+        )
+        result = write_knockout(
+            model,
+            processor,
+            rows,
+            options.output,
+            how=options.how,
+            sizes=options.sizes,
+            draws=options.draws,
+            seed=options.seed,
+            about=about,
+            restart=options.restart,
+        )
+    print("\n".join(curve_lines(result)))
+    print(f"knockout.json and knockout.png are in {options.output}")
