@@ -3,9 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from fivl_hf.reasons import listed_reasons
-
-__all__ = ["LARGEST_MASK", "exclusion_reason", "target_counts", "usable_sentence"]
+__all__ = ["LARGEST_MASK", "exclusion_reason", "listed_reasons", "target_counts", "usable_sentence"]
 
 # Share of the image; `vision_max_coverage` changes it for a training run.
 LARGEST_MASK = 0.3
@@ -21,6 +19,11 @@ def exclusion_reason(keywords: Sequence[str], coverage: float) -> str:
     if not keywords:
         return "no noun"
     return f"mask over {LARGEST_MASK:.0%} of the image" if coverage > LARGEST_MASK else ""
+
+
+def listed_reasons(counts: Mapping[str, int]) -> str:
+    """Return counts of what was left out, the largest first: "1,204 × no image, 3 × too long"."""
+    return ", ".join(f"{count:,} × {reason}" for reason, count in Counter(counts).most_common() if count)
 
 
 def target_counts(reasons: Iterable[str]) -> Counter[str]:

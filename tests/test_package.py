@@ -44,13 +44,15 @@ def test_only_listed_names_are_imported(path):
 
 # Settings, and commands that do nothing themselves; the patch of DTensor needs two processes (training/test_processes).
 TESTED_ELSEWHERE = {
-    *("augment/inputs/settings.py", "cli/convert.py", "cli/demo.py", "cli/evaluate.py"),
+    *("augment/inputs/settings.py", "cli/convert.py", "cli/demo.py", "cli/knockout.py"),
     *(
         "cli/grounder_options.py",
         "cli/lmms_eval_path.py",
         "cli/report.py",
         "demo/settings.py",
         "evaluation/answerers/protocol.py",
+        "explain/attention.py",
+        "explain/causal_runner.py",
         "training/sharded.py",
     ),
 }

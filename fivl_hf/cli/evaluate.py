@@ -9,7 +9,7 @@ from typing import Any
 
 from fivl_hf.cli.chat_options import add_budget, chat_settings, usage_line
 from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, existing_file, number, positive
-from fivl_hf.reasons import listed_reasons
+from fivl_hf.supervision import listed_reasons
 
 __all__ = ["add_evaluate", "table_lines"]
 

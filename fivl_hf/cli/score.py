@@ -6,7 +6,7 @@ from typing import Any
 
 from fivl_hf.cli.chat_options import add_budget, chat_settings, usage_line
 from fivl_hf.cli.options import HelpFormatter, count, existing_folder, folder, positive
-from fivl_hf.reasons import listed_reasons
+from fivl_hf.supervision import listed_reasons
 
 __all__ = ["add_compare", "add_score"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fivl_hf.cli.grounder_options import add_grounder_models
 from fivl_hf.cli.options import ExamplesHelpFormatter, add_model_and_rows, count, share
-from fivl_hf.reasons import listed_reasons
+from fivl_hf.supervision import listed_reasons
 
 __all__ = ["add_segment"]
 

@@ -15,6 +15,7 @@ __all__ = [
     "FILLS",
     "apply",
     "dilated_boxes",
+    "fill_of",
     "hidden_region",
     "kind_of",
     "needs_evidence",

@@ -15,7 +15,7 @@ from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan, PlannedRequest
 from fivl_hf.evaluation.scorers import default_scorer
 from fivl_hf.evaluation.summary import rescored, scored, summarize
 from fivl_hf.evaluation.table import Answer, AnswerTable
-from fivl_hf.reasons import listed_reasons
+from fivl_hf.supervision import listed_reasons
 
 __all__ = ["ask", "evaluate_answers", "evaluate_reliance", "summary_of"]
 

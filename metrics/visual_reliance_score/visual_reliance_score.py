@@ -27,8 +27,9 @@ Args:
     confidence (float): coverage of the interval. Default 0.95.
     seed (int): of the resampling. Default 0.
 Returns:
-    visual_reliance_score (float or None), accuracy, masked_accuracy, n, confidence_interval ([low, high]), and reason
-    when the score is undefined. "exact" compares after case folding and removal of outer punctuation.
+    visual_reliance_score (float or None), accuracy, masked_accuracy, n, confidence_interval ([low, high]), unparsed and
+    masked_unparsed (answers that the scorer could not read, which are wrong), and reason when the score is undefined.
+    "exact" compares after case folding and removal of outer punctuation.
 Examples:
     >>> import fivl_hf
     >>> reliance = fivl_hf.load_metric("visual_reliance_score")

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 
-__all__ = ["Answerer", "AnyRequest", "Generated", "Request"]
+__all__ = ["Answerer", "AnyRequest", "Generated", "Request", "Unanswered"]
 
 
 @dataclass(frozen=True)
