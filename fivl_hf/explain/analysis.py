@@ -7,23 +7,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from fivl_hf.explain.alignment import AlignmentMap, top_heads
+from fivl_hf.explain.lens import DepthCurves, KeywordDepth, keyword_depth
 from fivl_hf.explain.measures import LOWER_IS_BETTER, MEASURES, chance, measured
-from fivl_hf.explain.probe import record_attention
+from fivl_hf.explain.observation import Observation, observe
 from fivl_hf.explain.samples import Evidence, Sample, prepare
 from fivl_hf.explain.scores import ExpressionScores, RowScores
 from fivl_hf.explain.segmentation import SegmentScore, mean_segmentation, segment_score
 from fivl_hf.explain.selection import HeadSelection, chooses
 from fivl_hf.geometry import TILES, WHOLE
 from fivl_hf.images import ImageError, encoded_bytes
+from fivl_hf.keywords import head_noun, word_token_id
 from fivl_hf.masks import BoolArray, FloatArray, coverage, decode_mask
 from fivl_hf.schema import RowError
 
-__all__ = ["Explanation", "explain", "explain_rows", "gather", "image_key", "token_attention", "vision_predictions"]
+__all__ = ["Explanation", "explain", "explain_rows", "gather", "image_key"]
 
 # Rows that a search for another image looks at: a dataset's questions about one image are neighbours.
 _NEIGHBOURS = 1000
@@ -43,6 +44,7 @@ class Explanation:
             the best of many heads is overrated on the rows it was chosen on.
         selections: of each measure, the heads chosen on some images and measured on others.
         shares: of the visual tokens, how many each mask covers: what the measures' chance levels depend on.
+        lens: what patches know of their keywords, layer by layer.
         segments: see :func:`fivl_hf.explain.segmentation.mean_segmentation`; none of models whose visual tokens do not
             stand in the sequence.
         skipped: key expressions left out, by reason.
@@ -57,6 +59,7 @@ class Explanation:
     held_out_control: AlignmentMap = field(default_factory=AlignmentMap)
     selections: dict[str, HeadSelection] = field(default_factory=dict)
     shares: list[float] = field(default_factory=list)
+    lens: DepthCurves = field(default_factory=DepthCurves)
     segments: list[SegmentScore | None] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     problems: dict[str, str] = field(default_factory=dict)
@@ -185,6 +188,8 @@ def _add(explanation: Explanation, scores: ExpressionScores, image: str) -> None
         if name not in explanation.selections:
             explanation.selections[name] = HeadSelection(higher_is_better=name not in LOWER_IS_BETTER)
         explanation.selections[name].add(image, found, control)
+    if scores.depth:
+        explanation.lens.add(KeywordDepth(**scores.depth))
     if scores.share is not None:
         explanation.shares.append(scores.share)
     for scale, found in scores.by_scale.items():
@@ -200,21 +205,35 @@ def _row_scores(
 ) -> RowScores:
     sample = prepare(model, processor, raw)
     image = image_key(raw)
-    foreign = _foreign_mask(rows, number, image) if sample.evidence else None
-    attention, predicted = _observe(model, sample, [evidence.tokens for evidence in sample.evidence])
+    other = _foreign(rows, number, image) if sample.evidence else None
+    foreign = _Foreign(
+        None if other is None else decode_mask(other["masks"][0]), _foreign_keyword(other, processor.tokenizer)
+    )
+    words = {evidence.keyword_id for evidence in sample.evidence} | {foreign.keyword_id}
+    keywords = sorted(word for word in words if word is not None)
+    seen = observe(model, sample, [evidence.tokens for evidence in sample.evidence], keywords)
     scores = tuple(
-        _expression_scores(sample, evidence, heads, predicted, foreign)
-        for evidence, heads in zip(sample.evidence, attention, strict=True)
+        _expression_scores(sample, evidence, heads, seen, foreign, keywords)
+        for evidence, heads in zip(sample.evidence, seen.attention, strict=True)
     )
     return RowScores(sample.id, image, scores)
+
+
+@dataclass(frozen=True)
+class _Foreign:
+    """What is known of another image, for the controls."""
+
+    mask: BoolArray | None
+    keyword_id: int | None
 
 
 def _expression_scores(
     sample: Sample,
     evidence: Evidence,
     heads: NDArray[np.float32] | None,
-    predicted: NDArray[np.int64] | None,
-    foreign: BoolArray | None,
+    seen: Observation,
+    foreign: _Foreign,
+    keywords: Sequence[int],
 ) -> ExpressionScores:
     sees = np.isfinite(evidence.coverage)
     skipped = []
@@ -228,20 +247,25 @@ def _expression_scores(
         for scale in {TILES, WHOLE} & set(sample.scales[sees]):
             chosen = sees & (sample.scales == scale)
             by_scale[scale] = measured(heads[..., chosen], evidence.coverage[chosen], ["spearman"])["spearman"]
-        if foreign is None:
+        if foreign.mask is None:
             skipped.append("no other image for the control")
         else:
-            other = _foreign_coverage(foreign, sample, evidence)[sees]
+            other = _foreign_coverage(foreign.mask, sample, evidence)[sees]
             control = measured(heads[..., sees], other, list(MEASURES))
-    segment = None
-    if predicted is None:
+    segment, depth = None, None
+    if seen.predicted is None:
         skipped.append("no visual tokens in the sequence to segment by")
     elif evidence.keyword_id is None:
         skipped.append("no keyword")
     else:
-        segment = segment_score(predicted[sees], evidence.coverage[sees], evidence.keyword_id)
+        segment = segment_score(seen.predicted[sees], evidence.coverage[sees], evidence.keyword_id)
         if segment is None:
             skipped.append(_NO_TOKEN)
+        if seen.lens is not None:
+            other_word = (
+                None if foreign.keyword_id in (None, evidence.keyword_id) else keywords.index(foreign.keyword_id)
+            )
+            depth = keyword_depth(seen.lens, keywords.index(evidence.keyword_id), other_word, evidence.coverage)
     return ExpressionScores(
         own.pop("spearman", None),
         control.pop("spearman", None),
@@ -249,6 +273,7 @@ def _expression_scores(
         measures=own,
         controls=control,
         share=None if heads is None else float(evidence.coverage[sees].mean()),
+        depth={} if depth is None else dict(vars(depth)),
         segment=segment,
         skipped=tuple(skipped),
     )
@@ -259,57 +284,26 @@ def image_key(raw: Mapping[str, Any]) -> str:
     return hashlib.sha256(b"".join(encoded_bytes(image) for image in raw["images"])).hexdigest()[:16]
 
 
-def _foreign_mask(rows: Sequence[Mapping[str, Any]], number: int, image: str) -> BoolArray | None:
-    """Return the first mask of the next row (after the last, the first) that is about another image, if any."""
+def _foreign(rows: Sequence[Mapping[str, Any]], number: int, image: str) -> Mapping[str, Any] | None:
+    """Return the next row with evidence (after the last, the first) that is about another image, if any."""
     count = len(rows)
     for step in range(1, min(count, _NEIGHBOURS)):
         other = rows[(number + step) % count]
         try:
             if other.get("masks") and image_key(other) != image:
-                return decode_mask(other["masks"][0])
+                return other
         except ImageError:
             continue  # told when it is that row's turn
     return None
 
 
-def token_attention(model: Any, sample: Sample, spans: Sequence[NDArray[np.intp]]) -> list[NDArray[np.float32] | None]:
-    """Return attention to the visual tokens while chosen tokens are written, in one teacher-forced pass.
-
-    Args:
-        spans: groups of token positions, such as an expression's.
-
-    Returns:
-        Per group (L, H, N) float32: the mean over its tokens of the rows that *produce* them (position t - 1 for
-        token t); None for an empty group.
-    """
-    return _observe(model, sample, spans)[0]
-
-
-def vision_predictions(model: Any, sample: Sample) -> NDArray[np.int64] | None:
-    """(N,) the token id that each visual token predicts: argmax of the language-model head at its position.
-
-    None for a model whose visual tokens do not stand in the sequence.
-    """
-    return _observe(model, sample, [])[1]
-
-
-@torch.inference_mode()
-def _observe(
-    model: Any, sample: Sample, spans: Sequence[NDArray[np.intp]]
-) -> tuple[list[NDArray[np.float32] | None], NDArray[np.int64] | None]:
-    """:func:`token_attention` and :func:`vision_predictions` of one pass."""
-    model = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter's layers are inside
-    rows = np.unique(np.concatenate([np.zeros(1, np.int64), *(span - 1 for span in spans)])).astype(np.int64)
-    positions = sample.image_positions.to(model.device)
-    with record_attention(model, torch.from_numpy(rows)[None].to(model.device), positions[None]) as recorded:
-        outputs = model.base_model(**sample.inputs.to(model.device, model.dtype), use_cache=False)
-    predicted = None
-    if sample.in_sequence:
-        hidden = outputs.last_hidden_state[0, positions]
-        predicted = model.get_output_embeddings()(hidden).argmax(dim=-1).cpu().numpy()
-    attention = recorded.stacked()[0].float().cpu().numpy()
-    chosen = [attention[:, :, np.searchsorted(rows, span - 1)].mean(axis=2) if len(span) else None for span in spans]
-    return chosen, predicted
+def _foreign_keyword(foreign: Mapping[str, Any] | None, tokenizer: Any) -> int | None:
+    """Return the token of the keyword of a row's first expression."""
+    if foreign is None:
+        return None
+    first = foreign["key_expressions"][0]
+    head = head_noun(first["text"], first["keywords"])
+    return word_token_id(tokenizer, head) if head else None
 
 
 def _foreign_coverage(mask: BoolArray, sample: Sample, evidence: Evidence) -> NDArray[np.float64]:

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from fivl_hf.explain.analysis import token_attention
 from fivl_hf.explain.knockout import Head, How, knock_out, mean_outputs
 from fivl_hf.explain.measures import auroc
+from fivl_hf.explain.observation import token_attention
 from fivl_hf.explain.samples import Sample, prepare
 from fivl_hf.files.appended import AppendedLines
 from fivl_hf.keywords import span_tokens

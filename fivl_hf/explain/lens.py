@@ -4,8 +4,8 @@ Each layer's output goes through the final norm and the language-model head, as 
 (nostalgebraist, 2020). Shapes: L layers, N visual tokens, K keywords.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from fivl_hf.explain.attention import soft_capped
 from fivl_hf.explain.samples import Sample
 from fivl_hf.masks import FloatArray
 
-__all__ = ["PLACES", "KeywordDepth", "Lens", "keyword_depth", "look_through"]
+__all__ = ["PLACES", "DepthCurves", "KeywordDepth", "Lens", "keyword_depth", "look_through", "reading_head"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,6 @@ class Lens:
 def look_through(model: Any, sample: Sample, keyword_ids: Sequence[int]) -> Lens | None:
     """Read the language-model head after every layer, at the visual tokens of a sample.
 
-    One layer's logits are in memory at a time.
-
     Args:
         model: a transformers vision-language model, or an adapter of one.
         keyword_ids: K token ids.
@@ -52,10 +50,32 @@ def look_through(model: Any, sample: Sample, keyword_ids: Sequence[int]) -> Lens
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not sample.in_sequence:
         return None
+    with reading_head(model, sample.image_positions, keyword_ids) as read:
+        model.base_model(**sample.inputs.to(model.device, model.dtype), use_cache=False)
+    return read()
+
+
+@contextmanager
+def reading_head(model: Any, image_positions: torch.Tensor, keyword_ids: Sequence[int]) -> Iterator[Callable[[], Lens]]:
+    """While open, a forward pass of one sample reads the language-model head after every layer.
+
+    One layer's logits are in memory at a time.
+
+    Args:
+        model: a transformers vision-language model.
+        image_positions: (N,) of the visual tokens in the sequence.
+        keyword_ids: K token ids.
+
+    Returns:
+        A function that gives the lens after the pass.
+
+    Raises:
+        ValueError: as :func:`look_through`.
+    """
     decoder = model.get_decoder()
     if not (hasattr(decoder, "layers") and hasattr(decoder, "norm")):
         raise ValueError(f"{type(decoder).__name__} has no layers with a final norm to read the head after")
-    positions = sample.image_positions.to(model.device)
+    positions = image_positions.to(model.device)
     ids = torch.tensor(list(keyword_ids), device=model.device)
     ranks: list[torch.Tensor] = []
     chances: list[torch.Tensor] = []
@@ -70,8 +90,7 @@ def look_through(model: Any, sample: Sample, keyword_ids: Sequence[int]) -> Lens
     with ExitStack() as hooks:
         for layer in decoder.layers:
             hooks.callback(layer.register_forward_hook(read).remove)
-        model.base_model(**sample.inputs.to(model.device, model.dtype), use_cache=False)
-    return Lens(torch.stack(ranks).numpy(), torch.stack(chances).float().numpy())
+        yield lambda: Lens(torch.stack(ranks).numpy(), torch.stack(chances).float().numpy())
 
 
 def final_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
@@ -79,6 +98,10 @@ def final_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
     logits = model.get_output_embeddings()(hidden).float()
     # Of Gemma 2. Cohere's scale of logits is left out by Aya Vision's own forward, too.
     return soft_capped(logits, getattr(model.config.get_text_config(), "final_logit_softcapping", None))
+
+
+PLACES = ("inside", "outside", "other keyword inside")
+"""A keyword at its own patches, the same at all others, and another image's keyword at these patches."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +115,6 @@ class KeywordDepth:
 
     rank: FloatArray
     probability: FloatArray
-
-
-PLACES = ("inside", "outside", "other keyword inside")
 
 
 def keyword_depth(lens: Lens, keyword: int, other: int | None, coverage: FloatArray) -> KeywordDepth | None:
@@ -122,3 +142,39 @@ def keyword_depth(lens: Lens, keyword: int, other: int | None, coverage: FloatAr
         np.exp(np.stack([mean(logs, *each) for each in weights], axis=1)),
         np.stack([mean(chances, *each) for each in weights], axis=1),
     )
+
+
+class DepthCurves:
+    """The means over expressions of what patches know of their keywords, in constant memory."""
+
+    def __init__(self) -> None:
+        self._sums: FloatArray | None = None
+        self._counts: FloatArray | None = None
+        self._n = 0
+
+    def add(self, depth: KeywordDepth) -> None:
+        """Add an expression's."""
+        both = np.stack([np.log(depth.rank), depth.probability])
+        if self._sums is None or self._counts is None:
+            self._sums, self._counts = np.zeros(both.shape), np.zeros(both.shape)
+        self._sums += np.nan_to_num(both)
+        self._counts += np.isfinite(both)
+        self._n += 1
+
+    def summary(self) -> dict[str, Any]:
+        """Return, for each of ``PLACES`` and layer by layer, ``rank`` (geometric mean) and ``probability``; ``n``.
+
+        None where there is nothing, with a ``reason``.
+        """
+        if self._sums is None or self._counts is None:
+            return {"rank": None, "probability": None, "n": 0, "reason": "no keyword's patches predict tokens"}
+        found = np.divide(self._sums, self._counts, out=np.full(self._sums.shape, np.nan), where=self._counts > 0)
+        listed = {
+            name: {place: _listed(values[:, column]) for column, place in enumerate(PLACES)}
+            for name, values in (("rank", np.exp(found[0])), ("probability", found[1]))
+        }
+        return {**listed, "n": self._n}
+
+
+def _listed(values: FloatArray) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]

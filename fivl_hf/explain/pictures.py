@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fivl_hf.explain.analysis import token_attention, vision_predictions
+from fivl_hf.explain.observation import token_attention, vision_predictions
 from fivl_hf.explain.samples import Evidence, Sample
 from fivl_hf.keywords import span_tokens
 from fivl_hf.show.drawing import Color, enlarge, outline_masks

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fivl_hf.bootstrap import clustered_mean_interval, sums_and_counts
-from fivl_hf.explain.analysis import vision_predictions
+from fivl_hf.explain.observation import vision_predictions
 from fivl_hf.explain.samples import Sample
 from fivl_hf.explain.segmentation import segment_iou
 from fivl_hf.files.appended import AppendedLines

@@ -13,12 +13,12 @@ from fivl_hf.files.atomic import write_json
 from fivl_hf.files.managed_folders import replaced_files, require_own_folder
 from fivl_hf.files.results import result_folder
 from fivl_hf.schema import RowError, validate_row
-from fivl_hf.show.plots import head_map
+from fivl_hf.show.plots import depth_curves, head_map
 
 __all__ = ["explanation_summary", "write_explanation"]
 
 # What is written, the file that makes it complete first.
-_FILES = ("explanation.json", "head_map.png", "scores.jsonl")
+_FILES = ("explanation.json", "head_map.png", "lens.png", "scores.jsonl")
 
 
 def explanation_summary(found: Explanation, chosen_on: Explanation | None = None) -> dict[str, Any]:
@@ -40,6 +40,7 @@ def explanation_summary(found: Explanation, chosen_on: Explanation | None = None
         "measured_on": (found.alignment if chosen_on else found.held_out).n,
         "control_alignment": as_lists(found.control.mean()),
         "measures": found.measures,
+        "lens": found.lens.summary(),
         "by_scale": {scale: summary(found.by_scale[scale]) for scale in sorted(found.by_scale)},
         "segmentation": found.segmentation,
         "skipped": dict(found.skipped),
@@ -105,6 +106,9 @@ def write_explanation(
         _draw(model, processor, drawn, output, layer, index, word)
         title = "\n".join(f"{key}: {Path(str(run[key])).name}" for key in ("model", "dataset") if run.get(key))
         head_map(found.alignment.mean(), title, framed=(layer, index)).savefig(output / "head_map.png", dpi=150)
+        (output / "lens.png").unlink(missing_ok=True)
+        if ranks := result["lens"]["rank"]:
+            depth_curves(ranks, "rank of the keyword").savefig(output / "lens.png", dpi=150)
         write_json(output / "explanation.json", result)
     return result
 

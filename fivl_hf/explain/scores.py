@@ -18,7 +18,7 @@ from fivl_hf.masks import FloatArray
 __all__ = ["ExpressionScores", "RowScores", "ScoreFile"]
 
 # Fields of an expression that hold maps by name.
-_MAPS = ("by_scale", "measures", "controls")
+_MAPS = ("by_scale", "measures", "controls", "depth")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class ExpressionScores:
         measures: (L, H) of each other measure of :mod:`fivl_hf.explain.measures`.
         controls: the same with the mask of another image; empty without another image.
         share: of the visual tokens, how many the mask covers; None if it is not compared.
+        depth: (L, 3) rank and probability of its keyword after every layer
+            (:class:`fivl_hf.explain.lens.KeywordDepth`), under these names; empty where it cannot be known.
         segment: segmentation from the vision logits; None where there is nothing to compare.
         skipped: what is missing, and why.
     """
@@ -43,6 +45,7 @@ class ExpressionScores:
     measures: dict[str, FloatArray] = field(default_factory=dict)
     controls: dict[str, FloatArray] = field(default_factory=dict)
     share: float | None = None
+    depth: dict[str, FloatArray] = field(default_factory=dict)
     segment: SegmentScore | None = None
     skipped: tuple[str, ...] = ()
 

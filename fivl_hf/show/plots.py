@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -14,6 +15,7 @@ from fivl_hf.images import rgb
 from fivl_hf.show.drawing import enlarge, outline_masks
 
 __all__ = [
+    "depth_curves",
     "effect_curves",
     "head_map",
     "overlay_tokens",
@@ -100,6 +102,22 @@ def paint_segments(image: Image.Image, segments: Sequence[ArrayLike], boxes: Arr
     """
     painted = [paint_tokens(np.asarray(segment, dtype=np.float64), boxes, image.size) == 1 for segment in segments]
     return outline_masks(image, painted, side=side)
+
+
+def depth_curves(ranks: Mapping[str, Sequence[float | None]], y_label: str) -> Figure:
+    """Draw ranks after every layer, a line for each name; rank 1 is at the top."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for number, (name, values) in enumerate(ranks.items()):
+        heights = [np.nan if value is None else value for value in values]
+        axis.plot(range(len(heights)), heights, marker=_MARKERS[number], label=name, color=f"C{number}")
+    axis.set_yscale("log")
+    axis.invert_yaxis()
+    axis.set(xlabel="after layer", ylabel=y_label)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend(fontsize=8)
+    axis.grid(alpha=0.3)
+    return figure
 
 
 def effect_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], field: str, y_label: str) -> Figure:

@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from fivl_hf.explain.analysis import explain, token_attention
+from fivl_hf.explain.analysis import explain
+from fivl_hf.explain.observation import token_attention
 from fivl_hf.explain.runner import explanation_summary
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.segmentation import token_iou

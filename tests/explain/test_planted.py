@@ -5,10 +5,10 @@ import pytest
 import torch
 from planted import VARIANTS, planted, planted_rows
 
-from fivl_hf.explain.analysis import token_attention
 from fivl_hf.explain.causal import knockout_curves
 from fivl_hf.explain.knockout import knock_out
 from fivl_hf.explain.measures import MEASURES, measured
+from fivl_hf.explain.observation import token_attention
 from fivl_hf.explain.samples import prepare
 
 

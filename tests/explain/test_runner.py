@@ -61,3 +61,14 @@ def test_one_broken_row_is_listed_and_loses_nothing(model, processor, rows, tmp_
     repaired = write_explanation(model, processor, rows[:5], tmp_path, pictures=1, about=ABOUT)
     assert repaired["problems"] == {}
     assert repaired["n"] == result["n"] + len(rows[1]["key_expressions"])
+
+
+def test_keywords_are_followed_through_the_layers(model, processor, rows, tmp_path):
+    result = write_explanation(model, processor, rows[:4], tmp_path, pictures=0)
+    lens = result["lens"]
+    assert lens["n"] == sum(len(row["key_expressions"]) for row in rows[:4])
+    assert set(lens["rank"]) == {"inside", "outside", "other keyword inside"}
+    vocabulary = len(processor.tokenizer)
+    assert all(1 <= rank <= vocabulary for ranks in lens["rank"].values() for rank in ranks)
+    assert all(len(ranks) == 2 for ranks in lens["probability"].values())
+    assert Image.open(tmp_path / "lens.png").width > 300

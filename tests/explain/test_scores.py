@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from fivl_hf.explain.alignment import AlignmentMap
-from fivl_hf.explain.analysis import explain, gather, token_attention
+from fivl_hf.explain.analysis import explain, gather
 from fivl_hf.explain.measures import spearman
+from fivl_hf.explain.observation import token_attention
 from fivl_hf.explain.runner import write_explanation
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.scores import ExpressionScores, RowScores, ScoreFile
@@ -51,7 +52,7 @@ def test_scores_come_back_as_they_went(tmp_path):
     file = ScoreFile(tmp_path / "scores.jsonl")
     heads = np.array([[0.25, np.nan], [-0.5, 0.125]])
     one = ExpressionScores(
-        heads, None, {"whole": heads}, {"auroc": heads}, {}, 0.2, SegmentScore(0.5, True, 3), ("no keyword",)
+        heads, None, {"whole": heads}, {"auroc": heads}, {}, 0.2, {}, SegmentScore(0.5, True, 3), ("no keyword",)
     )
     file.add(RowScores("1", "ab", (one, ExpressionScores())))
     file.add(RowScores("2", problem="broken"))

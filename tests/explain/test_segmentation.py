@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fivl_hf.explain.analysis import vision_predictions
+from fivl_hf.explain.observation import vision_predictions
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.segmentation import prompted_segmentation_scores, segmentation_scores, token_iou
 

@@ -12,7 +12,8 @@ from trl import SFTTrainer
 from fivl_hf import FiVLTrainer, vision_modeling_loss
 from fivl_hf.chat import as_blocks, encode
 from fivl_hf.evaluation.runner import evaluate_reliance
-from fivl_hf.explain.analysis import explain, token_attention, vision_predictions
+from fivl_hf.explain.analysis import explain
+from fivl_hf.explain.observation import token_attention, vision_predictions
 from fivl_hf.explain.pictures import attention_picture, evidence_sheet
 from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.runner import explanation_summary
