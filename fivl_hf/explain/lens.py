@@ -100,7 +100,7 @@ def final_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
     return soft_capped(logits, getattr(model.config.get_text_config(), "final_logit_softcapping", None))
 
 
-PLACES = ("inside", "outside", "other keyword inside")
+PLACES = ("at its patches", "elsewhere", "another keyword at its patches")
 """A keyword at its own patches, the same at all others, and another image's keyword at these patches."""
 
 

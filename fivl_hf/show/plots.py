@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -112,6 +112,8 @@ def depth_curves(ranks: Mapping[str, Sequence[float | None]], y_label: str) -> F
         heights = [np.nan if value is None else value for value in values]
         axis.plot(range(len(heights)), heights, marker=_MARKERS[number], label=name, color=f"C{number}")
     axis.set_yscale("log")
+    for formatted in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+        formatted(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.invert_yaxis()
     axis.set(xlabel="after layer", ylabel=y_label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -3,6 +3,7 @@ import json
 import pytest
 from PIL import Image
 
+from fivl_hf.explain.lens import PLACES
 from fivl_hf.explain.runner import write_explanation
 
 
@@ -67,7 +68,7 @@ def test_keywords_are_followed_through_the_layers(model, processor, rows, tmp_pa
     result = write_explanation(model, processor, rows[:4], tmp_path, pictures=0)
     lens = result["lens"]
     assert lens["n"] == sum(len(row["key_expressions"]) for row in rows[:4])
-    assert set(lens["rank"]) == {"inside", "outside", "other keyword inside"}
+    assert set(lens["rank"]) == set(PLACES)
     vocabulary = len(processor.tokenizer)
     assert all(1 <= rank <= vocabulary for ranks in lens["rank"].values() for rank in ranks)
     assert all(len(ranks) == 2 for ranks in lens["probability"].values())
