@@ -23,13 +23,13 @@ from transformers import LlavaImageProcessor, LlavaProcessor
 
 from fivl_hf.augment.expressions import Mention, ProtocolName, check_expressions
 from fivl_hf.augment.grounders.segmenters import load_segmenter
-from fivl_hf.augment.grounding import GroundingRequest, box_iou
+from fivl_hf.augment.grounding import GroundingRequest
 from fivl_hf.augment.scenes import scene_rows
 from fivl_hf.augment.tools import ToolSettings
 from fivl_hf.building.run import BuildSettings, build_dataset, builder_class
 from fivl_hf.evaluation.scorers import default_scorer, scorer
 from fivl_hf.keywords import nouns
-from fivl_hf.masks import coverage
+from fivl_hf.masks import box_iou, coverage
 from fivl_hf.scenes.model import CHAT_TEMPLATE, scene_processor
 from fivl_hf.schema import Turn
 from fivl_hf.storage import load_rows

@@ -17,6 +17,7 @@ __all__ = [
     "BoolArray",
     "FloatArray",
     "MaskPart",
+    "box_iou",
     "coverage",
     "decode_mask",
     "decode_part",
@@ -183,3 +184,14 @@ def _stack(masks: ArrayLike) -> BoolArray:
     if stack.ndim != 3 or (stack.dtype != bool and stack.size):
         raise ValueError(f"expected boolean masks of shape (M, H, W), got {stack.dtype} of shape {stack.shape}")
     return stack.astype(bool, copy=False)
+
+
+def box_iou(a: ArrayLike, b: ArrayLike) -> FloatArray:
+    """Return intersection over union of every pair of boxes: (A, 4), (B, 4) -> (A, B)."""
+    left, right = (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in (a, b))
+    low = np.maximum(left[:, None, :2], right[None, :, :2])
+    high = np.minimum(left[:, None, 2:], right[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=-1)
+    area_left, area_right = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=-1) for boxes in (left, right))
+    total = area_left[:, None] + area_right[None] - shared
+    return np.divide(shared, total, out=np.zeros_like(shared), where=total > 0)

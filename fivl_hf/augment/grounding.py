@@ -9,13 +9,13 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image
 
 from fivl_hf.augment.inputs.conversations import ImageSource
 from fivl_hf.geometry import padded_square_axes, unpadded_boxes
 from fivl_hf.images import PADDED_SIDE, padded_square
-from fivl_hf.masks import BoolArray, FloatArray
+from fivl_hf.masks import BoolArray, FloatArray, box_iou
 
 __all__ = [
     "WITHOUT_MODELS",
@@ -27,7 +27,6 @@ __all__ = [
     "GroundingRequest",
     "PaddedGrounder",
     "Segmenter",
-    "box_iou",
     "clean_mask",
     "distinct_boxes",
     "share_masks",
@@ -232,17 +231,6 @@ def _nearly_same(a: BoolArray, b: BoolArray) -> bool:
         return False
     shared = np.count_nonzero(a & b)
     return bool(shared > SAME * (smaller + larger - shared))
-
-
-def box_iou(a: ArrayLike, b: ArrayLike) -> FloatArray:
-    """Return intersection over union of every pair of boxes: (A, 4), (B, 4) -> (A, B)."""
-    left, right = (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in (a, b))
-    low = np.maximum(left[:, None, :2], right[None, :, :2])
-    high = np.minimum(left[:, None, 2:], right[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=-1)
-    area_left, area_right = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=-1) for boxes in (left, right))
-    total = area_left[:, None] + area_right[None] - shared
-    return np.divide(shared, total, out=np.zeros_like(shared), where=total > 0)
 
 
 def clean_mask(mask: BoolArray, smallest: float = 0.1) -> BoolArray:

@@ -13,11 +13,11 @@ from fivl_hf.augment.grounding import (
     Detection,
     Grounding,
     PaddedGrounder,
-    box_iou,
     clean_mask,
     distinct_boxes,
     share_masks,
 )
+from fivl_hf.masks import box_iou
 
 
 def test_box_iou_by_hand():

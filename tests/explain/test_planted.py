@@ -7,9 +7,11 @@ from planted import VARIANTS, planted, planted_rows
 
 from fivl_hf.explain.causal import knockout_curves
 from fivl_hf.explain.knockout import knock_out
+from fivl_hf.explain.localization import HeadVotes, attention_maps, locate
 from fivl_hf.explain.measures import MEASURES, measured
 from fivl_hf.explain.observation import token_attention
 from fivl_hf.explain.samples import prepare
+from fivl_hf.masks import box_iou
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -68,3 +70,21 @@ def test_the_planted_head_matters_and_random_ones_like_it_do_not(known):
     least = found["sets"]["least aligned"]["effects"][0]
     assert abs(least["expression"]) < 1e-4
     assert least["p"] > 0.05
+
+
+def test_localization_finds_the_planted_heads_boxes(known):
+    votes, found = HeadVotes(skipped_layers=1, voted=1), []
+    for row in planted_rows():
+        sample = prepare(known.model, known.processor, row)
+        (attention,) = token_attention(known.model, sample, [sample.evidence[0].tokens])
+        maps = attention_maps(attention, sample.boxes, sample.images[0].size)
+        votes.add(maps)
+        layer, head = known.head
+        box = locate(maps[layer, head][None], sample.images[0].size)
+        (evidence,) = row["key_expressions"][0]["boxes"]
+        found.append(box_iou([box], [evidence])[0, 0])
+        # Smoothing by a patch makes the box a patch larger on each side, of eight patches across.
+        assert all(box[i] - 1 <= evidence[i] for i in (0, 1))
+        assert all(box[i] + 1 >= evidence[i] for i in (2, 3))
+    assert votes.ranked()[0] == known.head
+    assert np.mean(found) > 0.3

@@ -8,9 +8,9 @@ from fivl_hf.augment.grounders.detectors import GroundingDinoDetector
 from fivl_hf.augment.grounders.segmenters import SamSegmenter
 from fivl_hf.augment.grounding import (
     BoxGrounder,
-    box_iou,
     clean_mask,
 )
+from fivl_hf.masks import box_iou
 
 
 def naive(folder, detector, threshold, image, labels):
