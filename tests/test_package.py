@@ -44,7 +44,7 @@ def test_only_listed_names_are_imported(path):
 
 # Settings, and commands that do nothing themselves; the patch of DTensor needs two processes (training/test_processes).
 TESTED_ELSEWHERE = {
-    *("augment/inputs/settings.py", "cli/convert.py", "cli/demo.py", "cli/knockout.py"),
+    *("augment/inputs/settings.py", "cli/convert.py", "cli/demo.py", "cli/ground.py", "cli/knockout.py"),
     *(
         "cli/grounder_options.py",
         "cli/lmms_eval_path.py",

@@ -11,6 +11,7 @@ from fivl_hf.cli.convert import add_convert
 from fivl_hf.cli.demo import add_demo
 from fivl_hf.cli.evaluate import add_evaluate
 from fivl_hf.cli.explain import add_explain
+from fivl_hf.cli.ground import add_ground
 from fivl_hf.cli.judge import add_judge
 from fivl_hf.cli.knockout import add_knockout
 from fivl_hf.cli.lmms_eval_path import add_lmms_eval_path
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     add_lmms_eval_path(commands)
     add_explain(commands)
     add_knockout(commands)
+    add_ground(commands)
     add_segment(commands)
     return parser
 

@@ -13,7 +13,7 @@ import torch
 from fivl_hf.explain.attention import Attention, is_causal, replaced_attention
 from fivl_hf.models import image_token_id
 
-__all__ = ["Head", "How", "knock_out", "mean_outputs"]
+__all__ = ["Head", "How", "knock_out", "mean_outputs", "require_heads"]
 
 Head = tuple[int, int]
 """(layer, head), counted from 0."""
@@ -106,16 +106,23 @@ def mean_outputs(model: Any, inputs: Iterable[Mapping[str, Any]]) -> dict[int, t
     return {layer: total / count for layer, total in sums.items()}
 
 
-def _by_layer(model: Any, heads: Iterable[Head]) -> dict[int, list[int]]:
-    """Return the heads of each layer; raises ValueError for one that does not exist."""
+def require_heads(model: Any, heads: Iterable[Head]) -> None:
+    """Check that a model has some heads; raises ValueError if not."""
     text = model.config.get_text_config()
-    chosen: dict[int, list[int]] = {}
     for layer, head in heads:
         if not (0 <= layer < text.num_hidden_layers and 0 <= head < text.num_attention_heads):
             raise ValueError(
                 f"layer {layer}, head {head}: the model has {text.num_hidden_layers} layers of "
                 f"{text.num_attention_heads} heads, counted from 0"
             )
+
+
+def _by_layer(model: Any, heads: Iterable[Head]) -> dict[int, list[int]]:
+    """Return the heads of each layer; raises ValueError for one that does not exist."""
+    listed = list(heads)
+    require_heads(model, listed)
+    chosen: dict[int, list[int]] = {}
+    for layer, head in listed:
         chosen.setdefault(layer, []).append(head)
     return {layer: sorted(set(found)) for layer, found in chosen.items()}
 

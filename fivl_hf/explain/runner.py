@@ -6,6 +6,7 @@ from typing import Any
 
 from fivl_hf.explain.alignment import as_lists, summary, top_heads
 from fivl_hf.explain.analysis import Explanation, explain_rows, gather
+from fivl_hf.explain.knockout import require_heads
 from fivl_hf.explain.pictures import evidence_sheet, last_place
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.scores import ScoreFile
@@ -83,8 +84,7 @@ def write_explanation(
             whose tokens can be found, or a folder that holds results of another run.
         OSError: the folder is in use or cannot be written to.
     """
-    if head is not None:
-        _check_head(model, head)
+    require_heads(model, [head] if head else [])
     indexed: Sequence[Mapping[str, Any]] = rows if hasattr(rows, "__getitem__") else list(rows)  # type: ignore[assignment]
     run = {**(about or {}), "dtype": str(model.dtype)}
     restart = restart or about is None
@@ -154,12 +154,3 @@ def _drawable(rows: Iterable[Mapping[str, Any]], count: int, word: str | None) -
         if answers and (word is None or last_place(answers, word) is not None):
             found.append(row)
     return found
-
-
-def _check_head(model: Any, head: tuple[int, int]) -> None:
-    text = model.config.get_text_config()
-    layers, heads = text.num_hidden_layers, text.num_attention_heads
-    if not (0 <= head[0] < layers and 0 <= head[1] < heads):
-        raise ValueError(
-            f"layer {head[0]}, head {head[1]}: the model has {layers} layers of {heads} heads, counted from 0"
-        )
