@@ -23,6 +23,9 @@ def add_explain(commands: Any) -> None:
     add_model_and_rows(parser)
     parser.add_argument("--pictures", type=count, default=8, help="how many rows to draw")
     parser.add_argument(
+        "--boxes", type=count, default=100, help="rows on which boxes of localization heads are compared; 0 for none"
+    )
+    parser.add_argument(
         "--head",
         type=head_position,
         default=None,
@@ -57,6 +60,7 @@ def _run(options: argparse.Namespace) -> None:
             rows,
             options.output,
             pictures=options.pictures,
+            boxes=options.boxes,
             head=options.head,
             word=options.word,
             about=about,
@@ -80,6 +84,12 @@ def _run(options: argparse.Namespace) -> None:
                 f"{name:<18} held out {_number(held_out['value'])} [{low:.3f}, {high:.3f}]  with other masks {control}"
                 + chance
             )
+    for name, boxes in result.get("localization", {}).items():
+        if name == "reason":
+            print(f"no boxes were compared: {boxes}")
+        else:
+            right = _number(boxes["accuracy_at_0.5"]["value"])
+            print(f"boxes of {name:<20} IoU {_number(boxes['iou']['value'])}  right at 0.5 {right}")
     print(f"segmentation IoU: {_number(result['segmentation']['iou'])}")
     if result["problems"]:
         id, problem = next(iter(result["problems"].items()))

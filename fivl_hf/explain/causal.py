@@ -139,7 +139,7 @@ def effects(
     """
     if not sets:
         return
-    means = mean_outputs(model, (dict(_inputs(model, sample)) for sample in samples)) if how == "mean" else None
+    means = mean_outputs(model, (_inputs(model, sample) for sample in samples)) if how == "mean" else None
     expression, other = (_places(samples, of_expressions=which) for which in (True, False))
     text = _places(text_only, of_expressions=False)
     plain = _log_probabilities(model, samples), _log_probabilities(model, text_only)
@@ -255,8 +255,12 @@ def _prepared(model: Any, processor: Any, rows: Sequence[Mapping[str, Any]], des
         yield prepare(model, processor, row)
 
 
-def _inputs(model: Any, sample: Sample) -> Any:
-    return sample.inputs.to(model.device, model.dtype)
+def _inputs(model: Any, sample: Sample) -> dict[str, Any]:
+    """Return the model's arguments on its device, images in its dtype; those of text alone cannot be moved so."""
+    return {
+        name: value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
+        for name, value in sample.inputs.items()
+    }
 
 
 def _answer_tokens(sample: Sample) -> NDArray[np.intp]:

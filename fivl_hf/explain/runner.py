@@ -1,15 +1,20 @@
 """``fivl explain``: head map, best heads, segmentation and sample images of one model, written to a folder."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tqdm.auto import tqdm
+
 from fivl_hf.explain.alignment import as_lists, summary, top_heads
-from fivl_hf.explain.analysis import Explanation, explain_rows, gather
+from fivl_hf.explain.analysis import Explanation, explain_rows, gather, image_key
+from fivl_hf.explain.grounding import compare_boxes
 from fivl_hf.explain.knockout import require_heads
 from fivl_hf.explain.pictures import evidence_sheet, last_place
-from fivl_hf.explain.samples import prepare
+from fivl_hf.explain.samples import Sample, prepare
 from fivl_hf.explain.scores import ScoreFile
+from fivl_hf.explain.selection import chooses
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.managed_folders import replaced_files, require_own_folder
 from fivl_hf.files.results import result_folder
@@ -19,6 +24,7 @@ from fivl_hf.show.plots import depth_curves, head_map
 __all__ = ["explanation_summary", "write_explanation"]
 
 # What is written, the file that makes it complete first.
+_TOO_FEW = "the rows are about too few images to choose a head on some and measure it on others"
 _FILES = ("explanation.json", "head_map.png", "lens.png", "scores.jsonl")
 
 
@@ -48,7 +54,7 @@ def explanation_summary(found: Explanation, chosen_on: Explanation | None = None
         "problems": found.problems,
     }
     if not heads:
-        result["reason"] = "the rows are about too few images to choose a head on some and measure it on others"
+        result["reason"] = _TOO_FEW
     return result
 
 
@@ -59,6 +65,7 @@ def write_explanation(
     output: Path,
     *,
     pictures: int = 8,
+    boxes: int = 100,
     head: tuple[int, int] | None = None,
     word: str | None = None,
     chosen_on: Explanation | None = None,
@@ -71,6 +78,7 @@ def write_explanation(
     where it was interrupted. Rows that cannot be read are listed under ``problems``.
 
     Args:
+        boxes: how many rows to find boxes on (:func:`fivl_hf.explain.grounding.compare_boxes`); 0 for none.
         pictures: how many rows to draw, each as image, mask, one head's attention, predicted segment.
         head: (layer, head) to draw; the best-aligned one if not given.
         word: draw the attention while this word is written, in the rows that hold it, instead of the expression.
@@ -99,6 +107,9 @@ def write_explanation(
         if word is not None and pictures and not drawn:
             raise ValueError(f"no answer says {word!r}")
         result = {**run, **explanation_summary(found, chosen_on)}
+        if boxes:
+            usable = (row for row in indexed if row.get("id") not in found.problems)
+            result["localization"] = _localization(model, processor, islice(usable, boxes))
         named = result["best_head"] or best
         # Made again from here on: what marks the results as complete is written last.
         (output / "explanation.json").unlink(missing_ok=True)
@@ -111,6 +122,21 @@ def write_explanation(
             depth_curves(ranks, "rank of the keyword").savefig(output / "lens.png", dpi=150)
         write_json(output / "explanation.json", result)
     return result
+
+
+def _localization(model: Any, processor: Any, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the comparison of boxes, or the reason why there is none."""
+    halves: tuple[list[tuple[str, Sample]], list[tuple[str, Sample]]] = ([], [])
+    for row in tqdm(rows, desc="Finding boxes", unit="row"):
+        image = image_key(row)
+        halves[chooses(image)].append((image, prepare(model, processor, row)))
+    measuring, choosing = halves
+    if not choosing or not measuring:
+        return {"reason": _TOO_FEW}
+    try:
+        return compare_boxes(model, [sample for _, sample in choosing], measuring)
+    except ValueError as error:
+        return {"reason": str(error)}
 
 
 def _best_head(found: Explanation) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class KilledError(BaseException):
 
 
 def test_an_interrupted_explanation_goes_on(model, processor, rows, tmp_path, monkeypatch):
-    whole = write_explanation(model, processor, rows[:4], tmp_path / "whole", pictures=0, about=ABOUT)
+    whole = write_explanation(model, processor, rows[:4], tmp_path / "whole", pictures=0, boxes=0, about=ABOUT)
     calls, limit, forward = 0, 0, model.base_model.forward
 
     def counted(*args, **options):
@@ -43,11 +43,13 @@ def test_an_interrupted_explanation_goes_on(model, processor, rows, tmp_path, mo
         calls = 0
         file.unlink(missing_ok=True)
         with pytest.raises(KilledError):
-            write_explanation(model, processor, rows[:4], tmp_path / "out", pictures=0, about=ABOUT)
+            write_explanation(model, processor, rows[:4], tmp_path / "out", pictures=0, boxes=0, about=ABOUT)
         if limit:
             file.write_bytes(file.read_bytes()[:-20])  # the last row's line was cut off, too
         calls, done, limit = 0, max(limit - 1, 0), 100
-        assert write_explanation(model, processor, rows[:4], tmp_path / "out", pictures=0, about=ABOUT) == whole
+        assert (
+            write_explanation(model, processor, rows[:4], tmp_path / "out", pictures=0, boxes=0, about=ABOUT) == whole
+        )
         assert calls == 4 - done
 
 
@@ -73,3 +75,13 @@ def test_keywords_are_followed_through_the_layers(model, processor, rows, tmp_pa
     assert all(1 <= rank <= vocabulary for ranks in lens["rank"].values() for rank in ranks)
     assert all(len(ranks) == 2 for ranks in lens["probability"].values())
     assert Image.open(tmp_path / "lens.png").width > 300
+
+
+def test_boxes_of_heads_are_compared(model, processor, rows, tmp_path):
+    result = write_explanation(model, processor, rows[:8], tmp_path / "a", pictures=0)
+    ways = {"localization heads", "heads by masks", "all heads"}
+    assert set(result["localization"]) in (ways, {"reason"})
+    one = write_explanation(model, processor, rows[:1], tmp_path / "b", pictures=0)
+    assert "too few images" in one["localization"]["reason"]
+    none = write_explanation(model, processor, rows[:2], tmp_path / "c", pictures=0, boxes=0)
+    assert "localization" not in none
