@@ -317,12 +317,15 @@ def _condition(questions: _Questions, name: str) -> _Measured:
 def _grouped(questions: _Questions, fill: str) -> _Measured:
     """Return everything that is measured of the questions of a scope, and of groups of them."""
     names = {"by_category": questions.scores.categories, "by_reference": questions.scores.first_references}
-    return {
-        **_measures(questions, fill),
-        **{
-            by: {name: _measures(group, fill) for name, group in _groups(questions, each)} for by, each in names.items()
-        },
+    whole = _measures(questions, fill)
+    groups = {
+        by: {
+            name: whole if len(group) == len(questions) else _measures(group, fill)
+            for name, group in _groups(questions, values)
+        }
+        for by, values in names.items()
     }
+    return {**whole, **groups}
 
 
 def _groups(questions: _Questions, names: NDArray[np.object_]) -> Iterator[tuple[str, _Questions]]:
