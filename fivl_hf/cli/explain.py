@@ -26,6 +26,11 @@ def add_explain(commands: Any) -> None:
         "--boxes", type=count, default=100, help="rows on which boxes of localization heads are compared; 0 for none"
     )
     parser.add_argument(
+        "--without-sinks",
+        action="store_true",
+        help="leave out visual sink tokens, which draw attention wherever they are",
+    )
+    parser.add_argument(
         "--head",
         type=head_position,
         default=None,
@@ -61,6 +66,7 @@ def _run(options: argparse.Namespace) -> None:
             options.output,
             pictures=options.pictures,
             boxes=options.boxes,
+            without_sinks=options.without_sinks,
             head=options.head,
             word=options.word,
             about=about,

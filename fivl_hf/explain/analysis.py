@@ -43,7 +43,8 @@ class Explanation:
         choosing, held_out, held_out_control: alignment on one half of the images, alignment and control on the other:
             the best of many heads is overrated on the rows it was chosen on.
         selections: of each measure, the heads chosen on some images and measured on others.
-        shares: of the visual tokens, how many each mask covers: what the measures' chance levels depend on.
+        covered, compared: sum of the shares of the visual tokens that the masks cover, and how many masks those are:
+            what the measures' chance levels depend on.
         lens: what patches know of their keywords, layer by layer.
         segments: see :func:`fivl_hf.explain.segmentation.mean_segmentation`; none of models whose visual tokens do not
             stand in the sequence.
@@ -58,7 +59,8 @@ class Explanation:
     held_out: AlignmentMap = field(default_factory=AlignmentMap)
     held_out_control: AlignmentMap = field(default_factory=AlignmentMap)
     selections: dict[str, HeadSelection] = field(default_factory=dict)
-    shares: list[float] = field(default_factory=list)
+    covered: float = 0.0
+    compared: int = 0
     lens: DepthCurves = field(default_factory=DepthCurves)
     segments: list[SegmentScore | None] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -67,8 +69,9 @@ class Explanation:
     @property
     def measures(self) -> dict[str, Any]:
         """Of each measure, what :meth:`fivl_hf.explain.selection.HeadSelection.summary` returns, and its ``chance``."""
+        shares = [self.covered / self.compared] if self.compared else []
         return {
-            name: {**selection.summary(), "chance": chance(name, self.shares)}
+            name: {**selection.summary(), "chance": chance(name, shares)}
             for name, selection in sorted(self.selections.items())
         }
 
@@ -110,17 +113,23 @@ class Explanation:
 
 
 def explain(
-    model: Any, processor: Any, rows: Iterable[Mapping[str, Any]], *, description: str = "Explaining"
+    model: Any,
+    processor: Any,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    without_sinks: bool = False,
+    description: str = "Explaining",
 ) -> Explanation:
     """Head alignment (with its control) and segmentation over all key expressions of the rows.
 
     Args:
         rows: raw rows with evidence; each is encoded with its own answers (teacher forcing).
+        without_sinks: leave visual sink tokens (:mod:`fivl_hf.explain.sinks`) out of the attention that is measured.
 
     Raises:
         RowError: a row that does not fit the schema.
     """
-    return gather(explain_rows(model, processor, rows, description=description))
+    return gather(explain_rows(model, processor, rows, without_sinks=without_sinks, description=description))
 
 
 def explain_rows(
@@ -130,6 +139,7 @@ def explain_rows(
     *,
     known: Collection[str] = (),
     keep_going: bool = False,
+    without_sinks: bool = False,
     description: str = "Explaining",
 ) -> Iterator[RowScores]:
     """Explain row by row; what a row gives depends on it and on the next row about another image alone.
@@ -137,6 +147,7 @@ def explain_rows(
     Args:
         rows: as for :func:`explain`.
         known: ids of rows that are passed over.
+        without_sinks: as for :func:`explain`.
         keep_going: a row that does not fit the schema gives its problem instead of an error.
     """
     indexed: Sequence[Mapping[str, Any]] = rows if hasattr(rows, "__getitem__") else list(rows)  # type: ignore[assignment]
@@ -147,7 +158,7 @@ def explain_rows(
             if raw.get("id") in known:
                 continue
             try:
-                scores = _row_scores(model, processor, raw, indexed, number)
+                scores = _row_scores(model, processor, raw, indexed, number, without_sinks=without_sinks)
             except (RowError, ImageError) as error:
                 if not keep_going:
                     raise
@@ -191,7 +202,8 @@ def _add(explanation: Explanation, scores: ExpressionScores, image: str) -> None
     if scores.depth:
         explanation.lens.add(KeywordDepth(**scores.depth))
     if scores.share is not None:
-        explanation.shares.append(scores.share)
+        explanation.covered += scores.share
+        explanation.compared += 1
     for scale, found in scores.by_scale.items():
         explanation.by_scale.setdefault(scale, AlignmentMap()).add(found)
     if scores.segment is not None:
@@ -201,7 +213,13 @@ def _add(explanation: Explanation, scores: ExpressionScores, image: str) -> None
 
 
 def _row_scores(
-    model: Any, processor: Any, raw: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], number: int
+    model: Any,
+    processor: Any,
+    raw: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    number: int,
+    *,
+    without_sinks: bool,
 ) -> RowScores:
     sample = prepare(model, processor, raw)
     image = image_key(raw)
@@ -213,7 +231,7 @@ def _row_scores(
     keywords = sorted(word for word in words if word is not None)
     seen = observe(model, sample, [evidence.tokens for evidence in sample.evidence], keywords)
     scores = tuple(
-        _expression_scores(sample, evidence, heads, seen, foreign, keywords)
+        _expression_scores(sample, evidence, heads, seen, foreign, keywords, without_sinks=without_sinks)
         for evidence, heads in zip(sample.evidence, seen.attention, strict=True)
     )
     return RowScores(sample.id, image, scores)
@@ -234,8 +252,11 @@ def _expression_scores(
     seen: Observation,
     foreign: _Foreign,
     keywords: Sequence[int],
+    *,
+    without_sinks: bool,
 ) -> ExpressionScores:
-    sees = np.isfinite(evidence.coverage)
+    everywhere = np.isfinite(evidence.coverage)
+    sees = everywhere & ~seen.sinks if without_sinks else everywhere
     skipped = []
     own: dict[str, FloatArray] = {}
     control: dict[str, FloatArray] = {}
@@ -258,7 +279,7 @@ def _expression_scores(
     elif evidence.keyword_id is None:
         skipped.append("no keyword")
     else:
-        segment = segment_score(seen.predicted[sees], evidence.coverage[sees], evidence.keyword_id)
+        segment = segment_score(seen.predicted[everywhere], evidence.coverage[everywhere], evidence.keyword_id)
         if segment is None:
             skipped.append(_NO_TOKEN)
         if seen.lens is not None:

@@ -14,7 +14,7 @@ from fivl_hf.explain.knockout import Head
 from fivl_hf.masks import FloatArray
 from fivl_hf.show.plots import paint_tokens
 
-__all__ = ["HeadVotes", "attention_maps", "elbow", "locate", "spatial_entropy"]
+__all__ = ["SKIPPED_LAYERS", "SUMMED", "HeadVotes", "attention_maps", "elbow", "locate", "spatial_entropy"]
 
 # The published settings.
 SKIPPED_LAYERS, VOTED, SUMMED = 2, 10, 3

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fivl_hf.explain.lens import Lens, reading_head
 from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.samples import Sample
+from fivl_hf.explain.sinks import LAYER, visual_sinks
 
 __all__ = ["Observation", "observe", "token_attention", "vision_predictions"]
 
@@ -29,11 +30,13 @@ class Observation:
         predicted: (N,) the token id that each visual token predicts; None for a model whose visual tokens do not stand
             in the sequence.
         lens: of some keywords; None without any, and as ``predicted``.
+        sinks: (N,) which visual tokens are sinks (:mod:`fivl_hf.explain.sinks`); none that stand outside the sequence.
     """
 
     attention: list[NDArray[np.float32] | None]
     predicted: NDArray[np.int64] | None
     lens: Lens | None
+    sinks: NDArray[np.bool_]
 
 
 def token_attention(model: Any, sample: Sample, spans: Sequence[NDArray[np.intp]]) -> list[NDArray[np.float32] | None]:
@@ -64,7 +67,15 @@ def observe(
     model = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter's layers are inside
     rows = np.unique(np.concatenate([np.zeros(1, np.int64), *(span - 1 for span in spans)])).astype(np.int64)
     positions = sample.image_positions.to(model.device)
+    layers = getattr(model.get_decoder(), "layers", None)
+    early: list[torch.Tensor] = []
+
+    def keep(_: Any, __: Any, output: Any) -> None:
+        early.append((output if isinstance(output, torch.Tensor) else output[0])[0])
+
     with ExitStack() as opened:
+        if layers is not None:
+            opened.callback(layers[min(LAYER, len(layers)) - 1].register_forward_hook(keep).remove)
         recorded = opened.enter_context(
             record_attention(model, torch.from_numpy(rows)[None].to(model.device), positions[None])
         )
@@ -80,4 +91,7 @@ def observe(
         predicted = model.get_output_embeddings()(hidden).argmax(dim=-1).cpu().numpy()
     attention = recorded.stacked()[0].float().cpu().numpy()
     chosen = [attention[:, :, np.searchsorted(rows, span - 1)].mean(axis=2) if len(span) else None for span in spans]
-    return Observation(chosen, predicted, lens() if lens else None)
+    sinks = np.zeros(len(positions), dtype=bool)
+    if sample.in_sequence and early:
+        sinks = visual_sinks(early[0], positions).cpu().numpy()
+    return Observation(chosen, predicted, lens() if lens else None, sinks)

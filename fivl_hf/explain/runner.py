@@ -69,6 +69,7 @@ def write_explanation(
     head: tuple[int, int] | None = None,
     word: str | None = None,
     chosen_on: Explanation | None = None,
+    without_sinks: bool = False,
     about: Mapping[str, Any] | None = None,
     restart: bool = False,
 ) -> dict[str, Any]:
@@ -83,6 +84,7 @@ def write_explanation(
         head: (layer, head) to draw; the best-aligned one if not given.
         word: draw the attention while this word is written, in the rows that hold it, instead of the expression.
         chosen_on: what other rows gave; the best head is chosen on them.
+        without_sinks: see :func:`fivl_hf.explain.analysis.explain`.
         about: what the results were measured with (:func:`fivl_hf.storage.provenance.provenance`); without it
             nothing of an earlier run is used.
         restart: replace the results of another run.
@@ -94,12 +96,14 @@ def write_explanation(
     """
     require_heads(model, [head] if head else [])
     indexed: Sequence[Mapping[str, Any]] = rows if hasattr(rows, "__getitem__") else list(rows)  # type: ignore[assignment]
-    run = {**(about or {}), "dtype": str(model.dtype)}
+    run = {**(about or {}), "dtype": str(model.dtype), "without_sinks": without_sinks}
     restart = restart or about is None
     with result_folder(output, run, kind="explanation", files=_FILES, restart=restart):
         require_own_folder(output / "pictures", "pictures")
         file = ScoreFile(output / "scores.jsonl")
-        for scores in explain_rows(model, processor, indexed, known=file.known, keep_going=True):
+        for scores in explain_rows(
+            model, processor, indexed, known=file.known, keep_going=True, without_sinks=without_sinks
+        ):
             file.add(scores)
         found = gather(file)
         best = _best_head(found)
