@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from fivl_hf.explain.knockout import Head, How, knock_out, mean_outputs
+from fivl_hf.explain.localization import expression_maps, localization_heads
 from fivl_hf.explain.measures import auroc
 from fivl_hf.explain.observation import token_attention
 from fivl_hf.explain.samples import Sample, prepare
@@ -33,7 +34,7 @@ __all__ = [
     "without_images",
 ]
 
-SETS = ("aligned", "least aligned")
+SETS = ("aligned", "localization", "least aligned")
 SetName = tuple[str, int, int]
 """One of ``SETS``, a number of heads, and which random set like it that is; -1 is the set itself."""
 
@@ -163,7 +164,9 @@ def knockout_curves(
     seed: int = 0,
     file: AppendedLines[tuple[SetName, Effect]] | None = None,
 ) -> dict[str, Any]:
-    """Knock out more and more of the best-aligned and of the least-aligned heads, beside random sets like each.
+    """Knock out more and more of the best-aligned, of the localization and of the least-aligned heads.
+
+    Beside each set, random ones like it. There may be fewer localization heads than the largest size.
 
     Args:
         choosing: rows that heads are chosen on.
@@ -181,7 +184,8 @@ def knockout_curves(
     Raises:
         ValueError: rows without evidence, no size, or one that leaves fewer heads than it takes.
     """
-    scores = score_heads(model, _prepared(model, processor, choosing, "Choosing heads"))
+    chosen_on = list(_prepared(model, processor, choosing, "Choosing heads"))
+    scores = score_heads(model, chosen_on)
     samples = [sample for sample in _prepared(model, processor, measuring, "Preparing") if sample.evidence]
     if not any(len(evidence.tokens) for sample in samples for evidence in sample.evidence):
         raise ValueError("none of the rows to measure on has a key expression in its answers")
@@ -191,10 +195,12 @@ def knockout_curves(
     if not wanted or min(wanted) < 1 or max(wanted) > heads // 2:
         raise ValueError(f"sizes must be from 1 to {heads // 2}, half of the {heads} heads that see the image")
     rng = np.random.default_rng(seed)
+    ranked = {name: scores.ranked(name) for name in ("aligned", "least aligned")}
+    ranked["localization"] = _localization(model, chosen_on)
     sets: dict[SetName, list[Head]] = {}
     for name in SETS:
-        for size in wanted:
-            chosen = scores.ranked(name)[:size]
+        for size in (each for each in wanted if each <= len(ranked[name])):
+            chosen = ranked[name][:size]
             sets[name, size, -1] = chosen
             sets |= {(name, size, draw): matched_heads(chosen, scores, rng) for draw in range(draws)}
     found = dict(file or ())
@@ -210,12 +216,20 @@ def knockout_curves(
         "n": int(sum(places.sum() for places in _places(samples, of_expressions=True))),
         "sets": {
             name: {
-                "heads": [list(head) for head in scores.ranked(name)[: max(wanted)]],
-                "effects": [_compared(found, name, size, draws) for size in wanted],
+                "heads": [list(head) for head in ranked[name][: max(wanted)]],
+                "effects": [_compared(found, name, size, draws) for size in wanted if size <= len(ranked[name])],
             }
             for name in SETS
         },
     }
+
+
+def _localization(model: Any, samples: Sequence[Sample]) -> list[Head]:
+    """Return the localization heads; none, if no head's attention is at a spot."""
+    try:
+        return localization_heads(maps for sample in samples for _, maps in expression_maps(model, sample))
+    except ValueError:
+        return []
 
 
 def effect_file(path: Path) -> AppendedLines[tuple[SetName, Effect]]:

@@ -66,7 +66,7 @@ def write_knockout(
                 file=effect_file(output / "knockout.jsonl"),
             ),
         }
-        curves = {name: found["effects"] for name, found in result["sets"].items()}
+        curves = {name: found["effects"] for name, found in result["sets"].items() if found["effects"]}
         figure = effect_curves(
             curves, "specific", "fall of the expressions' log-probability\nbeyond that of other tokens"
         )

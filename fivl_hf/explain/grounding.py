@@ -10,12 +10,12 @@ from PIL import Image
 from fivl_hf.bootstrap import clustered_mean_interval, sums_and_counts
 from fivl_hf.explain.causal import score_heads
 from fivl_hf.explain.knockout import Head, require_heads
-from fivl_hf.explain.localization import SKIPPED_LAYERS, SUMMED, HeadVotes, attention_maps, locate
+from fivl_hf.explain.localization import SUMMED, attention_maps, expression_maps, localization_heads, locate
 from fivl_hf.explain.observation import token_attention
 from fivl_hf.explain.pictures import word_tokens
 from fivl_hf.explain.samples import Evidence, Sample, prepare
 from fivl_hf.images import image_bytes, rgb
-from fivl_hf.masks import FloatArray, box_iou
+from fivl_hf.masks import box_iou
 
 __all__ = ["Grounding", "compare_boxes", "ground"]
 
@@ -68,7 +68,7 @@ def ground(
     if attention is None:
         raise ValueError(f"the tokens of {phrase!r} were not found in what the model reads")
     maps = attention_maps(attention, sample.boxes, image.size)
-    chosen = tuple(heads or _localization_heads([maps])[:SUMMED])
+    chosen = tuple(heads or localization_heads([maps])[:SUMMED])
     return Grounding(locate(np.stack([maps[head] for head in chosen]), image.size), chosen)
 
 
@@ -91,15 +91,15 @@ def compare_boxes(
         ValueError: no sample with an expression to choose or to measure on.
     """
     scores = score_heads(model, choosing)
-    maps = [each for sample in choosing for _, each in _expression_maps(model, sample)]
+    maps = [each for sample in choosing for _, each in expression_maps(model, sample)]
     ways: dict[str, list[Head]] = {
-        "localization heads": _localization_heads(maps)[:count],
+        "localization heads": localization_heads(maps)[:count],
         "heads by masks": scores.ranked("aligned")[:count],
         "all heads": scores.ranked("aligned"),
     }
     ious: dict[str, dict[str, list[float]]] = {name: {} for name in ways}
     for image, sample in measuring:
-        for evidence, each in _expression_maps(model, sample):
+        for evidence, each in expression_maps(model, sample):
             size = sample.images[evidence.expression.image].size
             for name, heads in ways.items():
                 box = locate(np.stack([each[head] for head in heads]), size)
@@ -115,32 +115,6 @@ def compare_boxes(
         }
         for name, heads in ways.items()
     }
-
-
-def _localization_heads(maps: Sequence[FloatArray]) -> list[Head]:
-    """Return the localization heads of some samples' maps; of shallow models, no layer is skipped.
-
-    Raises:
-        ValueError: no head has its attention at any spot.
-    """
-    votes = HeadVotes(skipped_layers=min(SKIPPED_LAYERS, len(maps[0]) // 4))
-    for each in maps:
-        votes.add(each)
-    if not (heads := votes.ranked()):
-        raise ValueError("no head's attention is at a spot: name the heads to look at")
-    return heads
-
-
-def _expression_maps(model: Any, sample: Sample) -> list[tuple[Evidence, FloatArray]]:
-    """Return the maps (L, H, Y, X) of the expressions whose tokens are found, over their own images."""
-    attention = token_attention(model, sample, [evidence.tokens for evidence in sample.evidence])
-    found = []
-    for evidence, heads in zip(sample.evidence, attention, strict=True):
-        if heads is not None and evidence.mask.any():
-            own = sample.image_of == evidence.expression.image
-            size = sample.images[evidence.expression.image].size
-            found.append((evidence, attention_maps(heads[..., own], sample.boxes[own], size)))
-    return found
 
 
 def _iou_with_mask(box: tuple[float, ...] | None, evidence: Evidence) -> float:

@@ -3,18 +3,30 @@
 Shapes: L layers, H heads, N visual tokens of one image, Y × X cells of a map, as large as the smallest tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter, label
 
 from fivl_hf.explain.knockout import Head
+from fivl_hf.explain.observation import token_attention
+from fivl_hf.explain.samples import Evidence, Sample
 from fivl_hf.masks import FloatArray
 from fivl_hf.show.plots import paint_tokens
 
-__all__ = ["SKIPPED_LAYERS", "SUMMED", "HeadVotes", "attention_maps", "elbow", "locate", "spatial_entropy"]
+__all__ = [
+    "SUMMED",
+    "HeadVotes",
+    "attention_maps",
+    "elbow",
+    "expression_maps",
+    "localization_heads",
+    "locate",
+    "spatial_entropy",
+]
 
 # The published settings.
 SKIPPED_LAYERS, VOTED, SUMMED = 2, 10, 3
@@ -141,3 +153,30 @@ def locate(maps: Sequence[FloatArray] | FloatArray, size: tuple[int, int]) -> tu
         float((columns.max() + 1) * across),
         float((rows.max() + 1) * down),
     )
+
+
+def expression_maps(model: Any, sample: Sample) -> list[tuple[Evidence, FloatArray]]:
+    """Return the maps (L, H, Y, X) of the expressions whose tokens are found, over their own images."""
+    attention = token_attention(model, sample, [evidence.tokens for evidence in sample.evidence])
+    found = []
+    for evidence, heads in zip(sample.evidence, attention, strict=True):
+        if heads is not None and evidence.mask.any():
+            own = sample.image_of == evidence.expression.image
+            size = sample.images[evidence.expression.image].size
+            found.append((evidence, attention_maps(heads[..., own], sample.boxes[own], size)))
+    return found
+
+
+def localization_heads(maps: Iterable[FloatArray]) -> list[Head]:
+    """Return the localization heads of some samples' maps, the best first; of shallow models, no layer is skipped.
+
+    Raises:
+        ValueError: no samples, or no head has its attention at any spot.
+    """
+    votes = HeadVotes()
+    for each in maps:
+        votes.skipped_layers = min(SKIPPED_LAYERS, len(each) // 4)
+        votes.add(each)
+    if not (heads := votes.ranked()):
+        raise ValueError("no head's attention is at a spot: name the heads to look at")
+    return heads

@@ -67,6 +67,9 @@ def test_the_planted_head_matters_and_random_ones_like_it_do_not(known):
     assert max(map(abs, first["random"]["expression"])) < 1e-4
     # Text without an image is not damaged.
     assert abs(first["text_only"]) < 0.05 * first["expression"]
+    localization = found["sets"]["localization"]
+    assert tuple(localization["heads"][0]) == known.head
+    assert localization["effects"][0]["p"] == pytest.approx(1 / 21)
     least = found["sets"]["least aligned"]["effects"][0]
     assert abs(least["expression"]) < 1e-4
     assert least["p"] > 0.05
