@@ -2,13 +2,13 @@
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fivl_hf.cli.chat_options import add_budget, chat_settings, usage_line
-from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, existing_file, number, positive
+from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, existing_file, head_position, number, positive
 from fivl_hf.supervision import listed_reasons
 
 __all__ = ["add_evaluate", "table_lines"]
@@ -109,6 +109,17 @@ def _add_transformers(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("transformers")
     group.add_argument(
         "--attn-implementation", default=None, help="such as sdpa, eager or flash_attention_2; transformers' choice"
+    )
+    group.add_argument(
+        "--knock-out",
+        type=head_position,
+        nargs="+",
+        default=None,
+        metavar="LAYER,HEAD",
+        help="attention heads that are without effect while the model answers; see fivl knockout",
+    )
+    group.add_argument(
+        "--knock-out-how", choices=("zero", "edges"), default="zero", help="their output is 0, or they see no image"
     )
     group.add_argument(
         "--generation",
@@ -227,6 +238,7 @@ def _answerer(options: argparse.Namespace) -> tuple[Callable[[], Any], Callable[
 
 
 def _local(options: argparse.Namespace) -> Any:
+    """Load the model that answers, with heads knocked out if some are named."""
     from fivl_hf.evaluation.answerers.local import TransformersAnswerer
     from fivl_hf.evaluation.processes import Processes
     from fivl_hf.models import load_model
@@ -235,13 +247,42 @@ def _local(options: argparse.Namespace) -> Any:
     model, processor = load_model(
         options.model, device=device, dtype=options.dtype, attn_implementation=options.attn_implementation
     )
-    return TransformersAnswerer(
+    answerer = TransformersAnswerer(
         model,
         processor,
         batch_size=options.batch_size,
         max_new_tokens=options.max_new_tokens,
         generation=dict(options.generation),
     )
+    return _KnockedOut(answerer, options.knock_out, options.knock_out_how) if options.knock_out else answerer
+
+
+class _KnockedOut:
+    """A transformers model that answers without some of its heads."""
+
+    splits_over_processes = True
+    unanswered = ()
+
+    def __init__(self, answerer: Any, heads: Sequence[tuple[int, int]], how: Any) -> None:
+        from fivl_hf.explain.knockout import require_heads
+
+        require_heads(answerer.model, heads)
+        self._answerer, self._heads, self._how = answerer, heads, how
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        heads = sorted(list(head) for head in set(self._heads))
+        return {**self._answerer.identity, "knocked_out": heads, "knocked_out_how": self._how}
+
+    @property
+    def details(self) -> dict[str, Any]:
+        return dict(self._answerer.details)
+
+    def answers(self, requests: Any) -> Any:
+        from fivl_hf.explain.knockout import knock_out
+
+        with knock_out(self._answerer.model, self._heads, self._how):
+            yield from self._answerer.answers(requests)
 
 
 def _endpoint(options: argparse.Namespace) -> tuple[Any, Any]:

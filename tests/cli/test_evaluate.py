@@ -49,3 +49,26 @@ def test_an_adapter_is_evaluated_as_the_model_it_makes(demo, tmp_path):
         assert main(["evaluate", "--model", str(place), *rows]) == 0
         said[name] = [each.answer for each in read_answers(tmp_path / f"{name} said" / "answers.jsonl")]
     assert said["adapter"] == said["merged"] != said["base"]
+
+
+def test_a_model_answers_without_some_heads(demo, tmp_path, capsys):
+    command = ["evaluate", "--model", str(demo / "models" / "fivl"), "--dataset", str(demo / "fivl")]
+    command += ["--split", "test[:4]", "--conditions", "original,removed"]
+    heads = ["--knock-out", *(f"{layer},{head}" for layer in range(3) for head in range(4))]
+    said = {}
+    for name, more in (("whole", []), ("zero", heads), ("edges", [*heads, "--knock-out-how", "edges"])):
+        out = tmp_path / name
+        assert main([*command, *more, "--output", str(out)]) == 0
+        said[name] = [each.answer for each in read_answers(out / "answers.jsonl")]
+    assert said["whole"] != said["zero"]
+    result = json.loads((tmp_path / "zero" / "reliance.json").read_text())
+    assert (len(result["knocked_out"]), result["knocked_out_how"]) == (12, "zero")
+    # Without the edges to the image, what is in it makes no difference to text tokens.
+    by_condition = {}
+    for each in read_answers(tmp_path / "edges" / "answers.jsonl"):
+        by_condition.setdefault(each.id, set()).add(each.answer)
+    assert all(len(answers) == 1 for answers in by_condition.values())
+    assert main([*command, "--output", str(tmp_path / "zero")]) == 1
+    assert "of another run (knocked_out: " in capsys.readouterr().err
+    assert main([*command, "--knock-out", "9,0", "--output", str(tmp_path / "none")]) == 1
+    assert "layer 9, head 0: the model has 3 layers" in capsys.readouterr().err
