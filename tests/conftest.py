@@ -40,7 +40,10 @@ from fivl_hf.storage import write_dataset
 hypothesis.settings.register_profile("default", deadline=None, max_examples=40)
 hypothesis.settings.load_profile("default")
 
-_ASPECTS = ("geometry", "train step", "λ = 0 parity", "resume", "head probe", "segmentation", "reliance")
+_ASPECTS = (
+    *("geometry", "train step", "λ = 0 parity", "resume", "reliance"),
+    *("head probe", "segmentation", "knock-out", "lens", "boxes"),
+)
 
 
 @pytest.fixture(scope="session")
