@@ -13,6 +13,7 @@ from fivl_hf.explain.grounding import compare_boxes
 from fivl_hf.explain.knockout import require_heads
 from fivl_hf.explain.pictures import evidence_sheet, last_place
 from fivl_hf.explain.samples import Sample, prepare
+from fivl_hf.explain.score_table import write_score_table
 from fivl_hf.explain.scores import ScoreFile
 from fivl_hf.explain.selection import chooses
 from fivl_hf.files.atomic import write_json
@@ -25,7 +26,7 @@ __all__ = ["explanation_summary", "write_explanation"]
 
 # What is written, the file that makes it complete first.
 _TOO_FEW = "the rows are about too few images to choose a head on some and measure it on others"
-_FILES = ("explanation.json", "head_map.png", "lens.png", "scores.jsonl")
+_FILES = ("explanation.json", "head_map.png", "lens.png", "scores.parquet", "scores.jsonl")
 
 
 def explanation_summary(found: Explanation, chosen_on: Explanation | None = None) -> dict[str, Any]:
@@ -121,6 +122,7 @@ def write_explanation(
         _draw(model, processor, drawn, output, layer, index, word)
         title = "\n".join(f"{key}: {Path(str(run[key])).name}" for key in ("model", "dataset") if run.get(key))
         head_map(found.alignment.mean(), title, framed=(layer, index)).savefig(output / "head_map.png", dpi=150)
+        write_score_table(file, output / "scores.parquet")
         (output / "lens.png").unlink(missing_ok=True)
         if ranks := result["lens"]["rank"]:
             depth_curves(ranks, "rank of the keyword").savefig(output / "lens.png", dpi=150)

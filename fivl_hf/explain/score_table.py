@@ -1,0 +1,107 @@
+"""The scores of all heads as a Parquet table: heads can be chosen again from it, without a model.
+
+A row is a key expression: ``id``, ``image``, ``expression`` (its number in the row), ``share`` of the visual tokens
+that its mask covers, ``layers``, ``heads``, and for each measure a list of layers × heads scores (``auroc``), and of those
+with another image's mask (``auroc_control``; null where there is none).
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fivl_hf.explain.measures import LOWER_IS_BETTER, MEASURES, chance
+from fivl_hf.explain.scores import ExpressionScores, RowScores
+from fivl_hf.explain.selection import HeadSelection
+from fivl_hf.masks import FloatArray
+
+__all__ = ["choose_again", "write_score_table"]
+
+# Rows in memory at a time: those of a large model hold a megabyte each.
+_BATCH = 64
+_CONTROL = "_control"
+_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("image", pa.string()),
+        ("expression", pa.int32()),
+        ("share", pa.float64()),
+        ("layers", pa.int32()),
+        ("heads", pa.int32()),
+        *((name + suffix, pa.list_(pa.float32())) for name in MEASURES for suffix in ("", _CONTROL)),
+    ]
+)
+
+
+def write_score_table(rows: Iterable[RowScores], path: Path) -> None:
+    """Write the scores of rows; expressions that could not be measured are left out."""
+    waiting = (
+        _line(row, number, scores)
+        for row in rows
+        for number, scores in enumerate(row.expressions)
+        if scores.alignment is not None
+    )
+    part = path.with_name(f".{path.name}.part")
+    with pq.ParquetWriter(part, _SCHEMA, compression="zstd") as writer:
+        while lines := list(islice(waiting, _BATCH)):
+            writer.write_table(pa.Table.from_pylist(lines, schema=_SCHEMA))
+    part.replace(path)
+
+
+def _line(row: RowScores, number: int, scores: ExpressionScores) -> dict[str, Any]:
+    own = {"spearman": scores.alignment, **scores.measures}
+    control = {"spearman": scores.control, **scores.controls}
+    layers, heads = (0, 0) if scores.alignment is None else scores.alignment.shape
+    return {
+        **{"id": row.id, "image": row.image, "expression": number, "share": scores.share},
+        **{"layers": layers, "heads": heads},
+        **{name: _listed(own.get(name)) for name in MEASURES},
+        **{name + _CONTROL: _listed(control.get(name)) for name in MEASURES},
+    }
+
+
+def _listed(scores: FloatArray | None) -> Any:
+    return None if scores is None else scores.astype(np.float32).ravel()
+
+
+def choose_again(path: Path, names: Iterable[str] = MEASURES, *, count: int = 5, **options: Any) -> dict[str, Any]:
+    """Choose heads again from a table of scores, without a model.
+
+    Args:
+        names: of the measures.
+        count: heads to list.
+        options: resamples and seed of :class:`fivl_hf.explain.selection.HeadSelection`.
+
+    Returns:
+        As ``measures`` in ``explanation.json``.
+
+    Raises:
+        ValueError: not such a table, or a measure that it does not have.
+    """
+    selections = {name: HeadSelection(higher_is_better=name not in LOWER_IS_BETTER, **options) for name in names}
+    covered, compared = 0.0, 0
+    for line in _lines(path, selections):
+        shape = line["layers"], line["heads"]
+        covered, compared = covered + line["share"], compared + 1
+        for name, selection in selections.items():
+            own, control = (line[name + suffix] for suffix in ("", _CONTROL))
+            if own is not None:
+                against = None if control is None else np.reshape(control, shape)
+                selection.add(line["image"], np.reshape(own, shape), against)
+    shares = [covered / compared] if compared else []
+    return {name: {**each.summary(count), "chance": chance(name, shares)} for name, each in selections.items()}
+
+
+def _lines(path: Path, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+    columns = ["image", "share", "layers", "heads", *(name + suffix for name in names for suffix in ("", _CONTROL))]
+    try:
+        for batch in pq.ParquetFile(path).iter_batches(_BATCH, columns=columns):
+            if missing := set(columns) - set(batch.schema.names):
+                raise ValueError(f"{path} has no column {min(missing)!r}: it is not a table of heads' scores with it")
+            yield from batch.to_pylist()
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a Parquet file: {error}") from error
