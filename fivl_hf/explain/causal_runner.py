@@ -6,6 +6,7 @@ from typing import Any
 
 from fivl_hf.explain.analysis import image_key
 from fivl_hf.explain.causal import effect_file, knockout_curves
+from fivl_hf.explain.folders import KNOCKOUT, add_knockout
 from fivl_hf.explain.knockout import How
 from fivl_hf.explain.selection import chooses
 from fivl_hf.files.atomic import write_json
@@ -15,7 +16,7 @@ from fivl_hf.show.plots import effect_curves
 __all__ = ["curve_lines", "write_knockout"]
 
 # What is written, the file that makes it complete first.
-_FILES = ("knockout.json", "knockout.png", "knockout.jsonl")
+_FILES = (KNOCKOUT, "knockout.png", "knockout.jsonl")
 
 
 def write_knockout(
@@ -33,7 +34,8 @@ def write_knockout(
 ) -> dict[str, Any]:
     """Choose heads on half of the images, knock them out on the other, and write ``knockout.json`` and ``.png``.
 
-    Every set's effect is appended to ``knockout.jsonl`` as it comes; a run of the same ``about`` goes on from there.
+    Every set's effect is appended to ``knockout.jsonl`` as it comes; a run of the same ``about`` goes on from there. An
+    explanation of the same weights and rows in that folder gets a ``knockout``.
 
     Args:
         how, sizes, draws, seed: see :func:`fivl_hf.explain.causal.knockout_curves`.
@@ -71,7 +73,8 @@ def write_knockout(
             curves, "specific", "fall of the expressions' log-probability\nbeyond that of other tokens"
         )
         figure.savefig(output / "knockout.png", dpi=150)
-        write_json(output / "knockout.json", result)
+        write_json(output / KNOCKOUT, result)
+        add_knockout(output, result)
     return result
 
 

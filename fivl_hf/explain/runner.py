@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from fivl_hf.explain.alignment import as_lists, summary, top_heads
 from fivl_hf.explain.analysis import Explanation, explain_rows, gather, image_key
+from fivl_hf.explain.folders import EXPLANATION, knockout_of
 from fivl_hf.explain.grounding import compare_boxes
 from fivl_hf.explain.knockout import require_heads
 from fivl_hf.explain.pictures import evidence_sheet, last_place
@@ -26,7 +27,7 @@ __all__ = ["explanation_summary", "write_explanation"]
 
 # What is written, the file that makes it complete first.
 _TOO_FEW = "the rows are about too few images to choose a head on some and measure it on others"
-_FILES = ("explanation.json", "head_map.png", "lens.png", "scores.parquet", "scores.jsonl")
+_FILES = (EXPLANATION, "head_map.png", "lens.png", "scores.parquet", "scores.jsonl")
 
 
 def explanation_summary(found: Explanation, chosen_on: Explanation | None = None) -> dict[str, Any]:
@@ -117,16 +118,18 @@ def write_explanation(
             result["localization"] = _localization(model, processor, islice(usable, boxes))
         named = result["best_head"] or best
         # Made again from here on: what marks the results as complete is written last.
-        (output / "explanation.json").unlink(missing_ok=True)
+        (output / EXPLANATION).unlink(missing_ok=True)
         layer, index = head or (named["layer"], named["head"])
         _draw(model, processor, drawn, output, layer, index, word)
         title = "\n".join(f"{key}: {Path(str(run[key])).name}" for key in ("model", "dataset") if run.get(key))
         head_map(found.alignment.mean(), title, framed=(layer, index)).savefig(output / "head_map.png", dpi=150)
+        if knockout := knockout_of(output, run):
+            result["knockout"] = knockout
         write_score_table(file, output / "scores.parquet")
         (output / "lens.png").unlink(missing_ok=True)
         if ranks := result["lens"]["rank"]:
             depth_curves(ranks, "rank of the keyword").savefig(output / "lens.png", dpi=150)
-        write_json(output / "explanation.json", result)
+        write_json(output / EXPLANATION, result)
     return result
 
 

@@ -1,8 +1,8 @@
 """The scores of all heads as a Parquet table: heads can be chosen again from it, without a model.
 
 A row is a key expression: ``id``, ``image``, ``expression`` (its number in the row), ``share`` of the visual tokens
-that its mask covers, ``layers``, ``heads``, and for each measure a list of layers × heads scores (``auroc``), and of those
-with another image's mask (``auroc_control``; null where there is none).
+that its mask covers, ``layers``, ``heads``, and for each measure a list of layers × heads scores (``auroc``), and of
+those with another image's mask (``auroc_control``; null where there is none).
 """
 
 from collections.abc import Iterable, Iterator

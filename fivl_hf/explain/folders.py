@@ -1,0 +1,34 @@
+"""What ``fivl explain`` and ``fivl knockout`` leave in one folder, put together."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fivl_hf.files.atomic import write_json
+from fivl_hf.files.results import read_settings
+
+__all__ = ["EXPLANATION", "KNOCKOUT", "add_knockout", "knockout_of"]
+
+EXPLANATION, KNOCKOUT = "explanation.json", "knockout.json"
+# What both were measured with.
+_SAME = ("weights_fingerprint", "rows_fingerprint", "dtype")
+_PARTS = ("how", "sizes", "n", "sets")
+
+
+def knockout_of(folder: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the knock-out in a folder, if it is of the same weights and rows."""
+    path = folder / KNOCKOUT
+    found = read_settings(path) if path.exists() else {}
+    return {name: found[name] for name in _PARTS} if found and _agree(found, run) else None
+
+
+def add_knockout(folder: Path, knockout: Mapping[str, Any]) -> None:
+    """Add a knock-out to the explanation in a folder, if there is one of the same weights and rows."""
+    path = folder / EXPLANATION
+    found = read_settings(path) if path.exists() else {}
+    if found and _agree(found, knockout):
+        write_json(path, {**found, "knockout": {name: knockout[name] for name in _PARTS}})
+
+
+def _agree(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return all(a.get(name) == b.get(name) for name in _SAME)
