@@ -26,6 +26,12 @@ def add_explain(commands: Any) -> None:
         "--boxes", type=count, default=100, help="rows on which boxes of localization heads are compared; 0 for none"
     )
     parser.add_argument(
+        "--protocol",
+        choices=("default", "paper"),
+        default="default",
+        help="paper: while the model writes its own answer, token by token, the smallest mask of a turn",
+    )
+    parser.add_argument(
         "--without-sinks",
         action="store_true",
         help="leave out visual sink tokens, which draw attention wherever they are",
@@ -67,6 +73,7 @@ def _run(options: argparse.Namespace) -> None:
             pictures=options.pictures,
             boxes=options.boxes,
             without_sinks=options.without_sinks,
+            protocol=options.protocol,
             head=options.head,
             word=options.word,
             about=about,

@@ -28,14 +28,14 @@ def add_knockout(commands: Any) -> None:
         help="a head's output is 0, or its mean, or it does not see the image (edges)",
     )
     parser.add_argument(
-        "--sizes", type=_sizes, default=None, metavar="K,K,...", help="numbers of heads; 1,2,4,...,64 if not given"
+        "--sizes", type=sizes, default=None, metavar="K,K,...", help="numbers of heads; 1,2,4,...,64 if not given"
     )
     parser.add_argument("--draws", type=positive, default=20, help="random sets for each number of heads")
     parser.add_argument("--seed", type=count, default=0, help="of the random sets")
     parser.set_defaults(run=_run)
 
 
-def _sizes(text: str) -> tuple[int, ...]:
+def sizes(text: str) -> tuple[int, ...]:
     return tuple(sorted({positive(part) for part in text.split(",")}))
 
 

@@ -4,7 +4,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from fivl_hf.explain.alignment import AlignmentMap, top_heads
 from fivl_hf.explain.lens import DepthCurves, KeywordDepth, keyword_depth
 from fivl_hf.explain.measures import LOWER_IS_BETTER, MEASURES, chance, measured
 from fivl_hf.explain.observation import Observation, observe
+from fivl_hf.explain.own_answers import with_own_answers
 from fivl_hf.explain.samples import Evidence, Sample, prepare
 from fivl_hf.explain.scores import ExpressionScores, RowScores
 from fivl_hf.explain.segmentation import SegmentScore, mean_segmentation, segment_score
@@ -24,7 +26,9 @@ from fivl_hf.keywords import head_noun, word_token_id
 from fivl_hf.masks import BoolArray, FloatArray, coverage, decode_mask
 from fivl_hf.schema import RowError
 
-__all__ = ["Explanation", "explain", "explain_rows", "gather", "image_key"]
+__all__ = ["Explanation", "ProtocolName", "explain", "explain_rows", "gather", "image_key"]
+
+ProtocolName = Literal["default", "paper"]
 
 # Rows that a search for another image looks at: a dataset's questions about one image are neighbours.
 _NEIGHBOURS = 1000
@@ -118,6 +122,7 @@ def explain(
     rows: Iterable[Mapping[str, Any]],
     *,
     without_sinks: bool = False,
+    protocol: ProtocolName = "default",
     description: str = "Explaining",
 ) -> Explanation:
     """Head alignment (with its control) and segmentation over all key expressions of the rows.
@@ -125,11 +130,14 @@ def explain(
     Args:
         rows: raw rows with evidence; each is encoded with its own answers (teacher forcing).
         without_sinks: leave visual sink tokens (:mod:`fivl_hf.explain.sinks`) out of the attention that is measured.
+        protocol: "paper" takes what the model itself answers (:mod:`fivl_hf.explain.own_answers`), and measures token
+            by token, then averages; "default" averages the attention of an expression's tokens.
 
     Raises:
         RowError: a row that does not fit the schema.
     """
-    return gather(explain_rows(model, processor, rows, without_sinks=without_sinks, description=description))
+    how: dict[str, Any] = {"without_sinks": without_sinks, "protocol": protocol}
+    return gather(explain_rows(model, processor, rows, **how, description=description))
 
 
 def explain_rows(
@@ -140,6 +148,7 @@ def explain_rows(
     known: Collection[str] = (),
     keep_going: bool = False,
     without_sinks: bool = False,
+    protocol: ProtocolName = "default",
     description: str = "Explaining",
 ) -> Iterator[RowScores]:
     """Explain row by row; what a row gives depends on it and on the next row about another image alone.
@@ -147,7 +156,7 @@ def explain_rows(
     Args:
         rows: as for :func:`explain`.
         known: ids of rows that are passed over.
-        without_sinks: as for :func:`explain`.
+        without_sinks, protocol: as for :func:`explain`.
         keep_going: a row that does not fit the schema gives its problem instead of an error.
     """
     indexed: Sequence[Mapping[str, Any]] = rows if hasattr(rows, "__getitem__") else list(rows)  # type: ignore[assignment]
@@ -158,7 +167,16 @@ def explain_rows(
             if raw.get("id") in known:
                 continue
             try:
-                scores = _row_scores(model, processor, raw, indexed, number, without_sinks=without_sinks)
+                answered = with_own_answers(model, processor, raw) if protocol == "paper" and raw.get("images") else raw
+                scores = _row_scores(
+                    model,
+                    processor,
+                    answered,
+                    indexed,
+                    number,
+                    without_sinks=without_sinks,
+                    by_token=protocol == "paper",
+                )
             except (RowError, ImageError) as error:
                 if not keep_going:
                     raise
@@ -220,6 +238,7 @@ def _row_scores(
     number: int,
     *,
     without_sinks: bool,
+    by_token: bool,
 ) -> RowScores:
     sample = prepare(model, processor, raw)
     image = image_key(raw)
@@ -229,10 +248,17 @@ def _row_scores(
     )
     words = {evidence.keyword_id for evidence in sample.evidence} | {foreign.keyword_id}
     keywords = sorted(word for word in words if word is not None)
-    seen = observe(model, sample, [evidence.tokens for evidence in sample.evidence], keywords)
+    spans = [
+        list(evidence.tokens[:, None]) if by_token else [evidence.tokens] * bool(len(evidence.tokens))
+        for evidence in sample.evidence
+    ]
+    seen = observe(model, sample, [span for each in spans for span in each], keywords)
+    attention = iter(seen.attention)
     scores = tuple(
-        _expression_scores(sample, evidence, heads, seen, foreign, keywords, without_sinks=without_sinks)
-        for evidence, heads in zip(sample.evidence, seen.attention, strict=True)
+        _expression_scores(
+            sample, evidence, list(islice(attention, len(each))), seen, foreign, keywords, without_sinks=without_sinks
+        )
+        for evidence, each in zip(sample.evidence, spans, strict=True)
     )
     return RowScores(sample.id, image, scores)
 
@@ -248,7 +274,7 @@ class _Foreign:
 def _expression_scores(
     sample: Sample,
     evidence: Evidence,
-    heads: NDArray[np.float32] | None,
+    heads: Sequence[NDArray[np.float32] | None],
     seen: Observation,
     foreign: _Foreign,
     keywords: Sequence[int],
@@ -261,18 +287,18 @@ def _expression_scores(
     own: dict[str, FloatArray] = {}
     control: dict[str, FloatArray] = {}
     by_scale = {}
-    if heads is None:
+    if not heads:
         skipped.append("tokens not found")
     else:
-        own = measured(heads[..., sees], evidence.coverage[sees], list(MEASURES))
+        own = _mean_measures(heads, sees, evidence.coverage[sees], list(MEASURES))
         for scale in {TILES, WHOLE} & set(sample.scales[sees]):
             chosen = sees & (sample.scales == scale)
-            by_scale[scale] = measured(heads[..., chosen], evidence.coverage[chosen], ["spearman"])["spearman"]
+            by_scale[scale] = _mean_measures(heads, chosen, evidence.coverage[chosen], ["spearman"])["spearman"]
         if foreign.mask is None:
             skipped.append("no other image for the control")
         else:
             other = _foreign_coverage(foreign.mask, sample, evidence)[sees]
-            control = measured(heads[..., sees], other, list(MEASURES))
+            control = _mean_measures(heads, sees, other, list(MEASURES))
     segment, depth = None, None
     if seen.predicted is None:
         skipped.append("no visual tokens in the sequence to segment by")
@@ -293,11 +319,19 @@ def _expression_scores(
         by_scale,
         measures=own,
         controls=control,
-        share=None if heads is None else float(evidence.coverage[sees].mean()),
+        share=None if not heads else float(evidence.coverage[sees].mean()),
         depth={} if depth is None else dict(vars(depth)),
         segment=segment,
         skipped=tuple(skipped),
     )
+
+
+def _mean_measures(
+    attention: Sequence[NDArray[np.float32] | None], chosen: BoolArray, coverage: FloatArray, names: Sequence[str]
+) -> dict[str, FloatArray]:
+    """Return measures of some of the visual tokens, the mean over attention maps."""
+    each = [measured(heads[..., chosen], coverage, names) for heads in attention if heads is not None]
+    return {name: np.asarray(np.mean([found[name] for found in each], axis=0)) for name in names}
 
 
 def image_key(raw: Mapping[str, Any]) -> str:

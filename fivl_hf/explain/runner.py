@@ -8,7 +8,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from fivl_hf.explain.alignment import as_lists, summary, top_heads
-from fivl_hf.explain.analysis import Explanation, explain_rows, gather, image_key
+from fivl_hf.explain.analysis import Explanation, ProtocolName, explain_rows, gather, image_key
 from fivl_hf.explain.folders import EXPLANATION, knockout_of
 from fivl_hf.explain.grounding import compare_boxes
 from fivl_hf.explain.knockout import require_heads
@@ -72,6 +72,7 @@ def write_explanation(
     word: str | None = None,
     chosen_on: Explanation | None = None,
     without_sinks: bool = False,
+    protocol: ProtocolName = "default",
     about: Mapping[str, Any] | None = None,
     restart: bool = False,
 ) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def write_explanation(
         head: (layer, head) to draw; the best-aligned one if not given.
         word: draw the attention while this word is written, in the rows that hold it, instead of the expression.
         chosen_on: what other rows gave; the best head is chosen on them.
-        without_sinks: see :func:`fivl_hf.explain.analysis.explain`.
+        without_sinks, protocol: see :func:`fivl_hf.explain.analysis.explain`.
         about: what the results were measured with (:func:`fivl_hf.storage.provenance.provenance`); without it
             nothing of an earlier run is used.
         restart: replace the results of another run.
@@ -98,13 +99,19 @@ def write_explanation(
     """
     require_heads(model, [head] if head else [])
     indexed: Sequence[Mapping[str, Any]] = rows if hasattr(rows, "__getitem__") else list(rows)  # type: ignore[assignment]
-    run = {**(about or {}), "dtype": str(model.dtype), "without_sinks": without_sinks}
+    run = {**(about or {}), "dtype": str(model.dtype), "without_sinks": without_sinks, "protocol": protocol}
     restart = restart or about is None
     with result_folder(output, run, kind="explanation", files=_FILES, restart=restart):
         require_own_folder(output / "pictures", "pictures")
         file = ScoreFile(output / "scores.jsonl")
         for scores in explain_rows(
-            model, processor, indexed, known=file.known, keep_going=True, without_sinks=without_sinks
+            model,
+            processor,
+            indexed,
+            known=file.known,
+            keep_going=True,
+            without_sinks=without_sinks,
+            protocol=protocol,
         ):
             file.add(scores)
         found = gather(file)

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from fivl_hf.explain.analysis import explain_rows
+from fivl_hf.explain.observation import token_attention
+from fivl_hf.explain.own_answers import with_own_answers
+from fivl_hf.explain.samples import prepare
+from fivl_hf.masks import encode_mask
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the model writes in its turns."""
+    answers = []
+    monkeypatch.setattr("fivl_hf.explain.own_answers._greedy", lambda *_: answers.pop(0))
+    return answers
+
+
+def test_expressions_are_looked_for_in_what_the_model_says(model, processor, rows, told):
+    """The smallest mask of a turn stays; what is not said goes; parts of words count, as in the paper's code."""
+    size = prepare(model, processor, rows[0]).evidence[0].mask.shape
+    asked = (("ring", 0, 20), ("Red", 0, 8), ("cup", 1, 12), ("star", 1, 4))
+    masks, expressions = [], []
+    for text, turn, side in asked:
+        mask = np.zeros(size, dtype=bool)
+        mask[:side, :side] = True
+        masks.append(encode_mask(mask))
+        first = rows[0]["key_expressions"][0]
+        expressions.append({**first, "text": text, "turn": turn, "start": -1, "end": -1, "keywords": [text]})
+    messages = [
+        {"role": "user", "content": "ring Red"},
+        {"role": "assistant", "content": "x"},
+        {"role": "user", "content": "cup star"},
+        {"role": "assistant", "content": "x"},
+    ]
+    told += ["A coloured ring.", "Two cups."]
+    own = with_own_answers(
+        model, processor, {**rows[0], "messages": messages, "key_expressions": expressions, "masks": masks}
+    )
+    answers = [message["content"] for message in own["messages"] if message["role"] == "assistant"]
+    assert answers == ["A coloured ring.", "Two cups."]
+    found = [(each["text"], each["start"], each["end"]) for each in own["key_expressions"]]
+    assert found == [("red", 7, 10), ("cup", 4, 7)]
+    assert own["masks"] == [masks[1], masks[2]]
+    prepare(model, processor, own)
+
+
+def test_tokens_are_correlated_one_by_one(model, processor, rows, told):
+    """By hand: the mean of each token's correlation, not the correlation of their mean."""
+    row = rows[0]
+    told += [message["content"] for message in row["messages"] if message["role"] == "assistant"]
+    answers = list(told)
+    (scores,) = explain_rows(model, processor, [row], protocol="paper")
+    told += answers
+    sample = prepare(model, processor, with_own_answers(model, processor, row))
+    evidence = sample.evidence[0]
+    attention = token_attention(model, sample, list(evidence.tokens[:, None]))
+    assert len(attention) > 1
+    by_token = [
+        [[spearmanr(head, evidence.coverage).statistic for head in layer] for layer in each] for each in attention
+    ]
+    assert np.allclose(scores.expressions[0].alignment, np.mean(by_token, axis=0), atol=1e-5)
+    turns = {each["turn"] for each in row["key_expressions"]}
+    assert len(scores.expressions) <= len(turns)
+
+
+def test_a_model_answers_for_itself(model, processor, rows):
+    own = with_own_answers(model, processor, rows[0])
+    assert own["messages"][0] == rows[0]["messages"][0]
+    assert len(own["messages"]) == len(rows[0]["messages"])
+    assert own["messages"][1]["content"]
