@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from fivl_hf.explain.alignment import AlignmentMap
 from fivl_hf.explain.knockout import Head, How, knock_out, mean_outputs
-from fivl_hf.explain.localization import expression_maps, localization_heads
+from fivl_hf.explain.localization import HeadVotes, expression_attention, expression_maps, votes_among
 from fivl_hf.explain.measures import auroc
-from fivl_hf.explain.observation import token_attention
 from fivl_hf.explain.samples import Sample, prepare
 from fivl_hf.files.appended import AppendedLines
 from fivl_hf.keywords import span_tokens
@@ -45,18 +45,22 @@ _LARGEST_SET = 64
 
 @dataclass(frozen=True)
 class HeadScores:
-    """What heads are chosen, and random ones matched, by.
+    """The scores by which heads are chosen, and random ones matched to them.
 
     Attributes:
         auroc: (L, H) mean AUROC of the attention against the masks; NaN for a head that does not look at the image.
         mass: (L, H) mean share of the attention that goes to the image.
+        localization: the localization heads, the best first.
     """
 
     auroc: FloatArray
     mass: FloatArray
+    localization: tuple[Head, ...] = ()
 
     def ranked(self, name: str) -> list[Head]:
-        """Return all heads that look at the image, the most "aligned" or "least aligned" first."""
+        """Return one of ``SETS``, the best first; all heads that look at the image, but for localization heads."""
+        if name == "localization":
+            return list(self.localization)
         signed = self.auroc if name == "least aligned" else -self.auroc
         places = [np.unravel_index(place, signed.shape) for place in np.argsort(signed, axis=None, kind="stable")]
         return [(int(layer), int(head)) for layer, head in places if np.isfinite(signed[layer, head])]
@@ -86,20 +90,19 @@ def score_heads(model: Any, samples: Iterable[Sample]) -> HeadScores:
     Raises:
         ValueError: no sample has an expression whose tokens and mask can be compared.
     """
-    scores, masses = [], []
+    scores, masses = AlignmentMap(), []
+    votes: HeadVotes | None = None
     for sample in samples:
-        attention = token_attention(model, sample, [evidence.tokens for evidence in sample.evidence])
-        for evidence, heads in zip(sample.evidence, attention, strict=True):
-            if heads is not None:
-                sees = np.isfinite(evidence.coverage)
-                scores.append(auroc(heads[..., sees], evidence.coverage[sees]))
-                masses.append(heads.sum(axis=-1))
-    known = np.isfinite(scores)
-    if not known.any():
+        for evidence, heads in expression_attention(model, sample):
+            sees = np.isfinite(evidence.coverage)
+            scores.add(auroc(heads[..., sees], evidence.coverage[sees]))
+            masses.append(heads.sum(axis=-1))
+            if evidence.mask.any():
+                votes = votes or votes_among(len(heads))
+                votes.add(expression_maps(sample, evidence, heads))
+    if not scores.n or votes is None:
         raise ValueError("no row has a key expression whose tokens and mask can be compared")
-    count = known.sum(axis=0)
-    mean = np.divide(np.nansum(scores, axis=0), count, out=np.full(count.shape, np.nan), where=count > 0)
-    return HeadScores(mean, np.mean(masses, axis=0))
+    return HeadScores(scores.mean(), np.mean(masses, axis=0), tuple(votes.ranked()))
 
 
 def matched_heads(chosen: Sequence[Head], scores: HeadScores, rng: np.random.Generator) -> list[Head]:
@@ -184,8 +187,7 @@ def knockout_curves(
     Raises:
         ValueError: rows without evidence, no size, or one that leaves fewer heads than it takes.
     """
-    chosen_on = list(_prepared(model, processor, choosing, "Choosing heads"))
-    scores = score_heads(model, chosen_on)
+    scores = score_heads(model, _prepared(model, processor, choosing, "Choosing heads"))
     samples = [sample for sample in _prepared(model, processor, measuring, "Preparing") if sample.evidence]
     if not any(len(evidence.tokens) for sample in samples for evidence in sample.evidence):
         raise ValueError("none of the rows to measure on has a key expression in its answers")
@@ -195,8 +197,7 @@ def knockout_curves(
     if not wanted or min(wanted) < 1 or max(wanted) > heads // 2:
         raise ValueError(f"sizes must be from 1 to {heads // 2}, half of the {heads} heads that see the image")
     rng = np.random.default_rng(seed)
-    ranked = {name: scores.ranked(name) for name in ("aligned", "least aligned")}
-    ranked["localization"] = _localization(model, chosen_on)
+    ranked = {name: scores.ranked(name) for name in SETS}
     sets: dict[SetName, list[Head]] = {}
     for name in SETS:
         for size in (each for each in wanted if each <= len(ranked[name])):
@@ -222,14 +223,6 @@ def knockout_curves(
             for name in SETS
         },
     }
-
-
-def _localization(model: Any, samples: Sequence[Sample]) -> list[Head]:
-    """Return the localization heads; none, if no head's attention is at a spot."""
-    try:
-        return localization_heads(maps for sample in samples for _, maps in expression_maps(model, sample))
-    except ValueError:
-        return []
 
 
 def effect_file(path: Path) -> AppendedLines[tuple[SetName, Effect]]:

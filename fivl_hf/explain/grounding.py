@@ -10,7 +10,14 @@ from PIL import Image
 from fivl_hf.bootstrap import clustered_mean_interval, sums_and_counts
 from fivl_hf.explain.causal import score_heads
 from fivl_hf.explain.knockout import Head, require_heads
-from fivl_hf.explain.localization import SUMMED, attention_maps, expression_maps, localization_heads, locate
+from fivl_hf.explain.localization import (
+    SUMMED,
+    attention_maps,
+    expression_attention,
+    expression_maps,
+    locate,
+    votes_among,
+)
 from fivl_hf.explain.observation import token_attention
 from fivl_hf.explain.pictures import word_tokens
 from fivl_hf.explain.samples import Evidence, Sample, prepare
@@ -68,7 +75,11 @@ def ground(
     if attention is None:
         raise ValueError(f"the tokens of {phrase!r} were not found in what the model reads")
     maps = attention_maps(attention, sample.boxes, image.size)
-    chosen = tuple(heads or localization_heads([maps])[:SUMMED])
+    if not heads:
+        votes = votes_among(len(maps))
+        votes.add(maps)
+        heads = _at_a_spot(votes.ranked())[:SUMMED]
+    chosen = tuple(heads)
     return Grounding(locate(np.stack([maps[head] for head in chosen]), image.size), chosen)
 
 
@@ -91,15 +102,17 @@ def compare_boxes(
         ValueError: no sample with an expression to choose or to measure on.
     """
     scores = score_heads(model, choosing)
-    maps = [each for sample in choosing for _, each in expression_maps(model, sample)]
     ways: dict[str, list[Head]] = {
-        "localization heads": localization_heads(maps)[:count],
+        "localization heads": _at_a_spot(scores.ranked("localization"))[:count],
         "heads by masks": scores.ranked("aligned")[:count],
         "all heads": scores.ranked("aligned"),
     }
     ious: dict[str, dict[str, list[float]]] = {name: {} for name in ways}
     for image, sample in measuring:
-        for evidence, each in expression_maps(model, sample):
+        for evidence, attention in expression_attention(model, sample):
+            if not evidence.mask.any():
+                continue
+            each = expression_maps(sample, evidence, attention)
             size = sample.images[evidence.expression.image].size
             for name, heads in ways.items():
                 box = locate(np.stack([each[head] for head in heads]), size)
@@ -115,6 +128,13 @@ def compare_boxes(
         }
         for name, heads in ways.items()
     }
+
+
+def _at_a_spot(heads: list[Head]) -> list[Head]:
+    """Return localization heads; raises ValueError if there are none."""
+    if not heads:
+        raise ValueError("no head's attention is at a spot: name the heads to look at")
+    return heads
 
 
 def _iou_with_mask(box: tuple[float, ...] | None, evidence: Evidence) -> float:

@@ -3,12 +3,12 @@
 Shapes: L layers, H heads, N visual tokens of one image, Y × X cells of a map, as large as the smallest tokens.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter, label
 
 from fivl_hf.explain.knockout import Head
@@ -22,10 +22,11 @@ __all__ = [
     "HeadVotes",
     "attention_maps",
     "elbow",
+    "expression_attention",
     "expression_maps",
-    "localization_heads",
     "locate",
     "spatial_entropy",
+    "votes_among",
 ]
 
 # The published settings.
@@ -155,28 +156,18 @@ def locate(maps: Sequence[FloatArray] | FloatArray, size: tuple[int, int]) -> tu
     )
 
 
-def expression_maps(model: Any, sample: Sample) -> list[tuple[Evidence, FloatArray]]:
-    """Return the maps (L, H, Y, X) of the expressions whose tokens are found, over their own images."""
+def expression_attention(model: Any, sample: Sample) -> list[tuple[Evidence, NDArray[np.float32]]]:
+    """Return the attention (L, H, N) while each expression whose tokens are found is written, in one pass."""
     attention = token_attention(model, sample, [evidence.tokens for evidence in sample.evidence])
-    found = []
-    for evidence, heads in zip(sample.evidence, attention, strict=True):
-        if heads is not None and evidence.mask.any():
-            own = sample.image_of == evidence.expression.image
-            size = sample.images[evidence.expression.image].size
-            found.append((evidence, attention_maps(heads[..., own], sample.boxes[own], size)))
-    return found
+    return [(evidence, heads) for evidence, heads in zip(sample.evidence, attention, strict=True) if heads is not None]
 
 
-def localization_heads(maps: Iterable[FloatArray]) -> list[Head]:
-    """Return the localization heads of some samples' maps, the best first; of shallow models, no layer is skipped.
+def expression_maps(sample: Sample, evidence: Evidence, attention: NDArray[np.float32]) -> FloatArray:
+    """Lay the attention (L, H, N) of an expression out over its own image: (L, H, Y, X)."""
+    own = sample.image_of == evidence.expression.image
+    return attention_maps(attention[..., own], sample.boxes[own], sample.images[evidence.expression.image].size)
 
-    Raises:
-        ValueError: no samples, or no head has its attention at any spot.
-    """
-    votes = HeadVotes()
-    for each in maps:
-        votes.skipped_layers = min(SKIPPED_LAYERS, len(each) // 4)
-        votes.add(each)
-    if not (heads := votes.ranked()):
-        raise ValueError("no head's attention is at a spot: name the heads to look at")
-    return heads
+
+def votes_among(layers: int) -> HeadVotes:
+    """Return votes for a model of so many layers; of a shallow one, fewer layers are skipped, or none."""
+    return HeadVotes(skipped_layers=min(SKIPPED_LAYERS, layers // 4))
