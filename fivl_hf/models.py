@@ -17,6 +17,7 @@ __all__ = [
     "uses_cross_attention",
     "weights_fingerprint",
     "why_unreachable",
+    "without_adapter",
 ]
 
 _HUB_SECONDS = 5.0
@@ -178,6 +179,11 @@ def hub_is_reachable() -> bool:
         return bool(get_session().head(constants.ENDPOINT, timeout=_HUB_SECONDS).status_code < 500)
     except (httpx2.TransportError, OSError):
         return False
+
+
+def without_adapter(model: Any) -> Any:
+    """Return the transformers model inside a PEFT model, with the adapter in its layers; another model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def image_token_id(config: Any) -> int:

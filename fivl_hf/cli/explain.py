@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, head_position, word
+from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, head_position, loaded, word
 
 __all__ = ["add_explain"]
 
@@ -54,17 +54,8 @@ def add_explain(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from fivl_hf.explain.runner import write_explanation
-    from fivl_hf.files.locks import locked
-    from fivl_hf.models import load_model
-    from fivl_hf.storage import load_rows
-    from fivl_hf.storage.provenance import provenance
 
-    rows = load_rows(options.dataset, options.split, options.dataset_config)
-    with locked(options.output):
-        model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
-        about = provenance(
-            options.model, rows, dataset=options.dataset, split=options.split, config=options.dataset_config
-        )
+    with loaded(options) as (model, processor, rows, about):
         result = write_explanation(
             model,
             processor,

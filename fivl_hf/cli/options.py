@@ -1,7 +1,10 @@
 """Types and groups of options that commands share."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "ExamplesHelpFormatter",
@@ -12,6 +15,7 @@ __all__ = [
     "existing_folder",
     "folder",
     "head_position",
+    "loaded",
     "number",
     "positive",
     "positive_number",
@@ -41,6 +45,27 @@ def add_model_and_rows(parser: argparse.ArgumentParser, *, model_required: bool 
     parser.add_argument("--device", default=None, help="such as cuda or cpu; an accelerator if there is one")
     parser.add_argument("--dtype", default="auto", help="such as bfloat16; the checkpoint's own by default")
     parser.add_argument("--restart", action="store_true", help="replace what another run left in OUTPUT")
+
+
+@contextmanager
+def loaded(options: argparse.Namespace) -> Iterator[tuple[Any, Any, Any, dict[str, Any]]]:
+    """Hold the output folder, and load what the options of :func:`add_model_and_rows` name.
+
+    Returns:
+        model, processor, rows, and what the results are measured with.
+    """
+    from fivl_hf.files.locks import locked
+    from fivl_hf.models import load_model
+    from fivl_hf.storage import load_rows
+    from fivl_hf.storage.provenance import provenance
+
+    rows = load_rows(options.dataset, options.split, options.dataset_config)
+    with locked(options.output):
+        model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
+        about = provenance(
+            options.model, rows, dataset=options.dataset, split=options.split, config=options.dataset_config
+        )
+        yield model, processor, rows, about
 
 
 def positive(text: str) -> int:

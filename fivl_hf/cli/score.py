@@ -10,6 +10,9 @@ from fivl_hf.supervision import listed_reasons
 
 __all__ = ["add_compare", "add_score"]
 
+# As in fivl_hf.evaluation.conditions, which is not imported for --help.
+_FILLS = ("black", "mean", "blur", "inpaint")
+
 
 def add_score(commands: Any) -> None:
     """Add the command to the parser."""
@@ -34,7 +37,7 @@ def add_score(commands: Any) -> None:
     )
     parser.add_argument(
         "--fill",
-        choices=("black", "mean", "blur", "inpaint"),
+        choices=_FILLS,
         default=None,
         help="fill of the conditions that the score and its control are computed from; that of reliance.json, or black",
     )
@@ -80,7 +83,7 @@ def add_compare(commands: Any) -> None:
     )
     parser.add_argument(
         "--fill",
-        choices=("black", "mean", "blur", "inpaint"),
+        choices=_FILLS,
         default=None,
         help="fill of the removed evidence; that of each reliance.json if not given",
     )

@@ -265,7 +265,7 @@ def _row_scores(
 
 @dataclass(frozen=True)
 class _Foreign:
-    """What is known of another image, for the controls."""
+    """Another image's mask and keyword, for the controls."""
 
     mask: BoolArray | None
     keyword_id: int | None

@@ -68,7 +68,7 @@ class HeadScores:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a set of heads does to the log-probabilities of tokens, in nats.
+    """The effect of a set of heads on the log-probabilities of tokens, in nats.
 
     Attributes:
         expression: mean fall of the key expressions' tokens.

@@ -1,4 +1,4 @@
-"""What ``fivl explain`` and ``fivl knockout`` leave in one folder, put together."""
+"""Puts the results of ``fivl explain`` and ``fivl knockout`` in one folder together."""
 
 from collections.abc import Mapping
 from pathlib import Path

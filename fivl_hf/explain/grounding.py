@@ -32,7 +32,7 @@ _RIGHT = 0.5
 
 @dataclass(frozen=True)
 class Grounding:
-    """Where some heads look together.
+    """The box at which some heads look together.
 
     Attributes:
         box: (x0, y0, x1, y1) in pixels of the image; None where their attention is even.

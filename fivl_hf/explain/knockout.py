@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from fivl_hf.explain.attention import Attention, is_causal, replaced_attention
-from fivl_hf.models import image_token_id
+from fivl_hf.models import image_token_id, without_adapter
 
 __all__ = ["Head", "How", "knock_out", "mean_outputs", "require_heads"]
 
@@ -47,7 +47,7 @@ def knock_out(
         ValueError: a head that the model does not have, an unknown ``how``, means that are missing, or attention that
             does not go through the interface.
     """
-    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    model = without_adapter(model)
     chosen = _by_layer(model, heads)
     if how not in ("zero", "mean", "edges"):
         raise ValueError(f"how must be zero, mean or edges, got {how!r}")
@@ -83,7 +83,7 @@ def mean_outputs(model: Any, inputs: Iterable[Mapping[str, Any]]) -> dict[int, t
     Returns:
         For each layer (H, D) float32.
     """
-    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    model = without_adapter(model)
     sums: dict[int, torch.Tensor] = {}
     count = 0
 

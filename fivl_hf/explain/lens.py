@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fivl_hf.explain.attention import soft_capped
 from fivl_hf.explain.samples import Sample
 from fivl_hf.masks import FloatArray
+from fivl_hf.models import without_adapter
 
 __all__ = ["PLACES", "DepthCurves", "KeywordDepth", "Lens", "keyword_depth", "look_through", "reading_head"]
 
@@ -47,7 +48,7 @@ def look_through(model: Any, sample: Sample, keyword_ids: Sequence[int]) -> Lens
     Raises:
         ValueError: a model whose decoder has no list of layers with a final norm.
     """
-    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    model = without_adapter(model)
     if not sample.in_sequence:
         return None
     with reading_head(model, sample.image_positions, keyword_ids) as read:
@@ -106,7 +107,7 @@ PLACES = ("at its patches", "elsewhere", "another keyword at its patches")
 
 @dataclass(frozen=True)
 class KeywordDepth:
-    """How well a keyword is known after every layer: at its own patches, elsewhere, and another word at its patches.
+    """The rank and probability of a keyword after every layer, at each of ``PLACES``.
 
     Attributes:
         rank: (L, 3) geometric mean of its rank.

@@ -16,6 +16,7 @@ from fivl_hf.explain.lens import Lens, reading_head
 from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.samples import Sample
 from fivl_hf.explain.sinks import LAYER, visual_sinks
+from fivl_hf.models import without_adapter
 
 __all__ = ["Observation", "observe", "token_attention", "vision_predictions"]
 
@@ -64,7 +65,7 @@ def observe(
         spans: groups of token positions whose attention is wanted.
         keyword_ids: of the lens.
     """
-    model = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter's layers are inside
+    model = without_adapter(model)
     rows = np.unique(np.concatenate([np.zeros(1, np.int64), *(span - 1 for span in spans)])).astype(np.int64)
     positions = sample.image_positions.to(model.device)
     layers = getattr(model.get_decoder(), "layers", None)

@@ -65,7 +65,7 @@ def record_attention(model: Any, rows: torch.Tensor, columns: torch.Tensor) -> I
 
 
 def _recording(recorded: AttentionRows, config: Any, attention: Attention) -> Attention:
-    looking = set(config.get_text_config().cross_attention_layers) if uses_cross_attention(config) else None
+    crossing = uses_cross_attention(config)
 
     def forward(
         module: torch.nn.Module,
@@ -77,12 +77,11 @@ def _recording(recorded: AttentionRows, config: Any, attention: Attention) -> At
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
         layer = int(module.layer_idx)  # type: ignore[arg-type]
-        if looking is None or layer in looking:
+        causal = is_causal(config, layer)
+        if not (crossing and causal):  # the layers that see the image
             scale = query.shape[-1] ** -0.5 if scaling is None else scaling
             rows, columns, softcap = recorded.rows, recorded.columns, kwargs.get("softcap")
-            recorded.layers[layer] = attention_rows(
-                query, key, attention_mask, scale, rows, columns, softcap, is_causal(config, layer)
-            )
+            recorded.layers[layer] = attention_rows(query, key, attention_mask, scale, rows, columns, softcap, causal)
         return attention(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
 
     return forward
