@@ -4,11 +4,12 @@ Chat templates need no ``{% generation %}`` markers for this. What a template wr
 from a dummy conversation; then each answer is found in the rendered text.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby, islice
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +18,20 @@ __all__ = [
     "AnswerSpan",
     "ChatTemplateError",
     "Encoded",
+    "Message",
     "as_blocks",
     "encode",
     "ends_turns",
     "find_answers",
     "message_text",
     "render",
+    "similar_batches",
 ]
 
 _QUESTION, _ANSWER = "Zquestionz", "Zanswerz"
 
 Message = Mapping[str, Any]
+Item = TypeVar("Item")
 
 _NOTING = RLock()
 _NEED_IMAGES = ("PaliGemmaProcessor",)  # these refuse batches of text alone, which their tokenizers take
@@ -63,6 +67,26 @@ class Encoded:
     inputs: Any
     offsets: NDArray[np.int64]
     answers: list[list[AnswerSpan]]
+
+
+def similar_batches(
+    items: Iterable[Item], size: int, images: Callable[[Item], int], length: Callable[[Item], int], sorted_batches: int
+) -> Iterator[list[Item]]:
+    """Yield batches of conversations of similar length, so that they hold little padding.
+
+    Args:
+        size: of a batch, at most.
+        images, length: of a conversation. Those of a batch are equal in ``images``: a number of images, or whether
+            there are any; processors refuse batches of which some conversations have none.
+        sorted_batches: among how many batches' conversations those of similar length are looked for; all of these are
+            in memory.
+    """
+    waiting = iter(items)
+    while window := list(islice(waiting, sorted_batches * size)):
+        window.sort(key=lambda item: (images(item), length(item)))
+        for _, alike in groupby(window, images):
+            chosen = list(alike)
+            yield from (chosen[start : start + size] for start in range(0, len(chosen), size))
 
 
 def as_blocks(messages: Sequence[Message], images: int) -> list[dict[str, Any]]:

@@ -1,38 +1,34 @@
 """Running a model over rows: which heads look at the evidence, and what its image positions predict."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from fivl_hf.chat import similar_batches
 from fivl_hf.explain.alignment import AlignmentMap, top_heads
-from fivl_hf.explain.lens import DepthCurves, KeywordDepth, keyword_depth
-from fivl_hf.explain.measures import LOWER_IS_BETTER, MEASURES, chance, measured
-from fivl_hf.explain.observation import Observation, observe
+from fivl_hf.explain.lens import DepthCurves, KeywordDepth
+from fivl_hf.explain.measures import chance
+from fivl_hf.explain.other_images import OtherImages, image_key
 from fivl_hf.explain.own_answers import with_own_answers
-from fivl_hf.explain.samples import Evidence, Sample, prepare
+from fivl_hf.explain.samples import prepare_batch, readable
 from fivl_hf.explain.scores import ExpressionScores, RowScores
-from fivl_hf.explain.segmentation import SegmentScore, mean_segmentation, segment_score
-from fivl_hf.explain.selection import HeadSelection, chooses
-from fivl_hf.geometry import TILES, WHOLE
-from fivl_hf.images import ImageError, encoded_bytes
-from fivl_hf.keywords import head_noun, word_token_id
-from fivl_hf.masks import BoolArray, FloatArray, coverage, decode_mask
+from fivl_hf.explain.scoring import NO_TOKEN, score_batch
+from fivl_hf.explain.segmentation import SegmentScore, mean_segmentation
+from fivl_hf.explain.selection import HeadSelection, chooses, selection_by
+from fivl_hf.images import ImageError
 from fivl_hf.schema import RowError
 
-__all__ = ["Explanation", "ProtocolName", "explain", "explain_rows", "gather", "image_key"]
+__all__ = ["BATCH_SIZE", "Explanation", "ProtocolName", "explain", "explain_rows", "gather"]
 
 ProtocolName = Literal["default", "paper"]
 
-# Rows that a search for another image looks at: a dataset's questions about one image are neighbours.
-_NEIGHBOURS = 1000
-_NO_TOKEN = "its mask covers no token"
+BATCH_SIZE = 16
+# Batches among which rows are sorted by length.
+_SORTED_BATCHES = 4
 
 
 @dataclass
@@ -117,27 +113,18 @@ class Explanation:
 
 
 def explain(
-    model: Any,
-    processor: Any,
-    rows: Iterable[Mapping[str, Any]],
-    *,
-    without_sinks: bool = False,
-    protocol: ProtocolName = "default",
-    description: str = "Explaining",
+    model: Any, processor: Any, rows: Iterable[Mapping[str, Any]], *, description: str = "Explaining", **options: Any
 ) -> Explanation:
     """Head alignment (with its control) and segmentation over all key expressions of the rows.
 
     Args:
         rows: raw rows with evidence; each is encoded with its own answers (teacher forcing).
-        without_sinks: leave visual sink tokens (:mod:`fivl_hf.explain.sinks`) out of the attention that is measured.
-        protocol: "paper" takes what the model itself answers (:mod:`fivl_hf.explain.own_answers`), and measures token
-            by token, then averages; "default" averages the attention of an expression's tokens.
+        options: ``batch_size``, ``without_sinks`` and ``protocol`` of :func:`explain_rows`.
 
     Raises:
         RowError: a row that does not fit the schema.
     """
-    how: dict[str, Any] = {"without_sinks": without_sinks, "protocol": protocol}
-    return gather(explain_rows(model, processor, rows, **how, description=description))
+    return gather(explain_rows(model, processor, rows, description=description, **options))
 
 
 def explain_rows(
@@ -145,45 +132,76 @@ def explain_rows(
     processor: Any,
     rows: Iterable[Mapping[str, Any]],
     *,
+    batch_size: int = BATCH_SIZE,
     known: Collection[str] = (),
+    share: tuple[int, int] = (0, 1),
     keep_going: bool = False,
     without_sinks: bool = False,
     protocol: ProtocolName = "default",
     description: str = "Explaining",
 ) -> Iterator[RowScores]:
-    """Explain row by row; what a row gives depends on it and on the next row about another image alone.
+    """Explain rows in batches; what a row gives depends on it and on the next row about another image alone.
+
+    Rows of similar length are put together, so that they do not come in their order.
 
     Args:
         rows: as for :func:`explain`.
+        batch_size: rows at a time.
         known: ids of rows that are passed over.
-        without_sinks, protocol: as for :func:`explain`.
+        share: number of this process and number of processes: each explains its share of the rows.
         keep_going: a row that does not fit the schema gives its problem instead of an error.
+        without_sinks: leave visual sink tokens (:mod:`fivl_hf.explain.sinks`) out of the attention that is measured.
+        protocol: "paper" takes what the model itself answers (:mod:`fivl_hf.explain.own_answers`), and measures token
+            by token, then averages; "default" averages the attention of an expression's tokens.
+
+    Raises:
+        RowError: as for :func:`explain`, unless it keeps going.
     """
     indexed: Sequence[Mapping[str, Any]] = rows if hasattr(rows, "__getitem__") else list(rows)  # type: ignore[assignment]
+    others = OtherImages(indexed, processor.tokenizer)
+    process, processes = share
+    pending = [number for number, row in enumerate(indexed) if row.get("id") not in known][process::processes]
     was_training = model.training
     model.eval()
     try:
-        for number, raw in enumerate(tqdm(indexed, desc=description, unit="row")):
-            if raw.get("id") in known:
-                continue
-            try:
-                answered = with_own_answers(model, processor, raw) if protocol == "paper" and raw.get("images") else raw
-                scores = _row_scores(
-                    model,
-                    processor,
-                    answered,
-                    indexed,
-                    number,
-                    without_sinks=without_sinks,
-                    by_token=protocol == "paper",
-                )
-            except (RowError, ImageError) as error:
-                if not keep_going:
-                    raise
-                scores = RowScores(str(raw.get("id")), problem=str(error))
-            yield scores
+        with tqdm(total=len(pending), desc=description, unit="row", disable=process > 0) as progress:
+            for batch in similar_batches(
+                ((number, indexed[number]) for number in pending), batch_size, _images, _length, _SORTED_BATCHES
+            ):
+                readable_rows, numbers = [], []
+                for number, raw in batch:
+                    try:
+                        readable_rows.append(readable(raw))
+                        numbers.append(number)
+                    except (RowError, ImageError) as error:
+                        if not keep_going:
+                            raise
+                        yield RowScores(str(raw.get("id")), problem=str(error))
+                if readable_rows:
+                    if protocol == "paper":
+                        readable_rows = with_own_answers(model, processor, readable_rows)
+                    keys = [image_key({"images": each.row.images}) for each in readable_rows]
+                    yield from score_batch(
+                        model,
+                        prepare_batch(model, processor, readable_rows),
+                        keys,
+                        [others.of(number, key) for number, key in zip(numbers, keys, strict=True)],
+                        without_sinks=without_sinks,
+                        by_token=protocol == "paper",
+                    )
+                progress.update(len(batch))
     finally:
         model.train(was_training)
+
+
+def _images(numbered: tuple[int, Mapping[str, Any]]) -> int:
+    images = numbered[1].get("images")
+    return len(images) if isinstance(images, Sequence) else 0
+
+
+def _length(numbered: tuple[int, Mapping[str, Any]]) -> int:
+    """Return about how long a row's text is, whatever its form; a row of a wrong form is told of later."""
+    return len(str(numbered[1].get("messages") or numbered[1].get("question")))
 
 
 def gather(rows: Iterable[RowScores]) -> Explanation:
@@ -215,7 +233,7 @@ def _add(explanation: Explanation, scores: ExpressionScores, image: str) -> None
     for name, found in {**spearman, **scores.measures}.items():
         control = scores.control if name == "spearman" else scores.controls.get(name)
         if name not in explanation.selections:
-            explanation.selections[name] = HeadSelection(higher_is_better=name not in LOWER_IS_BETTER)
+            explanation.selections[name] = selection_by(name)
         explanation.selections[name].add(image, found, control)
     if scores.depth:
         explanation.lens.add(KeywordDepth(**scores.depth))
@@ -226,143 +244,5 @@ def _add(explanation: Explanation, scores: ExpressionScores, image: str) -> None
         explanation.by_scale.setdefault(scale, AlignmentMap()).add(found)
     if scores.segment is not None:
         explanation.segments.append(scores.segment)
-    elif _NO_TOKEN in scores.skipped:
+    elif NO_TOKEN in scores.skipped:
         explanation.segments.append(None)
-
-
-def _row_scores(
-    model: Any,
-    processor: Any,
-    raw: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
-    number: int,
-    *,
-    without_sinks: bool,
-    by_token: bool,
-) -> RowScores:
-    sample = prepare(model, processor, raw)
-    image = image_key(raw)
-    other = _foreign(rows, number, image) if sample.evidence else None
-    foreign = _Foreign(
-        None if other is None else decode_mask(other["masks"][0]), _foreign_keyword(other, processor.tokenizer)
-    )
-    words = {evidence.keyword_id for evidence in sample.evidence} | {foreign.keyword_id}
-    keywords = sorted(word for word in words if word is not None)
-    spans = [
-        list(evidence.tokens[:, None]) if by_token else [evidence.tokens] * bool(len(evidence.tokens))
-        for evidence in sample.evidence
-    ]
-    seen = observe(model, sample, [span for each in spans for span in each], keywords)
-    attention = iter(seen.attention)
-    scores = tuple(
-        _expression_scores(
-            sample, evidence, list(islice(attention, len(each))), seen, foreign, keywords, without_sinks=without_sinks
-        )
-        for evidence, each in zip(sample.evidence, spans, strict=True)
-    )
-    return RowScores(sample.id, image, scores)
-
-
-@dataclass(frozen=True)
-class _Foreign:
-    """Another image's mask and keyword, for the controls."""
-
-    mask: BoolArray | None
-    keyword_id: int | None
-
-
-def _expression_scores(
-    sample: Sample,
-    evidence: Evidence,
-    heads: Sequence[NDArray[np.float32] | None],
-    seen: Observation,
-    foreign: _Foreign,
-    keywords: Sequence[int],
-    *,
-    without_sinks: bool,
-) -> ExpressionScores:
-    everywhere = np.isfinite(evidence.coverage)
-    sees = everywhere & ~seen.sinks if without_sinks else everywhere
-    skipped = []
-    own: dict[str, FloatArray] = {}
-    control: dict[str, FloatArray] = {}
-    by_scale = {}
-    if not heads:
-        skipped.append("tokens not found")
-    else:
-        own = _mean_measures(heads, sees, evidence.coverage[sees], list(MEASURES))
-        for scale in {TILES, WHOLE} & set(sample.scales[sees]):
-            chosen = sees & (sample.scales == scale)
-            by_scale[scale] = _mean_measures(heads, chosen, evidence.coverage[chosen], ["spearman"])["spearman"]
-        if foreign.mask is None:
-            skipped.append("no other image for the control")
-        else:
-            other = _foreign_coverage(foreign.mask, sample, evidence)[sees]
-            control = _mean_measures(heads, sees, other, list(MEASURES))
-    segment, depth = None, None
-    if seen.predicted is None:
-        skipped.append("no visual tokens in the sequence to segment by")
-    elif evidence.keyword_id is None:
-        skipped.append("no keyword")
-    else:
-        segment = segment_score(seen.predicted[everywhere], evidence.coverage[everywhere], evidence.keyword_id)
-        if segment is None:
-            skipped.append(_NO_TOKEN)
-        if seen.lens is not None:
-            other_word = (
-                None if foreign.keyword_id in (None, evidence.keyword_id) else keywords.index(foreign.keyword_id)
-            )
-            depth = keyword_depth(seen.lens, keywords.index(evidence.keyword_id), other_word, evidence.coverage)
-    return ExpressionScores(
-        own.pop("spearman", None),
-        control.pop("spearman", None),
-        by_scale,
-        measures=own,
-        controls=control,
-        share=None if not heads else float(evidence.coverage[sees].mean()),
-        depth={} if depth is None else dict(vars(depth)),
-        segment=segment,
-        skipped=tuple(skipped),
-    )
-
-
-def _mean_measures(
-    attention: Sequence[NDArray[np.float32] | None], chosen: BoolArray, coverage: FloatArray, names: Sequence[str]
-) -> dict[str, FloatArray]:
-    """Return measures of some of the visual tokens, the mean over attention maps."""
-    each = [measured(heads[..., chosen], coverage, names) for heads in attention if heads is not None]
-    return {name: np.asarray(np.mean([found[name] for found in each], axis=0)) for name in names}
-
-
-def image_key(raw: Mapping[str, Any]) -> str:
-    """Return a digest of a row's images."""
-    return hashlib.sha256(b"".join(encoded_bytes(image) for image in raw["images"])).hexdigest()[:16]
-
-
-def _foreign(rows: Sequence[Mapping[str, Any]], number: int, image: str) -> Mapping[str, Any] | None:
-    """Return the next row with evidence (after the last, the first) that is about another image, if any."""
-    count = len(rows)
-    for step in range(1, min(count, _NEIGHBOURS)):
-        other = rows[(number + step) % count]
-        try:
-            if other.get("masks") and image_key(other) != image:
-                return other
-        except ImageError:
-            continue  # told when it is that row's turn
-    return None
-
-
-def _foreign_keyword(foreign: Mapping[str, Any] | None, tokenizer: Any) -> int | None:
-    """Return the token of the keyword of a row's first expression."""
-    if foreign is None:
-        return None
-    first = foreign["key_expressions"][0]
-    head = head_noun(first["text"], first["keywords"])
-    return word_token_id(tokenizer, head) if head else None
-
-
-def _foreign_coverage(mask: BoolArray, sample: Sample, evidence: Evidence) -> NDArray[np.float64]:
-    """Return another image's mask, stretched over this one: its coverage of this sample's visual tokens."""
-    width, height = sample.images[evidence.expression.image].size
-    scale = np.array([mask.shape[1] / width, mask.shape[0] / height] * 2)
-    return coverage(mask[None], sample.boxes * scale)[0]

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.explain.analysis import image_key
 from fivl_hf.explain.causal import effect_file, knockout_curves
 from fivl_hf.explain.folders import KNOCKOUT, add_knockout
 from fivl_hf.explain.knockout import How
+from fivl_hf.explain.other_images import image_key
 from fivl_hf.explain.selection import chooses
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.results import result_folder

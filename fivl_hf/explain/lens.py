@@ -18,6 +18,9 @@ from fivl_hf.explain.samples import Sample
 from fivl_hf.masks import FloatArray
 from fivl_hf.models import without_adapter
 
+# Visual tokens whose logits are in memory at a time.
+_TOKENS = 1024
+
 __all__ = ["PLACES", "DepthCurves", "KeywordDepth", "Lens", "keyword_depth", "look_through", "reading_head"]
 
 
@@ -51,24 +54,26 @@ def look_through(model: Any, sample: Sample, keyword_ids: Sequence[int]) -> Lens
     model = without_adapter(model)
     if not sample.in_sequence:
         return None
-    with reading_head(model, sample.image_positions, keyword_ids) as read:
+    with reading_head(model, [(sample.place, sample.image_positions)], [keyword_ids]) as read:
         model.base_model(**sample.inputs.to(model.device, model.dtype), use_cache=False)
-    return read()
+    return read()[0]
 
 
 @contextmanager
-def reading_head(model: Any, image_positions: torch.Tensor, keyword_ids: Sequence[int]) -> Iterator[Callable[[], Lens]]:
-    """While open, a forward pass of one sample reads the language-model head after every layer.
+def reading_head(
+    model: Any, places: Sequence[tuple[int, torch.Tensor]], keyword_ids: Sequence[Sequence[int]]
+) -> Iterator[Callable[[], list[Lens]]]:
+    """While open, a forward pass reads the language-model head after every layer.
 
-    One layer's logits are in memory at a time.
+    The logits of one part of one layer's tokens are in memory at a time.
 
     Args:
         model: a transformers vision-language model.
-        image_positions: (N,) of the visual tokens in the sequence.
-        keyword_ids: K token ids.
+        places: of each sample, its place in the batch and the positions (N,) of its visual tokens in the sequence.
+        keyword_ids: of each sample, K token ids.
 
     Returns:
-        A function that gives the lens after the pass.
+        A function that gives the samples' lenses after the pass.
 
     Raises:
         ValueError: as :func:`look_through`.
@@ -76,22 +81,46 @@ def reading_head(model: Any, image_positions: torch.Tensor, keyword_ids: Sequenc
     decoder = model.get_decoder()
     if not (hasattr(decoder, "layers") and hasattr(decoder, "norm")):
         raise ValueError(f"{type(decoder).__name__} has no layers with a final norm to read the head after")
-    positions = image_positions.to(model.device)
-    ids = torch.tensor(list(keyword_ids), device=model.device)
+    device, counts = model.device, [len(positions) for _, positions in places]
+    batch = torch.tensor([place for place, _ in places], device=device).repeat_interleave(
+        torch.tensor(counts, device=device)
+    )
+    positions = torch.cat([positions for _, positions in places]).to(device)
+    most = max(map(len, keyword_ids), default=0)
+    # (total N, most K): those of samples with fewer keywords are repeated.
+    padded = torch.tensor([[*ids, *[0] * (most - len(ids))] for ids in keyword_ids], device=device)
+    wanted = padded.repeat_interleave(torch.tensor(counts, device=device), dim=0)
     ranks: list[torch.Tensor] = []
     chances: list[torch.Tensor] = []
 
     def read(_: Any, __: Any, output: Any) -> None:
-        hidden = (output if isinstance(output, torch.Tensor) else output[0])[0, positions]
-        logits = final_logits(model, decoder.norm(hidden))
-        wanted = logits[:, ids]
-        ranks.append(torch.stack([(logits > column[:, None]).sum(1) + 1 for column in wanted.T]).cpu())
-        chances.append((wanted - logits.logsumexp(1, keepdim=True)).T.cpu())
+        hidden = (output if isinstance(output, torch.Tensor) else output[0])[batch, positions]
+        parts = [
+            _keyword_places(final_logits(model, decoder.norm(part)), ids)
+            for part, ids in zip(hidden.split(_TOKENS), wanted.split(_TOKENS), strict=True)
+        ]
+        ranks.append(torch.cat([rank for rank, _ in parts]).cpu())
+        chances.append(torch.cat([chance for _, chance in parts]).cpu())
+
+    def lenses() -> list[Lens]:
+        # (layers, total N, most K) -> of each sample (layers, K, N)
+        each = zip(torch.stack(ranks).split(counts, 1), torch.stack(chances).split(counts, 1), keyword_ids, strict=True)
+        return [
+            Lens(rank[..., : len(ids)].mT.numpy(), chance[..., : len(ids)].mT.float().numpy())
+            for rank, chance, ids in each
+        ]
 
     with ExitStack() as hooks:
         for layer in decoder.layers:
             hooks.callback(layer.register_forward_hook(read).remove)
-        yield lambda: Lens(torch.stack(ranks).numpy(), torch.stack(chances).float().numpy())
+        yield lenses
+
+
+def _keyword_places(logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return rank and log-probability (N, K) of keywords (N, K) among logits (N, V)."""
+    wanted = logits.gather(1, ids)
+    ranks = torch.stack([(logits > column[:, None]).sum(1) + 1 for column in wanted.unbind(1)], dim=1)
+    return ranks, wanted - logits.logsumexp(1, keepdim=True)
 
 
 def final_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:

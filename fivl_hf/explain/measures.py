@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from fivl_hf.masks import FloatArray
 
 __all__ = [
+    "IOU_THRESHOLDS",
     "LOWER_IS_BETTER",
     "MEASURES",
     "auroc",
@@ -23,6 +24,7 @@ __all__ = [
     "iou_at",
     "mass_lift",
     "measured",
+    "measured_together",
     "mse",
     "pointing_game",
     "spearman",
@@ -109,14 +111,8 @@ def iou_at(attention: Values, coverage: Values, thresholds: Sequence[float]) -> 
     Raises:
         ValueError: as in :func:`spearman`.
     """
-    rows = _Rows.of(attention, coverage)
-    largest = rows.attention.amax(-1, keepdim=True)
-    found = []
-    for threshold in thresholds:
-        chosen = (rows.attention >= threshold * largest).double()
-        inside = chosen @ rows.coverage
-        found.append(inside / (chosen.sum(-1) + rows.coverage.sum() - inside))
-    return rows.known(torch.stack(found), (largest[..., 0] > 0))
+    rows, shape = _alone(attention, coverage)
+    return np.moveaxis(_iou(rows, thresholds)[0, 0].reshape(*shape, len(thresholds)), -1, 0)
 
 
 def chance(name: str, coverage: Values) -> float | None:
@@ -144,10 +140,56 @@ def measured(attention: Values, coverage: Values, names: Sequence[str]) -> dict[
     Raises:
         ValueError: as in :func:`spearman`, or a measure that does not exist.
     """
+    _require_measures(names)
+    rows, shape = _alone(attention, coverage)
+    return {name: MEASURES[name](rows)[0, 0].reshape(shape) for name in names}
+
+
+def measured_together(
+    attention: torch.Tensor, coverage: torch.Tensor, names: Sequence[str], thresholds: Sequence[float] = ()
+) -> dict[str, FloatArray]:
+    """Return measures of several samples with as many visual tokens, each against several masks.
+
+    Args:
+        attention: (B, ..., N), sorted once for all masks.
+        coverage: (B, M, N).
+        names: of ``MEASURES``.
+        thresholds: K of :func:`iou_at`, whose results are called "iou".
+
+    Returns:
+        For each name (B, M, ...) float64; for "iou" (B, M, ..., K).
+
+    Raises:
+        ValueError: shapes that do not agree, or a measure that does not exist.
+    """
+    _require_measures(names)
+    if coverage.ndim != 3 or attention.shape[:1] != coverage.shape[:1] or attention.shape[-1] != coverage.shape[-1]:
+        raise ValueError(
+            f"attention (B, ..., N) and coverage (B, M, N) must agree, got {tuple(attention.shape)} and "
+            f"{tuple(coverage.shape)}"
+        )
+    rows = _Rows(attention.flatten(1, -2), coverage.to(attention.device, torch.float64))
+    shape = (*coverage.shape[:2], *attention.shape[1:-1])
+    found = {name: MEASURES[name](rows).reshape(shape) for name in names}
+    if thresholds:
+        found["iou"] = _iou(rows, thresholds).reshape(*shape, len(thresholds))
+    return found
+
+
+def _require_measures(names: Sequence[str]) -> None:
     if unknown := [name for name in names if name not in MEASURES]:
         raise ValueError(f"no measure {unknown[0]!r}; there are {', '.join(sorted(MEASURES))}")
-    rows = _Rows.of(attention, coverage)
-    return {name: MEASURES[name](rows) for name in names}
+
+
+def _alone(attention: Values, coverage: Values) -> tuple["_Rows", tuple[int, ...]]:
+    """Return one sample against one mask, and the shape of its results."""
+    rows, column = _array(attention), _array(coverage)
+    if rows.shape[-1:] != column.shape[-1:] or column.ndim != 1 or not len(column):
+        raise ValueError(
+            f"attention (..., N) and coverage (N,) must agree, got {tuple(rows.shape)} and {tuple(column.shape)}"
+        )
+    flat = rows.reshape(1, -1, rows.shape[-1])
+    return _Rows(flat, column.to(rows.device, torch.float64)[None, None]), tuple(rows.shape[:-1])
 
 
 def _array(values: Values) -> torch.Tensor:
@@ -156,43 +198,52 @@ def _array(values: Values) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Attention rows (..., N) and a coverage (N,), sorted when it is needed."""
+    """Attention rows (B, R, N) and coverages (B, M, N), sorted when it is needed; measures are (B, M, R)."""
 
     attention: torch.Tensor
     coverage: torch.Tensor
 
-    @classmethod
-    def of(cls, attention: Values, coverage: Values) -> "_Rows":
-        rows, column = _array(attention), _array(coverage)
-        if rows.shape[-1:] != column.shape[-1:] or column.ndim != 1 or not len(column):
-            raise ValueError(
-                f"attention (..., N) and coverage (N,) must agree, got {tuple(rows.shape)} and {tuple(column.shape)}"
-            )
-        return cls(rows, column.to(rows.device, torch.float64))
-
     @cached_property
     def order(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Values in ascending order and their places: (..., N) each."""
+        """Values in ascending order and their places: (B, R, N) each."""
         ordered, order = self.attention.sort(dim=-1)
         return ordered, order
 
     @cached_property
     def ranks(self) -> torch.Tensor:
-        """Average ranks minus their mean: (..., N)."""
+        """Average ranks minus their mean: (B, R, N)."""
         return _centred_ranks(*self.order)
 
-    def known(self, values: torch.Tensor, *conditions: torch.Tensor) -> FloatArray:
-        """Set to NaN what NaN in the rows or a condition makes undefined."""
-        known = ~self.attention.isnan().any(-1) & ~self.coverage.isnan().any()
-        for condition in conditions:
-            known = known & condition
-        return np.asarray(torch.where(known, values.double(), torch.nan).cpu().numpy())
+    @cached_property
+    def exact(self) -> torch.Tensor:
+        """The attention in float64: (B, R, N)."""
+        return self.attention.double()
+
+    @cached_property
+    def largest(self) -> torch.Tensor:
+        """Each row's largest attention: (B, 1, R)."""
+        return self.attention.amax(-1)[:, None]
+
+    @cached_property
+    def inside(self) -> torch.Tensor:
+        """How much each mask covers: (B, M, 1)."""
+        return self.coverage.sum(-1, keepdim=True)
 
     @cached_property
     def divided(self) -> torch.Tensor:
-        """Whether something is inside the mask and something outside."""
-        inside = self.coverage.sum()
-        return (inside > 0) & (inside < len(self.coverage))
+        """Whether something is inside the mask and something outside: (B, M, 1)."""
+        return (self.inside > 0) & (self.inside < self.coverage.shape[-1])
+
+    def under_masks(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum of the values (B, R, N) of all tokens, each weighed by its coverage: (B, M, R)."""
+        return self.coverage @ values.mT
+
+    def known(self, values: torch.Tensor, *conditions: torch.Tensor) -> FloatArray:
+        """Set to NaN what NaN in the rows or a condition makes undefined."""
+        known = ~self.attention.isnan().any(-1)[:, None] & ~self.coverage.isnan().any(-1, keepdim=True)
+        for condition in conditions:
+            known = known & condition
+        return np.asarray(torch.where(known, values, torch.nan).cpu().numpy())
 
 
 def _centred_ranks(ordered: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
@@ -213,44 +264,58 @@ def _ties(ordered: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _spearman(rows: _Rows) -> FloatArray:
-    a, b = rows.ranks, _centred_ranks(*rows.coverage.sort())
-    scale = (a.square().sum(-1) * b.square().sum()).sqrt()
-    return rows.known((a @ b) / scale, scale > 0)
+    of_coverage = _centred_ranks(*rows.coverage.sort(dim=-1))
+    scale = (rows.ranks.square().sum(-1)[:, None] * of_coverage.square().sum(-1, keepdim=True)).sqrt()
+    return rows.known(of_coverage @ rows.ranks.mT / scale, scale > 0)
 
 
 def _auroc(rows: _Rows) -> FloatArray:
     """With midranks, pairs of two tokens inside the mask cancel, also where it covers tokens by shares."""
-    inside = rows.coverage.sum()
-    outside = len(rows.coverage) - inside
-    return rows.known(0.5 + (rows.ranks @ rows.coverage) / (inside * outside), rows.divided)
+    outside = rows.coverage.shape[-1] - rows.inside
+    return rows.known(0.5 + rows.under_masks(rows.ranks) / (rows.inside * outside), rows.divided)
 
 
 def _average_precision(rows: _Rows) -> FloatArray:
     ordered, order = (each.flip(-1) for each in rows.order)
-    inside = rows.coverage[order]
     _, last = _ties(ordered)
-    precision = inside.cumsum(-1).gather(-1, last) / (last + 1)
-    return rows.known((precision * inside).sum(-1) / rows.coverage.sum(), rows.divided)
+    sums = []
+    for mask in rows.coverage.unbind(1):
+        inside = mask[:, None].expand(order.shape).gather(-1, order)
+        precision = inside.cumsum(-1).gather(-1, last) / (last + 1)
+        sums.append((precision * inside).sum(-1))
+    return rows.known(torch.stack(sums, 1) / rows.inside, rows.divided)
 
 
 def _pointing_game(rows: _Rows) -> FloatArray:
-    most = (rows.attention == rows.attention.amax(-1, keepdim=True)).double()
-    return rows.known((most @ rows.coverage) / most.sum(-1), rows.divided)
+    most = (rows.attention == rows.largest.mT).double()
+    return rows.known(rows.under_masks(most) / most.sum(-1)[:, None], rows.divided)
 
 
 def _mass_lift(rows: _Rows) -> FloatArray:
-    attention = rows.attention.double()
-    total = attention.sum(-1)
-    return rows.known((attention @ rows.coverage) / total / rows.coverage.mean(), rows.divided, total > 0)
+    total = rows.exact.sum(-1)[:, None]
+    covered = rows.inside / rows.coverage.shape[-1]
+    return rows.known(rows.under_masks(rows.exact) / total / covered, rows.divided, total > 0)
 
 
 def _mse(rows: _Rows) -> FloatArray:
-    attention = rows.attention.double()
-    largest = attention.amax(-1, keepdim=True)
-    scaled = rows.coverage / rows.coverage.max()
-    return rows.known((attention / largest - scaled).square().mean(-1), rows.divided, largest[..., 0] > 0)
+    scaled = rows.exact / rows.largest.mT
+    masks = rows.coverage / rows.coverage.amax(-1, keepdim=True)
+    differences = torch.stack([(scaled - mask[:, None]).square().mean(-1) for mask in masks.unbind(1)], 1)
+    return rows.known(differences, rows.divided, rows.largest > 0)
 
 
+def _iou(rows: _Rows, thresholds: Sequence[float]) -> FloatArray:
+    """(B, M, R, K)."""
+    found = []
+    for threshold in thresholds:
+        chosen = (rows.attention >= threshold * rows.largest.mT).double()
+        overlap = rows.under_masks(chosen)
+        found.append(rows.known(overlap / (chosen.sum(-1)[:, None] + rows.inside - overlap), rows.largest > 0))
+    return np.stack(found, axis=-1)
+
+
+IOU_THRESHOLDS = (0.1, 0.2, 0.4, 0.6, 0.8)
+"""Shares of a head's largest attention among which ``fivl explain`` chooses the one for its IoU, on other rows."""
 LOWER_IS_BETTER = ("mse",)
 MEASURES: Mapping[str, Callable[[_Rows], FloatArray]] = {
     "spearman": _spearman,

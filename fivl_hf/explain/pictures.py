@@ -117,8 +117,8 @@ def word_tokens(sample: Sample, word: str) -> NDArray[np.intp]:
     if place is None:
         raise ValueError(f"row {sample.id!r}: {word!r} does not occur in its answers")
     turn, start = place
-    start += sample.encoded.answers[0][turn].text_start
-    return span_tokens(sample.encoded.offsets[0], start, start + len(word))
+    start += sample.answers[turn].text_start
+    return span_tokens(sample.offsets, start, start + len(word))
 
 
 def last_place(answers: Sequence[str], word: str) -> tuple[int, int] | None:

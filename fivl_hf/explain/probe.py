@@ -1,6 +1,6 @@
 """The attention probe: exact attention of a few rows to a few columns, without any T × T tensor.
 
-Shapes: B batch, H heads, T tokens, R rows, C columns, D head size.
+Shapes: B batch, H heads, T tokens, R rows, C columns, G groups of rows, D head size.
 """
 
 from collections.abc import Iterator
@@ -19,17 +19,18 @@ __all__ = ["AttentionRows", "attention_rows", "record_attention"]
 
 @dataclass
 class AttentionRows:
-    """The recorded attention: ``layers[i]`` is layer i's attention, (B, H, R, C) float32.
+    """The recorded attention: ``layers[i]`` is layer i's attention, (B, H, R, C) float32, or (B, H, G, C).
 
     Of a model that looks at the image through cross-attention, only those layers are recorded.
     """
 
     rows: torch.Tensor
     columns: torch.Tensor
+    groups: torch.Tensor | None = None
     layers: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def stacked(self) -> torch.Tensor:
-        """Return all layers up to the last recorded one, (B, L, H, R, C); NaN for one that was not recorded.
+        """Return all layers up to the last recorded one, (B, L, H, R or G, C); NaN for one that was not recorded.
 
         Raises:
             ValueError: nothing was recorded, or layers of different head counts.
@@ -44,7 +45,9 @@ class AttentionRows:
 
 
 @contextmanager
-def record_attention(model: Any, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[AttentionRows]:
+def record_attention(
+    model: Any, rows: torch.Tensor, columns: torch.Tensor, groups: torch.Tensor | None = None
+) -> Iterator[AttentionRows]:
     """While open, every forward pass of ``model`` records softmax rows of its language model's attention.
 
     The pass itself is ordinary SDPA; gradients flow through the recorded rows. The row that *produces* token t is
@@ -55,11 +58,12 @@ def record_attention(model: Any, rows: torch.Tensor, columns: torch.Tensor) -> I
         rows: (B, R) query positions.
         columns: (B, C) key positions, such as those of the image tokens; of the cross-attention's keys where the model
             has such layers.
+        groups: (B, G, R) weights of the rows: sums of rows are recorded instead of the rows, which takes less memory.
 
     Raises:
         ValueError: the model cannot swap its attention implementation, or has attention sinks.
     """
-    recorded = AttentionRows(rows, columns)
+    recorded = AttentionRows(rows, columns, groups)
     with replaced_attention(model, partial(_recording, recorded, model.config)):
         yield recorded
 
@@ -81,7 +85,8 @@ def _recording(recorded: AttentionRows, config: Any, attention: Attention) -> At
         if not (crossing and causal):  # the layers that see the image
             scale = query.shape[-1] ** -0.5 if scaling is None else scaling
             rows, columns, softcap = recorded.rows, recorded.columns, kwargs.get("softcap")
-            recorded.layers[layer] = attention_rows(query, key, attention_mask, scale, rows, columns, softcap, causal)
+            found = attention_rows(query, key, attention_mask, scale, rows, columns, softcap, causal)
+            recorded.layers[layer] = found if recorded.groups is None else recorded.groups[:, None] @ found
         return attention(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
 
     return forward

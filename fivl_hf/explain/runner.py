@@ -8,10 +8,11 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from fivl_hf.explain.alignment import as_lists, summary, top_heads
-from fivl_hf.explain.analysis import Explanation, ProtocolName, explain_rows, gather, image_key
+from fivl_hf.explain.analysis import Explanation, ProtocolName, explain_rows, gather
 from fivl_hf.explain.folders import EXPLANATION, knockout_of
 from fivl_hf.explain.grounding import compare_boxes
 from fivl_hf.explain.knockout import require_heads
+from fivl_hf.explain.other_images import image_key
 from fivl_hf.explain.pictures import evidence_sheet, last_place
 from fivl_hf.explain.samples import Sample, prepare
 from fivl_hf.explain.score_table import write_score_table

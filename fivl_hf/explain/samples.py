@@ -1,9 +1,9 @@
-"""Rows made ready for explanation: one encoded conversation with its boxes, coverages and expression tokens.
+"""Rows made ready for explanation: encoded conversations with their boxes, coverages and expression tokens.
 
 Shapes: L layers, H heads, N visual tokens of the sequence, T tokens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fivl_hf.chat import Encoded, as_blocks, encode
+from fivl_hf.chat import AnswerSpan, Encoded, as_blocks, encode
 from fivl_hf.geometry import row_coverage, token_boxes, token_scales
 from fivl_hf.images import open_rgb
 from fivl_hf.keywords import head_noun, span_tokens, word_token_id
@@ -20,7 +20,7 @@ from fivl_hf.masks import BoolArray, FloatArray, decode_mask, mask_part
 from fivl_hf.models import image_token_id, uses_cross_attention
 from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
 
-__all__ = ["Evidence", "Sample", "prepare"]
+__all__ = ["Evidence", "ReadableRow", "Sample", "prepare", "prepare_batch", "readable"]
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Sample:
-    """One row, encoded alone.
+    """One row, encoded alone or in a batch.
 
     Attributes:
         id: the row's.
-        encoded: the conversation with its answers (teacher forcing), batch size 1.
+        encoded: the batch of conversations with their answers (teacher forcing), padded on the right.
+        place: of this row in it.
         image_positions: (N,) positions of the visual tokens; of a model that looks at the image through
             cross-attention, of its keys.
         boxes: (N, 4) what each sees, in its own image's pixels.
@@ -62,6 +63,7 @@ class Sample:
 
     id: str
     encoded: Encoded
+    place: int
     image_positions: torch.Tensor
     boxes: NDArray[np.float64]
     image_of: NDArray[np.intp]
@@ -73,8 +75,23 @@ class Sample:
 
     @property
     def inputs(self) -> Any:
-        """The arguments of the model's forward, batch size 1."""
+        """The arguments of the model's forward, for the whole batch."""
         return self.encoded.inputs
+
+    @property
+    def token_ids(self) -> torch.Tensor:
+        """(T,) of the conversation."""
+        return self.encoded.inputs["input_ids"][self.place]
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """(T, 2) characters of each token; see :class:`fivl_hf.chat.Encoded`."""
+        return self.encoded.offsets[self.place]
+
+    @property
+    def answers(self) -> list[AnswerSpan]:
+        """The places of the answers, in the same characters."""
+        return self.encoded.answers[self.place]
 
 
 def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
@@ -82,13 +99,52 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
 
     Raises:
         RowError: the row does not fit the schema.
+        ImageError: one of its images cannot be read.
         ValueError: visual tokens and boxes do not agree in number.
     """
+    return prepare_batch(model, processor, [readable(raw)])[0]
+
+
+@dataclass(frozen=True)
+class ReadableRow:
+    """A row that fits the schema, and its images, RGB."""
+
+    row: FiVLRow
+    images: tuple[Image.Image, ...]
+
+
+def readable(raw: Mapping[str, Any]) -> ReadableRow:
+    """Check a raw row and open its images.
+
+    Raises:
+        RowError: the row does not fit the schema.
+        ImageError: one of its images cannot be read.
+    """
     row = validate_row(raw)
-    images = tuple(open_rgb(image) for image in row.images)
-    encoded = encode(processor, [as_blocks(row.messages(), len(images))], [images])
+    return ReadableRow(row, tuple(open_rgb(image) for image in row.images))
+
+
+def prepare_batch(model: Any, processor: Any, rows: Sequence[ReadableRow]) -> list[Sample]:
+    """Encode rows with as many images each together, with their answers.
+
+    Raises:
+        ValueError: visual tokens and boxes of a row do not agree in number.
+    """
+    encoded = encode(
+        processor,
+        [as_blocks(each.row.messages(), len(each.images)) for each in rows],
+        [each.images for each in rows],
+        padding=len(rows) > 1,
+        padding_side="right",
+    )
+    return [_sample(model, processor, each.row, each.images, encoded, place) for place, each in enumerate(rows)]
+
+
+def _sample(
+    model: Any, processor: Any, row: FiVLRow, images: tuple[Image.Image, ...], encoded: Encoded, place: int
+) -> Sample:
     boxes = [token_boxes(processor, image.size, images=len(images), model_config=model.config) for image in images]
-    positions = _visual_positions(model.config, encoded.inputs)
+    positions = _visual_positions(model.config, encoded.inputs, place, len(images))
     if len(positions) != sum(map(len, boxes)):
         raise ValueError(f"row {row.id!r}: {len(positions)} visual tokens, but boxes for {sum(map(len, boxes))}")
     image_of = np.repeat(np.arange(len(boxes)), [len(b) for b in boxes])
@@ -97,13 +153,14 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
     cover, visible = row_coverage([e.image for e in row.key_expressions], [mask_part(mask) for mask in masks], boxes)
     covered = np.where(visible, cover, np.nan)
     evidence = tuple(
-        _evidence(row, expression, mask, under_mask, encoded, processor.tokenizer)
+        _evidence(row, expression, mask, under_mask, encoded, place, processor.tokenizer)
         for expression, mask, under_mask in zip(row.key_expressions, masks, covered, strict=True)
     )
     text = tuple((turn.question, turn.answer) for turn in row.turns)
     return Sample(
         id=row.id,
         encoded=encoded,
+        place=place,
         image_positions=positions,
         boxes=joined,
         image_of=image_of,
@@ -115,24 +172,30 @@ def prepare(model: Any, processor: Any, raw: Mapping[str, Any]) -> Sample:
     )
 
 
-def _visual_positions(config: Any, inputs: Any) -> torch.Tensor:
+def _visual_positions(config: Any, inputs: Any, place: int, images: int) -> torch.Tensor:
     """Return where the visual tokens of one sample stand: in the sequence, or among the cross-attention's keys."""
     if not uses_cross_attention(config):
-        return torch.nonzero(inputs["input_ids"][0] == image_token_id(config)).flatten()
+        return torch.nonzero(inputs["input_ids"][place] == image_token_id(config)).flatten()
     if "cross_attention_mask" not in inputs:
         return torch.empty(0, dtype=torch.int64)
     vision = config.vision_config
     keys_of_tile = (vision.image_size // vision.patch_size) ** 2 + 1
-    return torch.arange(inputs["cross_attention_mask"].shape[2:].numel() * keys_of_tile)
+    return torch.arange(images * inputs["cross_attention_mask"].shape[3] * keys_of_tile)
 
 
 def _evidence(
-    row: FiVLRow, expression: KeyExpression, mask: BoolArray, covered: FloatArray, encoded: Any, tokenizer: Any
+    row: FiVLRow,
+    expression: KeyExpression,
+    mask: BoolArray,
+    covered: FloatArray,
+    encoded: Encoded,
+    place: int,
+    tokenizer: Any,
 ) -> Evidence:
-    span = encoded.answers[0][expression.turn]
+    span = encoded.answers[place][expression.turn]
     # An expression grounded through the question stands for the whole one-word answer.
     length = len(row.turns[expression.turn].answer)
     start, end = (expression.start, expression.end) if expression.start >= 0 else (0, length)
-    tokens = span_tokens(encoded.offsets[0], span.text_start + start, span.text_start + end)
+    tokens = span_tokens(encoded.offsets[place], span.text_start + start, span.text_start + end)
     head = head_noun(expression.text, expression.keywords)
     return Evidence(expression, mask, covered, tokens, word_token_id(tokenizer, head) if head else None)

@@ -2,7 +2,8 @@
 
 A row is a key expression: ``id``, ``image``, ``expression`` (its number in the row), ``share`` of the visual tokens
 that its mask covers, ``layers``, ``heads``, and for each measure a list of layers × heads scores (``auroc``), and of
-those with another image's mask (``auroc_control``; null where there is none).
+those with another image's mask (``auroc_control``; null where there is none). The lists of ``iou`` are layers × heads ×
+thresholds.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fivl_hf.explain.measures import LOWER_IS_BETTER, MEASURES, chance
+from fivl_hf.explain.measures import MEASURES, chance
 from fivl_hf.explain.scores import ExpressionScores, RowScores
-from fivl_hf.explain.selection import HeadSelection
+from fivl_hf.explain.selection import selection_by
 from fivl_hf.masks import FloatArray
 
 __all__ = ["choose_again", "write_score_table"]
@@ -24,6 +25,7 @@ __all__ = ["choose_again", "write_score_table"]
 # Rows in memory at a time: those of a large model hold a megabyte each.
 _BATCH = 64
 _CONTROL = "_control"
+_NAMES = (*MEASURES, "iou")
 _SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -32,7 +34,7 @@ _SCHEMA = pa.schema(
         ("share", pa.float64()),
         ("layers", pa.int32()),
         ("heads", pa.int32()),
-        *((name + suffix, pa.list_(pa.float32())) for name in MEASURES for suffix in ("", _CONTROL)),
+        *((name + suffix, pa.list_(pa.float32())) for name in _NAMES for suffix in ("", _CONTROL)),
     ]
 )
 
@@ -59,8 +61,8 @@ def _line(row: RowScores, number: int, scores: ExpressionScores) -> dict[str, An
     return {
         **{"id": row.id, "image": row.image, "expression": number, "share": scores.share},
         **{"layers": layers, "heads": heads},
-        **{name: _listed(own.get(name)) for name in MEASURES},
-        **{name + _CONTROL: _listed(control.get(name)) for name in MEASURES},
+        **{name: _listed(own.get(name)) for name in _NAMES},
+        **{name + _CONTROL: _listed(control.get(name)) for name in _NAMES},
     }
 
 
@@ -68,7 +70,7 @@ def _listed(scores: FloatArray | None) -> Any:
     return None if scores is None else scores.astype(np.float32).ravel()
 
 
-def choose_again(path: Path, names: Iterable[str] = MEASURES, *, count: int = 5, **options: Any) -> dict[str, Any]:
+def choose_again(path: Path, names: Iterable[str] = _NAMES, *, count: int = 5, **options: Any) -> dict[str, Any]:
     """Choose heads again from a table of scores, without a model.
 
     Args:
@@ -82,7 +84,7 @@ def choose_again(path: Path, names: Iterable[str] = MEASURES, *, count: int = 5,
     Raises:
         ValueError: not such a table, or a measure that it does not have.
     """
-    selections = {name: HeadSelection(higher_is_better=name not in LOWER_IS_BETTER, **options) for name in names}
+    selections = {name: selection_by(name, **options) for name in names}
     covered, compared = 0.0, 0
     for line in _lines(path, selections):
         shape = line["layers"], line["heads"]
@@ -90,8 +92,9 @@ def choose_again(path: Path, names: Iterable[str] = MEASURES, *, count: int = 5,
         for name, selection in selections.items():
             own, control = (line[name + suffix] for suffix in ("", _CONTROL))
             if own is not None:
-                against = None if control is None else np.reshape(control, shape)
-                selection.add(line["image"], np.reshape(own, shape), against)
+                each = (*shape, -1) if name == "iou" else shape
+                against = None if control is None else np.reshape(control, each)
+                selection.add(line["image"], np.reshape(own, each), against)
     shares = [covered / compared] if compared else []
     return {name: {**each.summary(count), "chance": chance(name, shares)} for name, each in selections.items()}
 

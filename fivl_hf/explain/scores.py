@@ -1,6 +1,6 @@
 """The scores of one row, as numbers that can be kept: from them everything else is computed.
 
-Shapes: L layers, H heads.
+Shapes: L layers, H heads, K thresholds.
 """
 
 import base64
@@ -30,7 +30,7 @@ class ExpressionScores:
             found.
         control: the same with the mask of another image; None without another image.
         by_scale: the alignment with the tokens of one scale alone, in images that are seen at two.
-        measures: (L, H) of each other measure of :mod:`fivl_hf.explain.measures`.
+        measures: (L, H) of each other measure of :mod:`fivl_hf.explain.measures`; (L, H, K) for "iou".
         controls: the same with the mask of another image; empty without another image.
         share: of the visual tokens, how many the mask covers; None if it is not compared.
         depth: (L, 3) rank and probability of its keyword after every layer
@@ -137,5 +137,5 @@ def _packed_map(scores: FloatArray | None) -> list[Any] | None:
 def _unpacked_map(raw: Iterable[Any] | None) -> FloatArray | None:
     if raw is None:
         return None
-    layers, heads, values = raw
-    return np.frombuffer(base64.b64decode(values), "<f4").reshape(layers, heads).astype(np.float64)
+    *shape, values = raw
+    return np.frombuffer(base64.b64decode(values), "<f4").reshape(shape).astype(np.float64)

@@ -1,17 +1,19 @@
 """Heads chosen on some images and reported on others, with intervals over images: the best of many is overrated.
 
-Shapes: L layers, H heads, E expressions, R resamples.
+Shapes: L layers, H heads, K thresholds, E expressions, R resamples.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fivl_hf.explain.alignment import as_lists
+from fivl_hf.explain.measures import IOU_THRESHOLDS, LOWER_IS_BETTER
 from fivl_hf.masks import FloatArray
 
-__all__ = ["HeadSelection", "chooses"]
+__all__ = ["HeadSelection", "chooses", "selection_by"]
 
 _RESAMPLES = 500
 # Expressions that are added up at a time.
@@ -31,21 +33,30 @@ class HeadSelection:
 
     Args:
         higher_is_better: whether a head is chosen for its highest score.
+        thresholds: of a measure that needs one: scores are (L, H, K), and a threshold is chosen with its head.
         resamples: R.
         seed: of the resampling.
     """
 
-    def __init__(self, *, higher_is_better: bool = True, resamples: int = _RESAMPLES, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        higher_is_better: bool = True,
+        thresholds: Sequence[float] = (),
+        resamples: int = _RESAMPLES,
+        seed: int = 0,
+    ) -> None:
+        self._thresholds = tuple(thresholds)
         self._sign = 1.0 if higher_is_better else -1.0
         self._resamples, self._seed = resamples, seed
         self._waiting: tuple[list[Any], list[Any]] = ([], [])
-        # (2 halves, 1 + R, scores and controls, L, H): the first is of all images once.
+        # (2 halves, 1 + R, scores and controls, L, H or L, H, K): the first is of all images once.
         self._sums: NDArray[np.float32] | None = None
         self._counts: NDArray[np.float32] | None = None
         self._n = [0, 0]
 
     def add(self, image: str, scores: FloatArray, control: FloatArray | None) -> None:
-        """Add an expression's scores (L, H), and those with another image's mask, if there are any."""
+        """Add an expression's scores (L, H) or (L, H, K), and those with another image's mask, if there are any."""
         half = 0 if chooses(image) else 1
         both = np.stack([scores, np.full_like(scores, np.nan) if control is None else control])
         self._n[half] += 1
@@ -81,27 +92,33 @@ class HeadSelection:
             with ``chosen_again``, the share of resamples in which each is among as many best ones again; ``held_out``:
             of the head that is best on one half of the images, its mean on the other, and the other way round
             (``value``, ``control``, ``over_control``, each with an interval; ``heads``, the two that were chosen). None
-            with a ``reason`` where one half of the images is empty.
+            with a ``reason`` where one half of the images is empty. With thresholds, each head has its best one, which
+            ``top_heads`` and ``held_out`` name.
         """
         for half in (0, 1):
             self._add_up(half)
         if self._sums is None or self._counts is None:
             return {"alignment": [], "control_alignment": [], "top_heads": [], "held_out": _undefined("no expressions")}
         means = _ratio(self._sums.sum(axis=0), self._counts.sum(axis=0))
+        thresholds = None
+        if self._thresholds:
+            chosen = np.nan_to_num(self._sign * means[:, :1], nan=-np.inf).argmax(axis=-1, keepdims=True)
+            means = np.take_along_axis(means, chosen, axis=-1)[..., 0]
+            thresholds = chosen[0, 0, ..., 0]
         best = self._best(means[:, 0], count)
         again = (best[1:, :, None] == best[0]).any(axis=1).mean(axis=0)
-        heads = means.shape[-1]
-        top = [
-            {
-                "layer": int(place // heads),
-                "head": int(place % heads),
-                "score": float(means[0, 0].flat[place]),
-                "control": _number(means[0, 1].flat[place]),
-                "chosen_again": float(share),
-            }
-            for place, share in zip(best[0], again, strict=True)
-            if np.isfinite(means[0, 0].flat[place])
-        ]
+        top = []
+        for flat, share in zip(best[0], again, strict=True):
+            place = layer, head = np.unravel_index(flat, means.shape[2:])
+            if np.isfinite(score := means[0, 0][place]):
+                top.append(
+                    {
+                        **{"layer": int(layer), "head": int(head), "score": float(score)},
+                        **({} if thresholds is None else {"threshold": self._thresholds[thresholds[place]]}),
+                        "control": _number(means[0, 1][place]),
+                        "chosen_again": float(share),
+                    }
+                )
         return {
             "alignment": as_lists(means[0, 0].astype(np.float64)),
             "control_alignment": as_lists(means[0, 1].astype(np.float64)),
@@ -122,16 +139,27 @@ class HeadSelection:
         # Each half's expressions under the head that the other half chose.
         total, number = (each[1][..., chosen[0]] + each[0][..., chosen[1]] for each in flat)
         values = _ratio(total, number)
-        heads = sums.shape[-1]
+        places = [[int(i) for i in np.unravel_index(place, sums.shape[3:])] for place in chosen]
         own = _with_interval(values[:, 0])
         return {
             **own,
             **({"reason": "no head has a score on both halves"} if own["value"] is None else {}),
             "control": _with_interval(values[:, 1]),
             "over_control": _with_interval(values[:, 0] - values[:, 1]),
-            "heads": [[place // heads, place % heads] for place in chosen],
+            "heads": [place[:2] for place in places],
+            **({"thresholds": [self._thresholds[place[2]] for place in places]} if self._thresholds else {}),
             "n": sum(self._n),
         }
+
+
+def selection_by(name: str, **options: Any) -> HeadSelection:
+    """Return a selection by one of :data:`fivl_hf.explain.measures.MEASURES`, or by "iou".
+
+    Args:
+        options: resamples and seed of :class:`HeadSelection`.
+    """
+    thresholds = IOU_THRESHOLDS if name == "iou" else ()
+    return HeadSelection(higher_is_better=name not in LOWER_IS_BETTER, thresholds=thresholds, **options)
 
 
 def _ratio(total: NDArray[np.float32], number: NDArray[np.float32]) -> FloatArray:

@@ -4,8 +4,8 @@ from PIL import Image
 from planted import planted, planted_rows
 
 from fivl_hf.cli.main import main
-from fivl_hf.explain.analysis import image_key
 from fivl_hf.explain.grounding import compare_boxes, ground
+from fivl_hf.explain.other_images import image_key
 from fivl_hf.explain.samples import prepare
 from fivl_hf.images import open_rgb
 from fivl_hf.masks import box_iou

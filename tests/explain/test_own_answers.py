@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -5,7 +7,7 @@ from scipy.stats import spearmanr
 from fivl_hf.explain.analysis import explain_rows
 from fivl_hf.explain.observation import token_attention
 from fivl_hf.explain.own_answers import with_own_answers
-from fivl_hf.explain.samples import prepare
+from fivl_hf.explain.samples import prepare, prepare_batch, readable
 from fivl_hf.masks import encode_mask
 
 
@@ -13,7 +15,9 @@ from fivl_hf.masks import encode_mask
 def told(monkeypatch):
     """What the model writes in its turns."""
     answers = []
-    monkeypatch.setattr("fivl_hf.explain.own_answers._greedy", lambda *_: answers.pop(0))
+    monkeypatch.setattr(
+        "fivl_hf.explain.own_answers._greedy", lambda _, __, prompts, ___: [answers.pop(0) for _ in prompts]
+    )
     return answers
 
 
@@ -35,15 +39,13 @@ def test_expressions_are_looked_for_in_what_the_model_says(model, processor, row
         {"role": "assistant", "content": "x"},
     ]
     told += ["A coloured ring.", "Two cups."]
-    own = with_own_answers(
-        model, processor, {**rows[0], "messages": messages, "key_expressions": expressions, "masks": masks}
-    )
-    answers = [message["content"] for message in own["messages"] if message["role"] == "assistant"]
-    assert answers == ["A coloured ring.", "Two cups."]
-    found = [(each["text"], each["start"], each["end"]) for each in own["key_expressions"]]
+    raw = {**rows[0], "messages": messages, "key_expressions": expressions, "masks": masks}
+    (own,) = with_own_answers(model, processor, [readable(raw)])
+    assert [turn.answer for turn in own.row.turns] == ["A coloured ring.", "Two cups."]
+    found = [(each.text, each.start, each.end) for each in own.row.key_expressions]
     assert found == [("red", 7, 10), ("cup", 4, 7)]
-    assert own["masks"] == [masks[1], masks[2]]
-    prepare(model, processor, own)
+    assert own.row.masks == (masks[1], masks[2])
+    prepare_batch(model, processor, [own])
 
 
 def test_tokens_are_correlated_one_by_one(model, processor, rows, told):
@@ -53,7 +55,7 @@ def test_tokens_are_correlated_one_by_one(model, processor, rows, told):
     answers = list(told)
     (scores,) = explain_rows(model, processor, [row], protocol="paper")
     told += answers
-    sample = prepare(model, processor, with_own_answers(model, processor, row))
+    (sample,) = prepare_batch(model, processor, with_own_answers(model, processor, [readable(row)]))
     evidence = sample.evidence[0]
     attention = token_attention(model, sample, list(evidence.tokens[:, None]))
     assert len(attention) > 1
@@ -66,7 +68,12 @@ def test_tokens_are_correlated_one_by_one(model, processor, rows, told):
 
 
 def test_a_model_answers_for_itself(model, processor, rows):
-    own = with_own_answers(model, processor, rows[0])
-    assert own["messages"][0] == rows[0]["messages"][0]
-    assert len(own["messages"]) == len(rows[0]["messages"])
-    assert own["messages"][1]["content"]
+    """Rows of different numbers of turns, together and alone."""
+    given = [readable(row) for row in rows[:4]]
+    given[1] = replace(given[1], row=replace(given[1].row, turns=given[1].row.turns[:1], key_expressions=(), masks=()))
+    own = with_own_answers(model.eval(), processor, given)
+    for before, after in zip(given, own, strict=True):
+        (alone,) = with_own_answers(model, processor, [before])
+        assert after.row.turns == alone.row.turns
+        assert [turn.question for turn in after.row.turns] == [turn.question for turn in before.row.turns]
+        assert all(turn.answer for turn in after.row.turns)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from fivl_hf.explain.analysis import explain, explain_rows
-from fivl_hf.explain.observation import observe
+from fivl_hf.explain.observation import Wanted, observe
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.sinks import visual_sinks
 
@@ -36,7 +36,7 @@ def test_measures_are_taken_without_sinks_if_asked(model, processor, rows, monke
     monkeypatch.setattr("fivl_hf.explain.observation.visual_sinks", partial(visual_sinks, large=4))
     sample = prepare(model.eval(), processor, rows[0])
     hook = with_sink(model, sample)
-    assert np.flatnonzero(observe(model, sample, []).sinks).tolist() == [4]
+    assert np.flatnonzero(observe(model, [sample], [Wanted()])[0].sinks).tolist() == [4]
     kept, dropped = (
         next(iter(explain_rows(model, processor, rows[:2], without_sinks=without))).expressions[0]
         for without in (False, True)

@@ -4,12 +4,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import islice
 from typing import Any
 
 import torch
 
-from fivl_hf.chat import as_blocks, encode
+from fivl_hf.chat import as_blocks, encode, similar_batches
 from fivl_hf.evaluation.answerers.protocol import AnyRequest, Generated, Request
 
 __all__ = ["TransformersAnswerer"]
@@ -64,12 +63,11 @@ class TransformersAnswerer:
 
     def answers(self, requests: Iterable[AnyRequest]) -> Iterator[tuple[AnyRequest, Generated]]:
         """Yield requests with their answers, batch by batch."""
-        waiting, was_training = iter(requests), self.model.training
+        was_training = self.model.training
         self.model.eval()
         try:
-            while window := list(islice(waiting, _SORTED_BATCHES * self.batch_size)):
-                for batch in _batches(window, self.batch_size):
-                    yield from zip(batch, self._answer(batch), strict=True)
+            for batch in similar_batches(requests, self.batch_size, _without_images, _length, _SORTED_BATCHES):
+                yield from zip(batch, self._answer(batch), strict=True)
         finally:
             self.model.train(was_training)
 
@@ -102,10 +100,9 @@ class TransformersAnswerer:
         return torch.tensor(ends if isinstance(ends, list) else [ends], dtype=torch.long)
 
 
-def _batches(window: Sequence[AnyRequest], size: int) -> Iterator[list[AnyRequest]]:
-    """Yield batches of questions of similar length: with images, then without, since processors refuse a mixture."""
-    for with_images in (True, False):
-        chosen = [request for request in window if bool(request.image_count) == with_images]
-        chosen.sort(key=lambda request: sum(len(message["content"]) for message in request.messages))
-        for start in range(0, len(chosen), size):
-            yield chosen[start : start + size]
+def _without_images(request: Request) -> bool:
+    return not request.image_count
+
+
+def _length(request: Request) -> int:
+    return sum(len(message["content"]) for message in request.messages)
