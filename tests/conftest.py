@@ -11,6 +11,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # The tests' datasets do not fill the user's cache.
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="fivl-tests-")
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -288,3 +289,40 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for family, line in sorted(table.items()):
         cells = "".join(f"{line.get(aspect, '–'):>15}" for aspect in aspects)
         terminalreporter.write_line(f"{family:24}{cells}")
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[Callable[..., list[int]]]:
+    """Runs a command in children and returns their exit codes."""
+    with subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("run_in_children.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+
+        def run(command: list[Any], processes: int = 1, kill_after: int | None = None) -> list[int]:
+            job = {"command": list(map(str, command)), "processes": processes, "kill_after": kill_after}
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+            while not (line := process.stdout.readline()).startswith("["):
+                assert line, "the script has ended"
+            codes: list[int] = json.loads(line)
+            return codes
+
+        yield run
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], processor: Any) -> Path:
+    """A folder with a model, and a dataset of eight rows, ``rows``."""
+    folder = tmp_path_factory.mktemp("places")
+    from fivl_hf.scenes.model import scene_model
+
+    write_dataset(folder / "rows", {"test": rows[:8]}, title="S", description="D")
+    model = scene_model(processor, seed=0, hidden_size=32, text_layers=2, vision_layers=1)
+    model.save_pretrained(folder / "model")
+    processor.save_pretrained(folder / "model")
+    return folder

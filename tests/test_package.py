@@ -53,6 +53,7 @@ TESTED_ELSEWHERE = {
         "evaluation/answerers/protocol.py",
         "explain/attention.py",
         "explain/causal_runner.py",
+        "files/processes.py",
         "training/sharded.py",
     ),
 }

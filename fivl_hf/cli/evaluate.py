@@ -240,7 +240,7 @@ def _answerer(options: argparse.Namespace) -> tuple[Callable[[], Any], Callable[
 def _local(options: argparse.Namespace) -> Any:
     """Load the model that answers, with heads knocked out if some are named."""
     from fivl_hf.evaluation.answerers.local import TransformersAnswerer
-    from fivl_hf.evaluation.processes import Processes
+    from fivl_hf.files.processes import Processes
     from fivl_hf.models import load_model
 
     device = options.device or Processes.of_this_run().device

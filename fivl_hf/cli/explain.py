@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, head_position, loaded, word
+from fivl_hf.cli.options import HelpFormatter, add_model_and_rows, count, head_position, loaded, positive, word
 
 __all__ = ["add_explain"]
 
@@ -17,10 +17,12 @@ def add_explain(commands: Any) -> None:
         "Spearman's correlation, AUROC and other measures, scores the segmentation from the vision logits, and draws "
         "samples.",
         epilog="Writes scores.jsonl (every row's scores, as they come), explanation.json, head_map.png and pictures/ "
-        "(image, mask, one head's attention, segment). If it is interrupted, run it again to resume.",
+        "(image, mask, one head's attention, segment). If it is interrupted, run it again to resume. "
+        "accelerate launch -m fivl_hf explain ... spreads the rows over several GPUs.",
         formatter_class=HelpFormatter,
     )
     add_model_and_rows(parser)
+    parser.add_argument("--batch-size", type=positive, default=16, help="rows at a time")
     parser.add_argument("--pictures", type=count, default=8, help="how many rows to draw")
     parser.add_argument(
         "--boxes", type=count, default=100, help="rows on which boxes of localization heads are compared; 0 for none"
@@ -61,6 +63,7 @@ def _run(options: argparse.Namespace) -> None:
             processor,
             rows,
             options.output,
+            batch_size=options.batch_size,
             pictures=options.pictures,
             boxes=options.boxes,
             without_sinks=options.without_sinks,

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +55,17 @@ def loaded(options: argparse.Namespace) -> Iterator[tuple[Any, Any, Any, dict[st
         model, processor, rows, and what the results are measured with.
     """
     from fivl_hf.files.locks import locked
+    from fivl_hf.files.processes import Processes
     from fivl_hf.models import load_model
     from fivl_hf.storage import load_rows
     from fivl_hf.storage.provenance import provenance
 
     rows = load_rows(options.dataset, options.split, options.dataset_config)
-    with locked(options.output):
-        model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
+    processes = Processes.of_this_run()
+    # The first process holds the folder for all.
+    with locked(options.output) if processes.first else nullcontext():
+        device = options.device or processes.device
+        model, processor = load_model(options.model, device=device, dtype=options.dtype)
         about = provenance(
             options.model, rows, dataset=options.dataset, split=options.split, config=options.dataset_config
         )

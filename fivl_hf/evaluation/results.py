@@ -12,13 +12,13 @@ from typing import Any
 from fivl_hf.evaluation.answerers.protocol import Answerer, Unanswered
 from fivl_hf.evaluation.judge import VERDICTS, judge_answers
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS, Plan
-from fivl_hf.evaluation.processes import Processes
 from fivl_hf.evaluation.runner import ask, summary_of
 from fivl_hf.evaluation.scorers import default_scorer
 from fivl_hf.evaluation.summary import rescored, summarize
 from fivl_hf.evaluation.table import AnswerTable, answers_file, measured_with, read_answers
 from fivl_hf.files.atomic import write_atomically, write_json
 from fivl_hf.files.locks import locked
+from fivl_hf.files.processes import Processes
 from fivl_hf.files.results import read_settings, result_folder
 from fivl_hf.llm.many import ManyRequests
 from fivl_hf.storage.provenance import provenance
@@ -82,7 +82,7 @@ def write_evaluation(
             **{name: value for name, value in asking.items() if value is not None},
             "seed": seed,
         }
-        with _run_in(output, about, processes, restart=restart):
+        with processes.first_enters(_run_in(output, about, restart=restart)):
             plan = Plan(rows, conditions, seed=seed, **asking)
             chosen = scorer_name or default_scorer(plan.source)
             table, known = _tables(output, processes)
@@ -104,17 +104,12 @@ def write_evaluation(
                 unanswered = _list_unanswered(output / _UNANSWERED, answerer.unanswered)
                 write_json(output / "reliance.json", {**about, **answerer.details, "unanswered": unanswered, **summary})
                 (output / _UNFINISHED).unlink()
-            processes.wait()
     return read_settings(output / "reliance.json")
 
 
 @contextmanager
-def _run_in(output: Path, about: dict[str, Any], processes: Processes, *, restart: bool) -> Iterator[None]:
-    """Check, in the first process, that the folder is this run's."""
-    if not processes.first:
-        processes.wait()
-        yield
-        return
+def _run_in(output: Path, about: dict[str, Any], *, restart: bool) -> Iterator[None]:
+    """Check that the folder is this run's, and take in what an interrupted run left."""
     with result_folder(output, about, kind="evaluation", files=_FILES, restart=restart):
         if restart:
             for part in output.glob(_PART.format("*")):
@@ -122,7 +117,6 @@ def _run_in(output: Path, about: dict[str, Any], processes: Processes, *, restar
         _take_parts(output)
         (output / "answers.jsonl").touch()
         (output / _UNFINISHED).touch()
-        processes.wait()
         yield
 
 

@@ -12,7 +12,7 @@ from fivl_hf.chat import similar_batches
 from fivl_hf.explain.alignment import AlignmentMap, top_heads
 from fivl_hf.explain.lens import DepthCurves, KeywordDepth
 from fivl_hf.explain.measures import chance
-from fivl_hf.explain.other_images import OtherImages, image_key
+from fivl_hf.explain.other_images import OtherImages
 from fivl_hf.explain.own_answers import with_own_answers
 from fivl_hf.explain.samples import prepare_batch, readable
 from fivl_hf.explain.scores import ExpressionScores, RowScores
@@ -180,12 +180,11 @@ def explain_rows(
                 if readable_rows:
                     if protocol == "paper":
                         readable_rows = with_own_answers(model, processor, readable_rows)
-                    keys = [image_key({"images": each.row.images}) for each in readable_rows]
                     yield from score_batch(
                         model,
                         prepare_batch(model, processor, readable_rows),
-                        keys,
-                        [others.of(number, key) for number, key in zip(numbers, keys, strict=True)],
+                        [others.key(number) for number in numbers],
+                        [others.of(number) for number in numbers],
                         without_sinks=without_sinks,
                         by_token=protocol == "paper",
                     )

@@ -1,6 +1,6 @@
 """Grounding by attention: the box at which a model looks while it writes a phrase. No training, no masks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,7 @@ def ground(
 
 
 def compare_boxes(
-    model: Any, choosing: Sequence[Sample], measuring: Sequence[tuple[str, Sample]], count: int = SUMMED
+    model: Any, choosing: Iterable[Sample], measuring: Iterable[tuple[str, Sample]], count: int = SUMMED
 ) -> dict[str, Any]:
     """Compare the boxes of localization heads, of heads chosen by masks, and of all heads, on held-out rows.
 

@@ -43,29 +43,33 @@ class OtherImage:
 
 
 class OtherImages:
-    """Finds, for each row, the next row with evidence (after the last, the first) that is about another image."""
+    """Finds, for each row, the next row with evidence (after the last, the first) that is about another image.
+
+    Attributes:
+        key: takes a row's number and returns the digest of its images.
+    """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> None:
         self._rows, self._tokenizer = rows, tokenizer
         self._row = lru_cache(_KEPT_ROWS)(rows.__getitem__)
-        self._key = lru_cache(_KEPT_KEYS)(self._key_of)
+        self.key = lru_cache(_KEPT_KEYS)(lambda number: image_key(self._row(number)))
+        self._usable_key = lru_cache(_KEPT_KEYS)(self._usable_key_of)
 
-    def of(self, number: int, image: str) -> OtherImage:
-        """Return the other image for a row by its number and the digest of its own image."""
-        count = len(self._rows)
+    def of(self, number: int) -> OtherImage:
+        """Return the other image for a row."""
+        count, image = len(self._rows), self.key(number)
         for step in range(1, min(count, _NEIGHBOURS)):
             other = (number + step) % count
-            if self._key(other) not in (None, image):
+            if self._usable_key(other) not in (None, image):
                 row = self._row(other)
                 first = row["key_expressions"][0]
                 head = head_noun(first["text"], first["keywords"])
                 return OtherImage(decode_mask(row["masks"][0]), word_token_id(self._tokenizer, head) if head else None)
         return OtherImage()
 
-    def _key_of(self, number: int) -> str | None:
+    def _usable_key_of(self, number: int) -> str | None:
         """Return the digest of a row's images; None for a row without evidence, or that cannot be read."""
-        row = self._row(number)
         try:
-            return image_key(row) if row.get("masks") else None
+            return self.key(number) if self._row(number).get("masks") else None
         except ImageError:
             return None  # told when it is that row's turn

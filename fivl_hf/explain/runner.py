@@ -1,14 +1,14 @@
 """``fivl explain``: head map, best heads, segmentation and sample images of one model, written to a folder."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from fivl_hf.explain.alignment import as_lists, summary, top_heads
-from fivl_hf.explain.analysis import Explanation, ProtocolName, explain_rows, gather
+from fivl_hf.explain.analysis import BATCH_SIZE, Explanation, ProtocolName, explain_rows, gather
 from fivl_hf.explain.folders import EXPLANATION, knockout_of
 from fivl_hf.explain.grounding import compare_boxes
 from fivl_hf.explain.knockout import require_heads
@@ -20,15 +20,19 @@ from fivl_hf.explain.scores import ScoreFile
 from fivl_hf.explain.selection import chooses
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.managed_folders import replaced_files, require_own_folder
-from fivl_hf.files.results import result_folder
+from fivl_hf.files.processes import Processes
+from fivl_hf.files.results import read_settings, result_folder
 from fivl_hf.schema import RowError, validate_row
 from fivl_hf.show.plots import depth_curves, head_map
 
 __all__ = ["explanation_summary", "write_explanation"]
 
-# What is written, the file that makes it complete first.
 _TOO_FEW = "the rows are about too few images to choose a head on some and measure it on others"
-_FILES = (EXPLANATION, "head_map.png", "lens.png", "scores.parquet", "scores.jsonl")
+# What is written, the file that makes it complete first.
+_SCORES = "scores.jsonl"
+_FILES = (EXPLANATION, "head_map.png", "lens.png", "scores.parquet", _SCORES)
+# Where processes besides the first write.
+_PART = "scores.process{}.jsonl"
 
 
 def explanation_summary(found: Explanation, chosen_on: Explanation | None = None) -> dict[str, Any]:
@@ -67,6 +71,7 @@ def write_explanation(
     rows: Iterable[Mapping[str, Any]],
     output: Path,
     *,
+    batch_size: int = BATCH_SIZE,
     pictures: int = 8,
     boxes: int = 100,
     head: tuple[int, int] | None = None,
@@ -80,18 +85,22 @@ def write_explanation(
     """Explain the rows and write ``explanation.json``, ``head_map.png`` and ``pictures/000.png``, ...
 
     The scores of every row are appended to ``scores.jsonl`` as they come, and a run of the same ``about`` goes on
-    where it was interrupted. Rows that cannot be read are listed under ``problems``.
+    where it was interrupted. Rows that cannot be read are listed under ``problems``. Where several processes run it
+    (``accelerate launch``), each explains its share of the rows.
 
     Args:
-        boxes: how many rows to find boxes on (:func:`fivl_hf.explain.grounding.compare_boxes`); 0 for none.
         pictures: how many rows to draw, each as image, mask, one head's attention, predicted segment.
+        boxes: how many rows to find boxes on (:func:`fivl_hf.explain.grounding.compare_boxes`); 0 for none.
         head: (layer, head) to draw; the best-aligned one if not given.
         word: draw the attention while this word is written, in the rows that hold it, instead of the expression.
         chosen_on: what other rows gave; the best head is chosen on them.
-        without_sinks, protocol: see :func:`fivl_hf.explain.analysis.explain`.
+        batch_size, without_sinks, protocol: see :func:`fivl_hf.explain.analysis.explain_rows`.
         about: what the results were measured with (:func:`fivl_hf.storage.provenance.provenance`); without it
             nothing of an earlier run is used.
         restart: replace the results of another run.
+
+    Returns:
+        The content of ``explanation.json``.
 
     Raises:
         ValueError: a head the model does not have, a word that no answer says, rows without any key expression
@@ -101,59 +110,98 @@ def write_explanation(
     require_heads(model, [head] if head else [])
     indexed: Sequence[Mapping[str, Any]] = rows if hasattr(rows, "__getitem__") else list(rows)  # type: ignore[assignment]
     run = {**(about or {}), "dtype": str(model.dtype), "without_sinks": without_sinks, "protocol": protocol}
-    restart = restart or about is None
-    with result_folder(output, run, kind="explanation", files=_FILES, restart=restart):
-        require_own_folder(output / "pictures", "pictures")
-        file = ScoreFile(output / "scores.jsonl")
+    processes = Processes.of_this_run()
+    with processes.first_enters(_run_in(output, run, restart=restart or about is None)):
+        file, known = _score_files(output, processes)
         for scores in explain_rows(
             model,
             processor,
             indexed,
-            known=file.known,
+            batch_size=batch_size,
+            known=known,
+            share=(processes.number, processes.count),
             keep_going=True,
             without_sinks=without_sinks,
             protocol=protocol,
         ):
             file.add(scores)
-        found = gather(file)
-        best = _best_head(found)
-        drawn = _drawable((row for row in indexed if row.get("id") not in found.problems), pictures, word)
-        if word is not None and pictures and not drawn:
-            raise ValueError(f"no answer says {word!r}")
-        result = {**run, **explanation_summary(found, chosen_on)}
-        if boxes:
-            usable = (row for row in indexed if row.get("id") not in found.problems)
-            result["localization"] = _localization(model, processor, islice(usable, boxes))
-        named = result["best_head"] or best
-        # Made again from here on: what marks the results as complete is written last.
-        (output / EXPLANATION).unlink(missing_ok=True)
-        layer, index = head or (named["layer"], named["head"])
-        _draw(model, processor, drawn, output, layer, index, word)
-        title = "\n".join(f"{key}: {Path(str(run[key])).name}" for key in ("model", "dataset") if run.get(key))
-        head_map(found.alignment.mean(), title, framed=(layer, index)).savefig(output / "head_map.png", dpi=150)
-        if knockout := knockout_of(output, run):
-            result["knockout"] = knockout
-        write_score_table(file, output / "scores.parquet")
-        (output / "lens.png").unlink(missing_ok=True)
-        if ranks := result["lens"]["rank"]:
-            depth_curves(ranks, "rank of the keyword").savefig(output / "lens.png", dpi=150)
-        write_json(output / EXPLANATION, result)
-    return result
+        processes.wait()
+        if processes.first:
+            _take_parts(output)
+            found = gather(ScoreFile(output / _SCORES))
+            best = _best_head(found)
+            usable = [number for number, row in enumerate(indexed) if row.get("id") not in found.problems]
+            drawn = _drawable((indexed[number] for number in usable), pictures, word)
+            if word is not None and pictures and not drawn:
+                raise ValueError(f"no answer says {word!r}")
+            result = {**run, **explanation_summary(found, chosen_on)}
+            if boxes:
+                result["localization"] = _localization(model, processor, indexed, usable[:boxes])
+            if knockout := knockout_of(output, run):
+                result["knockout"] = knockout
+            named = result["best_head"] or best
+            # Made again from here on: what marks the results as complete is written last.
+            (output / EXPLANATION).unlink(missing_ok=True)
+            layer, index = head or (named["layer"], named["head"])
+            _draw(model, processor, drawn, output, layer, index, word)
+            write_score_table(ScoreFile(output / _SCORES), output / "scores.parquet")
+            title = "\n".join(f"{key}: {Path(str(run[key])).name}" for key in ("model", "dataset") if run.get(key))
+            head_map(found.alignment.mean(), title, framed=(layer, index)).savefig(output / "head_map.png", dpi=150)
+            (output / "lens.png").unlink(missing_ok=True)
+            if ranks := result["lens"]["rank"]:
+                depth_curves(ranks, "rank of the keyword").savefig(output / "lens.png", dpi=150)
+            write_json(output / EXPLANATION, result)
+    return read_settings(output / EXPLANATION)
 
 
-def _localization(model: Any, processor: Any, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the comparison of boxes, or the reason why there is none."""
-    halves: tuple[list[tuple[str, Sample]], list[tuple[str, Sample]]] = ([], [])
-    for row in tqdm(rows, desc="Finding boxes", unit="row"):
-        image = image_key(row)
-        halves[chooses(image)].append((image, prepare(model, processor, row)))
-    measuring, choosing = halves
+@contextmanager
+def _run_in(output: Path, run: Mapping[str, Any], *, restart: bool) -> Iterator[None]:
+    """Check that the folder is this run's, and take in what an interrupted run left."""
+    with result_folder(output, run, kind="explanation", files=_FILES, restart=restart):
+        require_own_folder(output / "pictures", "pictures")
+        if restart:
+            for part in output.glob(_PART.format("*")):
+                part.unlink()
+        _take_parts(output)
+        yield
+
+
+def _score_files(output: Path, processes: Processes) -> tuple[ScoreFile, Collection[str]]:
+    """Return the file that this process adds to, and the ids of the rows that are explained already."""
+    file = ScoreFile(output / _SCORES)
+    known = frozenset(file.known)
+    processes.wait()  # the first process adds to what the others read
+    return (file if processes.first else ScoreFile(output / _PART.format(processes.number))), known
+
+
+def _take_parts(output: Path) -> None:
+    """Move the scores of the other processes into the file."""
+    file = ScoreFile(output / _SCORES)
+    for part in sorted(output.glob(_PART.format("*"))):
+        for scores in ScoreFile(part):
+            file.add(scores)
+        part.unlink()
+
+
+def _localization(
+    model: Any, processor: Any, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]
+) -> dict[str, Any]:
+    """Return the comparison of boxes on some rows, or the reason why there is none."""
+    keys = {number: image_key(rows[number]) for number in numbers}
+    choosing, measuring = ([number for number in numbers if chooses(keys[number]) == half] for half in (True, False))
     if not choosing or not measuring:
         return {"reason": _TOO_FEW}
-    try:
-        return compare_boxes(model, [sample for _, sample in choosing], measuring)
-    except ValueError as error:
-        return {"reason": str(error)}
+    with tqdm(total=len(numbers), desc="Finding boxes", unit="row") as progress:
+
+        def prepared(numbers: Iterable[int]) -> Iterator[tuple[str, Sample]]:
+            for number in numbers:
+                yield keys[number], prepare(model, processor, rows[number])
+                progress.update()
+
+        try:
+            return compare_boxes(model, (sample for _, sample in prepared(choosing)), prepared(measuring))
+        except ValueError as error:
+            return {"reason": str(error)}
 
 
 def _best_head(found: Explanation) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Shapes: L layers, H heads, K thresholds, E expressions, R resamples.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -72,17 +73,12 @@ class HeadSelection:
         if self._sums is None or self._counts is None:
             shape = (2, 1 + self._resamples, *maps.shape[1:])
             self._sums, self._counts = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        weights = np.stack([self._weights(image) for image, _ in waiting], axis=1)
+        weights = np.stack([_weights(image, self._resamples, self._seed) for image, _ in waiting], axis=1)
         flat = maps.reshape(len(maps), -1)
         shape = self._sums.shape[1:]
         self._sums[half] += (weights @ np.nan_to_num(flat)).reshape(shape)
         self._counts[half] += (weights @ np.isfinite(flat).astype(np.float32)).reshape(shape)
         waiting.clear()
-
-    def _weights(self, image: str) -> NDArray[np.float32]:
-        """(1 + R,) how often an image counts in each resample."""
-        drawn = np.random.default_rng([self._seed, int(image or "0", 16)]).poisson(1, self._resamples)
-        return np.concatenate([[1], drawn]).astype(np.float32)
 
     def summary(self, count: int = 5) -> dict[str, Any]:
         """Return what the expressions say of the heads.
@@ -160,6 +156,13 @@ def selection_by(name: str, **options: Any) -> HeadSelection:
     """
     thresholds = IOU_THRESHOLDS if name == "iou" else ()
     return HeadSelection(higher_is_better=name not in LOWER_IS_BETTER, thresholds=thresholds, **options)
+
+
+@lru_cache(4 * _BUFFERED)  # each measure asks for it
+def _weights(image: str, resamples: int, seed: int) -> NDArray[np.float32]:
+    """(1 + R,) how often an image counts in each resample."""
+    drawn = np.random.default_rng([seed, int(image or "0", 16)]).poisson(1, resamples)
+    return np.concatenate([[1], drawn]).astype(np.float32)
 
 
 def _ratio(total: NDArray[np.float32], number: NDArray[np.float32]) -> FloatArray:

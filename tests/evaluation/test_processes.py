@@ -4,52 +4,17 @@ import base64
 import io
 import json
 import random
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from PIL import Image
 from scripted_server import Answer
 
 from fivl_hf.evaluation.table import read_answers
-from fivl_hf.scenes.model import scene_model
-from fivl_hf.storage import write_dataset
 
-SCRIPT = Path(__file__).with_name("evaluate_in_children.py")
 ROWS = 8
 CONDITIONS = "original,removed,random,text-only"
 ANSWERS = 4 * ROWS
-
-
-@pytest.fixture(scope="module")
-def children():
-    """Runs a command in children and returns their exit codes."""
-    with subprocess.Popen(
-        [sys.executable, SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-
-        def run(command, processes=1, kill_after=None):
-            job = {"command": list(map(str, command)), "processes": processes, "kill_after": kill_after}
-            process.stdin.write(json.dumps(job) + "\n")
-            process.stdin.flush()
-            while not (line := process.stdout.readline()).startswith("["):
-                assert line, "the script has ended"
-            return json.loads(line)
-
-        yield run
-        process.stdin.close()
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory, rows, processor):
-    folder = tmp_path_factory.mktemp("killed")
-    write_dataset(folder / "rows", {"test": rows[:ROWS]}, title="S", description="D")
-    model = scene_model(processor, seed=0, hidden_size=32, text_layers=2, vision_layers=1)
-    model.save_pretrained(folder / "model")
-    processor.save_pretrained(folder / "model")
-    return folder
 
 
 def command(places, output, *more):

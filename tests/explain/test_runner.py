@@ -27,7 +27,8 @@ class KilledError(BaseException):
 
 
 def test_an_interrupted_explanation_goes_on(model, processor, rows, tmp_path, monkeypatch):
-    whole = write_explanation(model, processor, rows[:4], tmp_path / "whole", pictures=0, boxes=0, about=ABOUT)
+    options = {"pictures": 0, "boxes": 0, "about": ABOUT, "batch_size": 1}
+    whole = write_explanation(model, processor, rows[:4], tmp_path / "whole", **options)
     calls, limit, forward = 0, 0, model.base_model.forward
 
     def counted(*args, **options):
@@ -43,13 +44,11 @@ def test_an_interrupted_explanation_goes_on(model, processor, rows, tmp_path, mo
         calls = 0
         file.unlink(missing_ok=True)
         with pytest.raises(KilledError):
-            write_explanation(model, processor, rows[:4], tmp_path / "out", pictures=0, boxes=0, about=ABOUT)
+            write_explanation(model, processor, rows[:4], tmp_path / "out", **options)
         if limit:
             file.write_bytes(file.read_bytes()[:-20])  # the last row's line was cut off, too
         calls, done, limit = 0, max(limit - 1, 0), 100
-        assert (
-            write_explanation(model, processor, rows[:4], tmp_path / "out", pictures=0, boxes=0, about=ABOUT) == whole
-        )
+        assert write_explanation(model, processor, rows[:4], tmp_path / "out", **options) == whole
         assert calls == 4 - done
 
 

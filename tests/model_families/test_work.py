@@ -12,7 +12,7 @@ from trl import SFTTrainer
 from fivl_hf import FiVLTrainer, vision_modeling_loss
 from fivl_hf.chat import as_blocks, encode
 from fivl_hf.evaluation.runner import evaluate_reliance
-from fivl_hf.explain.analysis import explain
+from fivl_hf.explain.analysis import explain, explain_rows
 from fivl_hf.explain.observation import token_attention, vision_predictions
 from fivl_hf.explain.pictures import attention_picture, evidence_sheet
 from fivl_hf.explain.probe import record_attention
@@ -172,6 +172,33 @@ def test_heads_and_segments_are_measured_and_drawn(name, big_rows, tmp_path, rec
     assert result["segmentation"]["n"] == result["n"] > 0
     logits = model(**sample.inputs).logits[0, sample.image_positions]
     assert np.array_equal(vision_predictions(model, sample), logits.argmax(-1).numpy())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_rows_are_explained_in_batches_as_alone(name, big_rows):
+    """Rows of different lengths, padded on the right."""
+    processor, model = make(name)
+    enlarge(model)
+    given = [dict(row) for row in big_rows[:3]]
+    first, *others = given[0]["messages"]
+    given[0]["messages"] = [
+        {**first, "content": f"{first['content']} Look at the cup and the star, then say."},
+        *others,
+    ]
+    alone, together = (
+        {scores.id: scores for scores in explain_rows(model.eval(), processor, given, batch_size=size)}
+        for size in (1, 3)
+    )
+    assert set(alone) == set(together) == {row["id"] for row in given}
+    for id, scores in alone.items():
+        for one, other in zip(scores.expressions, together[id].expressions, strict=True):
+            assert one.skipped == other.skipped
+            for a, b in [(one.alignment, other.alignment), (one.measures["auroc"], other.measures["auroc"])]:
+                # Attention that is equal but for the last bits may change places.
+                np.testing.assert_allclose(a, b, atol=0.02)
+            np.testing.assert_allclose(one.measures["mass_lift"], other.measures["mass_lift"], rtol=1e-3)
+            for kind in one.depth:
+                np.testing.assert_allclose(one.depth[kind], other.depth[kind], rtol=0.02)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -1,6 +1,8 @@
 """The processes of a run that was started by ``accelerate launch`` or ``torchrun``; one where it was not."""
 
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -45,6 +47,19 @@ class Processes:
     def device(self) -> str | None:
         """The device of this process; None where there is a single one, which may take any."""
         return None if self.state is None else str(self.state.device)
+
+    @contextmanager
+    def first_enters(self, context: AbstractContextManager[Any]) -> Iterator[None]:
+        """Enter a context in the first process; the others go on when it is open, and it closes when all have left."""
+        if self.first:
+            with context:
+                self.wait()
+                yield
+                self.wait()
+        else:
+            self.wait()
+            yield
+            self.wait()
 
     def wait(self) -> None:
         """Wait until all processes are here."""
