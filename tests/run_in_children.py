@@ -1,7 +1,7 @@
 """Runs ``fivl`` in children that are forked after the heavy imports, and kills them when it is told to.
 
-A line of its input is a JSON object: ``command``, ``processes`` and ``kill_after`` (lines of answers or scores that are
-written, or null). It prints the children's exit codes. Starting Python and torch for each would take ten times as long.
+A line of its input is a JSON object: ``command``, ``processes`` and ``kill_after`` (lines that its result files
+have, or null). It prints the children's exit codes. Starting Python and torch for each would take ten times as long.
 """
 
 import json
@@ -18,6 +18,7 @@ import fivl_hf.cli.evaluate
 import fivl_hf.evaluation.answerers.endpoint
 import fivl_hf.evaluation.answerers.local
 import fivl_hf.evaluation.results
+import fivl_hf.explain.causal_runner
 import fivl_hf.explain.runner
 import fivl_hf.models
 import fivl_hf.storage  # noqa: F401
@@ -54,7 +55,7 @@ def child(command: list[str], rank: int, processes: int, port: str) -> int:
 
 
 def written(output: Path) -> int:
-    return sum(lines(file) for kind in ("answers", "scores") for file in output.glob(f"{kind}*.jsonl"))
+    return sum(lines(file) for kind in ("answers", "scores", "knockout") for file in output.glob(f"{kind}*.jsonl"))
 
 
 def lines(file: Path) -> int:

@@ -17,7 +17,8 @@ def add_knockout(commands: Any) -> None:
         "other half, and compares the fall of the key expressions' log-probability with that of random sets of heads, "
         "which are of the same layers and look at the image as much.",
         epilog="Writes knockout.json, knockout.png and knockout.jsonl (every set's effect, as it comes). If it is "
-        "interrupted, run it again to resume.",
+        "interrupted, run it again to resume. accelerate launch -m fivl_hf knockout ... spreads the sets of heads over "
+        "several GPUs.",
         formatter_class=HelpFormatter,
     )
     add_model_and_rows(parser)
@@ -30,6 +31,14 @@ def add_knockout(commands: Any) -> None:
     parser.add_argument(
         "--sizes", type=sizes, default=None, metavar="K,K,...", help="numbers of heads; 1,2,4,...,64 if not given"
     )
+    parser.add_argument(
+        "--window",
+        type=positive,
+        default=None,
+        metavar="LAYERS",
+        help="also knock out all heads of so many neighbouring layers, from the first ones to the last",
+    )
+    parser.add_argument("--batch-size", type=positive, default=16, help="rows at a time")
     parser.add_argument("--draws", type=positive, default=20, help="random sets for each number of heads")
     parser.add_argument("--seed", type=count, default=0, help="of the random sets")
     parser.set_defaults(run=_run)
@@ -52,6 +61,8 @@ def _run(options: argparse.Namespace) -> None:
             sizes=options.sizes,
             draws=options.draws,
             seed=options.seed,
+            window=options.window,
+            batch_size=options.batch_size,
             about=about,
             restart=options.restart,
         )

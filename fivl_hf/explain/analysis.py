@@ -8,13 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from fivl_hf.chat import similar_batches
 from fivl_hf.explain.alignment import AlignmentMap, top_heads
 from fivl_hf.explain.lens import DepthCurves, KeywordDepth
 from fivl_hf.explain.measures import chance
 from fivl_hf.explain.other_images import OtherImages
 from fivl_hf.explain.own_answers import with_own_answers
-from fivl_hf.explain.samples import prepare_batch, readable
+from fivl_hf.explain.samples import prepare_batch, readable, row_batches
 from fivl_hf.explain.scores import ExpressionScores, RowScores
 from fivl_hf.explain.scoring import NO_TOKEN, score_batch
 from fivl_hf.explain.segmentation import SegmentScore, mean_segmentation
@@ -27,8 +26,6 @@ __all__ = ["BATCH_SIZE", "Explanation", "ProtocolName", "explain", "explain_rows
 ProtocolName = Literal["default", "paper"]
 
 BATCH_SIZE = 16
-# Batches among which rows are sorted by length.
-_SORTED_BATCHES = 4
 
 
 @dataclass
@@ -165,9 +162,7 @@ def explain_rows(
     model.eval()
     try:
         with tqdm(total=len(pending), desc=description, unit="row", disable=process > 0) as progress:
-            for batch in similar_batches(
-                ((number, indexed[number]) for number in pending), batch_size, _images, _length, _SORTED_BATCHES
-            ):
+            for batch in row_batches(indexed, pending, batch_size):
                 readable_rows, numbers = [], []
                 for number, raw in batch:
                     try:
@@ -191,16 +186,6 @@ def explain_rows(
                 progress.update(len(batch))
     finally:
         model.train(was_training)
-
-
-def _images(numbered: tuple[int, Mapping[str, Any]]) -> int:
-    images = numbered[1].get("images")
-    return len(images) if isinstance(images, Sequence) else 0
-
-
-def _length(numbered: tuple[int, Mapping[str, Any]]) -> int:
-    """Return about how long a row's text is, whatever its form; a row of a wrong form is told of later."""
-    return len(str(numbered[1].get("messages") or numbered[1].get("question")))
 
 
 def gather(rows: Iterable[RowScores]) -> Explanation:

@@ -1,22 +1,28 @@
 """``fivl knockout``: curves of what heads do, written to a folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.explain.causal import effect_file, knockout_curves
+from fivl_hf.explain.causal import plan_knockout, scores_on
+from fivl_hf.explain.effects import AnswerBatches, effect_file, effects, read_answers
 from fivl_hf.explain.folders import KNOCKOUT, add_knockout
 from fivl_hf.explain.knockout import How
 from fivl_hf.explain.other_images import image_key
 from fivl_hf.explain.selection import chooses
 from fivl_hf.files.atomic import write_json
-from fivl_hf.files.results import result_folder
+from fivl_hf.files.processes import Processes
+from fivl_hf.files.results import read_settings, result_folder
 from fivl_hf.show.plots import effect_curves
 
 __all__ = ["curve_lines", "write_knockout"]
 
 # What is written, the file that makes it complete first.
-_FILES = (KNOCKOUT, "knockout.png", "knockout.jsonl")
+_EFFECTS = "knockout.jsonl"
+_FILES = (KNOCKOUT, "knockout.png", _EFFECTS)
+# Where processes besides the first write.
+_PART = "knockout.process{}.jsonl"
 
 
 def write_knockout(
@@ -29,64 +35,126 @@ def write_knockout(
     sizes: Sequence[int] | None = None,
     draws: int = 20,
     seed: int = 0,
+    window: int | None = None,
+    batch_size: int = 16,
     about: Mapping[str, Any],
     restart: bool = False,
 ) -> dict[str, Any]:
     """Choose heads on half of the images, knock them out on the other, and write ``knockout.json`` and ``.png``.
 
     Every set's effect is appended to ``knockout.jsonl`` as it comes; a run of the same ``about`` goes on from there. An
-    explanation of the same weights and rows in that folder gets a ``knockout``.
+    explanation of the same weights and rows in that folder gets a ``knockout``. Where several processes run it
+    (``accelerate launch``), each knocks out its share of the sets.
 
     Args:
-        how, sizes, draws, seed: see :func:`fivl_hf.explain.causal.knockout_curves`.
+        how: see :func:`fivl_hf.explain.knockout.knock_out`.
+        sizes, draws, seed, window: see :func:`fivl_hf.explain.causal.plan_knockout`.
+        batch_size: rows at a time.
         about: what the results were measured with (:func:`fivl_hf.storage.provenance.provenance`).
         restart: replace the results of another run.
 
+    Returns:
+        The content of ``knockout.json``.
+
     Raises:
-        ValueError: all rows are about one image, or what ``knockout_curves`` raises.
+        ValueError: all rows are about one image, or what ``plan_knockout`` raises.
         OSError: the folder is in use or cannot be written to.
     """
-    halves: tuple[list[Any], list[Any]] = ([], [])
-    for row in rows:
-        halves[chooses(image_key(row))].append(row)
-    measuring, choosing = halves
-    if not choosing or not measuring:
+    halves: tuple[list[int], list[int]] = ([], [])
+    for number, row in enumerate(rows):
+        halves[chooses(image_key(row))].append(number)
+    if not all(halves):
         raise ValueError("the rows are about too few images to choose heads on some and knock them out on others")
+    measuring, choosing = (_Some(rows, numbers) for numbers in halves)
     run = {**about, "dtype": str(model.dtype), "how": how, "seed": seed}
-    with result_folder(output, run, kind="knockout", files=_FILES, restart=restart):
-        result = {
-            **run,
-            **knockout_curves(
-                model,
-                processor,
-                choosing,
-                measuring,
-                how=how,
-                sizes=sizes,
-                draws=draws,
-                seed=seed,
-                file=effect_file(output / "knockout.jsonl"),
-            ),
-        }
-        curves = {name: found["effects"] for name, found in result["sets"].items() if found["effects"]}
-        figure = effect_curves(
-            curves, "specific", "fall of the expressions' log-probability\nbeyond that of other tokens"
+    processes = Processes.of_this_run()
+    with processes.first_enters(_run_in(output, run, restart=restart)):
+        plan = processes.from_first(
+            lambda: plan_knockout(
+                scores_on(model, processor, choosing), sizes=sizes, draws=draws, seed=seed, window=window
+            )
         )
-        figure.savefig(output / "knockout.png", dpi=150)
-        write_json(output / KNOCKOUT, result)
-        add_knockout(output, result)
-    return result
+        known = dict(effect_file(output / _EFFECTS))
+        processes.wait()  # the first process adds to what the others read
+        batches = AnswerBatches(model, processor, measuring, batch_size)
+        before = read_answers(model, batches)
+        pending = [(name, heads) for name, heads in plan.sets.items() if name not in known]
+        file = effect_file(output / (_EFFECTS if processes.first else _PART.format(processes.number)))
+        share = dict(pending[processes.number :: processes.count])
+        for effect in effects(model, batches, share, how, before=before):
+            file.append([effect])
+        processes.wait()
+        if processes.first:
+            _take_parts(output)
+            result = {**run, **plan.curves(dict(effect_file(output / _EFFECTS)), before)}
+            curves = {name: found["effects"] for name, found in result["sets"].items() if found["effects"]}
+            figure = effect_curves(
+                curves, "specific", "fall of the expressions' log-probability\nbeyond that of other tokens"
+            )
+            figure.savefig(output / "knockout.png", dpi=150)
+            write_json(output / KNOCKOUT, result)
+            add_knockout(output, result)
+    return read_settings(output / KNOCKOUT)
+
+
+@contextmanager
+def _run_in(output: Path, run: Mapping[str, Any], *, restart: bool) -> Iterator[None]:
+    """Check that the folder is this run's, and take in what an interrupted run left."""
+    with result_folder(output, run, kind="knockout", files=_FILES, restart=restart):
+        if restart:
+            for part in output.glob(_PART.format("*")):
+                part.unlink()
+        _take_parts(output)
+        yield
+
+
+def _take_parts(output: Path) -> None:
+    """Move the effects that other processes measured into the file."""
+    for part in sorted(output.glob(_PART.format("*"))):
+        effect_file(output / _EFFECTS).append(effect_file(part))
+        part.unlink()
+
+
+class _Some(Sequence[Mapping[str, Any]]):
+    """Some of the rows, read when they are asked for."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> None:
+        self._rows, self._numbers = rows, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._rows[self._numbers[place]]
 
 
 def curve_lines(result: Mapping[str, Any]) -> list[str]:
     """Return the curves as text."""
-    lines = [f"{'heads':<16} {'k':>3}  expressions  other tokens  text only  random sets       p"]
+    lines = [
+        f"{'heads':<16} {'k':>3}  expressions  other tokens  text only  random sets       p      accuracy  reliance",
+        f"{'none':<16} {0:>3}  {'':>62}  {result['before']['accuracy']:>8.3f}  "
+        f"{_number(result['before']['visual_reliance_score']):>8}",
+    ]
     for name, found in result["sets"].items():
         for effect in found["effects"]:
             random = sorted(effect["random"]["specific"])
             between = f"[{random[0]:.3f}, {random[-1]:.3f}]" if random else "–"
             lines.append(
-                f"{name:<16} {effect['k']:>3}  {effect['expression']:>11.3f}  {effect['other']:>12.3f}  "
-                f"{effect['text_only']:>9.3f}  {between:>16}  {effect['p']:.3f}"
+                f"{name:<16} {effect['k']:>3}  {_falls(effect)}  {between:>16}  {effect['p']:.3f}  "
+                f"{effect['accuracy']:>8.3f}  {_number(effect['visual_reliance_score']):>8}"
             )
+    for effect in result.get("windows", ()):
+        first, last = effect["layers"]
+        lines.append(
+            f"{f'layers {first} to {last}':<16} {'all':>3}  {_falls(effect)}  {'':>23}  {effect['accuracy']:>8.3f}  "
+            f"{_number(effect['visual_reliance_score']):>8}"
+        )
     return lines
+
+
+def _falls(effect: Mapping[str, Any]) -> str:
+    return f"{effect['expression']:>11.3f}  {effect['other']:>12.3f}  {effect['text_only']:>9.3f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

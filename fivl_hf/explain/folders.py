@@ -12,14 +12,14 @@ __all__ = ["EXPLANATION", "KNOCKOUT", "add_knockout", "knockout_of"]
 EXPLANATION, KNOCKOUT = "explanation.json", "knockout.json"
 # What both were measured with.
 _SAME = ("weights_fingerprint", "rows_fingerprint", "dtype")
-_PARTS = ("how", "sizes", "n", "sets")
+_PARTS = ("how", "sizes", "before", "sets", "windows")
 
 
 def knockout_of(folder: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the knock-out in a folder, if it is of the same weights and rows."""
     path = folder / KNOCKOUT
     found = read_settings(path) if path.exists() else {}
-    return {name: found[name] for name in _PARTS} if found and _agree(found, run) else None
+    return {name: found[name] for name in _PARTS if name in found} if found and _agree(found, run) else None
 
 
 def add_knockout(folder: Path, knockout: Mapping[str, Any]) -> None:
@@ -27,7 +27,7 @@ def add_knockout(folder: Path, knockout: Mapping[str, Any]) -> None:
     path = folder / EXPLANATION
     found = read_settings(path) if path.exists() else {}
     if found and _agree(found, knockout):
-        write_json(path, {**found, "knockout": {name: knockout[name] for name in _PARTS}})
+        write_json(path, {**found, "knockout": {name: knockout[name] for name in _PARTS if name in knockout}})
 
 
 def _agree(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

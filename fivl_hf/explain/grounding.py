@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from fivl_hf.bootstrap import clustered_mean_interval, sums_and_counts
-from fivl_hf.explain.causal import score_heads
+from fivl_hf.explain.head_sets import score_heads
 from fivl_hf.explain.knockout import Head, require_heads
 from fivl_hf.explain.localization import (
     SUMMED,

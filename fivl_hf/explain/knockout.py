@@ -60,7 +60,7 @@ def knock_out(
         "mean": partial(_replacing, chosen, means or {}, reached),
         "edges": partial(_cutting, chosen, keys, reached),
     }[how]
-    hook = model.register_forward_pre_hook(keys.see, with_kwargs=True)
+    hook = model.base_model.register_forward_pre_hook(keys.see, with_kwargs=True)
     try:
         with replaced_attention(model, make):
             yield

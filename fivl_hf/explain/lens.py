@@ -18,10 +18,19 @@ from fivl_hf.explain.samples import Sample
 from fivl_hf.masks import FloatArray
 from fivl_hf.models import without_adapter
 
+__all__ = [
+    "PLACES",
+    "DepthCurves",
+    "KeywordDepth",
+    "Lens",
+    "final_logits",
+    "keyword_depth",
+    "look_through",
+    "reading_head",
+]
+
 # Visual tokens whose logits are in memory at a time.
 _TOKENS = 1024
-
-__all__ = ["PLACES", "DepthCurves", "KeywordDepth", "Lens", "keyword_depth", "look_through", "reading_head"]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Shapes: L layers, H heads, N visual tokens of the sequence, T tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fivl_hf.chat import AnswerSpan, Encoded, as_blocks, encode
+from fivl_hf.chat import AnswerSpan, Encoded, as_blocks, encode, similar_batches
 from fivl_hf.geometry import row_coverage, token_boxes, token_scales
 from fivl_hf.images import open_rgb
 from fivl_hf.keywords import head_noun, span_tokens, word_token_id
@@ -20,7 +20,11 @@ from fivl_hf.masks import BoolArray, FloatArray, decode_mask, mask_part
 from fivl_hf.models import image_token_id, uses_cross_attention
 from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
 
-__all__ = ["Evidence", "ReadableRow", "Sample", "prepare", "prepare_batch", "readable"]
+__all__ = ["Evidence", "ReadableRow", "Sample", "prepare", "prepare_batch", "readable", "row_batches"]
+
+
+# Batches among which rows are sorted by length.
+_SORTED_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,24 @@ def readable(raw: Mapping[str, Any]) -> ReadableRow:
     """
     row = validate_row(raw)
     return ReadableRow(row, tuple(open_rgb(image) for image in row.images))
+
+
+def row_batches(
+    rows: Sequence[Mapping[str, Any]], numbers: Iterable[int], size: int
+) -> Iterator[list[tuple[int, Mapping[str, Any]]]]:
+    """Yield rows, by their numbers, in batches with as many images each and texts of similar length."""
+    numbered = ((number, rows[number]) for number in numbers)
+    return similar_batches(numbered, size, _image_count, _text_length, _SORTED_BATCHES)
+
+
+def _image_count(numbered: tuple[int, Mapping[str, Any]]) -> int:
+    images = numbered[1].get("images")
+    return len(images) if isinstance(images, Sequence) else 0
+
+
+def _text_length(numbered: tuple[int, Mapping[str, Any]]) -> int:
+    """Return about how long a row's text is, whatever its form; a row of a wrong form is told of later."""
+    return len(str(numbered[1].get("messages") or numbered[1].get("question")))
 
 
 def prepare_batch(model: Any, processor: Any, rows: Sequence[ReadableRow]) -> list[Sample]:

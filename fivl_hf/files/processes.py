@@ -1,13 +1,15 @@
 """The processes of a run that was started by ``accelerate launch`` or ``torchrun``; one where it was not."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 __all__ = ["Processes"]
+
+Made = TypeVar("Made")
 
 # One process may be at a long batch, or at scoring, while the others wait.
 _PATIENCE = timedelta(hours=12)
@@ -60,6 +62,15 @@ class Processes:
             self.wait()
             yield
             self.wait()
+
+    def from_first(self, make: Callable[[], Made]) -> Made:
+        """Return what the first process makes, in all."""
+        if self.state is None:
+            return make()
+        from accelerate.utils import broadcast_object_list
+
+        made: list[Any] = [make() if self.first else None]
+        return cast(Made, broadcast_object_list(made)[0])
 
     def wait(self) -> None:
         """Wait until all processes are here."""

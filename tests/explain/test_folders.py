@@ -17,7 +17,7 @@ def test_a_folders_explanation_has_its_knockout(model, processor, rows, tmp_path
         assert main([command, *about, *options[command]]) == 0
     explanation = json.loads((tmp_path / "out" / "explanation.json").read_text())
     knockout = json.loads((tmp_path / "out" / "knockout.json").read_text())
-    assert explanation["knockout"] == {name: knockout[name] for name in ("how", "sizes", "n", "sets")}
+    assert explanation["knockout"] == {name: knockout[name] for name in ("how", "sizes", "before", "sets")}
 
     other = ["--split", "test[:5]", "--restart"]
     assert main(["explain", *about, *options["explain"], *other]) == 0

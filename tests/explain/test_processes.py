@@ -38,3 +38,23 @@ def test_an_explanation_that_is_killed_again_and_again(children, places, tmp_pat
     for name, measure in whole["measures"].items():
         assert found["measures"][name]["held_out"]["value"] == pytest.approx(measure["held_out"]["value"], abs=1e-5)
     assert found["problems"] == whole["problems"] == {}
+
+
+@pytest.mark.slow
+def test_a_knockout_of_two_processes_that_are_killed(children, places, tmp_path):
+    def knocking(output):
+        return [
+            *("knockout", "--model", places / "model", "--dataset", places / "rows", "--output", output),
+            *("--draws", 2, "--sizes", "1,2"),
+        ]
+
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    assert children(knocking(alone)) == [0]
+    for moment in (0, 3, 7):
+        children(knocking(killed), 2, kill_after=moment)
+    assert children(knocking(killed), 2) == [0, 0]
+    lines = [sorted((output / "knockout.jsonl").read_text().splitlines()) for output in (alone, killed)]
+    assert lines[0] == lines[1]
+    assert len(set(lines[0])) == len(lines[0])
+    assert not list(killed.glob("knockout.process*"))
+    assert (alone / "knockout.json").read_text() == (killed / "knockout.json").read_text()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from families import FAMILIES, enlarge, large_rows, make
 
-from fivl_hf.explain.causal import effects, without_images
+from fivl_hf.explain.effects import AnswerBatches, effects
 from fivl_hf.explain.grounding import ground
 from fivl_hf.explain.measures import MEASURES, measured
 from fivl_hf.explain.observation import token_attention
@@ -35,7 +35,7 @@ def test_a_family_is_explained_by_all_means(name, dtype, rows, record_property):
     assert 0 <= x0 < x1 <= image.width + 1e-6
     assert 0 <= y0 < y1 <= image.height + 1e-6
 
-    text = [prepare(model, processor, without_images(row))]
+    batches = AnswerBatches(model, processor, [row])
     for how in ("zero", "mean", "edges"):
-        ((_, effect),) = effects(model, [sample], text, {("aligned", 1, -1): [(0, 0)]}, how)
+        ((_, effect),) = effects(model, batches, {("aligned", 1, -1): [(0, 0)]}, how)
         assert np.isfinite([effect.expression, effect.other, effect.text_only]).all(), how

@@ -1,0 +1,137 @@
+"""Which heads are knocked out: sets of the best and the worst, and random sets like them.
+
+Shapes: L layers, H heads.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fivl_hf.explain.alignment import AlignmentMap
+from fivl_hf.explain.knockout import Head
+from fivl_hf.explain.localization import HeadVotes, expression_attention, expression_maps, votes_among
+from fivl_hf.explain.measures import auroc
+from fivl_hf.explain.samples import Sample
+from fivl_hf.masks import FloatArray
+
+__all__ = ["SETS", "HeadScores", "SetName", "head_sets", "layer_windows", "matched_heads", "score_heads", "set_sizes"]
+
+SETS = ("aligned", "localization", "least aligned")
+SetName = tuple[str, int, int]
+"""One of ``SETS``, how many heads, and which random set like it that is (-1 for the set itself); or "layers", how many
+layers, and the first of them."""
+
+# Of the heads of a layer, those nearest in their attention to the image that a random one is drawn from.
+_NEAREST = 4
+_LARGEST_SET = 64
+
+
+@dataclass(frozen=True)
+class HeadScores:
+    """The scores by which heads are chosen, and random ones matched to them.
+
+    Attributes:
+        auroc: (L, H) mean AUROC of the attention against the masks; NaN for a head that does not look at the image.
+        mass: (L, H) mean share of the attention that goes to the image.
+        localization: the localization heads, the best first.
+    """
+
+    auroc: FloatArray
+    mass: FloatArray
+    localization: tuple[Head, ...] = ()
+
+    def ranked(self, name: str) -> list[Head]:
+        """Return one of ``SETS``, the best first; all heads that look at the image, but for localization heads."""
+        if name == "localization":
+            return list(self.localization)
+        signed = self.auroc if name == "least aligned" else -self.auroc
+        places = [np.unravel_index(place, signed.shape) for place in np.argsort(signed, axis=None, kind="stable")]
+        return [(int(layer), int(head)) for layer, head in places if np.isfinite(signed[layer, head])]
+
+
+def score_heads(model: Any, samples: Iterable[Sample]) -> HeadScores:
+    """Score all heads on some samples; what they do is to be measured on others.
+
+    Raises:
+        ValueError: no sample has an expression whose tokens and mask can be compared.
+    """
+    scores, masses = AlignmentMap(), []
+    votes: HeadVotes | None = None
+    for sample in samples:
+        for evidence, heads in expression_attention(model, sample):
+            sees = np.isfinite(evidence.coverage)
+            scores.add(auroc(heads[..., sees], evidence.coverage[sees]))
+            masses.append(heads.sum(axis=-1))
+            if evidence.mask.any():
+                votes = votes or votes_among(len(heads))
+                votes.add(expression_maps(sample, evidence, heads))
+    if not scores.n or votes is None:
+        raise ValueError("no row has a key expression whose tokens and mask can be compared")
+    return HeadScores(scores.mean(), np.mean(masses, axis=0), tuple(votes.ranked()))
+
+
+def matched_heads(chosen: Sequence[Head], scores: HeadScores, rng: np.random.Generator) -> list[Head]:
+    """Draw as many other heads: for each, one of its layer, among those nearest in their attention to the image.
+
+    Where a layer has none left, one of the nearest of all layers.
+
+    Raises:
+        ValueError: fewer other heads than chosen ones.
+    """
+    free = {head for head in scores.ranked("aligned") if head not in set(chosen)}
+    if len(free) < len(chosen):
+        raise ValueError(f"{len(chosen)} heads cannot be matched: the model has {len(free)} others that see the image")
+    drawn = []
+    for layer, head in chosen:
+        mass = scores.mass[layer, head]
+        candidates = [each for each in free if each[0] == layer] or list(free)
+        nearest = sorted(candidates, key=lambda each: (abs(scores.mass[each] - mass), each))[:_NEAREST]
+        drawn.append(nearest[int(rng.integers(len(nearest)))])
+        free.remove(drawn[-1])
+    return drawn
+
+
+def set_sizes(scores: HeadScores, sizes: Sequence[int] | None = None) -> list[int]:
+    """Return the numbers of heads to knock out; by default 1, 2, 4, ... 64, up to half of the heads that see the image.
+
+    Raises:
+        ValueError: no size, or one that leaves fewer heads than it takes.
+    """
+    most = len(scores.ranked("aligned")) // 2
+    wanted = list(sizes or [size for size in (2**power for power in range(7)) if size <= min(_LARGEST_SET, most)])
+    if not wanted or min(wanted) < 1 or max(wanted) > most:
+        raise ValueError(f"sizes must be from 1 to {most}, half of the {2 * most} heads that see the image")
+    return wanted
+
+
+def head_sets(scores: HeadScores, sizes: Sequence[int], draws: int, seed: int) -> dict[SetName, list[Head]]:
+    """Return sets of the given sizes of each kind, and as many random ones like each.
+
+    There may be fewer localization heads than the largest size.
+    """
+    rng = np.random.default_rng(seed)
+    sets: dict[SetName, list[Head]] = {}
+    for name in SETS:
+        ranked = scores.ranked(name)
+        for size in (each for each in sizes if each <= len(ranked)):
+            sets[name, size, -1] = ranked[:size]
+            sets |= {(name, size, draw): matched_heads(ranked[:size], scores, rng) for draw in range(draws)}
+    return sets
+
+
+def layer_windows(scores: HeadScores, width: int) -> dict[SetName, list[Head]]:
+    """Return, for each run of so many neighbouring layers that see the image, all their heads (arXiv 2411.18620).
+
+    Raises:
+        ValueError: fewer layers than that.
+    """
+    layers = sorted({layer for layer, _ in scores.ranked("aligned")})
+    if not 1 <= width <= len(layers):
+        raise ValueError(f"a window must be of 1 to {len(layers)} layers, the number of those that see the image")
+    heads = scores.auroc.shape[1]
+    windows = [layers[start : start + width] for start in range(len(layers) - width + 1)]
+    return {
+        ("layers", width, window[0]): [(layer, head) for layer in window for head in range(heads)] for window in windows
+    }
