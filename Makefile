@@ -44,7 +44,7 @@ check: $(READY)  ## format, lint, types
 
 bench: $(READY) bench-harnesses  ## benchmarks, each as a ratio; results in benchmarks/results
 	for script in labels measures probe collation training reading extraction augment_scenes grounding \
-		released_masks release_index streaming pushing protocols scoring evaluation; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+		released_masks release_index streaming pushing protocols scoring evaluation explaining; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 bench-gpu: $(READY)  ## LLaVA-1.5-7B's training step and head analysis on a GPU
 	$(BIN)/python benchmarks/training.py --gpu
