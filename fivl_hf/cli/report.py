@@ -12,12 +12,15 @@ def add_report(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "report",
-        help="an evaluation as a page: its numbers, and every question with its images and answers",
-        description="Writes report.html into the output folder of fivl evaluate. It needs no server and no network; "
-        "if the images are large, they are in report_images beside it. No model is loaded.",
+        help="an evaluation or an explanation as a page",
+        description="Writes report.html into the output folder of fivl evaluate: its numbers, and every question with "
+        "its images and answers; or of fivl explain: its heads, measures and pictures (heads.html where both wrote). "
+        "It needs no server and no network; if the images are large, they are beside it. No model is loaded.",
         formatter_class=HelpFormatter,
     )
-    parser.add_argument("folder", metavar="FOLDER", type=existing_folder, help="output folder of fivl evaluate")
+    parser.add_argument(
+        "folder", metavar="FOLDER", type=existing_folder, help="output folder of fivl evaluate or fivl explain"
+    )
     parser.add_argument(
         "--dataset", default=None, help="folder or Hub id of the rows, if it has moved since they were asked about"
     )
@@ -34,6 +37,17 @@ def add_report(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from fivl_hf.explain.folders import EXPLANATION
+    from fivl_hf.explain.report import write_heads_report
+
+    explained = (options.folder / EXPLANATION).exists()
+    if explained:
+        print(f"the page is {write_heads_report(options.folder)}")
+    if not explained or (options.folder / "reliance.json").exists():
+        _report_evaluation(options)
+
+
+def _report_evaluation(options: argparse.Namespace) -> None:
     from fivl_hf.evaluation.report import finished_evaluation, write_report
     from fivl_hf.storage import load_rows
 

@@ -39,7 +39,7 @@ class KnockoutPlan:
                 name: {
                     "heads": [list(head) for head in self.ranked[name][: max(self.sizes)]],
                     "effects": [
-                        _compared(found, name, size, self.draws)
+                        {**_compared(found, name, size, self.draws), "distinct": self._distinct(name, size)}
                         for size in self.sizes
                         if size <= len(self.ranked[name])
                     ],
@@ -53,6 +53,10 @@ class KnockoutPlan:
             if name[0] == "layers" and (layers := {layer for layer, _ in heads})
         ]
         return {**result, **({"windows": windows} if windows else {})}
+
+    def _distinct(self, name: str, size: int) -> int:
+        """Return how many of the random sets are different; in a small model, there are not many heads to draw from."""
+        return len({frozenset(self.sets[name, size, draw]) for draw in range(self.draws)})
 
 
 def plan_knockout(
@@ -99,8 +103,9 @@ def knockout_curves(
     Returns:
         ``sizes``; ``before``, the :class:`~fivl_hf.explain.effects.Reading` of the whole model; ``sets``: of each, its
         ``heads``, the best first, and for each size the :class:`~fivl_hf.explain.effects.Effect`, those of the random
-        sets (``random``: of each field, a value for each set), and ``p``, (1 + random sets with at least its
-        ``specific`` effect) / (1 + ``draws``); with a window, ``windows``: ``layers``, first and last, and the effect.
+        sets (``random``: of each field, a value for each set), how many of these sets are different (``distinct``),
+        and ``p``, (1 + random sets with at least its ``specific`` effect) / (1 + ``draws``); with a window,
+        ``windows``: ``layers``, first and last, and the effect.
 
     Raises:
         ValueError: rows without evidence, or what ``plan_knockout`` raises.

@@ -10,6 +10,7 @@ from fivl_hf.explain.effects import AnswerBatches, effect_file, effects, read_an
 from fivl_hf.explain.folders import KNOCKOUT, add_knockout
 from fivl_hf.explain.knockout import How
 from fivl_hf.explain.other_images import image_key
+from fivl_hf.explain.report import KNOCKOUT_LABEL, layers_label, write_heads_report
 from fivl_hf.explain.selection import chooses
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.processes import Processes
@@ -88,12 +89,10 @@ def write_knockout(
             _take_parts(output)
             result = {**run, **plan.curves(dict(effect_file(output / _EFFECTS)), before)}
             curves = {name: found["effects"] for name, found in result["sets"].items() if found["effects"]}
-            figure = effect_curves(
-                curves, "specific", "fall of the expressions' log-probability\nbeyond that of other tokens"
-            )
-            figure.savefig(output / "knockout.png", dpi=150)
+            effect_curves(curves, "specific", KNOCKOUT_LABEL).savefig(output / "knockout.png", dpi=150)
             write_json(output / KNOCKOUT, result)
-            add_knockout(output, result)
+            if add_knockout(output, result):
+                write_heads_report(output)
     return read_settings(output / KNOCKOUT)
 
 
@@ -144,10 +143,9 @@ def curve_lines(result: Mapping[str, Any]) -> list[str]:
                 f"{effect['accuracy']:>8.3f}  {_number(effect['visual_reliance_score']):>8}"
             )
     for effect in result.get("windows", ()):
-        first, last = effect["layers"]
         lines.append(
-            f"{f'layers {first} to {last}':<16} {'all':>3}  {_falls(effect)}  {'':>23}  {effect['accuracy']:>8.3f}  "
-            f"{_number(effect['visual_reliance_score']):>8}"
+            f"{layers_label(*effect['layers']):<16} {'all':>3}  {_falls(effect)}  {'':>23}  "
+            f"{effect['accuracy']:>8.3f}  {_number(effect['visual_reliance_score']):>8}"
         )
     return lines
 

@@ -22,12 +22,18 @@ def knockout_of(folder: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
     return {name: found[name] for name in _PARTS if name in found} if found and _agree(found, run) else None
 
 
-def add_knockout(folder: Path, knockout: Mapping[str, Any]) -> None:
-    """Add a knock-out to the explanation in a folder, if there is one of the same weights and rows."""
+def add_knockout(folder: Path, knockout: Mapping[str, Any]) -> bool:
+    """Add a knock-out to the explanation in a folder, if there is one of the same weights and rows.
+
+    Returns:
+        Whether there is.
+    """
     path = folder / EXPLANATION
     found = read_settings(path) if path.exists() else {}
-    if found and _agree(found, knockout):
-        write_json(path, {**found, "knockout": {name: knockout[name] for name in _PARTS if name in knockout}})
+    if not found or not _agree(found, knockout):
+        return False
+    write_json(path, {**found, "knockout": {name: knockout[name] for name in _PARTS if name in knockout}})
+    return True
 
 
 def _agree(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from fivl_hf.explain.grounding import compare_boxes
 from fivl_hf.explain.knockout import require_heads
 from fivl_hf.explain.other_images import image_key
 from fivl_hf.explain.pictures import evidence_sheet, last_place
+from fivl_hf.explain.report import write_heads_report
 from fivl_hf.explain.samples import Sample, prepare
 from fivl_hf.explain.score_table import write_score_table
 from fivl_hf.explain.scores import ScoreFile
@@ -31,6 +32,8 @@ _TOO_FEW = "the rows are about too few images to choose a head on some and measu
 # What is written, the file that makes it complete first.
 _SCORES = "scores.jsonl"
 _FILES = (EXPLANATION, "head_map.png", "lens.png", "scores.parquet", _SCORES)
+# Longest sides of the pictures, in pixels; between them, an image keeps its own.
+_SMALLEST, _LARGEST = 288, 1600
 # Where processes besides the first write.
 _PART = "scores.process{}.jsonl"
 
@@ -151,6 +154,7 @@ def write_explanation(
             if ranks := result["lens"]["rank"]:
                 depth_curves(ranks, "rank of the keyword").savefig(output / "lens.png", dpi=150)
             write_json(output / EXPLANATION, result)
+            write_heads_report(output)
     return read_settings(output / EXPLANATION)
 
 
@@ -228,7 +232,9 @@ def _draw(
         for number, row in enumerate(drawn):
             sample = prepare(model, processor, row)
             if word is not None or len(sample.evidence[0].tokens):
-                drawing = evidence_sheet(model, sample, 0, layer, head, word=word)
+                shown = sample.images[sample.evidence[0].expression.image]
+                side = min(max(_SMALLEST, *shown.size), _LARGEST)
+                drawing = evidence_sheet(model, sample, 0, layer, head, word=word, side=side)
                 drawing.save(folder / f"{number:03d}.png")
 
 
