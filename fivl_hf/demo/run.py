@@ -207,18 +207,22 @@ def _train_process(output: Path, settings: DemoSettings, name: str, threads: int
 
 
 def _measure(folder: Path, settings: DemoSettings) -> None:
-    """Reliance, heads and segmentation of one model on the test scenes; its head is chosen on the validation scenes."""
+    """Reliance, heads, their knock-out and segmentation of one model on the test scenes.
+
+    The head of the paper's correlation is chosen on the validation scenes.
+    """
     import torch
 
     from fivl_hf.evaluation.answerers.local import TransformersAnswerer
     from fivl_hf.evaluation.results import write_evaluation
     from fivl_hf.explain.analysis import explain
+    from fivl_hf.explain.causal_runner import write_knockout
     from fivl_hf.explain.runner import write_explanation
     from fivl_hf.models import load_model
     from fivl_hf.storage import load_rows
     from fivl_hf.storage.provenance import provenance
 
-    # Single rows of so small a model gain nothing from threads, and on a busy machine wait for each other.
+    # So small a model gains nothing from threads, and on a busy machine they wait for each other.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     output, name = folder.parents[1], folder.name
@@ -237,6 +241,7 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
     chosen_on = explain(model, processor, validation, description=f"Choosing {name}'s head")
     about = provenance(weights, test, dataset=dataset, split="test")
     write_explanation(model, processor, test, folder, pictures=0, chosen_on=chosen_on, about=about)
+    write_knockout(model, processor, test, folder, batch_size=64, seed=settings.seed, about=about)
     torch.set_num_threads(threads)
 
 
@@ -261,6 +266,9 @@ def _results(output: Path, settings: DemoSettings) -> dict[str, Any]:
             **{key: reliance[key] for key in kept},
             "segmentation_iou": explanation["segmentation"]["iou"],
             "best_head": explanation["best_head"],
+            "auroc": explanation["measures"]["auroc"]["held_out"],
+            "lens": explanation["lens"],
+            "knockout": explanation["knockout"],
         }
     return {**results, "seed": settings.seed, "steps": settings.steps, "seconds": round(_seconds(output), 1)}
 
@@ -280,4 +288,5 @@ def _print_results(results: dict[str, Any], output: Path) -> None:
     for key in lines:
         print(f"{key:28}" + "".join(f"{shown(results[name][key]):>10}" for name in MODELS))
     print(f"{'best head correlation':28}" + "".join(f"{shown(results[n]['best_head']['score']):>10}" for n in MODELS))
+    print(f"{'AUROC, held out':28}" + "".join(f"{shown(results[name]['auroc']['value']):>10}" for name in MODELS))
     print(f"\n{results['seconds']:.0f} s. Open {output / 'report.html'}")
