@@ -16,8 +16,9 @@ def add_explain(commands: Any) -> None:
         description="Compares every head's attention with the masks (and with masks of other images as a control) by "
         "Spearman's correlation, AUROC and other measures, scores the segmentation from the vision logits, and draws "
         "samples.",
-        epilog="Writes scores.jsonl (every row's scores, as they come), explanation.json, head_map.png and pictures/ "
-        "(image, mask, one head's attention, segment). If it is interrupted, run it again to resume. "
+        epilog="Writes report.html with all that is found, scores.jsonl (every row's scores, as they come), "
+        "explanation.json, scores.parquet, head_map.png, lens.png and pictures/ (image, mask, one head's attention, "
+        "segment). If it is interrupted, run it again to resume. "
         "accelerate launch -m fivl_hf explain ... spreads the rows over several GPUs.",
         formatter_class=HelpFormatter,
     )
@@ -36,7 +37,8 @@ def add_explain(commands: Any) -> None:
     parser.add_argument(
         "--without-sinks",
         action="store_true",
-        help="leave out visual sink tokens, which draw attention wherever they are",
+        help="leave visual sink tokens, which draw attention wherever they are, out of all measures; AUROC is always "
+        "measured without them, too",
     )
     parser.add_argument(
         "--head",
@@ -55,6 +57,7 @@ def add_explain(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from fivl_hf.explain.report import page_in
     from fivl_hf.explain.runner import write_explanation
 
     with loaded(options) as (model, processor, rows, about):
@@ -82,15 +85,10 @@ def _run(options: argparse.Namespace) -> None:
     if not result["top_heads"]:
         print(result["reason"])
     for name, found in result["measures"].items():
-        held_out = found["held_out"]
-        low, high = held_out["confidence_interval"]
-        if low is not None:
-            chance = "" if found["chance"] is None else f"  chance {found['chance']:.3f}"
-            control = _number(held_out["control"]["value"])
-            print(
-                f"{name:<18} held out {_number(held_out['value'])} [{low:.3f}, {high:.3f}]  with other masks {control}"
-                + chance
-            )
+        chance = "" if found["chance"] is None else f"  chance {found['chance']:.3f}"
+        _print_held_out(name, found["held_out"], chance)
+        if "without_sinks" in found:
+            _print_held_out("  without sinks", found["without_sinks"], chance)
     for name, boxes in result.get("localization", {}).items():
         if name == "reason":
             print(f"no boxes were compared: {boxes}")
@@ -98,9 +96,19 @@ def _run(options: argparse.Namespace) -> None:
             right = _number(boxes["accuracy_at_0.5"]["value"])
             print(f"boxes of {name:<20} IoU {_number(boxes['iou']['value'])}  right at 0.5 {right}")
     print(f"segmentation IoU: {_number(result['segmentation']['iou'])}")
+    print(f"the page is {page_in(options.output)}")
     if result["problems"]:
         id, problem = next(iter(result["problems"].items()))
         print(f"{len(result['problems']):,} rows could not be explained, such as {id!r}: {problem}")
+
+
+def _print_held_out(name: str, held_out: dict[str, Any], chance: str) -> None:
+    low, high = held_out["confidence_interval"]
+    if low is not None:
+        print(
+            f"{name:<18} held out {_number(held_out['value'])} [{low:.3f}, {high:.3f}]  with other masks "
+            f"{_number(held_out['control']['value'])}{chance}"
+        )
 
 
 def _number(value: float | None) -> str:

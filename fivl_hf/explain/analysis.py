@@ -40,6 +40,8 @@ class Explanation:
         choosing, held_out, held_out_control: alignment on one half of the images, alignment and control on the other:
             the best of many heads is overrated on the rows it was chosen on.
         selections: of each measure, the heads chosen on some images and measured on others.
+        without_sinks: heads chosen by AUROC where visual sink tokens are left out.
+        with_sinks: key expressions in whose images there are any.
         covered, compared: sum of the shares of the visual tokens that the masks cover, and how many masks those are:
             what the measures' chance levels depend on.
         lens: what patches know of their keywords, layer by layer.
@@ -56,6 +58,8 @@ class Explanation:
     held_out: AlignmentMap = field(default_factory=AlignmentMap)
     held_out_control: AlignmentMap = field(default_factory=AlignmentMap)
     selections: dict[str, HeadSelection] = field(default_factory=dict)
+    without_sinks: HeadSelection = field(default_factory=HeadSelection)
+    with_sinks: int = 0
     covered: float = 0.0
     compared: int = 0
     lens: DepthCurves = field(default_factory=DepthCurves)
@@ -65,12 +69,21 @@ class Explanation:
 
     @property
     def measures(self) -> dict[str, Any]:
-        """Of each measure, what :meth:`fivl_hf.explain.selection.HeadSelection.summary` returns, and its ``chance``."""
+        """Of each measure, what :meth:`fivl_hf.explain.selection.HeadSelection.summary` returns, and its ``chance``.
+
+        AUROC has ``without_sinks``, the same ``held_out`` without visual sink tokens, if there are any.
+        """
         shares = [self.covered / self.compared] if self.compared else []
-        return {
+        found = {
             name: {**selection.summary(), "chance": chance(name, shares)}
             for name, selection in sorted(self.selections.items())
         }
+        if self.with_sinks:
+            found["auroc"]["without_sinks"] = {
+                **self.without_sinks.summary()["held_out"],
+                "expressions_with_sinks": self.with_sinks,
+            }
+        return found
 
     @property
     def segmentation(self) -> dict[str, Any]:
@@ -219,6 +232,10 @@ def _add(explanation: Explanation, scores: ExpressionScores, image: str) -> None
         if name not in explanation.selections:
             explanation.selections[name] = selection_by(name)
         explanation.selections[name].add(image, found, control)
+    own, control = scores.without_sinks
+    if own is not None:
+        explanation.with_sinks += bool(scores.auroc_without_sinks)
+        explanation.without_sinks.add(image, own, control)
     if scores.depth:
         explanation.lens.add(KeywordDepth(**scores.depth))
     if scores.share is not None:

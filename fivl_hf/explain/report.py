@@ -1,7 +1,7 @@
 """The page of an explanation: heads, measures, knock-out, depth, boxes and examples, from the files of its folder."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +90,8 @@ def _page(folder: Path, result: Mapping[str, Any]) -> str:
         auroc=measures["auroc"]["held_out"],
         top_count=max((len(each["top_heads"]) for each in measures.values()), default=0),
         measures=[
-            {
-                "label": _LABELS[name],
-                "held_out": each["held_out"],
-                "chance": each["chance"],
-                "heads": _chosen_heads(each["held_out"]),
-            }
-            for name, each in measures.items()
+            {"label": label, "held_out": held_out, "chance": chance, "heads": _chosen_heads(held_out)}
+            for label, held_out, chance in _held_out(measures)
         ],
         reason=measures["auroc"]["held_out"].get("reason"),
         knockout=knockout,
@@ -112,6 +107,14 @@ def _page(folder: Path, result: Mapping[str, Any]) -> str:
         # `<` is escaped, so that no name can close the script element.
         data=json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     )
+
+
+def _held_out(measures: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], float | None]]:
+    """Yield label, result on held-out images and chance level of each measure."""
+    for name, each in measures.items():
+        yield _LABELS[name], each["held_out"], each["chance"]
+        if "without_sinks" in each:
+            yield f"{_LABELS[name]} without sink tokens", each["without_sinks"], each["chance"]
 
 
 def _chosen_heads(held_out: Mapping[str, Any]) -> str:

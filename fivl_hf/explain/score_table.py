@@ -3,7 +3,7 @@
 A row is a key expression: ``id``, ``image``, ``expression`` (its number in the row), ``share`` of the visual tokens
 that its mask covers, ``layers``, ``heads``, and for each measure a list of layers × heads scores (``auroc``), and of
 those with another image's mask (``auroc_control``; null where there is none). The lists of ``iou`` are layers × heads ×
-thresholds.
+thresholds. ``auroc_without_sinks`` leaves visual sink tokens out.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,6 +26,7 @@ __all__ = ["choose_again", "write_score_table"]
 _BATCH = 64
 _CONTROL = "_control"
 _NAMES = (*MEASURES, "iou")
+_WITHOUT_SINKS = "auroc_without_sinks"
 _SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -34,7 +35,7 @@ _SCHEMA = pa.schema(
         ("share", pa.float64()),
         ("layers", pa.int32()),
         ("heads", pa.int32()),
-        *((name + suffix, pa.list_(pa.float32())) for name in _NAMES for suffix in ("", _CONTROL)),
+        *((name + suffix, pa.list_(pa.float32())) for name in (*_NAMES, _WITHOUT_SINKS) for suffix in ("", _CONTROL)),
     ]
 )
 
@@ -55,14 +56,15 @@ def write_score_table(rows: Iterable[RowScores], path: Path) -> None:
 
 
 def _line(row: RowScores, number: int, scores: ExpressionScores) -> dict[str, Any]:
-    own = {"spearman": scores.alignment, **scores.measures}
-    control = {"spearman": scores.control, **scores.controls}
+    bare, bare_control = scores.without_sinks
+    own = {"spearman": scores.alignment, **scores.measures, _WITHOUT_SINKS: bare}
+    control = {"spearman": scores.control, **scores.controls, _WITHOUT_SINKS: bare_control}
     layers, heads = (0, 0) if scores.alignment is None else scores.alignment.shape
     return {
         **{"id": row.id, "image": row.image, "expression": number, "share": scores.share},
         **{"layers": layers, "heads": heads},
-        **{name: _listed(own.get(name)) for name in _NAMES},
-        **{name + _CONTROL: _listed(control.get(name)) for name in _NAMES},
+        **{name: _listed(each) for name, each in own.items()},
+        **{name + _CONTROL: _listed(control.get(name)) for name in own},
     }
 
 
@@ -74,7 +76,7 @@ def choose_again(path: Path, names: Iterable[str] = _NAMES, *, count: int = 5, *
     """Choose heads again from a table of scores, without a model.
 
     Args:
-        names: of the measures.
+        names: of the measures, or "auroc_without_sinks".
         count: heads to list.
         options: resamples and seed of :class:`fivl_hf.explain.selection.HeadSelection`.
 

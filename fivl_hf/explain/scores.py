@@ -18,7 +18,7 @@ from fivl_hf.masks import FloatArray
 __all__ = ["ExpressionScores", "RowScores", "ScoreFile"]
 
 # Fields of an expression that hold maps by name.
-_MAPS = ("by_scale", "measures", "controls", "depth")
+_MAPS = ("by_scale", "measures", "controls", "auroc_without_sinks", "depth")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class ExpressionScores:
         by_scale: the alignment with the tokens of one scale alone, in images that are seen at two.
         measures: (L, H) of each other measure of :mod:`fivl_hf.explain.measures`; (L, H, K) for "iou".
         controls: the same with the mask of another image; empty without another image.
+        auroc_without_sinks: (L, H) "own" and "control" AUROC where visual sink tokens are left out; empty if there are
+            none, so that nothing changes.
         share: of the visual tokens, how many the mask covers; None if it is not compared.
         depth: (L, 3) rank and probability of its keyword after every layer
             (:class:`fivl_hf.explain.lens.KeywordDepth`), under these names; empty where it cannot be known.
@@ -44,10 +46,17 @@ class ExpressionScores:
     by_scale: dict[str, FloatArray] = field(default_factory=dict)
     measures: dict[str, FloatArray] = field(default_factory=dict)
     controls: dict[str, FloatArray] = field(default_factory=dict)
+    auroc_without_sinks: dict[str, FloatArray] = field(default_factory=dict)
     share: float | None = None
     depth: dict[str, FloatArray] = field(default_factory=dict)
     segment: SegmentScore | None = None
     skipped: tuple[str, ...] = ()
+
+    @property
+    def without_sinks(self) -> tuple[FloatArray | None, FloatArray | None]:
+        """AUROC without sinks, the expression's own and the control: the plain one where there are no sinks."""
+        found = {"own": self.measures.get("auroc"), "control": self.controls.get("auroc"), **self.auroc_without_sinks}
+        return found["own"], found["control"]
 
 
 @dataclass(frozen=True)

@@ -105,11 +105,12 @@ class _Compared:
 
     attention: torch.Tensor
     coverage: torch.Tensor
-    everything: bool = True
-    """Whether by all measures, or by Spearman's correlation alone."""
+    names: tuple[str, ...]
+    """Of the measures."""
 
 
-_WHOLE_IMAGE = ""
+_EVERYTHING = (*MEASURES, "iou")
+_WHOLE_IMAGE, _WITHOUT_SINKS = "", "without sinks"
 
 
 def _comparisons(
@@ -120,7 +121,10 @@ def _comparisons(
     other: FloatArray | None,
     without_sinks: bool,
 ) -> dict[str, _Compared]:
-    """Return what an expression's attention is compared with: all that sees its image, and each scale by itself."""
+    """Return what an expression's attention is compared with.
+
+    All that sees its image, by every measure; this without sinks by AUROC; each scale by Spearman's correlation.
+    """
     if not maps:
         return {}
     sees = np.isfinite(evidence.coverage)
@@ -129,24 +133,27 @@ def _comparisons(
     masks = torch.from_numpy(np.stack([evidence.coverage] + ([] if other is None else [other])))
     device = "cpu" if maps[0].device.type == "mps" else maps[0].device  # which has no float64
     attention = torch.stack(list(maps)).to(device)
-    found = {_WHOLE_IMAGE: _chosen(attention, masks, sees)}
+    found = {_WHOLE_IMAGE: _chosen(attention, masks, sees, _EVERYTHING)}
+    others = sees & ~seen.sinks
+    if others.any() and not others[sees].all():
+        found[_WITHOUT_SINKS] = _chosen(attention, masks, others, ("auroc",))
     for scale in sorted({TILES, WHOLE} & set(sample.scales[sees])):
-        found[scale] = _chosen(attention, masks[:1], sees & (sample.scales == scale), everything=False)
+        found[scale] = _chosen(attention, masks[:1], sees & (sample.scales == scale), ("spearman",))
     return found
 
 
-def _chosen(attention: torch.Tensor, masks: torch.Tensor, tokens: Any, everything: bool = True) -> _Compared:
+def _chosen(attention: torch.Tensor, masks: torch.Tensor, tokens: Any, names: tuple[str, ...]) -> _Compared:
     if tokens.all():
-        return _Compared(attention, masks, everything)
+        return _Compared(attention, masks, names)
     places = torch.from_numpy(np.flatnonzero(tokens))
-    return _Compared(attention[..., places.to(attention.device)], masks[:, places], everything)
+    return _Compared(attention[..., places.to(attention.device)], masks[:, places], names)
 
 
 def _measure(compared: Sequence[_Compared]) -> list[dict[str, FloatArray]]:
     """Return the measures (M, L, H) of each comparison, the mean over its maps; those alike in shape together."""
     alike: dict[Any, list[int]] = {}
     for number, each in enumerate(compared):
-        alike.setdefault((*each.attention.shape[1:], *each.coverage.shape, each.everything), []).append(number)
+        alike.setdefault((*each.attention.shape[1:], *each.coverage.shape, each.names), []).append(number)
     results: list[dict[str, FloatArray]] = [{} for _ in compared]
     for numbers in alike.values():
         for part in _parts(compared, numbers):
@@ -155,12 +162,12 @@ def _measure(compared: Sequence[_Compared]) -> list[dict[str, FloatArray]]:
             coverage = torch.cat(
                 [compared[number].coverage.expand(count, -1, -1) for number, count in zip(part, counts, strict=True)]
             )
-            everything = compared[part[0]].everything
+            names = compared[part[0]].names
             found = measured_together(
                 attention,
                 coverage,
-                list(MEASURES) if everything else ["spearman"],
-                IOU_THRESHOLDS if everything else (),
+                [name for name in names if name != "iou"],
+                IOU_THRESHOLDS if "iou" in names else (),
             )
             ends = np.cumsum(counts)
             for number, start, end in zip(part, ends - counts, ends, strict=True):
@@ -219,11 +226,19 @@ def _expression_scores(
     return ExpressionScores(
         own.pop("spearman", None),
         control.pop("spearman", None),
-        {scale: found["spearman"][0] for scale, (_, found) in results.items() if scale != _WHOLE_IMAGE},
+        {scale: found["spearman"][0] for scale, (_, found) in results.items() if scale in (TILES, WHOLE)},
         measures=own,
         controls=control,
+        auroc_without_sinks={}
+        if _WITHOUT_SINKS not in results
+        else _own_and_control(results[_WITHOUT_SINKS][1]["auroc"]),
         share=share,
         depth={} if depth is None else dict(vars(depth)),
         segment=segment,
         skipped=tuple(skipped),
     )
+
+
+def _own_and_control(values: FloatArray) -> dict[str, FloatArray]:
+    """Return scores (M, L, H) by name."""
+    return dict(zip(("own", "control"), values, strict=False))

@@ -20,6 +20,8 @@ def test_heads_are_chosen_again_without_a_model(model, processor, rows, tmp_path
     assert len(other["auroc"]["top_heads"]) == 2
     assert other["auroc"]["alignment"] == again["auroc"]["alignment"]
     assert other["auroc"]["held_out"]["confidence_interval"] != again["auroc"]["held_out"]["confidence_interval"]
+    # The model has no sinks.
+    assert choose_again(path, ["auroc_without_sinks"])["auroc_without_sinks"]["held_out"] == again["auroc"]["held_out"]
     table = pq.read_table(path).to_pylist()
     assert len(table) == result["n"]
     assert {"id", "image", "expression", "share", "layers", "heads", "auroc", "auroc_control"} <= set(table[0])

@@ -52,7 +52,12 @@ def test_scores_come_back_as_they_went(tmp_path):
     file = ScoreFile(tmp_path / "scores.jsonl")
     heads = np.array([[0.25, np.nan], [-0.5, 0.125]])
     one = ExpressionScores(
-        heads, None, {"whole": heads}, {"auroc": heads}, {}, 0.2, {}, SegmentScore(0.5, True, 3), ("no keyword",)
+        heads,
+        by_scale={"whole": heads},
+        measures={"auroc": heads, "iou": np.stack([heads, heads], axis=-1)},
+        share=0.2,
+        segment=SegmentScore(0.5, True, 3),
+        skipped=("no keyword",),
     )
     file.add(RowScores("1", "ab", (one, ExpressionScores())))
     file.add(RowScores("2", problem="broken"))
@@ -63,6 +68,7 @@ def test_scores_come_back_as_they_went(tmp_path):
     np.testing.assert_array_equal(first.expressions[0].by_scale["whole"], heads)
     assert first.expressions[0].control is None
     np.testing.assert_array_equal(first.expressions[0].measures["auroc"], heads)
+    np.testing.assert_array_equal(first.expressions[0].measures["iou"], one.measures["iou"])
     assert (first.expressions[0].controls, first.expressions[0].share) == ({}, 0.2)
     assert first.expressions[0].segment == SegmentScore(0.5, True, 3)
     assert first.expressions[0].skipped == ("no keyword",)

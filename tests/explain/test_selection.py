@@ -90,3 +90,30 @@ def test_one_image_cannot_be_halved():
     constant = selection(np.full((4, 1, 2), np.nan)).summary()
     assert constant["top_heads"] == []
     assert (constant["held_out"]["value"], constant["held_out"]["reason"][:7]) == (None, "no head")
+
+
+def test_a_threshold_is_chosen_with_its_head():
+    """The threshold that is best on one half is used on the other; a head's own best one is named."""
+    rng = np.random.default_rng(2)
+    scores = rng.normal(0.3, 0.05, (80, 2, 3, 4))
+    scores[:, 1, 2, 1] += 0.2
+    scores[:, 0, 0, 3] += 0.1
+    found = selection(scores, scores - 0.1, thresholds=(0.2, 0.4, 0.6, 0.8)).summary(count=2)
+    first, second = found["top_heads"]
+    assert (first["layer"], first["head"], first["threshold"]) == (1, 2, 0.4)
+    assert (second["layer"], second["head"], second["threshold"]) == (0, 0, 0.8)
+    assert first["control"] == pytest.approx(first["score"] - 0.1, abs=1e-5)
+    held_out = found["held_out"]
+    assert held_out["heads"] == [[1, 2], [1, 2]]
+    assert held_out["thresholds"] == [0.4, 0.4]
+    assert held_out["value"] == pytest.approx(scores[:, 1, 2, 1].mean(), abs=1e-5)
+    assert np.allclose(found["alignment"], scores.mean(axis=0).max(axis=-1), atol=1e-5)
+
+
+def test_noise_stays_at_its_mean_with_thresholds_too():
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0.3, 0.1, (120, 16, 16, 4))
+    found = selection(noise, thresholds=(0.2, 0.4, 0.6, 0.8)).summary()
+    low, high = found["held_out"]["confidence_interval"]
+    assert low < 0.3 < high
+    assert found["top_heads"][0]["score"] > 0.32
