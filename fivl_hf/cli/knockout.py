@@ -38,6 +38,9 @@ def add_knockout(commands: Any) -> None:
         metavar="LAYERS",
         help="also knock out all heads of so many neighbouring layers, from the first ones to the last",
     )
+    parser.add_argument(
+        "--rows", type=positive, default=200, help="most rows to knock heads out on: each set of heads runs over all"
+    )
     parser.add_argument("--batch-size", type=positive, default=16, help="rows at a time")
     parser.add_argument("--draws", type=positive, default=20, help="random sets for each number of heads")
     parser.add_argument("--seed", type=count, default=0, help="of the random sets")
@@ -62,6 +65,7 @@ def _run(options: argparse.Namespace) -> None:
             draws=options.draws,
             seed=options.seed,
             window=options.window,
+            most_rows=options.rows,
             batch_size=options.batch_size,
             about=about,
             restart=options.restart,

@@ -241,7 +241,7 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
     chosen_on = explain(model, processor, validation, description=f"Choosing {name}'s head")
     about = provenance(weights, test, dataset=dataset, split="test")
     write_explanation(model, processor, test, folder, pictures=0, chosen_on=chosen_on, about=about)
-    write_knockout(model, processor, test, folder, batch_size=64, seed=settings.seed, about=about)
+    write_knockout(model, processor, test, folder, most_rows=100, batch_size=64, seed=settings.seed, about=about)
     torch.set_num_threads(threads)
 
 

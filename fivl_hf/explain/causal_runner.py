@@ -37,6 +37,7 @@ def write_knockout(
     draws: int = 20,
     seed: int = 0,
     window: int | None = None,
+    most_rows: int | None = 200,
     batch_size: int = 16,
     about: Mapping[str, Any],
     restart: bool = False,
@@ -50,6 +51,7 @@ def write_knockout(
     Args:
         how: see :func:`fivl_hf.explain.knockout.knock_out`.
         sizes, draws, seed, window: see :func:`fivl_hf.explain.causal.plan_knockout`.
+        most_rows: to knock heads out on; None for all of that half. Each set of heads runs over all of them.
         batch_size: rows at a time.
         about: what the results were measured with (:func:`fivl_hf.storage.provenance.provenance`).
         restart: replace the results of another run.
@@ -66,8 +68,8 @@ def write_knockout(
         halves[chooses(image_key(row))].append(number)
     if not all(halves):
         raise ValueError("the rows are about too few images to choose heads on some and knock them out on others")
-    measuring, choosing = (_Some(rows, numbers) for numbers in halves)
-    run = {**about, "dtype": str(model.dtype), "how": how, "seed": seed}
+    measuring, choosing = _Some(rows, halves[0][:most_rows]), _Some(rows, halves[1])
+    run = {**about, "dtype": str(model.dtype), "how": how, "seed": seed, "most_rows": most_rows}
     processes = Processes.of_this_run()
     with processes.first_enters(_run_in(output, run, restart=restart)):
         plan = processes.from_first(

@@ -4,6 +4,9 @@ import pytest
 
 from fivl_hf.cli.main import main
 from fivl_hf.explain.causal import knockout_curves
+from fivl_hf.explain.causal_runner import write_knockout
+from fivl_hf.explain.other_images import image_key
+from fivl_hf.explain.selection import chooses
 from fivl_hf.storage import write_dataset
 
 
@@ -43,3 +46,14 @@ def test_rows_without_evidence_are_told(model, processor, rows):
         knockout_curves(model, processor, bare[:2], bare[2:])
     with pytest.raises(ValueError, match="none of the rows to measure on has a key expression"):
         knockout_curves(model, processor, rows[:2], bare[2:])
+
+
+def test_few_rows_are_enough(model, processor, rows, tmp_path):
+    """All rows of one half choose the heads; the effects are those on the first rows of the other."""
+    options = {"sizes": [1], "draws": 2, "about": {}}
+    some = write_knockout(model, processor, rows[:12], tmp_path / "some", most_rows=2, **options)
+    everything = write_knockout(model, processor, rows[:12], tmp_path / "all", most_rows=None, **options)
+    measuring = [row for row in rows[:12] if not chooses(image_key(row))]
+    assert some["before"]["n"] == sum(len(row["key_expressions"]) for row in measuring[:2])
+    assert everything["before"]["n"] == sum(len(row["key_expressions"]) for row in measuring)
+    assert some["sets"]["aligned"]["heads"] == everything["sets"]["aligned"]["heads"]
