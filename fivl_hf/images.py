@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from numpy.typing import ArrayLike, NDArray
+from PIL import ExifTags, Image, ImageDraw, ImageOps
 
 __all__ = [
     "PADDED_PATCHES",
@@ -19,6 +19,7 @@ __all__ = [
     "ImageError",
     "StoredSize",
     "as_encoded",
+    "black_out",
     "data_url",
     "encoded_bytes",
     "image_bytes",
@@ -268,3 +269,16 @@ def _file(value: Any) -> Any:
     if isinstance(value, str | Path):
         return value
     raise ImageError(f"{type(value).__name__} in place of an image")
+
+
+def black_out(image: Image.Image, boxes: ArrayLike) -> Image.Image:
+    """Return an RGB copy of the image in which every pixel that a box touches is black.
+
+    Args:
+        boxes: (N, 4) as (x0, y0, x1, y1) in pixels of the image.
+    """
+    masked = rgb(image)
+    draw = ImageDraw.Draw(masked)
+    for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
+        draw.rectangle((int(np.floor(x0)), int(np.floor(y0)), int(np.ceil(x1)) - 1, int(np.ceil(y1)) - 1), fill=0)
+    return masked

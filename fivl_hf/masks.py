@@ -24,6 +24,7 @@ __all__ = [
     "encode_mask",
     "mask_boxes",
     "mask_part",
+    "paint_tokens",
     "part_coverage",
     "rasterize_boxes",
     "union",
@@ -195,3 +196,20 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> FloatArray:
     area_left, area_right = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=-1) for boxes in (left, right))
     total = area_left[:, None] + area_right[None] - shared
     return np.divide(shared, total, out=np.zeros_like(shared), where=total > 0)
+
+
+def paint_tokens(values: ArrayLike, boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
+    """Return values of visual tokens painted over the image they see: (N,), (N, 4) boxes -> (height, width).
+
+    Where tokens overlap, the one with the smaller box is seen; pixels that no token sees are NaN.
+    """
+    width, height = size
+    canvas = np.full((height, width), np.nan)
+    places = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    areas = (places[:, 2] - places[:, 0]) * (places[:, 3] - places[:, 1])
+    # Largest first; rounded, so that cells of one grid keep their order.
+    for i in np.argsort(-areas.round(3), kind="stable"):
+        value, (x0, y0, x1, y1) = np.asarray(values)[i], places[i]
+        if np.isfinite(x0):
+            canvas[round(y0) : max(round(y1), round(y0) + 1), round(x0) : max(round(x1), round(x0) + 1)] = value
+    return canvas

@@ -18,7 +18,7 @@ import fivl_hf.cli.evaluate
 import fivl_hf.evaluation.answerers.endpoint
 import fivl_hf.evaluation.answerers.local
 import fivl_hf.evaluation.results
-import fivl_hf.explain.causal_runner
+import fivl_hf.explain.knockout_runner
 import fivl_hf.explain.runner
 import fivl_hf.models
 import fivl_hf.storage  # noqa: F401

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fivl_hf.evaluation.perturb import black_out
 from fivl_hf.evaluation.questions import questions
 from fivl_hf.explain.samples import prepare
-from fivl_hf.images import ImageError, encoded_bytes, image_bytes, open_rgb, rgb
+from fivl_hf.images import ImageError, black_out, encoded_bytes, image_bytes, open_rgb, rgb
 
 
 def grey(values, dtype):

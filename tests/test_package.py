@@ -52,7 +52,7 @@ TESTED_ELSEWHERE = {
         "demo/settings.py",
         "evaluation/answerers/protocol.py",
         "explain/attention.py",
-        "explain/causal_runner.py",
+        "explain/knockout_runner.py",
         "files/processes.py",
         "training/sharded.py",
     ),

@@ -39,7 +39,10 @@ def add_knockout(commands: Any) -> None:
         help="also knock out all heads of so many neighbouring layers, from the first ones to the last",
     )
     parser.add_argument(
-        "--rows", type=positive, default=200, help="most rows to knock heads out on: each set of heads runs over all"
+        "--max-rows",
+        type=positive,
+        default=200,
+        help="largest number of rows to measure on; every set of heads is run over all of them",
     )
     parser.add_argument("--batch-size", type=positive, default=16, help="rows at a time")
     parser.add_argument("--draws", type=positive, default=20, help="random sets for each number of heads")
@@ -52,7 +55,7 @@ def sizes(text: str) -> tuple[int, ...]:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from fivl_hf.explain.causal_runner import curve_lines, write_knockout
+    from fivl_hf.explain.knockout_runner import curve_lines, write_knockout
 
     with loaded(options) as (model, processor, rows, about):
         result = write_knockout(
@@ -65,7 +68,7 @@ def _run(options: argparse.Namespace) -> None:
             draws=options.draws,
             seed=options.seed,
             window=options.window,
-            most_rows=options.rows,
+            max_rows=options.max_rows,
             batch_size=options.batch_size,
             about=about,
             restart=options.restart,

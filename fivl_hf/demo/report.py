@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fivl_hf.demo.settings import MODELS, DemoSettings
-from fivl_hf.evaluation.perturb import black_out
 from fivl_hf.evaluation.questions import questions
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, by_question, read_answers
 from fivl_hf.explain.pictures import attention_picture, segments_picture
 from fivl_hf.explain.report import KNOCKOUT_LABEL
 from fivl_hf.explain.samples import Sample, prepare
+from fivl_hf.images import black_out
 from fivl_hf.models import load_model
 from fivl_hf.show.drawing import PALETTE, enlarge, frame_boxes, outline_masks
 from fivl_hf.show.pages import figure_url, picture_url, render_page

@@ -216,7 +216,7 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
     from fivl_hf.evaluation.answerers.local import TransformersAnswerer
     from fivl_hf.evaluation.results import write_evaluation
     from fivl_hf.explain.analysis import explain
-    from fivl_hf.explain.causal_runner import write_knockout
+    from fivl_hf.explain.knockout_runner import write_knockout
     from fivl_hf.explain.runner import write_explanation
     from fivl_hf.models import load_model
     from fivl_hf.storage import load_rows
@@ -241,7 +241,7 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
     chosen_on = explain(model, processor, validation, description=f"Choosing {name}'s head")
     about = provenance(weights, test, dataset=dataset, split="test")
     write_explanation(model, processor, test, folder, pictures=0, chosen_on=chosen_on, about=about)
-    write_knockout(model, processor, test, folder, most_rows=100, batch_size=64, seed=settings.seed, about=about)
+    write_knockout(model, processor, test, folder, max_rows=100, batch_size=64, seed=settings.seed, about=about)
     torch.set_num_threads(threads)
 
 

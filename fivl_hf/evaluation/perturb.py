@@ -1,16 +1,14 @@
-"""Taking the evidence away: black boxes over key expressions, and random boxes of the same sizes as a control."""
+"""Random boxes of the same sizes as the evidence's, as a control."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw
+from numpy.typing import NDArray
 
-from fivl_hf.images import rgb
 from fivl_hf.masks import BoolArray, coverage, rasterize_boxes
 
-__all__ = ["RandomBoxes", "black_out", "random_boxes"]
+__all__ = ["RandomBoxes", "random_boxes"]
 
 _CANDIDATES = 256
 
@@ -28,19 +26,6 @@ class RandomBoxes:
     boxes: NDArray[np.float64]
     sources: NDArray[np.float64]
     overlap: float
-
-
-def black_out(image: Image.Image, boxes: ArrayLike) -> Image.Image:
-    """Return an RGB copy of the image in which every pixel that a box touches is black.
-
-    Args:
-        boxes: (N, 4) as (x0, y0, x1, y1) in pixels of the image.
-    """
-    masked = rgb(image)
-    draw = ImageDraw.Draw(masked)
-    for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
-        draw.rectangle((int(np.floor(x0)), int(np.floor(y0)), int(np.ceil(x1)) - 1, int(np.ceil(y1)) - 1), fill=0)
-    return masked
 
 
 def random_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int], seed: int | Sequence[int]) -> RandomBoxes:

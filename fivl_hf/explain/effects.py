@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ImageDraw
 from tqdm.auto import tqdm
 
 from fivl_hf.explain.head_sets import SetName
@@ -16,6 +15,7 @@ from fivl_hf.explain.knockout import Head, How, knock_out, mean_outputs
 from fivl_hf.explain.lens import final_logits
 from fivl_hf.explain.samples import ReadableRow, Sample, prepare_batch, readable, row_batches
 from fivl_hf.files.appended import AppendedLines
+from fivl_hf.images import black_out
 from fivl_hf.keywords import span_tokens
 from fivl_hf.models import without_adapter
 
@@ -48,7 +48,7 @@ class Reading:
     n: int
 
     @property
-    def visual_reliance_score(self) -> float | None:
+    def expression_reliance(self) -> float | None:
         """(accuracy − masked accuracy) / accuracy; None where nothing is right."""
         return 1 - self.masked_accuracy / self.accuracy if self.accuracy else None
 
@@ -63,7 +63,7 @@ class Effect:
         text_only: mean fall of the answers' tokens where the images are left out; its exponential is how many times
             the perplexity of text grows: damage, if it is large.
         specific: ``expression`` minus ``other``.
-        accuracy, visual_reliance_score: of :class:`Reading`, without these heads.
+        accuracy, expression_reliance: of :class:`Reading`, without these heads.
     """
 
     expression: float
@@ -71,7 +71,7 @@ class Effect:
     text_only: float
     specific: float
     accuracy: float
-    visual_reliance_score: float | None
+    expression_reliance: float | None
 
     @classmethod
     def between(cls, before: Reading, without: Reading) -> "Effect":
@@ -82,7 +82,7 @@ class Effect:
             before.text_only - without.text_only,
             expression - other,
             without.accuracy,
-            without.visual_reliance_score,
+            without.expression_reliance,
         )
 
 
@@ -148,11 +148,10 @@ def _without_images(given: ReadableRow) -> ReadableRow:
 
 
 def _without_evidence(given: ReadableRow) -> ReadableRow:
-    images = [image.copy() for image in given.images]
+    boxes: list[list[tuple[float, ...]]] = [[] for _ in given.images]
     for expression in given.row.key_expressions:
-        for box in expression.boxes:
-            ImageDraw.Draw(images[expression.image]).rectangle(box, fill="black")
-    return replace(given, images=tuple(images))
+        boxes[expression.image] += expression.boxes
+    return replace(given, images=tuple(map(black_out, given.images, boxes)))
 
 
 def _answer_tokens(sample: Sample) -> NDArray[np.intp]:

@@ -12,14 +12,15 @@ __all__ = ["EXPLANATION", "KNOCKOUT", "add_knockout", "knockout_of"]
 EXPLANATION, KNOCKOUT = "explanation.json", "knockout.json"
 # What both were measured with.
 _SAME = ("weights_fingerprint", "rows_fingerprint", "dtype")
+_AGAIN = "run fivl {} again, with --restart"
 _PARTS = ("how", "sizes", "before", "sets", "windows")
 
 
 def knockout_of(folder: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the knock-out in a folder, if it is of the same weights and rows."""
     path = folder / KNOCKOUT
-    found = read_settings(path) if path.exists() else {}
-    return {name: found[name] for name in _PARTS if name in found} if found and _agree(found, run) else None
+    knockout = read_settings(path, _AGAIN.format("knockout")) if path.exists() else {}
+    return {name: knockout[name] for name in _PARTS if name in knockout} if _agree(knockout, run) else None
 
 
 def add_knockout(folder: Path, knockout: Mapping[str, Any]) -> bool:
@@ -29,12 +30,12 @@ def add_knockout(folder: Path, knockout: Mapping[str, Any]) -> bool:
         Whether there is.
     """
     path = folder / EXPLANATION
-    found = read_settings(path) if path.exists() else {}
-    if not found or not _agree(found, knockout):
+    explanation = read_settings(path, _AGAIN.format("explain")) if path.exists() else {}
+    if not _agree(explanation, knockout):
         return False
-    write_json(path, {**found, "knockout": {name: knockout[name] for name in _PARTS if name in knockout}})
+    write_json(path, {**explanation, "knockout": {name: knockout[name] for name in _PARTS if name in knockout}})
     return True
 
 
 def _agree(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    return all(a.get(name) == b.get(name) for name in _SAME)
+    return all(a.get(name) is not None and a.get(name) == b.get(name) for name in _SAME)

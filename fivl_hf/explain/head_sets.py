@@ -1,4 +1,4 @@
-"""Which heads are knocked out: sets of the best and the worst, and random sets like them.
+"""Sets of heads to knock out: the best and the worst by a score, and random sets matched to them.
 
 Shapes: L layers, H heads.
 """
@@ -99,33 +99,39 @@ def set_sizes(scores: HeadScores, sizes: Sequence[int] | None = None) -> list[in
     Raises:
         ValueError: no size, or one that leaves fewer heads than it takes.
     """
-    most = len(scores.ranked("aligned")) // 2
+    heads = len(scores.ranked("aligned"))
+    most = heads // 2
     wanted = list(sizes or [size for size in (2**power for power in range(7)) if size <= min(_LARGEST_SET, most)])
     if not wanted or min(wanted) < 1 or max(wanted) > most:
-        raise ValueError(f"sizes must be from 1 to {most}, half of the {2 * most} heads that see the image")
+        raise ValueError(f"sizes must be from 1 to {most}, half of the {heads} heads that see the image")
     return wanted
 
 
 def head_sets(scores: HeadScores, sizes: Sequence[int], draws: int, seed: int) -> dict[SetName, list[Head]]:
-    """Return sets of the given sizes of each kind, and as many random ones like each.
+    """Return, for each kind and size, the best heads and random sets matched to them.
 
     There may be fewer localization heads than the largest size.
+
+    Args:
+        draws: random sets for each.
+        seed: each random set depends on it, on the kind, the size and its own number alone.
     """
-    rng = np.random.default_rng(seed)
     sets: dict[SetName, list[Head]] = {}
-    for name in SETS:
+    for kind, name in enumerate(SETS):
         ranked = scores.ranked(name)
         for size in (each for each in sizes if each <= len(ranked)):
             sets[name, size, -1] = ranked[:size]
-            sets |= {(name, size, draw): matched_heads(ranked[:size], scores, rng) for draw in range(draws)}
+            for draw in range(draws):
+                rng = np.random.default_rng([seed, kind, size, draw])
+                sets[name, size, draw] = matched_heads(ranked[:size], scores, rng)
     return sets
 
 
 def layer_windows(scores: HeadScores, width: int) -> dict[SetName, list[Head]]:
-    """Return, for each run of so many neighbouring layers that see the image, all their heads (arXiv 2411.18620).
+    """Return all heads of every ``width`` consecutive layers that see the image (arXiv 2411.18620).
 
     Raises:
-        ValueError: fewer layers than that.
+        ValueError: the model has fewer such layers.
     """
     layers = sorted({layer for layer, _ in scores.ranked("aligned")})
     if not 1 <= width <= len(layers):

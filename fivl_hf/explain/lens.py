@@ -25,8 +25,8 @@ __all__ = [
     "Lens",
     "final_logits",
     "keyword_depth",
-    "look_through",
-    "reading_head",
+    "logit_lens",
+    "recorded_lens",
 ]
 
 # Visual tokens whose logits are in memory at a time.
@@ -47,7 +47,7 @@ class Lens:
 
 
 @torch.inference_mode()
-def look_through(model: Any, sample: Sample, keyword_ids: Sequence[int]) -> Lens | None:
+def logit_lens(model: Any, sample: Sample, keyword_ids: Sequence[int]) -> Lens | None:
     """Read the language-model head after every layer, at the visual tokens of a sample.
 
     Args:
@@ -63,13 +63,13 @@ def look_through(model: Any, sample: Sample, keyword_ids: Sequence[int]) -> Lens
     model = without_adapter(model)
     if not sample.in_sequence:
         return None
-    with reading_head(model, [(sample.place, sample.image_positions)], [keyword_ids]) as read:
+    with recorded_lens(model, [(sample.place, sample.image_positions)], [keyword_ids]) as read:
         model.base_model(**sample.inputs.to(model.device, model.dtype), use_cache=False)
     return read()[0]
 
 
 @contextmanager
-def reading_head(
+def recorded_lens(
     model: Any, places: Sequence[tuple[int, torch.Tensor]], keyword_ids: Sequence[Sequence[int]]
 ) -> Iterator[Callable[[], list[Lens]]]:
     """While open, a forward pass reads the language-model head after every layer.
@@ -85,7 +85,7 @@ def reading_head(
         A function that gives the samples' lenses after the pass.
 
     Raises:
-        ValueError: as :func:`look_through`.
+        ValueError: as :func:`logit_lens`.
     """
     decoder = model.get_decoder()
     if not (hasattr(decoder, "layers") and hasattr(decoder, "norm")):

@@ -14,8 +14,7 @@ from scipy.ndimage import gaussian_filter, label
 from fivl_hf.explain.knockout import Head
 from fivl_hf.explain.observation import token_attention
 from fivl_hf.explain.samples import Evidence, Sample
-from fivl_hf.masks import FloatArray
-from fivl_hf.show.plots import paint_tokens
+from fivl_hf.masks import FloatArray, paint_tokens
 
 __all__ = [
     "SUMMED",

@@ -1,7 +1,7 @@
 """Measures of whether attention lies on the evidence: of any number of heads at once, against one mask.
 
 Shapes: N visual tokens. A token that the mask covers by a share c counts as c of a token inside and 1 - c outside:
-every measure but Spearman's is what it would be on the pixels, if each pixel had the attention of its token.
+every measure but Spearman's and MSE is what it would be on the pixels, if each pixel had the attention of its token.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -99,14 +99,14 @@ def mse(attention: Values, coverage: Values) -> FloatArray:
 
 
 def iou_at(attention: Values, coverage: Values, thresholds: Sequence[float]) -> FloatArray:
-    """Return the IoU of the mask with the tokens above a share of each row's largest attention.
+    """Return the IoU of the mask with the tokens that get at least a share of each row's largest attention.
 
     Args:
         attention, coverage: as in :func:`spearman`.
         thresholds: K shares; which of them to report is to be decided on other rows.
 
     Returns:
-        (K, ...) float64, NaN as in :func:`mass_lift`.
+        (K, ...) float64; NaN only where a row or the coverage holds NaN, or all attention is 0.
 
     Raises:
         ValueError: as in :func:`spearman`.
@@ -116,15 +116,21 @@ def iou_at(attention: Values, coverage: Values, thresholds: Sequence[float]) -> 
 
 
 def chance(name: str, coverage: Values) -> float | None:
-    """Return what a head that looks anywhere gets by a measure on average; None for MSE, and without coverage.
+    """Return the expected score of attention that is independent of the mask.
 
     Args:
+        name: of ``MEASURES``, "iou" or "auroc_without_sinks".
         coverage: (N,) of tokens, or the mean coverage of each of N masks.
+
+    Returns:
+        None for MSE and IoU, which depend on the attention's own distribution, and without coverage where it matters.
     """
     covered = _array(coverage).cpu().numpy()
     share = float(np.mean(covered)) if covered.size else None
-    levels = {"spearman": 0.0, "auroc": 0.5, "average_precision": share, "pointing_game": share, "mass_lift": 1.0}
-    return levels.get(name)
+    return {
+        **{"spearman": 0.0, "auroc": 0.5, "auroc_without_sinks": 0.5, "mass_lift": 1.0},
+        **{"average_precision": share, "pointing_game": share, "mse": None, "iou": None},
+    }[name]
 
 
 def measured(attention: Values, coverage: Values, names: Sequence[str]) -> dict[str, FloatArray]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fivl_hf.explain.lens import Lens, reading_head
+from fivl_hf.explain.lens import Lens, recorded_lens
 from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.samples import Sample
 from fivl_hf.explain.sinks import LAYER, visual_sinks
@@ -95,7 +95,7 @@ def observe(model: Any, samples: Sequence[Sample], wanted: Sequence[Wanted]) -> 
         )
         if with_keywords:
             places = [(samples[i].place, samples[i].image_positions) for i in with_keywords]
-            read = opened.enter_context(reading_head(model, places, [wanted[i].keyword_ids for i in with_keywords]))
+            read = opened.enter_context(recorded_lens(model, places, [wanted[i].keyword_ids for i in with_keywords]))
         outputs = model.base_model(**inputs.to(model.device, model.dtype), use_cache=False)
     for i, found_lens in zip(with_keywords, read() if with_keywords else (), strict=True):
         lenses[i] = found_lens

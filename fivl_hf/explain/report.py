@@ -53,7 +53,7 @@ def write_heads_report(folder: Path) -> Path:
     """
     if not (folder / EXPLANATION).exists():
         raise FileNotFoundError(f"{folder} holds no {EXPLANATION}: finish fivl explain")
-    result = read_settings(folder / EXPLANATION)
+    result = read_settings(folder / EXPLANATION, "run fivl explain again, with --restart")
     try:
         page = _page(folder, result)
     except (TypeError, KeyError, AttributeError) as error:

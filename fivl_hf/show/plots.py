@@ -8,10 +8,11 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from fivl_hf.images import rgb
+from fivl_hf.masks import paint_tokens
 from fivl_hf.show.drawing import enlarge, outline_masks
 
 __all__ = [
@@ -20,7 +21,6 @@ __all__ = [
     "head_map",
     "overlay_tokens",
     "paint_segments",
-    "paint_tokens",
     "scatter_models",
 ]
 
@@ -60,23 +60,6 @@ def head_map(alignment: ArrayLike, title: str = "", *, framed: tuple[int, int] |
     return figure
 
 
-def paint_tokens(values: ArrayLike, boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
-    """Return values of visual tokens painted over the image they see: (N,), (N, 4) boxes -> (height, width).
-
-    Where tokens overlap, the one with the smaller box is seen; pixels that no token sees are NaN.
-    """
-    width, height = size
-    canvas = np.full((height, width), np.nan)
-    places = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    areas = (places[:, 2] - places[:, 0]) * (places[:, 3] - places[:, 1])
-    # Largest first; rounded, so that cells of one grid keep their order.
-    for i in np.argsort(-areas.round(3), kind="stable"):
-        value, (x0, y0, x1, y1) = np.asarray(values)[i], places[i]
-        if np.isfinite(x0):
-            canvas[round(y0) : max(round(y1), round(y0) + 1), round(x0) : max(round(x1), round(x0) + 1)] = value
-    return canvas
-
-
 def overlay_tokens(image: Image.Image, values: ArrayLike, boxes: ArrayLike, side: int = 288) -> Image.Image:
     """Return one head's attention drawn over the image: dark where it does not look, bright where it does.
 
@@ -104,7 +87,7 @@ def paint_segments(image: Image.Image, segments: Sequence[ArrayLike], boxes: Arr
     return outline_masks(image, painted, side=side)
 
 
-def depth_curves(ranks: Mapping[str, Sequence[float | None]], y_label: str) -> Figure:
+def depth_curves(ranks: Mapping[str, Sequence[float | None]], y_label: str = "rank of the keyword") -> Figure:
     """Draw ranks after every layer, a line for each name; rank 1 is at the top."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()

@@ -16,7 +16,8 @@ from fivl_hf.evaluation.conditions import (
     require_conditions,
     with_fill,
 )
-from fivl_hf.evaluation.perturb import black_out, random_boxes
+from fivl_hf.evaluation.perturb import random_boxes
+from fivl_hf.images import black_out
 
 SIZE = (30, 20)
 

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fivl_hf.evaluation.perturb import black_out, random_boxes
+from fivl_hf.evaluation.perturb import random_boxes
+from fivl_hf.images import black_out
 
 size = st.tuples(st.integers(1, 40), st.integers(1, 40))
 

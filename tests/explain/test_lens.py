@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fivl_hf.explain.lens import Lens, keyword_depth, look_through
+from fivl_hf.explain.lens import Lens, keyword_depth, logit_lens
 from fivl_hf.explain.samples import prepare
 
 
@@ -33,7 +33,7 @@ def test_a_word_that_is_written_into_the_patches_is_known_from_there_on(model, p
         return hidden if isinstance(output, torch.Tensor) else (hidden, *output[1:])
 
     hook = model.get_decoder().layers[1].register_forward_hook(write)
-    ranks = look_through(model, sample, [word]).ranks[:, 0]
+    ranks = logit_lens(model, sample, [word]).ranks[:, 0]
     hook.remove()
     assert ranks[0].mean() > 3
     assert (ranks[1] == 1).mean() > 0.9
@@ -43,4 +43,4 @@ def test_a_decoder_without_a_final_norm_is_named(model, processor, rows):
     sample = prepare(model.eval(), processor, rows[0])
     del model.get_decoder().norm
     with pytest.raises(ValueError, match="LlamaModel has no layers with a final norm"):
-        look_through(model, sample, [1])
+        logit_lens(model, sample, [1])

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from fivl_hf.explain.lens import look_through
+from fivl_hf.explain.lens import logit_lens
 from fivl_hf.explain.observation import Wanted, observe, token_attention, vision_predictions
 from fivl_hf.explain.samples import prepare
 
@@ -18,7 +18,7 @@ def test_one_pass_shows_what_three_do(model, processor, rows):
     for found, alone in zip(seen.attention, token_attention(model, sample, spans), strict=True):
         assert np.array_equal(found.numpy(), alone) if alone is not None else found is None
     assert np.array_equal(seen.predicted, vision_predictions(model, sample))
-    expected = look_through(model, sample, [5, 9])
+    expected = logit_lens(model, sample, [5, 9])
     assert np.array_equal(seen.lens.ranks, expected.ranks)
     assert observe(model, [sample], [Wanted()])[0].lens is None
     with torch.inference_mode():

@@ -5,8 +5,8 @@ import pytest
 import torch
 from planted import VARIANTS, planted, planted_rows
 
-from fivl_hf.explain.causal import knockout_curves
 from fivl_hf.explain.knockout import knock_out
+from fivl_hf.explain.knockout_plan import knockout_curves
 from fivl_hf.explain.localization import HeadVotes, attention_maps, locate
 from fivl_hf.explain.measures import MEASURES, measured
 from fivl_hf.explain.observation import token_attention

@@ -5,7 +5,7 @@ import pytest
 import torch
 from families import FAMILIES, enlarge, large_rows, make
 
-from fivl_hf.explain.lens import look_through
+from fivl_hf.explain.lens import logit_lens
 from fivl_hf.explain.samples import prepare
 
 
@@ -20,7 +20,7 @@ def test_after_the_last_layer_it_is_the_models_own_prediction(name, dtype, rows,
     sample = prepare(model.eval(), processor, large_rows(rows[:1])[0])
     model = model.to(dtype)
     keywords = [5, 17]
-    lens = look_through(model, sample, keywords)
+    lens = logit_lens(model, sample, keywords)
     if name == "Mllama":
         assert lens is None
         return

@@ -1,8 +1,9 @@
 import numpy as np
 from PIL import Image
 
+from fivl_hf.masks import paint_tokens
 from fivl_hf.show.drawing import outline_masks
-from fivl_hf.show.plots import head_map, overlay_tokens, paint_tokens
+from fivl_hf.show.plots import head_map, overlay_tokens
 
 
 def test_painting_by_hand():

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.explain.causal import plan_knockout, scores_on
 from fivl_hf.explain.effects import AnswerBatches, effect_file, effects, read_answers
 from fivl_hf.explain.folders import KNOCKOUT, add_knockout
 from fivl_hf.explain.knockout import How
+from fivl_hf.explain.knockout_plan import plan_knockout, scores_on
 from fivl_hf.explain.other_images import image_key
 from fivl_hf.explain.report import KNOCKOUT_LABEL, layers_label, write_heads_report
 from fivl_hf.explain.selection import chooses
@@ -37,7 +37,7 @@ def write_knockout(
     draws: int = 20,
     seed: int = 0,
     window: int | None = None,
-    most_rows: int | None = 200,
+    max_rows: int | None = 200,
     batch_size: int = 16,
     about: Mapping[str, Any],
     restart: bool = False,
@@ -50,8 +50,8 @@ def write_knockout(
 
     Args:
         how: see :func:`fivl_hf.explain.knockout.knock_out`.
-        sizes, draws, seed, window: see :func:`fivl_hf.explain.causal.plan_knockout`.
-        most_rows: to knock heads out on; None for all of that half. Each set of heads runs over all of them.
+        sizes, draws, seed, window: see :func:`fivl_hf.explain.knockout_plan.plan_knockout`.
+        max_rows: to knock heads out on; None for all of that half. Each set of heads runs over all of them.
         batch_size: rows at a time.
         about: what the results were measured with (:func:`fivl_hf.storage.provenance.provenance`).
         restart: replace the results of another run.
@@ -68,8 +68,8 @@ def write_knockout(
         halves[chooses(image_key(row))].append(number)
     if not all(halves):
         raise ValueError("the rows are about too few images to choose heads on some and knock them out on others")
-    measuring, choosing = _Some(rows, halves[0][:most_rows]), _Some(rows, halves[1])
-    run = {**about, "dtype": str(model.dtype), "how": how, "seed": seed, "most_rows": most_rows}
+    measuring, choosing = _Some(rows, halves[0][:max_rows]), _Some(rows, halves[1])
+    run = {**about, "dtype": str(model.dtype), "how": how, "seed": seed, "max_rows": max_rows}
     processes = Processes.of_this_run()
     with processes.first_enters(_run_in(output, run, restart=restart)):
         plan = processes.from_first(
@@ -134,7 +134,7 @@ def curve_lines(result: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{'heads':<16} {'k':>3}  expressions  other tokens  text only  random sets       p      accuracy  reliance",
         f"{'none':<16} {0:>3}  {'':>62}  {result['before']['accuracy']:>8.3f}  "
-        f"{_number(result['before']['visual_reliance_score']):>8}",
+        f"{_number(result['before']['expression_reliance']):>8}",
     ]
     for name, found in result["sets"].items():
         for effect in found["effects"]:
@@ -142,12 +142,12 @@ def curve_lines(result: Mapping[str, Any]) -> list[str]:
             between = f"[{random[0]:.3f}, {random[-1]:.3f}]" if random else "–"
             lines.append(
                 f"{name:<16} {effect['k']:>3}  {_falls(effect)}  {between:>16}  {effect['p']:.3f}  "
-                f"{effect['accuracy']:>8.3f}  {_number(effect['visual_reliance_score']):>8}"
+                f"{effect['accuracy']:>8.3f}  {_number(effect['expression_reliance']):>8}"
             )
     for effect in result.get("windows", ()):
         lines.append(
             f"{layers_label(*effect['layers']):<16} {'all':>3}  {_falls(effect)}  {'':>23}  "
-            f"{effect['accuracy']:>8.3f}  {_number(effect['visual_reliance_score']):>8}"
+            f"{effect['accuracy']:>8.3f}  {_number(effect['expression_reliance']):>8}"
         )
     return lines
 

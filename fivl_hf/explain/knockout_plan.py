@@ -34,7 +34,7 @@ class KnockoutPlan:
         """Return what :func:`knockout_curves` does, from the effects of all sets."""
         result: dict[str, Any] = {
             "sizes": list(self.sizes),
-            "before": {**asdict(before), "visual_reliance_score": before.visual_reliance_score},
+            "before": {**asdict(before), "expression_reliance": before.expression_reliance},
             "sets": {
                 name: {
                     "heads": [list(head) for head in self.ranked[name][: max(self.sizes)]],

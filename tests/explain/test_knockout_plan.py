@@ -3,8 +3,8 @@ import json
 import pytest
 
 from fivl_hf.cli.main import main
-from fivl_hf.explain.causal import knockout_curves
-from fivl_hf.explain.causal_runner import write_knockout
+from fivl_hf.explain.knockout_plan import knockout_curves
+from fivl_hf.explain.knockout_runner import write_knockout
 from fivl_hf.explain.other_images import image_key
 from fivl_hf.explain.selection import chooses
 from fivl_hf.storage import write_dataset
@@ -51,8 +51,8 @@ def test_rows_without_evidence_are_told(model, processor, rows):
 def test_few_rows_are_enough(model, processor, rows, tmp_path):
     """All rows of one half choose the heads; the effects are those on the first rows of the other."""
     options = {"sizes": [1], "draws": 2, "about": {}}
-    some = write_knockout(model, processor, rows[:12], tmp_path / "some", most_rows=2, **options)
-    everything = write_knockout(model, processor, rows[:12], tmp_path / "all", most_rows=None, **options)
+    some = write_knockout(model, processor, rows[:12], tmp_path / "some", max_rows=2, **options)
+    everything = write_knockout(model, processor, rows[:12], tmp_path / "all", max_rows=None, **options)
     measuring = [row for row in rows[:12] if not chooses(image_key(row))]
     assert some["before"]["n"] == sum(len(row["key_expressions"]) for row in measuring[:2])
     assert everything["before"]["n"] == sum(len(row["key_expressions"]) for row in measuring)
