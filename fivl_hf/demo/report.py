@@ -12,13 +12,13 @@ from fivl_hf.demo.settings import MODELS, DemoSettings
 from fivl_hf.evaluation.questions import questions
 from fivl_hf.evaluation.table import ORIGINAL, RANDOM, REMOVED, by_question, read_answers
 from fivl_hf.explain.pictures import attention_picture, segments_picture
-from fivl_hf.explain.report import KNOCKOUT_LABEL
+from fivl_hf.explain.report import knockout_figure
 from fivl_hf.explain.samples import Sample, prepare
 from fivl_hf.images import black_out
 from fivl_hf.models import load_model
 from fivl_hf.show.drawing import PALETTE, enlarge, frame_boxes, outline_masks
 from fivl_hf.show.pages import figure_url, picture_url, render_page
-from fivl_hf.show.plots import depth_curves, effect_curves, head_map
+from fivl_hf.show.plots import depth_curves, head_map
 from fivl_hf.show.row_views import Part
 from fivl_hf.storage import load_rows
 
@@ -46,10 +46,8 @@ def write_report(output: Path, settings: DemoSettings, results: dict[str, Any]) 
         bars=figure_url(_accuracy_bars(results)),
         heads=np.size(measured["fivl"]["explanation"]["alignment"]),
         maps={name: figure_url(_map(measured, name)) for name in MODELS},
-        knockouts={name: figure_url(_knockout(results[name])) for name in MODELS},
-        depths={
-            name: figure_url(depth_curves(results[name]["lens"]["rank"], "rank of the keyword")) for name in MODELS
-        },
+        knockouts={name: figure_url(knockout_figure(results[name]["knockout"])) for name in MODELS},
+        depths={name: figure_url(depth_curves(results[name]["lens"]["rank"])) for name in MODELS},
         answers=_answer_cards(test, measured),
         segments=_segment_cards(output, test, results),
     )
@@ -111,11 +109,6 @@ def _map(measured: dict[str, Any], name: str) -> Figure:
     best = explanation["best_head"]
     scores = np.array(explanation["alignment"], dtype=float)
     return head_map(scores, f"{_LABELS[name]}, test scenes", framed=(best["layer"], best["head"]))
-
-
-def _knockout(results: dict[str, Any]) -> Figure:
-    curves = {name: found["effects"] for name, found in results["knockout"]["sets"].items() if found["effects"]}
-    return effect_curves(curves, "specific", KNOCKOUT_LABEL)
 
 
 def _answer_cards(test: Any, measured: dict[str, Any]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from fivl_hf.evaluation.summary import rescored, summarize
 from fivl_hf.evaluation.table import AnswerTable, answers_file, measured_with, read_answers
 from fivl_hf.files.atomic import write_atomically, write_json
 from fivl_hf.files.locks import locked
-from fivl_hf.files.processes import Processes
+from fivl_hf.files.processes import Processes, SharedFile
 from fivl_hf.files.results import read_settings, result_folder
 from fivl_hf.llm.many import ManyRequests
 from fivl_hf.storage.provenance import provenance
@@ -32,8 +32,6 @@ _UNANSWERED = "unanswered.jsonl"
 # Is there while an evaluation asks, and after it was killed.
 _UNFINISHED = "evaluation.unfinished"
 _FILES = ("reliance.json", "answers.jsonl", _UNANSWERED, _UNFINISHED)
-# Where processes besides the first write while they ask.
-_PART = "answers.process{}.jsonl"
 
 
 def write_evaluation(
@@ -112,8 +110,7 @@ def _run_in(output: Path, about: dict[str, Any], *, restart: bool) -> Iterator[N
     """Check that the folder is this run's, and take in what an interrupted run left."""
     with result_folder(output, about, kind="evaluation", files=_FILES, restart=restart):
         if restart:
-            for part in output.glob(_PART.format("*")):
-                part.unlink()
+            SharedFile(output / "answers.jsonl").remove_parts()
         _take_parts(output)
         (output / "answers.jsonl").touch()
         (output / _UNFINISHED).touch()
@@ -122,12 +119,11 @@ def _run_in(output: Path, about: dict[str, Any], *, restart: bool) -> Iterator[N
 
 def _tables(output: Path, processes: Processes) -> tuple[AnswerTable, AnswerTable]:
     """Return the table that this process writes, and the answers that all know."""
-    known = AnswerTable(output / "answers.jsonl")
+    shared = SharedFile(output / "answers.jsonl")
+    known = AnswerTable(shared.path)
     # The first process adds to what the others are reading.
     processes.wait()
-    if processes.first:
-        return known, known
-    return AnswerTable(output / _PART.format(processes.number)), known
+    return (known if processes.first else AnswerTable(shared.of(processes))), known
 
 
 def _list_unanswered(path: Path, unanswered: Iterable[Unanswered]) -> dict[str, int]:
@@ -141,9 +137,8 @@ def _list_unanswered(path: Path, unanswered: Iterable[Unanswered]) -> dict[str, 
 
 def _take_parts(output: Path) -> None:
     """Move the answers of the other processes into the table."""
-    for part in sorted(output.glob(_PART.format("*"))):
-        AnswerTable(output / "answers.jsonl").add(read_answers(part))
-        part.unlink()
+    shared = SharedFile(output / "answers.jsonl")
+    shared.take_parts(lambda part: AnswerTable(shared.path).add(read_answers(part)))
 
 
 def score_again(

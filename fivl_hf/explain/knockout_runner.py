@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,17 @@ from fivl_hf.explain.folders import KNOCKOUT, add_knockout
 from fivl_hf.explain.knockout import How
 from fivl_hf.explain.knockout_plan import plan_knockout, scores_on
 from fivl_hf.explain.other_images import image_key
-from fivl_hf.explain.report import KNOCKOUT_LABEL, layers_label, write_heads_report
-from fivl_hf.explain.selection import chooses
+from fivl_hf.explain.report import knockout_figure, layers_label, write_heads_report
+from fivl_hf.explain.selection import halves
 from fivl_hf.files.atomic import write_json
-from fivl_hf.files.processes import Processes
+from fivl_hf.files.processes import Processes, SharedFile
 from fivl_hf.files.results import read_settings, result_folder
-from fivl_hf.show.plots import effect_curves
 
 __all__ = ["curve_lines", "write_knockout"]
 
 # What is written, the file that makes it complete first.
 _EFFECTS = "knockout.jsonl"
 _FILES = (KNOCKOUT, "knockout.png", _EFFECTS)
-# Where processes besides the first write.
-_PART = "knockout.process{}.jsonl"
 
 
 def write_knockout(
@@ -63,35 +61,30 @@ def write_knockout(
         ValueError: all rows are about one image, or what ``plan_knockout`` raises.
         OSError: the folder is in use or cannot be written to.
     """
-    halves: tuple[list[int], list[int]] = ([], [])
-    for number, row in enumerate(rows):
-        halves[chooses(image_key(row))].append(number)
-    if not all(halves):
-        raise ValueError("the rows are about too few images to choose heads on some and knock them out on others")
-    measuring, choosing = _Some(rows, halves[0][:max_rows]), _Some(rows, halves[1])
+    choosing, measuring = halves({number: image_key(row) for number, row in enumerate(rows)})
     run = {**about, "dtype": str(model.dtype), "how": how, "seed": seed, "max_rows": max_rows}
     processes = Processes.of_this_run()
     with processes.first_enters(_run_in(output, run, restart=restart)):
         plan = processes.from_first(
             lambda: plan_knockout(
-                scores_on(model, processor, choosing), sizes=sizes, draws=draws, seed=seed, window=window
+                scores_on(model, processor, _Subset(rows, choosing)), sizes=sizes, draws=draws, seed=seed, window=window
             )
         )
-        known = dict(effect_file(output / _EFFECTS))
+        shared = SharedFile(output / _EFFECTS)
+        known = dict(effect_file(shared.path))
         processes.wait()  # the first process adds to what the others read
-        batches = AnswerBatches(model, processor, measuring, batch_size)
+        batches = AnswerBatches(model, processor, _Subset(rows, measuring[:max_rows]), batch_size)
         before = read_answers(model, batches)
         pending = [(name, heads) for name, heads in plan.sets.items() if name not in known]
-        file = effect_file(output / (_EFFECTS if processes.first else _PART.format(processes.number)))
+        file = effect_file(shared.of(processes))
         share = dict(pending[processes.number :: processes.count])
         for effect in effects(model, batches, share, how, before=before):
             file.append([effect])
         processes.wait()
         if processes.first:
-            _take_parts(output)
-            result = {**run, **plan.curves(dict(effect_file(output / _EFFECTS)), before)}
-            curves = {name: found["effects"] for name, found in result["sets"].items() if found["effects"]}
-            effect_curves(curves, "specific", KNOCKOUT_LABEL).savefig(output / "knockout.png", dpi=150)
+            shared.take_parts(partial(_take_effects, shared.path))
+            result = {**run, **plan.curves(dict(effect_file(shared.path)), before)}
+            knockout_figure(result).savefig(output / "knockout.png", dpi=150)
             write_json(output / KNOCKOUT, result)
             if add_knockout(output, result):
                 write_heads_report(output)
@@ -102,21 +95,19 @@ def write_knockout(
 def _run_in(output: Path, run: Mapping[str, Any], *, restart: bool) -> Iterator[None]:
     """Check that the folder is this run's, and take in what an interrupted run left."""
     with result_folder(output, run, kind="knockout", files=_FILES, restart=restart):
+        shared = SharedFile(output / _EFFECTS)
         if restart:
-            for part in output.glob(_PART.format("*")):
-                part.unlink()
-        _take_parts(output)
+            shared.remove_parts()
+        shared.take_parts(partial(_take_effects, shared.path))
         yield
 
 
-def _take_parts(output: Path) -> None:
-    """Move the effects that other processes measured into the file."""
-    for part in sorted(output.glob(_PART.format("*"))):
-        effect_file(output / _EFFECTS).append(effect_file(part))
-        part.unlink()
+def _take_effects(path: Path, part: Path) -> None:
+    known = dict(effect_file(path))
+    effect_file(path).append((name, effect) for name, effect in effect_file(part) if name not in known)
 
 
-class _Some(Sequence[Mapping[str, Any]]):
+class _Subset(Sequence[Mapping[str, Any]]):
     """Some of the rows, read when they are asked for."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]) -> None:

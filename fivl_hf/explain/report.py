@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from fivl_hf.explain.folders import EXPLANATION
 from fivl_hf.explain.measures import LOWER_IS_BETTER
 from fivl_hf.files.atomic import write_atomically
@@ -13,9 +15,8 @@ from fivl_hf.images import data_url
 from fivl_hf.show.pages import figure_url, render_page
 from fivl_hf.show.plots import depth_curves, effect_curves
 
-__all__ = ["KNOCKOUT_LABEL", "layers_label", "page_in", "write_heads_report"]
+__all__ = ["knockout_figure", "layers_label", "page_in", "write_heads_report"]
 
-KNOCKOUT_LABEL = "fall of the expressions' log-probability\nbeyond that of other tokens"
 # Bytes of pictures that are still put into the page itself.
 _EMBEDDED = 6_000_000
 _LABELS = {
@@ -97,10 +98,10 @@ def _page(folder: Path, result: Mapping[str, Any]) -> str:
         knockout=knockout,
         knockout_how=_HOW[knockout["how"]] if knockout else "",
         knockout_command=_knockout_command(folder, result),
-        knockout_figure=_knockout_figure(knockout) if knockout else None,
+        knockout_figure=figure_url(knockout_figure(knockout)) if knockout else None,
         strongest=max(aligned, key=lambda each: (-each["p"], -each["k"])) if aligned else None,
         effects=_effects(knockout) if knockout else [],
-        lens=figure_url(depth_curves(lens["rank"], "rank of the keyword")) if lens["rank"] else None,
+        lens=figure_url(depth_curves(lens["rank"])) if lens["rank"] else None,
         boxes={} if "reason" in boxes else boxes,
         boxes_reason=boxes.get("reason"),
         pictures=_pictures(folder),
@@ -132,9 +133,10 @@ def _knockout_command(folder: Path, result: Mapping[str, Any]) -> str:
     return f"fivl knockout {about} --split {result.get('split', 'test')} --output {folder}"
 
 
-def _knockout_figure(knockout: Mapping[str, Any]) -> str:
-    curves = {name: found["effects"] for name, found in knockout["sets"].items() if found["effects"]}
-    return figure_url(effect_curves(curves, "specific", KNOCKOUT_LABEL))
+def knockout_figure(knockout: Mapping[str, Any]) -> Figure:
+    """Draw the curves of a knock-out, as ``knockout.json`` has them."""
+    curves = {name: each["effects"] for name, each in knockout["sets"].items() if each["effects"]}
+    return effect_curves(curves, "specific", "drop of the expressions' log-probability\nbeyond that of other tokens")
 
 
 def _effects(knockout: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """``fivl explain``: head map, best heads, segmentation and sample images of one model, written to a folder."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,21 @@ from fivl_hf.explain.report import write_heads_report
 from fivl_hf.explain.samples import Sample, prepare
 from fivl_hf.explain.score_table import write_score_table
 from fivl_hf.explain.scores import ScoreFile
-from fivl_hf.explain.selection import chooses
+from fivl_hf.explain.selection import TOO_FEW, halves
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.managed_folders import replaced_files, require_own_folder
-from fivl_hf.files.processes import Processes
+from fivl_hf.files.processes import Processes, SharedFile
 from fivl_hf.files.results import read_settings, result_folder
 from fivl_hf.schema import RowError, validate_row
 from fivl_hf.show.plots import depth_curves, head_map
 
 __all__ = ["explanation_summary", "write_explanation"]
 
-_TOO_FEW = "the rows are about too few images to choose a head on some and measure it on others"
 # What is written, the file that makes it complete first.
 _SCORES = "scores.jsonl"
 _FILES = (EXPLANATION, "head_map.png", "lens.png", "scores.parquet", _SCORES)
 # Longest sides of the pictures, in pixels; between them, an image keeps its own.
 _SMALLEST, _LARGEST = 288, 1600
-# Where processes besides the first write.
-_PART = "scores.process{}.jsonl"
 
 
 def explanation_summary(found: Explanation, chosen_on: Explanation | None = None) -> dict[str, Any]:
@@ -64,7 +62,7 @@ def explanation_summary(found: Explanation, chosen_on: Explanation | None = None
         "problems": found.problems,
     }
     if not heads:
-        result["reason"] = _TOO_FEW
+        result["reason"] = TOO_FEW
     return result
 
 
@@ -115,7 +113,10 @@ def write_explanation(
     run = {**(about or {}), "dtype": str(model.dtype), "without_sinks": without_sinks, "protocol": protocol}
     processes = Processes.of_this_run()
     with processes.first_enters(_run_in(output, run, restart=restart or about is None)):
-        file, known = _score_files(output, processes)
+        shared = SharedFile(output / _SCORES)
+        known = frozenset(ScoreFile(shared.path).known)
+        processes.wait()  # the first process adds to what the others read
+        file = ScoreFile(shared.of(processes))
         for scores in explain_rows(
             model,
             processor,
@@ -130,32 +131,47 @@ def write_explanation(
             file.add(scores)
         processes.wait()
         if processes.first:
-            _take_parts(output)
-            found = gather(ScoreFile(output / _SCORES))
-            best = _best_head(found)
-            usable = [number for number, row in enumerate(indexed) if row.get("id") not in found.problems]
-            drawn = _drawable((indexed[number] for number in usable), pictures, word)
-            if word is not None and pictures and not drawn:
-                raise ValueError(f"no answer says {word!r}")
-            result = {**run, **explanation_summary(found, chosen_on)}
-            if boxes:
-                result["localization"] = _localization(model, processor, indexed, usable[:boxes])
-            if knockout := knockout_of(output, run):
-                result["knockout"] = knockout
-            named = result["best_head"] or best
-            # Made again from here on: what marks the results as complete is written last.
-            (output / EXPLANATION).unlink(missing_ok=True)
-            layer, index = head or (named["layer"], named["head"])
-            _draw(model, processor, drawn, output, layer, index, word)
-            write_score_table(ScoreFile(output / _SCORES), output / "scores.parquet")
-            title = "\n".join(f"{key}: {Path(str(run[key])).name}" for key in ("model", "dataset") if run.get(key))
-            head_map(found.alignment.mean(), title, framed=(layer, index)).savefig(output / "head_map.png", dpi=150)
-            (output / "lens.png").unlink(missing_ok=True)
-            if ranks := result["lens"]["rank"]:
-                depth_curves(ranks, "rank of the keyword").savefig(output / "lens.png", dpi=150)
-            write_json(output / EXPLANATION, result)
-            write_heads_report(output)
+            shared.take_parts(partial(_take_scores, file))
+            explanation = gather(file)
+            result = {**run, **explanation_summary(explanation, chosen_on)}
+            _finish(model, processor, indexed, output, explanation, result, pictures, boxes, head, word)
     return read_settings(output / EXPLANATION)
+
+
+def _finish(
+    model: Any,
+    processor: Any,
+    rows: Sequence[Mapping[str, Any]],
+    output: Path,
+    explanation: Explanation,
+    result: dict[str, Any],
+    pictures: int,
+    boxes: int,
+    head: tuple[int, int] | None,
+    word: str | None,
+) -> None:
+    """Compare boxes, draw, and write all that is made of the scores."""
+    best = result["best_head"] or _best_head(explanation)
+    layer, index = head or (best["layer"], best["head"])
+    usable = [number for number, row in enumerate(rows) if row.get("id") not in explanation.problems]
+    drawn = _drawable((rows[number] for number in usable), pictures, word)
+    if word is not None and pictures and not drawn:
+        raise ValueError(f"no answer says {word!r}")
+    if boxes:
+        result["localization"] = _localization(model, processor, rows, usable[:boxes])
+    if knockout := knockout_of(output, result):
+        result["knockout"] = knockout
+    # Made again from here on: what marks the results as complete is written last.
+    (output / EXPLANATION).unlink(missing_ok=True)
+    _draw(model, processor, drawn, output, layer, index, word)
+    title = "\n".join(f"{key}: {Path(str(result[key])).name}" for key in ("model", "dataset") if result.get(key))
+    head_map(explanation.alignment.mean(), title, framed=(layer, index)).savefig(output / "head_map.png", dpi=150)
+    (output / "lens.png").unlink(missing_ok=True)
+    if ranks := result["lens"]["rank"]:
+        depth_curves(ranks).savefig(output / "lens.png", dpi=150)
+    write_score_table(ScoreFile(output / _SCORES), output / "scores.parquet")
+    write_json(output / EXPLANATION, result)
+    write_heads_report(output)
 
 
 @contextmanager
@@ -163,28 +179,17 @@ def _run_in(output: Path, run: Mapping[str, Any], *, restart: bool) -> Iterator[
     """Check that the folder is this run's, and take in what an interrupted run left."""
     with result_folder(output, run, kind="explanation", files=_FILES, restart=restart):
         require_own_folder(output / "pictures", "pictures")
+        shared = SharedFile(output / _SCORES)
         if restart:
-            for part in output.glob(_PART.format("*")):
-                part.unlink()
-        _take_parts(output)
+            shared.remove_parts()
+        shared.take_parts(partial(_take_scores, ScoreFile(shared.path)))
         yield
 
 
-def _score_files(output: Path, processes: Processes) -> tuple[ScoreFile, Collection[str]]:
-    """Return the file that this process adds to, and the ids of the rows that are explained already."""
-    file = ScoreFile(output / _SCORES)
-    known = frozenset(file.known)
-    processes.wait()  # the first process adds to what the others read
-    return (file if processes.first else ScoreFile(output / _PART.format(processes.number))), known
-
-
-def _take_parts(output: Path) -> None:
-    """Move the scores of the other processes into the file."""
-    file = ScoreFile(output / _SCORES)
-    for part in sorted(output.glob(_PART.format("*"))):
-        for scores in ScoreFile(part):
+def _take_scores(file: ScoreFile, part: Path) -> None:
+    for scores in ScoreFile(part):
+        if scores.id not in file.known:
             file.add(scores)
-        part.unlink()
 
 
 def _localization(
@@ -192,9 +197,10 @@ def _localization(
 ) -> dict[str, Any]:
     """Return the comparison of boxes on some rows, or the reason why there is none."""
     keys = {number: image_key(rows[number]) for number in numbers}
-    choosing, measuring = ([number for number in numbers if chooses(keys[number]) == half] for half in (True, False))
-    if not choosing or not measuring:
-        return {"reason": _TOO_FEW}
+    try:
+        choosing, measuring = halves(keys)
+    except ValueError as error:
+        return {"reason": str(error)}
     with tqdm(total=len(numbers), desc="Finding boxes", unit="row") as progress:
 
         def prepared(numbers: Iterable[int]) -> Iterator[tuple[str, Sample]]:

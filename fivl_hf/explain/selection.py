@@ -3,7 +3,7 @@
 Shapes: L layers, H heads, K thresholds, E expressions, R resamples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +14,9 @@ from fivl_hf.explain.alignment import as_lists
 from fivl_hf.explain.measures import IOU_THRESHOLDS, LOWER_IS_BETTER
 from fivl_hf.masks import FloatArray
 
-__all__ = ["HeadSelection", "chooses", "selection_by"]
+__all__ = ["TOO_FEW", "HeadSelection", "chooses", "halves", "selection_by"]
+
+TOO_FEW = "the rows are about too few images to choose heads on some and measure them on others"
 
 _RESAMPLES = 500
 # Expressions that are added up at a time.
@@ -24,6 +26,21 @@ _BUFFERED = 64
 def chooses(image: str) -> bool:
     """Return in which half of the images one is, by its digest: all rows about one image are in the same half."""
     return int(image[:8] or "0", 16) % 2 == 0
+
+
+def halves(keys: Mapping[int, str]) -> tuple[list[int], list[int]]:
+    """Return the numbers of the rows that heads are chosen on, and of those that they are measured on.
+
+    Args:
+        keys: digest of the images of each row.
+
+    Raises:
+        ValueError: one half is empty.
+    """
+    choosing, measuring = ([number for number, key in keys.items() if chooses(key) == half] for half in (True, False))
+    if not choosing or not measuring:
+        raise ValueError(TOO_FEW)
+    return choosing, measuring
 
 
 class HeadSelection:
@@ -129,7 +146,7 @@ class HeadSelection:
 
     def _held_out(self, sums: NDArray[np.float32], counts: NDArray[np.float32]) -> dict[str, Any]:
         if not all(self._n):
-            return _undefined("the rows are about too few images to choose a head on some and measure it on others")
+            return _undefined(TOO_FEW)
         chosen = [int(self._best(_ratio(sums[half, :1, 0], counts[half, :1, 0]), 1)[0, 0]) for half in (0, 1)]
         flat = [array.reshape(*array.shape[:3], -1) for array in (sums, counts)]
         # Each half's expressions under the head that the other half chose.

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "SharedFile"]
 
 Made = TypeVar("Made")
 
@@ -64,7 +65,7 @@ class Processes:
             self.wait()
 
     def from_first(self, make: Callable[[], Made]) -> Made:
-        """Return what the first process makes, in all."""
+        """Call ``make`` in the first process and return its result in every process."""
         if self.state is None:
             return make()
         from accelerate.utils import broadcast_object_list
@@ -76,3 +77,32 @@ class Processes:
         """Wait until all processes are here."""
         if self.state is not None:
             self.state.wait_for_everyone()
+
+
+class SharedFile:
+    """A file that the first process writes, and the parts of it that the other processes write beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._part = f"{path.stem}.process{{}}{path.suffix}"
+
+    def of(self, processes: Processes) -> Path:
+        """Return the path that this process writes."""
+        return self.path if processes.first else self.path.with_name(self._part.format(processes.number))
+
+    def take_parts(self, take: Callable[[Path], None]) -> None:
+        """Hand each part to a function that adds it to the file, and remove it.
+
+        A part may come twice, if the process is killed in between.
+        """
+        for part in self._parts():
+            take(part)
+            part.unlink()
+
+    def remove_parts(self) -> None:
+        """Remove the parts that another run left."""
+        for part in self._parts():
+            part.unlink()
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.path.parent.glob(self._part.format("*")))

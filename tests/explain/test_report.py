@@ -94,7 +94,7 @@ def test_few_images_are_told(model, processor, rows, tmp_path):
 
     write_explanation(model, processor, rows[:1], tmp_path, pictures=0)
     text = (tmp_path / "report.html").read_text()
-    assert "the rows are about too few images to choose a head on some and measure it on others" in text
+    assert "the rows are about too few images to choose heads on some and measure them on others" in text
 
 
 @needs_browser
