@@ -48,7 +48,7 @@ def _times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @torch.inference_mode()
 def _loop(model: Any, processor: Any, rows: list[dict[str, Any]]) -> None:
-    """Two measures of the eight, of an expression's own mask alone: all attention, head by head."""
+    """The naive loop: eager attention, then Spearman and AUROC head by head, against each own mask alone."""
     model.set_attn_implementation("eager")
     for row in rows:
         sample = prepare(model, processor, row)

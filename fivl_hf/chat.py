@@ -75,11 +75,11 @@ def similar_batches(
     """Yield batches of conversations of similar length, so that they hold little padding.
 
     Args:
-        size: of a batch, at most.
-        images, length: of a conversation. Those of a batch are equal in ``images``: a number of images, or whether
-            there are any; processors refuse batches of which some conversations have none.
-        sorted_batches: among how many batches' conversations those of similar length are looked for; all of these are
-            in memory.
+        size: largest size of a batch.
+        images: key that all conversations of a batch share, such as the number of images: processors refuse batches in
+            which only some have images.
+        length: key to sort by.
+        sorted_batches: how many batches' conversations are sorted together; all of these are in memory.
     """
     waiting = iter(items)
     while window := list(islice(waiting, sorted_batches * size)):

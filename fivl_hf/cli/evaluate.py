@@ -116,10 +116,13 @@ def _add_transformers(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=None,
         metavar="LAYER,HEAD",
-        help="attention heads that are without effect while the model answers; see fivl knockout",
+        help="attention heads to knock out while the model answers; see fivl knockout",
     )
     group.add_argument(
-        "--knock-out-how", choices=("zero", "edges"), default="zero", help="their output is 0, or they see no image"
+        "--knock-out-how",
+        choices=("zero", "edges"),
+        default="zero",
+        help="zero: their output is 0; edges: text tokens do not attend to the image in them",
     )
     group.add_argument(
         "--generation",

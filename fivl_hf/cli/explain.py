@@ -14,9 +14,9 @@ def add_explain(commands: Any) -> None:
         "explain",
         help="which attention heads look at the evidence, and what the image positions predict",
         description="Compares every head's attention with the masks (and with masks of other images as a control) by "
-        "Spearman's correlation, AUROC and other measures, scores the segmentation from the vision logits, and draws "
-        "samples.",
-        epilog="Writes report.html with all that is found, scores.jsonl (every row's scores, as they come), "
+        "Spearman's correlation, AUROC and other measures, reads the logit lens, compares boxes of localization heads, "
+        "scores the segmentation from the vision logits, and draws samples.",
+        epilog="Writes report.html with all results, scores.jsonl (every row's scores, as they come), "
         "explanation.json, scores.parquet, head_map.png, lens.png and pictures/ (image, mask, one head's attention, "
         "segment). If it is interrupted, run it again to resume. "
         "accelerate launch -m fivl_hf explain ... spreads the rows over several GPUs.",
@@ -32,7 +32,8 @@ def add_explain(commands: Any) -> None:
         "--protocol",
         choices=("default", "paper"),
         default="default",
-        help="paper: while the model writes its own answer, token by token, the smallest mask of a turn",
+        help="paper: let the model write its own answers, use the smallest mask of each turn, and average the "
+        "scores of an expression's tokens",
     )
     parser.add_argument(
         "--without-sinks",
@@ -57,7 +58,7 @@ def add_explain(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from fivl_hf.explain.report import page_in
+    from fivl_hf.explain.report import LABELS, page_in
     from fivl_hf.explain.runner import write_explanation
 
     with loaded(options) as (model, processor, rows, about):
@@ -76,25 +77,31 @@ def _run(options: argparse.Namespace) -> None:
             about=about,
             restart=options.restart,
         )
-    print(f"heads chosen on half of the images ({result['chosen_on']:,} expressions), measured on the other half:")
+    print(
+        f"heads chosen by Spearman on half of the images ({result['chosen_on']:,} expressions), measured on the other:"
+    )
     for best in result["top_heads"]:
         print(
             f"layer {best['layer']:>3}  head {best['head']:>3}  correlation {_number(best['score'])}  "
-            f"with masks of other images {_number(best['control'])}"
+            f"control {_number(best['control'])}"
         )
     if not result["top_heads"]:
         print(result["reason"])
+    print(
+        "each measure's own heads, chosen on either half of the images and measured on the other; "
+        "control: other images' masks"
+    )
     for name, found in result["measures"].items():
         chance = "" if found["chance"] is None else f"  chance {found['chance']:.3f}"
-        _print_held_out(name, found["held_out"], chance)
+        _print_held_out(LABELS[name], found["held_out"], chance)
         if "without_sinks" in found:
-            _print_held_out("  without sinks", found["without_sinks"], chance)
+            _print_held_out("  without sink tokens", found["without_sinks"], chance)
     for name, boxes in result.get("localization", {}).items():
         if name == "reason":
             print(f"no boxes were compared: {boxes}")
         else:
             right = _number(boxes["accuracy_at_0.5"]["value"])
-            print(f"boxes of {name:<20} IoU {_number(boxes['iou']['value'])}  right at 0.5 {right}")
+            print(f"boxes of {name:<20} IoU {_number(boxes['iou']['value'])}  share with IoU ≥ 0.5 {right}")
     print(f"segmentation IoU: {_number(result['segmentation']['iou'])}")
     print(f"the page is {page_in(options.output)}")
     if result["problems"]:
@@ -106,7 +113,7 @@ def _print_held_out(name: str, held_out: dict[str, Any], chance: str) -> None:
     low, high = held_out["confidence_interval"]
     if low is not None:
         print(
-            f"{name:<18} held out {_number(held_out['value'])} [{low:.3f}, {high:.3f}]  with other masks "
+            f"{name:<28} held out {_number(held_out['value'])} [{low:.3f}, {high:.3f}]  control "
             f"{_number(held_out['control']['value'])}{chance}"
         )
 

@@ -14,8 +14,8 @@ def add_knockout(commands: Any) -> None:
         "knockout",
         help="do the heads that look at the evidence matter? knock them out, beside random ones",
         description="Chooses attention heads by AUROC on half of the images, knocks out 1, 2, 4, ... of them on the "
-        "other half, and compares the fall of the key expressions' log-probability with that of random sets of heads, "
-        "which are of the same layers and look at the image as much.",
+        "other half, and compares the drop in log-probability of the key expressions with that for random sets of "
+        "heads of the same layers that attend to the image about equally.",
         epilog="Writes knockout.json, knockout.png and knockout.jsonl (every set's effect, as it comes). If it is "
         "interrupted, run it again to resume. accelerate launch -m fivl_hf knockout ... spreads the sets of heads over "
         "several GPUs.",
@@ -36,7 +36,7 @@ def add_knockout(commands: Any) -> None:
         type=positive,
         default=None,
         metavar="LAYERS",
-        help="also knock out all heads of so many neighbouring layers, from the first ones to the last",
+        help="also knock out all heads of every LAYERS consecutive layers",
     )
     parser.add_argument(
         "--max-rows",

@@ -74,16 +74,16 @@ class Explanation:
         AUROC has ``without_sinks``, the same ``held_out`` without visual sink tokens, if there are any.
         """
         shares = [self.covered / self.compared] if self.compared else []
-        found = {
+        summaries = {
             name: {**selection.summary(), "chance": chance(name, shares)}
             for name, selection in sorted(self.selections.items())
         }
         if self.with_sinks:
-            found["auroc"]["without_sinks"] = {
+            summaries["auroc"]["without_sinks"] = {
                 **self.without_sinks.summary()["held_out"],
                 "expressions_with_sinks": self.with_sinks,
             }
-        return found
+        return summaries
 
     @property
     def segmentation(self) -> dict[str, Any]:
@@ -133,6 +133,7 @@ def explain(
 
     Raises:
         RowError: a row that does not fit the schema.
+        ImageError: an image that cannot be read.
     """
     return gather(explain_rows(model, processor, rows, description=description, **options))
 
@@ -165,7 +166,7 @@ def explain_rows(
             by token, then averages; "default" averages the attention of an expression's tokens.
 
     Raises:
-        RowError: as for :func:`explain`, unless it keeps going.
+        RowError, ImageError: as for :func:`explain`, unless it keeps going.
     """
     indexed: Sequence[Mapping[str, Any]] = rows if hasattr(rows, "__getitem__") else list(rows)  # type: ignore[assignment]
     others = OtherImages(indexed, processor.tokenizer)
@@ -226,20 +227,18 @@ def _add(explanation: Explanation, scores: ExpressionScores, image: str) -> None
         explanation.control.add(scores.control)
         if not is_choosing:
             explanation.held_out_control.add(scores.control)
-    spearman = {} if scores.alignment is None else {"spearman": scores.alignment}
-    for name, found in {**spearman, **scores.measures}.items():
-        control = scores.control if name == "spearman" else scores.controls.get(name)
+    for name, values in scores.measures.items():
         if name not in explanation.selections:
             explanation.selections[name] = selection_by(name)
-        explanation.selections[name].add(image, found, control)
+        explanation.selections[name].add(image, values, scores.controls.get(name))
     own, control = scores.without_sinks
     if own is not None:
         explanation.with_sinks += bool(scores.auroc_without_sinks)
         explanation.without_sinks.add(image, own, control)
     if scores.depth:
         explanation.lens.add(KeywordDepth(**scores.depth))
-    if scores.share is not None:
-        explanation.covered += scores.share
+    if scores.mask_share is not None:
+        explanation.covered += scores.mask_share
         explanation.compared += 1
     for scale, found in scores.by_scale.items():
         explanation.by_scale.setdefault(scale, AlignmentMap()).add(found)

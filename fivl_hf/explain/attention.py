@@ -79,10 +79,10 @@ def ordinary_attention(
     """Run SDPA, or attention with capped scores (Gemma 2), which SDPA would pass over; ``config`` is the model's.
 
     Raises:
-        ValueError: the layer has attention sinks.
+        ValueError: the layer has learned attention sinks (``s_aux``).
     """
     if kwargs.get("s_aux") is not None:
-        raise ValueError(f"attention with sinks ({type(module).__name__}) cannot be replaced")
+        raise ValueError(f"learned attention sinks (s_aux of {type(module).__name__}) are not supported")
     if (softcap := kwargs.get("softcap")) is not None:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         causal = is_causal(config, int(module.layer_idx))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What sets of heads do to a model's answers: log-probabilities, accuracy and visual reliance without them."""
+"""Effects of sets of heads on a model's answers: log-probabilities, accuracy and reliance without them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,12 +29,12 @@ _TOKENS = 1024
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model makes of the answers, which it is given token by token.
+    """Log-probabilities and accuracies of the gold answers under teacher forcing.
 
     Attributes:
         expression: mean log-probability, in nats, of the key expressions' tokens.
-        other: the same of the answers' other tokens.
-        text_only: the same of all tokens of the answers where the images are left out.
+        other: the same of the answers' other tokens; 0 if there are none.
+        text_only: the same of all tokens of the answers where the images are left out; 0 if there are none.
         accuracy: share of the key expressions of which every token is the most likely one.
         masked_accuracy: the same with the boxes of the evidence blacked out.
         n: number of these key expressions.
@@ -49,7 +49,7 @@ class Reading:
 
     @property
     def expression_reliance(self) -> float | None:
-        """(accuracy − masked accuracy) / accuracy; None where nothing is right."""
+        """(accuracy − masked accuracy) / accuracy, as the Visual Reliance Score; None where nothing is right."""
         return 1 - self.masked_accuracy / self.accuracy if self.accuracy else None
 
 
@@ -58,9 +58,9 @@ class Effect:
     """The effect of a set of heads on the answers; log-probabilities in nats.
 
     Attributes:
-        expression: mean fall of the key expressions' tokens.
-        other: mean fall of the answers' other tokens.
-        text_only: mean fall of the answers' tokens where the images are left out; its exponential is how many times
+        expression: mean drop of the key expressions' tokens.
+        other: mean drop of the answers' other tokens.
+        text_only: mean drop of the answers' tokens where the images are left out; its exponential is how many times
             the perplexity of text grows: damage, if it is large.
         specific: ``expression`` minus ``other``.
         accuracy, expression_reliance: of :class:`Reading`, without these heads.
@@ -75,6 +75,7 @@ class Effect:
 
     @classmethod
     def between(cls, before: Reading, without: Reading) -> "Effect":
+        """Return what heads do, from readings with and without them."""
         expression, other = before.expression - without.expression, before.other - without.other
         return cls(
             expression,
@@ -106,8 +107,8 @@ class AnswerBatches:
     """Rows as they are, with their evidence blacked out, and without their images, encoded batch by batch.
 
     Raises:
-        RowError: a row that does not fit the schema.
-        ImageError: an image that cannot be read.
+        RowError, when iterated: a row that does not fit the schema.
+        ImageError, when iterated: an image that cannot be read.
     """
 
     def __init__(self, model: Any, processor: Any, rows: Sequence[Mapping[str, Any]], batch_size: int = 16) -> None:
@@ -161,7 +162,7 @@ def _answer_tokens(sample: Sample) -> NDArray[np.intp]:
 
 @torch.inference_mode()
 def read_answers(model: Any, batches: AnswerBatches) -> Reading:
-    """Return what a model makes of the answers.
+    """Return log-probabilities and accuracies of the answers under teacher forcing.
 
     Raises:
         ValueError: no key expression's tokens are found.
@@ -234,7 +235,7 @@ def effects(
     Args:
         sets: heads by name.
         how: see :func:`fivl_hf.explain.knockout.knock_out`.
-        before: what the whole model makes of the answers; read again if not given.
+        before: of the whole model; read again if not given.
     """
     if not sets:
         return

@@ -54,7 +54,8 @@ def ground(
         heads: that are looked at; the localization heads of this image if not given.
 
     Raises:
-        ValueError: an empty phrase, or a head that the model does not have.
+        ValueError: an empty phrase, one whose tokens are not found, a head that the model does not have, or no head
+            whose attention is concentrated on a spot.
     """
     if not phrase.strip():
         raise ValueError("a phrase to look for is needed")
@@ -78,7 +79,7 @@ def ground(
     if not heads:
         votes = votes_among(len(maps))
         votes.add(maps)
-        heads = _at_a_spot(votes.ranked())[:SUMMED]
+        heads = _require_found(votes.ranked())[:SUMMED]
     chosen = tuple(heads)
     return Grounding(locate(np.stack([maps[head] for head in chosen]), image.size), chosen)
 
@@ -99,11 +100,11 @@ def compare_boxes(
         ``n`` expressions.
 
     Raises:
-        ValueError: no sample with an expression to choose or to measure on.
+        ValueError: no sample with an expression to choose or to measure on, or no localization heads.
     """
     scores = score_heads(model, choosing)
     ways: dict[str, list[Head]] = {
-        "localization heads": _at_a_spot(scores.ranked("localization"))[:count],
+        "localization heads": _require_found(scores.ranked("localization"))[:count],
         "heads by masks": scores.ranked("aligned")[:count],
         "all heads": scores.ranked("aligned"),
     }
@@ -130,7 +131,7 @@ def compare_boxes(
     }
 
 
-def _at_a_spot(heads: list[Head]) -> list[Head]:
+def _require_found(heads: list[Head]) -> list[Head]:
     """Return localization heads; raises ValueError if there are none."""
     if not heads:
         raise ValueError("no head's attention is at a spot: name the heads to look at")

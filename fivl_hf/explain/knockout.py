@@ -6,6 +6,7 @@ Shapes: B batch, H heads, T queries, S keys, D head size.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -91,7 +92,7 @@ def mean_outputs(model: Any, inputs: Iterable[Mapping[str, Any]]) -> dict[int, t
         def forward(module: torch.nn.Module, *arguments: Any, **kwargs: Any) -> tuple[torch.Tensor, None]:
             output, nothing = attention(module, *arguments, **kwargs)
             layer = int(module.layer_idx)  # type: ignore[arg-type]
-            total = torch.where(counts[..., None, None], output.float(), 0).sum(dim=(0, 1))
+            total = torch.where(is_real[..., None, None], output.float(), 0).sum(dim=(0, 1))
             sums[layer] = sums.get(layer, 0) + total
             return output, nothing
 
@@ -100,9 +101,9 @@ def mean_outputs(model: Any, inputs: Iterable[Mapping[str, Any]]) -> dict[int, t
     with replaced_attention(model, summing):
         for each in inputs:
             mask = each.get("attention_mask")
-            counts = torch.ones_like(each["input_ids"]).bool() if mask is None else mask.bool()
+            is_real = torch.ones_like(each["input_ids"]).bool() if mask is None else mask.bool()
             model.base_model(**each, use_cache=False)
-            count += int(counts.sum())
+            count += int(is_real.sum())
     return {layer: total / count for layer, total in sums.items()}
 
 
@@ -128,7 +129,7 @@ def _by_layer(model: Any, heads: Iterable[Head]) -> dict[int, list[int]]:
 
 
 class _ImageKeys:
-    """Which keys are visual tokens, seen in the model's inputs: of the whole sequence, while answers are generated."""
+    """Tracks which keys are visual tokens, also while an answer is generated token by token."""
 
     def __init__(self, model: Any) -> None:
         self.config = model.config
@@ -209,7 +210,7 @@ def _cutting(
 def _ungrouped(module: torch.nn.Module) -> Any:
     """Return what the attention function needs to know of a module whose heads have a key each."""
     known = {name: getattr(module, name) for name in ("layer_idx", "training", "is_causal") if hasattr(module, name)}
-    return type("Ungrouped", (), {**known, "num_key_value_groups": 1})()
+    return SimpleNamespace(**known, num_key_value_groups=1)
 
 
 def _cut_mask(

@@ -1,4 +1,4 @@
-"""Do the heads that look at the evidence matter? Sets of them are knocked out, beside random sets like them."""
+"""Plans of knock-outs: which sets of heads, and curves of their effects beside those of random sets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ __all__ = ["KnockoutPlan", "knockout_curves", "plan_knockout", "scores_on"]
 
 @dataclass(frozen=True)
 class KnockoutPlan:
-    """Which sets of heads are knocked out.
+    """Sets of heads to knock out.
 
     Attributes:
         ranked: of each kind of set, the heads, the best first.
@@ -30,7 +30,7 @@ class KnockoutPlan:
     draws: int
     sets: Mapping[SetName, Sequence[Head]]
 
-    def curves(self, found: Mapping[SetName, Effect], before: Reading) -> dict[str, Any]:
+    def curves(self, effects_by_set: Mapping[SetName, Effect], before: Reading) -> dict[str, Any]:
         """Return what :func:`knockout_curves` does, from the effects of all sets."""
         result: dict[str, Any] = {
             "sizes": list(self.sizes),
@@ -39,7 +39,7 @@ class KnockoutPlan:
                 name: {
                     "heads": [list(head) for head in self.ranked[name][: max(self.sizes)]],
                     "effects": [
-                        {**_compared(found, name, size, self.draws), "distinct": self._distinct(name, size)}
+                        {**_compared(effects_by_set, name, size, self.draws), "distinct": self._distinct(name, size)}
                         for size in self.sizes
                         if size <= len(self.ranked[name])
                     ],
@@ -48,7 +48,7 @@ class KnockoutPlan:
             },
         }
         windows = [
-            {"layers": [min(layers), max(layers)], **asdict(found[name])}
+            {"layers": [min(layers), max(layers)], **asdict(effects_by_set[name])}
             for name, heads in self.sets.items()
             if name[0] == "layers" and (layers := {layer for layer, _ in heads})
         ]
@@ -69,7 +69,7 @@ def plan_knockout(
         sizes: numbers of heads (:func:`fivl_hf.explain.head_sets.set_sizes`).
         draws: random sets for each size, matched by layer and by attention to the image.
         seed: of the random sets.
-        window: also knock out all heads of so many neighbouring layers, from the first to the last.
+        window: also knock out all heads of every ``window`` consecutive layers.
 
     Raises:
         ValueError: no size, one that leaves fewer heads than it takes, or more layers than there are.

@@ -81,7 +81,7 @@ def recorded_lens(
         places: of each sample, its place in the batch and the positions (N,) of its visual tokens in the sequence.
         keyword_ids: of each sample, K token ids.
 
-    Returns:
+    Yields:
         A function that gives the samples' lenses after the pass.
 
     Raises:
@@ -96,11 +96,11 @@ def recorded_lens(
     )
     positions = torch.cat([positions for _, positions in places]).to(device)
     most = max(map(len, keyword_ids), default=0)
-    # (total N, most K): those of samples with fewer keywords are repeated.
+    # (total N, most K): samples with fewer keywords are padded with token 0, whose columns `lenses` drops.
     padded = torch.tensor([[*ids, *[0] * (most - len(ids))] for ids in keyword_ids], device=device)
     wanted = padded.repeat_interleave(torch.tensor(counts, device=device), dim=0)
     ranks: list[torch.Tensor] = []
-    chances: list[torch.Tensor] = []
+    log_probabilities: list[torch.Tensor] = []
 
     def read(_: Any, __: Any, output: Any) -> None:
         hidden = (output if isinstance(output, torch.Tensor) else output[0])[batch, positions]
@@ -109,14 +109,14 @@ def recorded_lens(
             for part, ids in zip(hidden.split(_TOKENS), wanted.split(_TOKENS), strict=True)
         ]
         ranks.append(torch.cat([rank for rank, _ in parts]).cpu())
-        chances.append(torch.cat([chance for _, chance in parts]).cpu())
+        log_probabilities.append(torch.cat([logs for _, logs in parts]).cpu())
 
     def lenses() -> list[Lens]:
         # (layers, total N, most K) -> of each sample (layers, K, N)
-        each = zip(torch.stack(ranks).split(counts, 1), torch.stack(chances).split(counts, 1), keyword_ids, strict=True)
+        by_sample = (torch.stack(each).split(counts, 1) for each in (ranks, log_probabilities))
         return [
-            Lens(rank[..., : len(ids)].mT.numpy(), chance[..., : len(ids)].mT.float().numpy())
-            for rank, chance, ids in each
+            Lens(rank[..., : len(ids)].mT.numpy(), logs[..., : len(ids)].mT.float().numpy())
+            for rank, logs, ids in zip(*by_sample, keyword_ids, strict=True)
         ]
 
     with ExitStack() as hooks:

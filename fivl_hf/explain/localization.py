@@ -168,5 +168,5 @@ def expression_maps(sample: Sample, evidence: Evidence, attention: NDArray[np.fl
 
 
 def votes_among(layers: int) -> HeadVotes:
-    """Return votes for a model of so many layers; of a shallow one, fewer layers are skipped, or none."""
+    """Return votes for a model by its number of layers: in a shallow one, fewer layers are skipped, or none."""
     return HeadVotes(skipped_layers=min(SKIPPED_LAYERS, layers // 4))

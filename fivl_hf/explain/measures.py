@@ -111,7 +111,7 @@ def iou_at(attention: Values, coverage: Values, thresholds: Sequence[float]) -> 
     Raises:
         ValueError: as in :func:`spearman`.
     """
-    rows, shape = _alone(attention, coverage)
+    rows, shape = _single(attention, coverage)
     return np.moveaxis(_iou(rows, thresholds)[0, 0].reshape(*shape, len(thresholds)), -1, 0)
 
 
@@ -147,14 +147,14 @@ def measured(attention: Values, coverage: Values, names: Sequence[str]) -> dict[
         ValueError: as in :func:`spearman`, or a measure that does not exist.
     """
     _require_measures(names)
-    rows, shape = _alone(attention, coverage)
+    rows, shape = _single(attention, coverage)
     return {name: MEASURES[name](rows)[0, 0].reshape(shape) for name in names}
 
 
 def measured_together(
     attention: torch.Tensor, coverage: torch.Tensor, names: Sequence[str], thresholds: Sequence[float] = ()
 ) -> dict[str, FloatArray]:
-    """Return measures of several samples with as many visual tokens, each against several masks.
+    """Return measures of several samples with the same number of visual tokens, each against several masks.
 
     Args:
         attention: (B, ..., N), sorted once for all masks.
@@ -176,10 +176,10 @@ def measured_together(
         )
     rows = _Rows(attention.flatten(1, -2), coverage.to(attention.device, torch.float64))
     shape = (*coverage.shape[:2], *attention.shape[1:-1])
-    found = {name: MEASURES[name](rows).reshape(shape) for name in names}
+    scores = {name: MEASURES[name](rows).reshape(shape) for name in names}
     if thresholds:
-        found["iou"] = _iou(rows, thresholds).reshape(*shape, len(thresholds))
-    return found
+        scores["iou"] = _iou(rows, thresholds).reshape(*shape, len(thresholds))
+    return scores
 
 
 def _require_measures(names: Sequence[str]) -> None:
@@ -187,7 +187,7 @@ def _require_measures(names: Sequence[str]) -> None:
         raise ValueError(f"no measure {unknown[0]!r}; there are {', '.join(sorted(MEASURES))}")
 
 
-def _alone(attention: Values, coverage: Values) -> tuple["_Rows", tuple[int, ...]]:
+def _single(attention: Values, coverage: Values) -> tuple["_Rows", tuple[int, ...]]:
     """Return one sample against one mask, and the shape of its results."""
     rows, column = _array(attention), _array(coverage)
     if rows.shape[-1:] != column.shape[-1:] or column.ndim != 1 or not len(column):

@@ -1,4 +1,4 @@
-"""What one teacher-forced pass shows: attention to the image, predictions of its tokens, and the logit lens.
+"""One teacher-forced pass over a batch: attention to the image, predictions of its tokens, and the logit lens.
 
 Shapes: L layers, H heads, N visual tokens.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fivl_hf.explain.lens import Lens, recorded_lens
 from fivl_hf.explain.probe import record_attention
 from fivl_hf.explain.samples import Sample
-from fivl_hf.explain.sinks import LAYER, visual_sinks
+from fivl_hf.explain.sinks import SINK_LAYER, visual_sinks
 from fivl_hf.models import without_adapter
 
 __all__ = ["Observation", "Wanted", "observe", "token_attention", "vision_predictions"]
@@ -23,15 +23,16 @@ __all__ = ["Observation", "Wanted", "observe", "token_attention", "vision_predic
 
 @dataclass(frozen=True)
 class Observation:
-    """What a pass shows of one sample.
+    """Attention, predictions, lens and sinks of one sample.
 
     Attributes:
         attention: of each group of tokens, (L, H, N) float32 on the model's device: the mean over its tokens of the
             rows that *produce* them (position t - 1 for token t); None for an empty group.
-        predicted: (N,) the token id that each visual token predicts; None for a model whose visual tokens do not stand
-            in the sequence.
-        lens: of some keywords; None without any, and as ``predicted``.
-        sinks: (N,) which visual tokens are sinks (:mod:`fivl_hf.explain.sinks`); none that stand outside the sequence.
+        predicted: (N,) the token id that each visual token predicts; None for a model whose visual tokens are not in
+            the sequence (cross-attention).
+        lens: the logit lens of the wanted keywords; None if none were wanted, or if ``predicted`` is None.
+        sinks: (N,) which visual tokens are sinks (:mod:`fivl_hf.explain.sinks`); all False where they are not in the
+            sequence.
     """
 
     attention: list[torch.Tensor | None]
@@ -42,7 +43,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be observed of a sample.
+    """Token groups and keywords of a sample to observe.
 
     Attributes:
         spans: groups of token positions whose attention is wanted, such as an expression's.
@@ -70,11 +71,18 @@ def vision_predictions(model: Any, sample: Sample) -> NDArray[np.int64] | None:
 
 @torch.inference_mode()
 def observe(model: Any, samples: Sequence[Sample], wanted: Sequence[Wanted]) -> list[Observation]:
-    """Run a model over samples once.
+    """Run a model over the samples of a batch once.
 
     Args:
         model: a transformers vision-language model, or an adapter of one.
         samples: of one batch (:func:`fivl_hf.explain.samples.prepare_batch`).
+        wanted: of each sample.
+
+    Returns:
+        An observation of each sample.
+
+    Raises:
+        ValueError: no attention was recorded (:meth:`fivl_hf.explain.probe.AttentionRows.stacked`).
     """
     model = without_adapter(model)
     inputs, in_sequence = samples[0].inputs, samples[0].in_sequence
@@ -89,7 +97,7 @@ def observe(model: Any, samples: Sequence[Sample], wanted: Sequence[Wanted]) -> 
     with_keywords = [i for i, each in enumerate(wanted) if each.keyword_ids and samples[i].in_sequence]
     with ExitStack() as opened:
         if layers is not None:
-            opened.callback(layers[min(LAYER, len(layers)) - 1].register_forward_hook(keep).remove)
+            opened.callback(layers[min(SINK_LAYER, len(layers)) - 1].register_forward_hook(keep).remove)
         recorded = opened.enter_context(
             record_attention(model, *(each.to(model.device) for each in (rows, columns, groups)))
         )
@@ -100,7 +108,7 @@ def observe(model: Any, samples: Sequence[Sample], wanted: Sequence[Wanted]) -> 
     for i, found_lens in zip(with_keywords, read() if with_keywords else (), strict=True):
         lenses[i] = found_lens
     attention = recorded.stacked()
-    found = []
+    observations = []
     for sample, each, lens in zip(samples, wanted, lenses, strict=True):
         positions = sample.image_positions.to(model.device)
         maps = attention[sample.place, :, :, :, : len(positions)].float()
@@ -111,8 +119,8 @@ def observe(model: Any, samples: Sequence[Sample], wanted: Sequence[Wanted]) -> 
         if in_sequence and early:
             sinks = visual_sinks(early[0][sample.place], positions).cpu().numpy()
         groups_of = [maps[:, :, number] if len(span) else None for number, span in enumerate(each.spans)]
-        found.append(Observation(groups_of, predicted, lens, sinks))
-    return found
+        observations.append(Observation(groups_of, predicted, lens, sinks))
+    return observations
 
 
 def _recorded_places(

@@ -72,4 +72,4 @@ class OtherImages:
         try:
             return self.key(number) if self._row(number).get("masks") else None
         except ImageError:
-            return None  # told when it is that row's turn
+            return None  # reported when that row is explained

@@ -20,19 +20,19 @@ _LONGEST = 200  # tokens
 def with_own_answers(model: Any, processor: Any, rows: Sequence[ReadableRow]) -> list[ReadableRow]:
     """Return rows whose answers are what the model writes, greedily, and whose expressions are looked for in them.
 
-    Of each turn, the expression with the smallest mask of those that the answer has stays (in any case, also inside a
-    word).
+    Of each turn, only the expression with the smallest mask among those that occur in the answer is kept; upper and
+    lower case are not distinguished, and a match inside a word counts.
 
     Args:
         model: a transformers vision-language model, or an adapter of one.
-        rows: with as many images each.
+        rows: that all have the same number of images.
     """
     turns = [list(each.row.turns) for each in rows]
     for turn in range(max(map(len, turns), default=0)):
-        asked = [number for number, of_row in enumerate(turns) if turn < len(of_row)]
-        prompts = [replace(rows[number].row, turns=tuple(turns[number])).messages(turn) for number in asked]
-        answers = _greedy(model, processor, prompts, [rows[number].images for number in asked])
-        for number, answer in zip(asked, answers, strict=True):
+        numbers = [number for number, of_row in enumerate(turns) if turn < len(of_row)]
+        prompts = [replace(rows[number].row, turns=tuple(turns[number])).messages(turn) for number in numbers]
+        answers = _greedy(model, processor, prompts, [rows[number].images for number in numbers])
+        for number, answer in zip(numbers, answers, strict=True):
             turns[number][turn] = replace(turns[number][turn], answer=answer)
     return [_answered(each, of_row) for each, of_row in zip(rows, turns, strict=True)]
 
@@ -75,4 +75,4 @@ def _greedy(
     inputs = encoded.inputs.to(model.device, model.dtype)
     written = model.generate(**inputs, do_sample=False, max_new_tokens=_LONGEST)[:, inputs["input_ids"].shape[1] :]
     texts = processor.tokenizer.batch_decode(written, skip_special_tokens=True)
-    return [text.strip() or "." for text in texts]  # an empty answer is no conversation
+    return [text.strip() or "." for text in texts]  # the schema refuses an empty answer

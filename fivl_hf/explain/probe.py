@@ -1,6 +1,6 @@
 """The attention probe: exact attention of a few rows to a few columns, without any T × T tensor.
 
-Shapes: B batch, H heads, T tokens, R rows, C columns, G groups of rows, D head size.
+Shapes: B batch, H heads, K heads of keys, T tokens, S keys, R rows, C columns, G groups of rows, D head size.
 """
 
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ def record_attention(
         groups: (B, G, R) weights of the rows: sums of rows are recorded instead of the rows, which takes less memory.
 
     Raises:
-        ValueError: the model cannot swap its attention implementation, or has attention sinks.
+        ValueError: the model cannot swap its attention implementation, or has learned attention sinks.
     """
     recorded = AttentionRows(rows, columns, groups)
     with replaced_attention(model, partial(_recording, recorded, model.config)):
@@ -116,11 +116,11 @@ def attention_rows(
         (B, H, R, C).
     """
     batch, heads, _, size = query.shape
-    groups, length = key.shape[1], key.shape[2]
+    key_heads, length = key.shape[1], key.shape[2]
     wanted = rows.shape[1]
     # Grouped queries: the heads that share a key are folded into its rows, so that no key is repeated in memory.
     chosen = query.gather(2, rows[:, None, :, None].expand(-1, heads, -1, size))
-    folded = chosen.reshape(batch, groups, heads // groups * wanted, size)
+    folded = chosen.reshape(batch, key_heads, heads // key_heads * wanted, size)
     scores = (folded @ key.transpose(-1, -2)).float() * scaling
     scores = soft_capped(scores.view(batch, heads, wanted, length), softcap)
     mask = attention_mask

@@ -15,16 +15,16 @@ from fivl_hf.images import data_url
 from fivl_hf.show.pages import figure_url, render_page
 from fivl_hf.show.plots import depth_curves, effect_curves
 
-__all__ = ["knockout_figure", "layers_label", "page_in", "write_heads_report"]
+__all__ = ["LABELS", "knockout_figure", "layers_label", "page_in", "write_heads_report"]
 
 # Bytes of pictures that are still put into the page itself.
 _EMBEDDED = 6_000_000
-_LABELS = {
+LABELS = {
     "auroc": "AUROC",
     "spearman": "Spearman's correlation",
     "average_precision": "average precision",
     "pointing_game": "pointing game",
-    "mass_lift": "attention in the mask, over its share",
+    "mass_lift": "attention mass / mask share",
     "iou": "IoU",
     "mse": "MSE (lower is better)",
 }
@@ -66,14 +66,14 @@ def write_heads_report(folder: Path) -> Path:
 
 
 def _page(folder: Path, result: Mapping[str, Any]) -> str:
-    measures = {name: result["measures"][name] for name in _LABELS if name in result["measures"]}
+    measures = {name: result["measures"][name] for name in LABELS if name in result["measures"]}
     knockout, lens = result.get("knockout"), result["lens"]
     boxes = result.get("localization", {})
     aligned = knockout["sets"]["aligned"]["effects"] if knockout else []
     data = {
         "measures": {
             name: {
-                "label": _LABELS[name],
+                "label": LABELS[name],
                 "alignment": each["alignment"],
                 "control_alignment": each["control_alignment"],
                 "top": each["top_heads"],
@@ -99,7 +99,8 @@ def _page(folder: Path, result: Mapping[str, Any]) -> str:
         knockout_how=_HOW[knockout["how"]] if knockout else "",
         knockout_command=_knockout_command(folder, result),
         knockout_figure=figure_url(knockout_figure(knockout)) if knockout else None,
-        strongest=max(aligned, key=lambda each: (-each["p"], -each["k"])) if aligned else None,
+        lowest_p=min(aligned, key=lambda each: each["p"]) if aligned else None,
+        sizes=len(aligned),
         effects=_effects(knockout) if knockout else [],
         lens=figure_url(depth_curves(lens["rank"])) if lens["rank"] else None,
         boxes={} if "reason" in boxes else boxes,
@@ -113,9 +114,9 @@ def _page(folder: Path, result: Mapping[str, Any]) -> str:
 def _held_out(measures: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], float | None]]:
     """Yield label, result on held-out images and chance level of each measure."""
     for name, each in measures.items():
-        yield _LABELS[name], each["held_out"], each["chance"]
+        yield LABELS[name], each["held_out"], each["chance"]
         if "without_sinks" in each:
-            yield f"{_LABELS[name]} without sink tokens", each["without_sinks"], each["chance"]
+            yield f"{LABELS[name]} without sink tokens", each["without_sinks"], each["chance"]
 
 
 def _chosen_heads(held_out: Mapping[str, Any]) -> str:

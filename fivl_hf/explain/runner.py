@@ -83,7 +83,7 @@ def write_explanation(
     about: Mapping[str, Any] | None = None,
     restart: bool = False,
 ) -> dict[str, Any]:
-    """Explain the rows and write ``explanation.json``, ``head_map.png`` and ``pictures/000.png``, ...
+    """Explain the rows and write ``report.html``, ``explanation.json``, ``scores.parquet``, plots and ``pictures``.
 
     The scores of every row are appended to ``scores.jsonl`` as they come, and a run of the same ``about`` goes on
     where it was interrupted. Rows that cannot be read are listed under ``problems``. Where several processes run it

@@ -94,7 +94,7 @@ class Sample:
 
     @property
     def answers(self) -> list[AnswerSpan]:
-        """The places of the answers, in the same characters."""
+        """Character spans of the answers, in the text that ``offsets`` refers to."""
         return self.encoded.answers[self.place]
 
 
@@ -131,7 +131,7 @@ def readable(raw: Mapping[str, Any]) -> ReadableRow:
 def row_batches(
     rows: Sequence[Mapping[str, Any]], numbers: Iterable[int], size: int
 ) -> Iterator[list[tuple[int, Mapping[str, Any]]]]:
-    """Yield rows, by their numbers, in batches with as many images each and texts of similar length."""
+    """Yield rows, by their numbers, in batches with the same number of images each and texts of similar length."""
     numbered = ((number, rows[number]) for number in numbers)
     return similar_batches(numbered, size, _image_count, _text_length, _SORTED_BATCHES)
 
@@ -142,12 +142,12 @@ def _image_count(numbered: tuple[int, Mapping[str, Any]]) -> int:
 
 
 def _text_length(numbered: tuple[int, Mapping[str, Any]]) -> int:
-    """Return about how long a row's text is, whatever its form; a row of a wrong form is told of later."""
+    """Return about how long a row's text is, whatever its form; a row of a wrong form is reported when it is read."""
     return len(str(numbered[1].get("messages") or numbered[1].get("question")))
 
 
 def prepare_batch(model: Any, processor: Any, rows: Sequence[ReadableRow]) -> list[Sample]:
-    """Encode rows with as many images each together, with their answers.
+    """Encode rows that all have the same number of images together, with their answers.
 
     Raises:
         ValueError: visual tokens and boxes of a row do not agree in number.

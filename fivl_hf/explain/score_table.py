@@ -1,9 +1,9 @@
 """The scores of all heads as a Parquet table: heads can be chosen again from it, without a model.
 
-A row is a key expression: ``id``, ``image``, ``expression`` (its number in the row), ``share`` of the visual tokens
-that its mask covers, ``layers``, ``heads``, and for each measure a list of layers × heads scores (``auroc``), and of
-those with another image's mask (``auroc_control``; null where there is none). The lists of ``iou`` are layers × heads ×
-thresholds. ``auroc_without_sinks`` leaves visual sink tokens out.
+A row is a key expression: ``id``, ``image``, ``expression`` (its number in the row), ``mask_share`` (mean coverage
+of the visual tokens by its mask), ``layers``, ``heads``, and for each measure a list of layers × heads scores
+(``auroc``), and of those with another image's mask (``auroc_control``; null where there is none). The lists of ``iou``
+are layers × heads × thresholds. ``auroc_without_sinks`` leaves visual sink tokens out.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,7 +32,7 @@ _SCHEMA = pa.schema(
         ("id", pa.string()),
         ("image", pa.string()),
         ("expression", pa.int32()),
-        ("share", pa.float64()),
+        ("mask_share", pa.float64()),
         ("layers", pa.int32()),
         ("heads", pa.int32()),
         *((name + suffix, pa.list_(pa.float32())) for name in (*_NAMES, _WITHOUT_SINKS) for suffix in ("", _CONTROL)),
@@ -57,11 +57,11 @@ def write_score_table(rows: Iterable[RowScores], path: Path) -> None:
 
 def _line(row: RowScores, number: int, scores: ExpressionScores) -> dict[str, Any]:
     bare, bare_control = scores.without_sinks
-    own = {"spearman": scores.alignment, **scores.measures, _WITHOUT_SINKS: bare}
-    control = {"spearman": scores.control, **scores.controls, _WITHOUT_SINKS: bare_control}
+    own = {**scores.measures, _WITHOUT_SINKS: bare}
+    control = {**scores.controls, _WITHOUT_SINKS: bare_control}
     layers, heads = (0, 0) if scores.alignment is None else scores.alignment.shape
     return {
-        **{"id": row.id, "image": row.image, "expression": number, "share": scores.share},
+        **{"id": row.id, "image": row.image, "expression": number, "mask_share": scores.mask_share},
         **{"layers": layers, "heads": heads},
         **{name: _listed(each) for name, each in own.items()},
         **{name + _CONTROL: _listed(control.get(name)) for name in own},
@@ -90,7 +90,7 @@ def choose_again(path: Path, names: Iterable[str] = _NAMES, *, count: int = 5, *
     covered, compared = 0.0, 0
     for line in _lines(path, selections):
         shape = line["layers"], line["heads"]
-        covered, compared = covered + line["share"], compared + 1
+        covered, compared = covered + line["mask_share"], compared + 1
         for name, selection in selections.items():
             own, control = (line[name + suffix] for suffix in ("", _CONTROL))
             if own is not None:
@@ -102,7 +102,13 @@ def choose_again(path: Path, names: Iterable[str] = _NAMES, *, count: int = 5, *
 
 
 def _lines(path: Path, names: Iterable[str]) -> Iterator[dict[str, Any]]:
-    columns = ["image", "share", "layers", "heads", *(name + suffix for name in names for suffix in ("", _CONTROL))]
+    columns = [
+        "image",
+        "mask_share",
+        "layers",
+        "heads",
+        *(name + suffix for name in names for suffix in ("", _CONTROL)),
+    ]
     try:
         for batch in pq.ParquetFile(path).iter_batches(_BATCH, columns=columns):
             if missing := set(columns) - set(batch.schema.names):

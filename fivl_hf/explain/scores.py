@@ -26,31 +26,37 @@ class ExpressionScores:
     """The scores of one key expression.
 
     Attributes:
-        alignment: (L, H) correlation of each head's attention with the expression's mask; None if its tokens were not
-            found.
-        control: the same with the mask of another image; None without another image.
-        by_scale: the alignment with the tokens of one scale alone, in images that are seen at two.
-        measures: (L, H) of each other measure of :mod:`fivl_hf.explain.measures`; (L, H, K) for "iou".
+        measures: (L, H) of each measure of :mod:`fivl_hf.explain.measures`, (L, H, K) for "iou"; empty if its tokens
+            were not found.
         controls: the same with the mask of another image; empty without another image.
+        by_scale: Spearman's correlation with the tokens of one scale alone, in images that are seen at two.
         auroc_without_sinks: (L, H) "own" and "control" AUROC where visual sink tokens are left out; empty if there are
             none, so that nothing changes.
-        share: of the visual tokens, how many the mask covers; None if it is not compared.
+        mask_share: mean coverage by its mask of the visual tokens, 0 to 1; None if it is not compared.
         depth: (L, 3) rank and probability of its keyword after every layer
             (:class:`fivl_hf.explain.lens.KeywordDepth`), under these names; empty where it cannot be known.
         segment: segmentation from the vision logits; None where there is nothing to compare.
         skipped: what is missing, and why.
     """
 
-    alignment: FloatArray | None = None
-    control: FloatArray | None = None
-    by_scale: dict[str, FloatArray] = field(default_factory=dict)
     measures: dict[str, FloatArray] = field(default_factory=dict)
     controls: dict[str, FloatArray] = field(default_factory=dict)
+    by_scale: dict[str, FloatArray] = field(default_factory=dict)
     auroc_without_sinks: dict[str, FloatArray] = field(default_factory=dict)
-    share: float | None = None
+    mask_share: float | None = None
     depth: dict[str, FloatArray] = field(default_factory=dict)
     segment: SegmentScore | None = None
     skipped: tuple[str, ...] = ()
+
+    @property
+    def alignment(self) -> FloatArray | None:
+        """(L, H) Spearman's correlation of each head's attention with the mask, if there is one."""
+        return self.measures.get("spearman")
+
+    @property
+    def control(self) -> FloatArray | None:
+        """The same with the mask of another image."""
+        return self.controls.get("spearman")
 
     @property
     def without_sinks(self) -> tuple[FloatArray | None, FloatArray | None]:
@@ -109,8 +115,6 @@ def _packed(scores: RowScores) -> dict[str, Any]:
     expressions = [
         {
             **vars(each),
-            "alignment": _packed_map(each.alignment),
-            "control": _packed_map(each.control),
             **{name: {key: _packed_map(found) for key, found in getattr(each, name).items()} for name in _MAPS},
             "segment": vars(each.segment) if each.segment else None,
         }
@@ -124,8 +128,6 @@ def _unpacked(raw: dict[str, Any]) -> RowScores:
         ExpressionScores(
             **{
                 **each,
-                "alignment": _unpacked_map(each["alignment"]),
-                "control": _unpacked_map(each["control"]),
                 **{name: {key: _unpacked_map(found) for key, found in each[name].items()} for name in _MAPS},
                 "segment": SegmentScore(**each["segment"]) if each["segment"] else None,
                 "skipped": tuple(each["skipped"]),
@@ -136,15 +138,11 @@ def _unpacked(raw: dict[str, Any]) -> RowScores:
     return RowScores(**{**raw, "expressions": expressions})
 
 
-def _packed_map(scores: FloatArray | None) -> list[Any] | None:
+def _packed_map(scores: FloatArray) -> list[Any]:
     """Return shape and float32 values; as decimals they would take three times the space."""
-    if scores is None:
-        return None
     return [*scores.shape, base64.b64encode(scores.astype("<f4").tobytes()).decode()]
 
 
-def _unpacked_map(raw: Iterable[Any] | None) -> FloatArray | None:
-    if raw is None:
-        return None
+def _unpacked_map(raw: Iterable[Any]) -> FloatArray:
     *shape, values = raw
     return np.frombuffer(base64.b64decode(values), "<f4").reshape(shape).astype(np.float64)

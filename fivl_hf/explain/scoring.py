@@ -109,8 +109,8 @@ class _Compared:
     """Of the measures."""
 
 
-_EVERYTHING = (*MEASURES, "iou")
-_WHOLE_IMAGE, _WITHOUT_SINKS = "", "without sinks"
+_ALL_MEASURES = (*MEASURES, "iou")
+_ALL_TOKENS, _WITHOUT_SINKS = "", "without sinks"
 
 
 def _comparisons(
@@ -133,10 +133,10 @@ def _comparisons(
     masks = torch.from_numpy(np.stack([evidence.coverage] + ([] if other is None else [other])))
     device = "cpu" if maps[0].device.type == "mps" else maps[0].device  # which has no float64
     attention = torch.stack(list(maps)).to(device)
-    found = {_WHOLE_IMAGE: _chosen(attention, masks, sees, _EVERYTHING)}
-    others = sees & ~seen.sinks
-    if others.any() and not others[sees].all():
-        found[_WITHOUT_SINKS] = _chosen(attention, masks, others, ("auroc",))
+    found = {_ALL_TOKENS: _chosen(attention, masks, sees, _ALL_MEASURES)}
+    remaining = sees & ~seen.sinks
+    if remaining.any() and not remaining[sees].all():
+        found[_WITHOUT_SINKS] = _chosen(attention, masks, remaining, ("auroc",))
     for scale in sorted({TILES, WHOLE} & set(sample.scales[sees])):
         found[scale] = _chosen(attention, masks[:1], sees & (sample.scales == scale), ("spearman",))
     return found
@@ -199,12 +199,12 @@ def _expression_scores(
     skipped = []
     own: dict[str, FloatArray] = {}
     control: dict[str, FloatArray] = {}
-    share = None
+    mask_share = None
     if not results:
         skipped.append("tokens not found")
     else:
-        compared, found = results[_WHOLE_IMAGE]
-        share = float(compared.coverage[0].mean())
+        compared, found = results[_ALL_TOKENS]
+        mask_share = float(compared.coverage[0].mean())
         own = {name: values[0] for name, values in found.items()}
         if len(compared.coverage) > 1:
             control = {name: values[1] for name, values in found.items()}
@@ -224,15 +224,13 @@ def _expression_scores(
             another = None if other.keyword_id in (None, evidence.keyword_id) else keywords.index(other.keyword_id)
             depth = keyword_depth(seen.lens, keywords.index(evidence.keyword_id), another, evidence.coverage)
     return ExpressionScores(
-        own.pop("spearman", None),
-        control.pop("spearman", None),
-        {scale: found["spearman"][0] for scale, (_, found) in results.items() if scale in (TILES, WHOLE)},
         measures=own,
         controls=control,
+        by_scale={scale: found["spearman"][0] for scale, (_, found) in results.items() if scale in (TILES, WHOLE)},
         auroc_without_sinks={}
         if _WITHOUT_SINKS not in results
         else _own_and_control(results[_WITHOUT_SINKS][1]["auroc"]),
-        share=share,
+        mask_share=mask_share,
         depth={} if depth is None else dict(vars(depth)),
         segment=segment,
         skipped=tuple(skipped),

@@ -7,9 +7,9 @@ visual tokens.
 
 import torch
 
-__all__ = ["LAYER", "visual_sinks"]
+__all__ = ["SINK_LAYER", "visual_sinks"]
 
-LAYER = 2
+SINK_LAYER = 2
 """The layer, counted from 1, after whose output sinks are found; the last of a model with fewer."""
 _LARGE = 20.0
 

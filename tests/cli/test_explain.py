@@ -13,7 +13,7 @@ def test_the_command_names_model_and_dataset_and_refuses_another_run(rows, tmp_p
     run = ["explain", "--model", str(tmp_path / "model"), "--dataset", str(tmp_path / "rows"), "--output"]
     assert main([*run, str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "with masks of other images" in printed
+    assert "control: other images' masks" in printed
     found = json.loads((tmp_path / "out" / "explanation.json").read_text())
     assert found["model"] == str(tmp_path / "model")
     assert len(found["weights_fingerprint"]) == len(found["rows_fingerprint"]) == 16

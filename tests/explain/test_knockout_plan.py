@@ -40,7 +40,7 @@ def test_the_command_goes_on_where_it_stopped(model, processor, rows, tmp_path, 
     assert "the rows are about too few images" in capsys.readouterr().err
 
 
-def test_rows_without_evidence_are_told(model, processor, rows):
+def test_rows_without_evidence_are_reported(model, processor, rows):
     bare = [{**row, "key_expressions": [], "masks": []} for row in rows[:4]]
     with pytest.raises(ValueError, match="no row has a key expression whose tokens and mask can be compared"):
         knockout_curves(model, processor, bare[:2], bare[2:])

@@ -21,6 +21,14 @@ def test_one_pass_shows_what_three_do(model, processor, rows):
     expected = logit_lens(model, sample, [5, 9])
     assert np.array_equal(seen.lens.ranks, expected.ranks)
     assert observe(model, [sample], [Wanted()])[0].lens is None
+    # The same by eager attention.
+    model.set_attn_implementation("eager")
+    with torch.inference_mode():
+        full = model(**sample.inputs, output_attentions=True).attentions
+    for span, found in zip(spans[:-1], seen.attention, strict=False):
+        for layer, each in enumerate(full):
+            own = each[0][:, span - 1][:, :, sample.image_positions].mean(1)
+            torch.testing.assert_close(found[layer], own, atol=1e-5, rtol=0)
     with torch.inference_mode():
         logits = model(**sample.inputs).logits[0, sample.image_positions]
     assert np.array_equal(seen.predicted, logits.argmax(-1).numpy())

@@ -12,7 +12,7 @@ from fivl_hf.masks import encode_mask
 
 
 @pytest.fixture
-def told(monkeypatch):
+def written_answers(monkeypatch):
     """What the model writes in its turns."""
     answers = []
     monkeypatch.setattr(
@@ -21,7 +21,7 @@ def told(monkeypatch):
     return answers
 
 
-def test_expressions_are_looked_for_in_what_the_model_says(model, processor, rows, told):
+def test_expressions_are_looked_for_in_what_the_model_says(model, processor, rows, written_answers):
     """The smallest mask of a turn stays; what is not said goes; parts of words count, as in the paper's code."""
     size = prepare(model, processor, rows[0]).evidence[0].mask.shape
     asked = (("ring", 0, 20), ("Red", 0, 8), ("cup", 1, 12), ("star", 1, 4))
@@ -38,7 +38,7 @@ def test_expressions_are_looked_for_in_what_the_model_says(model, processor, row
         {"role": "user", "content": "cup star"},
         {"role": "assistant", "content": "x"},
     ]
-    told += ["A coloured ring.", "Two cups."]
+    written_answers += ["A coloured ring.", "Two cups."]
     raw = {**rows[0], "messages": messages, "key_expressions": expressions, "masks": masks}
     (own,) = with_own_answers(model, processor, [readable(raw)])
     assert [turn.answer for turn in own.row.turns] == ["A coloured ring.", "Two cups."]
@@ -48,13 +48,13 @@ def test_expressions_are_looked_for_in_what_the_model_says(model, processor, row
     prepare_batch(model, processor, [own])
 
 
-def test_tokens_are_correlated_one_by_one(model, processor, rows, told):
+def test_tokens_are_correlated_one_by_one(model, processor, rows, written_answers):
     """By hand: the mean of each token's correlation, not the correlation of their mean."""
     row = rows[0]
-    told += [message["content"] for message in row["messages"] if message["role"] == "assistant"]
-    answers = list(told)
+    written_answers += [message["content"] for message in row["messages"] if message["role"] == "assistant"]
+    answers = list(written_answers)
     (scores,) = explain_rows(model, processor, [row], protocol="paper")
-    told += answers
+    written_answers += answers
     (sample,) = prepare_batch(model, processor, with_own_answers(model, processor, [readable(row)]))
     evidence = sample.evidence[0]
     attention = token_attention(model, sample, list(evidence.tokens[:, None]))

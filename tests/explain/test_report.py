@@ -62,7 +62,7 @@ def test_it_is_made_again_without_a_model(explained, capsys):
     assert page.read_text() == before
 
 
-def test_large_pictures_lie_beside_it(explained, monkeypatch):
+def test_large_pictures_are_files_beside_it(explained, monkeypatch):
     monkeypatch.setattr("fivl_hf.explain.report._EMBEDDED", 10)
     page = write_heads_report(explained)
     assert 'src="pictures/000.png"' in page.read_text()
@@ -89,7 +89,7 @@ def test_other_folders_are_refused(explained, tmp_path):
         write_heads_report(tmp_path)
 
 
-def test_few_images_are_told(model, processor, rows, tmp_path):
+def test_few_images_are_reported(model, processor, rows, tmp_path):
     from fivl_hf.explain.runner import write_explanation
 
     write_explanation(model, processor, rows[:1], tmp_path, pictures=0)

@@ -24,7 +24,7 @@ def test_heads_are_chosen_again_without_a_model(model, processor, rows, tmp_path
     assert choose_again(path, ["auroc_without_sinks"])["auroc_without_sinks"]["held_out"] == again["auroc"]["held_out"]
     table = pq.read_table(path).to_pylist()
     assert len(table) == result["n"]
-    assert {"id", "image", "expression", "share", "layers", "heads", "auroc", "auroc_control"} <= set(table[0])
+    assert {"id", "image", "expression", "mask_share", "layers", "heads", "auroc", "auroc_control"} <= set(table[0])
     assert np.shape(table[0]["auroc"]) == (table[0]["layers"] * table[0]["heads"],)
     assert set(MEASURES) <= set(table[0])
 

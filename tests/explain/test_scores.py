@@ -31,13 +31,16 @@ def test_the_best_head_is_measured_on_other_images(model, processor, rows):
     assert best["control"] == pytest.approx(found.held_out_control.mean()[best["layer"], best["head"]])
 
 
+def noise(generator):
+    return ExpressionScores(
+        measures={"spearman": generator.normal(0, 0.3, (32, 32))}, controls={"spearman": np.zeros((32, 32))}
+    )
+
+
 def test_the_best_of_many_random_heads_is_not_overrated():
     """Heads without any alignment: chosen and scored on the same images, one of 1,024 looks aligned."""
     generator = np.random.default_rng(0)
-    rows = [
-        RowScores(str(i), f"{i:08x}", (ExpressionScores(generator.normal(0, 0.3, (32, 32)), np.zeros((32, 32))),))
-        for i in range(40)
-    ]
+    rows = [RowScores(str(i), f"{i:08x}", (noise(generator),)) for i in range(40)]
     found = gather(rows)
     best, *_ = found.best_heads()
     assert found.alignment.mean().max() > 0.12
@@ -52,10 +55,9 @@ def test_scores_come_back_as_they_went(tmp_path):
     file = ScoreFile(tmp_path / "scores.jsonl")
     heads = np.array([[0.25, np.nan], [-0.5, 0.125]])
     one = ExpressionScores(
-        heads,
+        measures={"spearman": heads, "auroc": heads, "iou": np.stack([heads, heads], axis=-1)},
         by_scale={"whole": heads},
-        measures={"auroc": heads, "iou": np.stack([heads, heads], axis=-1)},
-        share=0.2,
+        mask_share=0.2,
         segment=SegmentScore(0.5, True, 3),
         skipped=("no keyword",),
     )
@@ -69,7 +71,7 @@ def test_scores_come_back_as_they_went(tmp_path):
     assert first.expressions[0].control is None
     np.testing.assert_array_equal(first.expressions[0].measures["auroc"], heads)
     np.testing.assert_array_equal(first.expressions[0].measures["iou"], one.measures["iou"])
-    assert (first.expressions[0].controls, first.expressions[0].share) == ({}, 0.2)
+    assert (first.expressions[0].controls, first.expressions[0].mask_share) == ({}, 0.2)
     assert first.expressions[0].segment == SegmentScore(0.5, True, 3)
     assert first.expressions[0].skipped == ("no keyword",)
     assert first.expressions[1] == ExpressionScores()

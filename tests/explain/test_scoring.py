@@ -23,12 +23,15 @@ def require_equal(a, b):
     assert (a.id, a.image, len(a.expressions)) == (b.id, b.image, len(b.expressions))
     for one, other in zip(a.expressions, b.expressions, strict=True):
         assert one.skipped == other.skipped
-        assert one.share == other.share
+        assert one.mask_share == other.mask_share
         assert np.allclose(one.alignment, other.alignment, atol=1e-4, equal_nan=True)
         assert set(one.measures) == set(other.measures)
-        for name in ("auroc", "average_precision", "mass_lift", "mse"):
+        for name in set(one.measures) - {"pointing_game", "iou"}:  # of which a last bit can decide
             assert np.allclose(one.measures[name], other.measures[name], atol=1e-3, equal_nan=True)
             assert np.allclose(one.controls[name], other.controls[name], atol=1e-3, equal_nan=True)
+        for name in ("pointing_game", "iou"):
+            assert np.mean(np.isclose(one.measures[name], other.measures[name], atol=1e-3)) > 0.9
+        assert one.segment == other.segment
         assert np.allclose(one.depth["rank"], other.depth["rank"], rtol=0.05, equal_nan=True)
 
 

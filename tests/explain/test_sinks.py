@@ -46,7 +46,7 @@ def test_measures_are_taken_without_sinks_if_asked(model, processor, rows, monke
     assert np.array_equal(kept.auroc_without_sinks["own"], dropped.measures["auroc"])
     assert np.array_equal(kept.without_sinks[1], dropped.controls["auroc"], equal_nan=True)
     assert both["expressions_with_sinks"] == sum(len(row["key_expressions"]) for row in rows[:2])
-    assert kept.share != dropped.share
+    assert kept.mask_share != dropped.mask_share
     assert not np.array_equal(kept.measures["auroc"], dropped.measures["auroc"])
     plain, without = (explain(model, processor, rows[:2], without_sinks=each) for each in (False, True))
     # A model without sinks is measured as before.

@@ -1,6 +1,6 @@
 const data = JSON.parse(document.getElementById("data").textContent);
-const field = (id) => document.getElementById(id);
-const [measure, cell, own, control, scale, list] = ["measure", "cell", "own", "control", "scale", "top"].map(field);
+const byId = (id) => document.getElementById(id);
+const [measure, cell, own, control, scale, list] = ["measure", "cell", "own", "control", "scale", "top"].map(byId);
 const SVG = "http://www.w3.org/2000/svg";
 const three = (value) => (value === null || value === undefined ? "–" : value.toFixed(3));
 const isOne = (heads, layer, head) => heads.some(([l, h]) => l === layer && h === head);
@@ -57,9 +57,9 @@ function map(place, found, values, colour) {
         rect.setAttribute("class", chosen ? "chosen" : "top");
         framed.push(rect);
       }
-      const told = `layer ${layer}, head ${head}: ${three(found.alignment[layer][head])}, other images' masks ${three(found.control_alignment[layer][head])}`;
-      rect.append(drawn("title", {}, told));
-      for (const event of ["pointerover", "click"]) rect.addEventListener(event, () => (cell.textContent = told));
+      const description = `layer ${layer}, head ${head}: ${three(found.alignment[layer][head])}, control ${three(found.control_alignment[layer][head])}`;
+      rect.append(drawn("title", {}, description));
+      for (const event of ["pointerover", "click"]) rect.addEventListener(event, () => (cell.textContent = description));
       svg.append(rect);
     });
   });
