@@ -24,8 +24,16 @@ __all__ = ["VARIANTS", "Planted", "planted", "planted_rows"]
 
 VARIANTS = ("plain", "grouped queries", "cross-attention")
 SIDE, CELLS, ROWS = 56, 8, 12
-SIZES = {"hidden_size": 64, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
-VISION = {**SIZES, "num_hidden_layers": 1, "image_size": SIDE, "patch_size": SIDE // CELLS}
+# As many heads in a layer as it takes for a p-value below 0.05 by rank.
+SIZES = {"hidden_size": 256, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 32}
+VISION = {
+    **SIZES,
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 1,
+    "image_size": SIDE,
+    "patch_size": SIDE // CELLS,
+}
 SHARPNESS = 12.0
 
 
@@ -138,7 +146,11 @@ def _plant(attention: Any, head: int, red_rows: torch.Tensor, word: torch.Tensor
     attention.k_proj.weight[key + red] = SHARPNESS * red_rows[0]
     if hasattr(attention, "k_norm"):
         attention.k_proj.weight[key + other] = SHARPNESS * red_rows[1]
-        attention.q_norm.weight.fill_(SHARPNESS / size**0.5)
+        # Normalised queries are as sharp in all heads: the others attend evenly.
+        attention.q_norm.weight.zero_()
+        attention.q_norm.weight[red] = SHARPNESS / size**0.5
+        others = [each for each in range(attention.q_proj.out_features // size) if each != head]
+        attention.q_proj.weight[[each * size + red for each in others]] = 0
     attention.v_proj.weight[key] = red_rows[0]
     attention.o_proj.weight[:, own] = 5 * word / word.norm()
 
@@ -168,7 +180,7 @@ def _mllama() -> tuple[Any, Any, tuple[int, int]]:
     tf.set_seed(0)
     for name, value in {**SIZES, "num_hidden_layers": 4}.items():
         setattr(config.text_config, name, value)
-    config.text_config.num_key_value_heads = 2
+    config.text_config.num_key_value_heads = 8
     for name, value in {"hidden_size": 32, "vision_output_dim": 64}.items():
         setattr(config.vision_config, name, value)
     return processor, tf.MllamaForConditionalGeneration(config), (3, 1)

@@ -3,6 +3,7 @@
 Shapes: L layers, H heads.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +24,11 @@ SetName = tuple[str, int, int]
 """One of ``SETS``, how many heads, and which random set like it that is (-1 for the set itself); or "layers", how many
 layers, and the first of them."""
 
-# Of the heads of a layer, those nearest in their attention to the image that a random one is drawn from.
-_NEAREST = 4
+# Of the heads of a layer, those nearest in their attention to the image that a random one is drawn from, at least, and
+# enough for so many different sets.
+_NEAREST, _DIFFERENT = 4, 24
+# Draws for another random set, before all are taken to be known.
+_ATTEMPTS = 50
 _LARGEST_SET = 64
 
 
@@ -73,9 +77,10 @@ def score_heads(model: Any, samples: Iterable[Sample]) -> HeadScores:
 
 
 def matched_heads(chosen: Sequence[Head], scores: HeadScores, rng: np.random.Generator) -> list[Head]:
-    """Draw as many other heads: for each, one of its layer, among those nearest in their attention to the image.
+    """Draw another head for each: one of its layer, among those nearest in their attention to the image.
 
-    Where a layer has none left, one of the nearest of all layers.
+    The fewer heads, the more are near enough, so that there are many different sets. Where a layer has none left, it is
+    one of the nearest of all layers.
 
     Raises:
         ValueError: fewer other heads than chosen ones.
@@ -83,11 +88,12 @@ def matched_heads(chosen: Sequence[Head], scores: HeadScores, rng: np.random.Gen
     free = {head for head in scores.ranked("aligned") if head not in set(chosen)}
     if len(free) < len(chosen):
         raise ValueError(f"{len(chosen)} heads cannot be matched: the model has {len(free)} others that see the image")
+    near = max(_NEAREST, math.ceil(_DIFFERENT ** (1 / len(chosen))))
     drawn = []
     for layer, head in chosen:
         mass = scores.mass[layer, head]
         candidates = [each for each in free if each[0] == layer] or list(free)
-        nearest = sorted(candidates, key=lambda each: (abs(scores.mass[each] - mass), each))[:_NEAREST]
+        nearest = sorted(candidates, key=lambda each: (abs(scores.mass[each] - mass), each))[:near]
         drawn.append(nearest[int(rng.integers(len(nearest)))])
         free.remove(drawn[-1])
     return drawn
@@ -108,9 +114,9 @@ def set_sizes(scores: HeadScores, sizes: Sequence[int] | None = None) -> list[in
 
 
 def head_sets(scores: HeadScores, sizes: Sequence[int], draws: int, seed: int) -> dict[SetName, list[Head]]:
-    """Return, for each kind and size, the best heads and random sets matched to them.
+    """Return, for each kind and size, the best heads and random sets matched to them, no two of which are the same.
 
-    There may be fewer localization heads than the largest size.
+    There may be fewer localization heads than the largest size, and fewer different random sets than ``draws``.
 
     Args:
         draws: random sets for each.
@@ -121,9 +127,15 @@ def head_sets(scores: HeadScores, sizes: Sequence[int], draws: int, seed: int) -
         ranked = scores.ranked(name)
         for size in (each for each in sizes if each <= len(ranked)):
             sets[name, size, -1] = ranked[:size]
+            known: set[frozenset[Head]] = set()
             for draw in range(draws):
                 rng = np.random.default_rng([seed, kind, size, draw])
-                sets[name, size, draw] = matched_heads(ranked[:size], scores, rng)
+                drawn = (matched_heads(ranked[:size], scores, rng) for _ in range(_ATTEMPTS))
+                another = next((heads for heads in drawn if frozenset(heads) not in known), None)
+                if another is None:
+                    break
+                known.add(frozenset(another))
+                sets[name, size, draw] = another
     return sets
 
 

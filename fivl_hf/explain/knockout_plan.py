@@ -21,13 +21,11 @@ class KnockoutPlan:
     Attributes:
         ranked: of each kind of set, the heads, the best first.
         sizes: numbers of heads.
-        draws: random sets for each.
         sets: heads by name.
     """
 
     ranked: Mapping[str, Sequence[Head]]
     sizes: Sequence[int]
-    draws: int
     sets: Mapping[SetName, Sequence[Head]]
 
     def curves(self, effects_by_set: Mapping[SetName, Effect], before: Reading) -> dict[str, Any]:
@@ -39,7 +37,7 @@ class KnockoutPlan:
                 name: {
                     "heads": [list(head) for head in self.ranked[name][: max(self.sizes)]],
                     "effects": [
-                        {**_compared(effects_by_set, name, size, self.draws), "distinct": self._distinct(name, size)}
+                        self._compared(effects_by_set, name, size)
                         for size in self.sizes
                         if size <= len(self.ranked[name])
                     ],
@@ -54,9 +52,16 @@ class KnockoutPlan:
         ]
         return {**result, **({"windows": windows} if windows else {})}
 
-    def _distinct(self, name: str, size: int) -> int:
-        """Return how many of the random sets are different; in a small model, there are not many heads to draw from."""
-        return len({frozenset(self.sets[name, size, draw]) for draw in range(self.draws)})
+    def _compared(self, effects_by_set: Mapping[SetName, Effect], name: str, size: int) -> dict[str, Any]:
+        own = effects_by_set[name, size, -1]
+        random = [effects_by_set[each] for each in self.sets if each[:2] == (name, size) and each[2] >= 0]
+        beyond = sum(each.specific >= own.specific for each in random)
+        return {
+            "k": size,
+            **asdict(own),
+            "random": {field: [getattr(each, field) for each in random] for field in asdict(own)},
+            "p": (1 + beyond) / (1 + len(random)),
+        }
 
 
 def plan_knockout(
@@ -78,7 +83,7 @@ def plan_knockout(
     sets = head_sets(scores, wanted, draws, seed)
     if window:
         sets |= layer_windows(scores, window)
-    return KnockoutPlan({name: scores.ranked(name) for name in SETS}, wanted, draws, sets)
+    return KnockoutPlan({name: scores.ranked(name) for name in SETS}, wanted, sets)
 
 
 def knockout_curves(
@@ -103,9 +108,9 @@ def knockout_curves(
     Returns:
         ``sizes``; ``before``, the :class:`~fivl_hf.explain.effects.Reading` of the whole model; ``sets``: of each, its
         ``heads``, the best first, and for each size the :class:`~fivl_hf.explain.effects.Effect`, those of the random
-        sets (``random``: of each field, a value for each set), how many of these sets are different (``distinct``),
-        and ``p``, (1 + random sets with at least its ``specific`` effect) / (1 + ``draws``); with a window,
-        ``windows``: ``layers``, first and last, and the effect.
+        sets (``random``: of each field, a value for each set; in a small model, there may be fewer different ones than
+        ``draws``), and ``p``, (1 + random sets with at least its ``specific`` effect) / (1 + random sets); with a
+        window, ``windows``: ``layers``, first and last, and the effect.
 
     Raises:
         ValueError: rows without evidence, or what ``plan_knockout`` raises.
@@ -119,15 +124,3 @@ def knockout_curves(
 def scores_on(model: Any, processor: Any, rows: Sequence[Mapping[str, Any]]) -> HeadScores:
     """Return the scores of all heads on some rows; raises ValueError if no row has evidence."""
     return score_heads(model, (prepare(model, processor, row) for row in tqdm(rows, desc="Choosing heads", unit="row")))
-
-
-def _compared(found: Mapping[SetName, Effect], name: str, size: int, draws: int) -> dict[str, Any]:
-    own = found[name, size, -1]
-    random = [found[name, size, draw] for draw in range(draws)]
-    beyond = sum(each.specific >= own.specific for each in random)
-    return {
-        "k": size,
-        **asdict(own),
-        "random": {field: [getattr(each, field) for each in random] for field in asdict(own)},
-        "p": (1 + beyond) / (1 + draws),
-    }

@@ -144,7 +144,7 @@ def _effects(knockout: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return all effects as lines of a table."""
     sets = [{"name": name, **each} for name, found in knockout["sets"].items() for each in found["effects"]]
     windows = [
-        {"name": layers_label(*each["layers"]), "k": "all", "p": None, "distinct": None, **each}
+        {"name": layers_label(*each["layers"]), "k": "all", "p": None, "random": None, **each}
         for each in knockout.get("windows", [])
     ]
     return sets + windows

@@ -8,7 +8,7 @@ from planted import VARIANTS, planted, planted_rows
 from fivl_hf.explain.knockout import knock_out
 from fivl_hf.explain.knockout_plan import knockout_curves
 from fivl_hf.explain.localization import HeadVotes, attention_maps, locate
-from fivl_hf.explain.measures import MEASURES, measured
+from fivl_hf.explain.measures import IOU_THRESHOLDS, MEASURES, iou_at, measured
 from fivl_hf.explain.observation import token_attention
 from fivl_hf.explain.samples import prepare
 from fivl_hf.masks import box_iou
@@ -28,6 +28,9 @@ def test_every_measure_ranks_the_planted_head_first(known):
         (attention,) = token_attention(known.model, sample, [evidence.tokens])
         for name, found in measured(attention[..., sees], evidence.coverage[sees], list(MEASURES)).items():
             sums[name] += found
+        by_threshold = iou_at(attention[..., sees], evidence.coverage[sees], IOU_THRESHOLDS)
+        sums["iou"] = sums.get("iou", 0) + by_threshold
+    sums["iou"] = sums["iou"].max(axis=0)
     for name, total in sums.items():
         best = np.nanargmin(total) if name == "mse" else np.nanargmax(total)
         assert np.unravel_index(best, total.shape) == known.head, name
@@ -65,6 +68,11 @@ def test_the_planted_head_matters_and_random_ones_like_it_do_not(known):
     assert first["p"] == second["p"] == pytest.approx(1 / 21)
     assert first["expression"] > 3
     assert max(map(abs, first["random"]["expression"])) < 1e-4
+    assert len(first["random"]["specific"]) == 20
+    # Each random draw, by its rank among the others.
+    for drawn in first["random"]["specific"]:
+        others = [*first["random"]["specific"], first["specific"]]
+        assert sum(each >= drawn for each in others) / len(others) > 0.05
     # Text without an image is not damaged.
     assert abs(first["text_only"]) < 0.05 * first["expression"]
     localization = found["sets"]["localization"]
