@@ -54,6 +54,7 @@ def add_explain(commands: Any) -> None:
         default=None,
         help="draw the attention while this word of the answer is written, not the expression",
     )
+    parser.add_argument("--seed", type=count, default=0, help="of the halves of the images")
     parser.set_defaults(run=_run)
 
 
@@ -75,6 +76,7 @@ def _run(options: argparse.Namespace) -> None:
             head=options.head,
             word=options.word,
             about=about,
+            seed=options.seed,
             restart=options.restart,
         )
     print(

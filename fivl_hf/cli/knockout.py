@@ -42,11 +42,11 @@ def add_knockout(commands: Any) -> None:
         "--max-rows",
         type=positive,
         default=200,
-        help="largest number of rows to measure on; every set of heads is run over all of them",
+        help="largest number of rows to choose heads on, and to measure on; every set of heads is run over the latter",
     )
     parser.add_argument("--batch-size", type=positive, default=16, help="rows at a time")
     parser.add_argument("--draws", type=positive, default=20, help="random sets for each number of heads")
-    parser.add_argument("--seed", type=count, default=0, help="of the random sets")
+    parser.add_argument("--seed", type=count, default=0, help="of the halves of the images and the random sets")
     parser.set_defaults(run=_run)
 
 

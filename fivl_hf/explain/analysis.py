@@ -11,13 +11,13 @@ from tqdm.auto import tqdm
 from fivl_hf.explain.alignment import AlignmentMap, top_heads
 from fivl_hf.explain.lens import DepthCurves, KeywordDepth
 from fivl_hf.explain.measures import chance
-from fivl_hf.explain.other_images import OtherImages
+from fivl_hf.explain.other_images import OtherImages, image_groups
 from fivl_hf.explain.own_answers import with_own_answers
 from fivl_hf.explain.samples import prepare_batch, readable, row_batches
 from fivl_hf.explain.scores import ExpressionScores, RowScores
 from fivl_hf.explain.scoring import NO_TOKEN, score_batch
 from fivl_hf.explain.segmentation import SegmentScore, mean_segmentation
-from fivl_hf.explain.selection import HeadSelection, chooses, selection_by
+from fivl_hf.explain.selection import HeadSelection, image_halves, selection_by
 from fivl_hf.images import ImageError
 from fivl_hf.schema import RowError
 
@@ -58,7 +58,7 @@ class Explanation:
     held_out: AlignmentMap = field(default_factory=AlignmentMap)
     held_out_control: AlignmentMap = field(default_factory=AlignmentMap)
     selections: dict[str, HeadSelection] = field(default_factory=dict)
-    without_sinks: HeadSelection = field(default_factory=HeadSelection)
+    without_sinks: HeadSelection = field(default_factory=lambda: HeadSelection(()))
     with_sinks: int = 0
     covered: float = 0.0
     compared: int = 0
@@ -123,19 +123,28 @@ class Explanation:
 
 
 def explain(
-    model: Any, processor: Any, rows: Iterable[Mapping[str, Any]], *, description: str = "Explaining", **options: Any
+    model: Any,
+    processor: Any,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    seed: int = 0,
+    description: str = "Explaining",
+    **options: Any,
 ) -> Explanation:
     """Head alignment (with its control) and segmentation over all key expressions of the rows.
 
     Args:
         rows: raw rows with evidence; each is encoded with its own answers (teacher forcing).
+        seed: of the halves of the images. Scores of all rows are held in memory;
+            :func:`fivl_hf.explain.runner.write_explanation` keeps them on disk.
         options: ``batch_size``, ``without_sinks`` and ``protocol`` of :func:`explain_rows`.
 
     Raises:
         RowError: a row that does not fit the schema.
         ImageError: an image that cannot be read.
     """
-    return gather(explain_rows(model, processor, rows, description=description, **options))
+    scores = list(explain_rows(model, processor, rows, description=description, **options))
+    return gather(scores, image_halves((row.image for row in scores if row.is_measured), seed))
 
 
 def explain_rows(
@@ -169,7 +178,8 @@ def explain_rows(
         RowError, ImageError: as for :func:`explain`, unless it keeps going.
     """
     indexed: Sequence[Mapping[str, Any]] = rows if hasattr(rows, "__getitem__") else list(rows)  # type: ignore[assignment]
-    others = OtherImages(indexed, processor.tokenizer)
+    groups = image_groups(indexed)
+    others = OtherImages(indexed, groups, processor.tokenizer)
     process, processes = share
     pending = [number for number, row in enumerate(indexed) if row.get("id") not in known][process::processes]
     was_training = model.training
@@ -192,7 +202,7 @@ def explain_rows(
                     yield from score_batch(
                         model,
                         prepare_batch(model, processor, readable_rows),
-                        [others.key(number) for number in numbers],
+                        [groups[number] for number in numbers],
                         [others.of(number) for number in numbers],
                         without_sinks=without_sinks,
                         by_token=protocol == "paper",
@@ -202,23 +212,24 @@ def explain_rows(
         model.train(was_training)
 
 
-def gather(rows: Iterable[RowScores]) -> Explanation:
+def gather(rows: Iterable[RowScores], choosing: Collection[str]) -> Explanation:
     """Put the scores of rows together.
 
     Args:
+        choosing: images that heads are chosen on (:func:`fivl_hf.explain.selection.image_halves`).
         rows: may come from a file; only sums are kept, but for the segmentation's three numbers per expression.
     """
-    explanation = Explanation()
+    explanation = Explanation(without_sinks=HeadSelection(choosing))
     for row in rows:
         if row.problem:
             explanation.problems[row.id] = row.problem
         for scores in row.expressions:
-            _add(explanation, scores, row.image)
+            _add(explanation, scores, row.image, choosing)
     return explanation
 
 
-def _add(explanation: Explanation, scores: ExpressionScores, image: str) -> None:
-    is_choosing = chooses(image)
+def _add(explanation: Explanation, scores: ExpressionScores, image: str, choosing: Collection[str]) -> None:
+    is_choosing = image in choosing
     explanation.skipped.update(scores.skipped)
     if scores.alignment is not None:
         explanation.alignment.add(scores.alignment)
@@ -229,7 +240,7 @@ def _add(explanation: Explanation, scores: ExpressionScores, image: str) -> None
             explanation.held_out_control.add(scores.control)
     for name, values in scores.measures.items():
         if name not in explanation.selections:
-            explanation.selections[name] = selection_by(name)
+            explanation.selections[name] = selection_by(name, choosing)
         explanation.selections[name].add(image, values, scores.controls.get(name))
     own, control = scores.without_sinks
     if own is not None:

@@ -10,9 +10,9 @@ from fivl_hf.explain.effects import AnswerBatches, effect_file, effects, read_an
 from fivl_hf.explain.folders import KNOCKOUT, add_knockout
 from fivl_hf.explain.knockout import How
 from fivl_hf.explain.knockout_plan import plan_knockout, scores_on
-from fivl_hf.explain.other_images import image_key
+from fivl_hf.explain.other_images import image_groups
 from fivl_hf.explain.report import knockout_figure, layers_label, write_heads_report
-from fivl_hf.explain.selection import halves
+from fivl_hf.explain.selection import TOO_FEW, image_halves
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.processes import Processes, SharedFile
 from fivl_hf.files.results import read_settings, result_folder
@@ -49,7 +49,8 @@ def write_knockout(
     Args:
         how: see :func:`fivl_hf.explain.knockout.knock_out`.
         sizes, draws, seed, window: see :func:`fivl_hf.explain.knockout_plan.plan_knockout`.
-        max_rows: to knock heads out on; None for all of that half. Each set of heads runs over all of them.
+        max_rows: to choose heads on, and as many to knock them out on; None for all. Each set of heads runs over all of
+            the latter.
         batch_size: rows at a time.
         about: what the results were measured with (:func:`fivl_hf.storage.provenance.provenance`).
         restart: replace the results of another run.
@@ -61,13 +62,17 @@ def write_knockout(
         ValueError: all rows are about one image, or what ``plan_knockout`` raises.
         OSError: the folder is in use or cannot be written to.
     """
-    choosing, measuring = halves({number: image_key(row) for number, row in enumerate(rows)})
+    choosing, measuring = _halves(rows, seed)
     run = {**about, "dtype": str(model.dtype), "how": how, "seed": seed, "max_rows": max_rows}
     processes = Processes.of_this_run()
     with processes.first_enters(_run_in(output, run, restart=restart)):
         plan = processes.from_first(
             lambda: plan_knockout(
-                scores_on(model, processor, _Subset(rows, choosing)), sizes=sizes, draws=draws, seed=seed, window=window
+                scores_on(model, processor, _Subset(rows, choosing[:max_rows])),
+                sizes=sizes,
+                draws=draws,
+                seed=seed,
+                window=window,
             )
         )
         shared = SharedFile(output / _EFFECTS)
@@ -89,6 +94,18 @@ def write_knockout(
             if add_knockout(output, result):
                 write_heads_report(output)
     return read_settings(output / KNOCKOUT)
+
+
+def _halves(rows: Sequence[Mapping[str, Any]], seed: int) -> tuple[list[int], list[int]]:
+    """Return the numbers of the rows with evidence that heads are chosen on, and of those that they are measured on."""
+    groups = image_groups(rows)
+    with_evidence = [number for number, row in enumerate(rows) if groups[number] and row.get("masks")]
+    images = image_halves((groups[number] for number in with_evidence), seed)
+    choosing = [number for number in with_evidence if groups[number] in images]
+    measuring = [number for number in with_evidence if groups[number] not in images]
+    if not choosing or not measuring:
+        raise ValueError(TOO_FEW)
+    return choosing, measuring
 
 
 @contextmanager

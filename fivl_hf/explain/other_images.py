@@ -1,29 +1,52 @@
-"""Another row's image for each row: its mask and its keyword are the controls."""
+"""Which rows are about the same image, and another image for each row: its mask and keyword are the controls."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from fivl_hf.explain.samples import Sample
 from fivl_hf.images import ImageError, encoded_bytes
 from fivl_hf.keywords import head_noun, word_token_id
 from fivl_hf.masks import BoolArray, FloatArray, coverage, decode_mask
 
-__all__ = ["OtherImage", "OtherImages", "image_key"]
+__all__ = ["OtherImage", "OtherImages", "image_groups"]
 
 # Rows that a search looks at: a dataset's questions about one image are neighbours.
 _NEIGHBOURS = 1000
-# Rows that are kept, and digests of their images.
-_KEPT_ROWS, _KEPT_KEYS = 32, 2 * _NEIGHBOURS
+# Rows that are kept.
+_KEPT_ROWS = 32
 
 
-def image_key(raw: Mapping[str, Any]) -> str:
-    """Return a digest of a row's images."""
-    return hashlib.sha256(b"".join(encoded_bytes(image) for image in raw["images"])).hexdigest()[:16]
+def image_groups(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return, for each row, a digest that it shares with all rows that are linked to it by images in common.
+
+    Returns:
+        "" for a row whose images cannot be read.
+    """
+    first: dict[str, str] = {}  # of linked images, a link to one that stands for all
+
+    def standing(image: str) -> str:
+        while first[image] != image:
+            image = first[image]
+        return image
+
+    keys = []
+    for row in tqdm(rows, desc="Images", unit="row", delay=5):
+        try:
+            images = [hashlib.sha256(encoded_bytes(image)).hexdigest()[:16] for image in row.get("images") or ()]
+        except (ImageError, TypeError):
+            images = []  # reported when that row is explained
+        for image in images:
+            first.setdefault(image, image)
+            one, other = sorted((standing(images[0]), standing(image)))
+            first[other] = one
+        keys.append(images[0] if images else "")
+    return [standing(key) if key else "" for key in keys]
 
 
 @dataclass(frozen=True)
@@ -45,31 +68,23 @@ class OtherImage:
 class OtherImages:
     """Finds, for each row, the next row with evidence (after the last, the first) that is about another image.
 
-    Attributes:
-        key: takes a row's number and returns the digest of its images.
+    Args:
+        groups: of the rows (:func:`image_groups`).
     """
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> None:
-        self._rows, self._tokenizer = rows, tokenizer
+    def __init__(self, rows: Sequence[Mapping[str, Any]], groups: Sequence[str], tokenizer: Any) -> None:
+        self._rows, self._groups, self._tokenizer = rows, groups, tokenizer
         self._row = lru_cache(_KEPT_ROWS)(rows.__getitem__)
-        self.key = lru_cache(_KEPT_KEYS)(lambda number: image_key(self._row(number)))
-        self._usable_key = lru_cache(_KEPT_KEYS)(self._usable_key_of)
+        self._has_evidence = lru_cache(2 * _NEIGHBOURS)(lambda number: bool(self._row(number).get("masks")))
 
     def of(self, number: int) -> OtherImage:
         """Return the other image for a row."""
-        count, image = len(self._rows), self.key(number)
+        count = len(self._rows)
         for step in range(1, min(count, _NEIGHBOURS)):
             other = (number + step) % count
-            if self._usable_key(other) not in (None, image):
+            if self._groups[other] not in ("", self._groups[number]) and self._has_evidence(other):
                 row = self._row(other)
                 first = row["key_expressions"][0]
                 head = head_noun(first["text"], first["keywords"])
                 return OtherImage(decode_mask(row["masks"][0]), word_token_id(self._tokenizer, head) if head else None)
         return OtherImage()
-
-    def _usable_key_of(self, number: int) -> str | None:
-        """Return the digest of a row's images; None for a row without evidence, or that cannot be read."""
-        try:
-            return self.key(number) if self._row(number).get("masks") else None
-        except ImageError:
-            return None  # reported when that row is explained

@@ -1,6 +1,6 @@
 """``fivl explain``: head map, best heads, segmentation and sample images of one model, written to a folder."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,13 @@ from fivl_hf.explain.analysis import BATCH_SIZE, Explanation, ProtocolName, expl
 from fivl_hf.explain.folders import EXPLANATION, knockout_of
 from fivl_hf.explain.grounding import compare_boxes
 from fivl_hf.explain.knockout import require_heads
-from fivl_hf.explain.other_images import image_key
+from fivl_hf.explain.other_images import image_groups
 from fivl_hf.explain.pictures import evidence_sheet, last_place
 from fivl_hf.explain.report import write_heads_report
 from fivl_hf.explain.samples import Sample, prepare
 from fivl_hf.explain.score_table import write_score_table
 from fivl_hf.explain.scores import ScoreFile
-from fivl_hf.explain.selection import TOO_FEW, halves
+from fivl_hf.explain.selection import TOO_FEW, image_halves
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.managed_folders import replaced_files, require_own_folder
 from fivl_hf.files.processes import Processes, SharedFile
@@ -81,6 +81,7 @@ def write_explanation(
     without_sinks: bool = False,
     protocol: ProtocolName = "default",
     about: Mapping[str, Any] | None = None,
+    seed: int = 0,
     restart: bool = False,
 ) -> dict[str, Any]:
     """Explain the rows and write ``report.html``, ``explanation.json``, ``scores.parquet``, plots and ``pictures``.
@@ -98,6 +99,7 @@ def write_explanation(
         batch_size, without_sinks, protocol: see :func:`fivl_hf.explain.analysis.explain_rows`.
         about: what the results were measured with (:func:`fivl_hf.storage.provenance.provenance`); without it
             nothing of an earlier run is used.
+        seed: of the halves of the images.
         restart: replace the results of another run.
 
     Returns:
@@ -132,9 +134,13 @@ def write_explanation(
         processes.wait()
         if processes.first:
             shared.take_parts(partial(_take_scores, file))
-            explanation = gather(file)
-            result = {**run, **explanation_summary(explanation, chosen_on)}
-            _finish(model, processor, indexed, output, explanation, result, pictures, boxes, head, word)
+            choosing = image_halves(file.images, seed)
+            explanation = gather(file, choosing)
+            result = {**run, "seed": seed, **explanation_summary(explanation, chosen_on)}
+            usable = [number for number, row in enumerate(indexed) if row.get("id") not in explanation.problems]
+            if boxes:
+                result["localization"] = _localization(model, processor, indexed, usable[:boxes], choosing)
+            _finish(model, processor, indexed, usable, output, explanation, result, pictures, head, word)
     return read_settings(output / EXPLANATION)
 
 
@@ -142,23 +148,20 @@ def _finish(
     model: Any,
     processor: Any,
     rows: Sequence[Mapping[str, Any]],
+    usable: Sequence[int],
     output: Path,
     explanation: Explanation,
     result: dict[str, Any],
     pictures: int,
-    boxes: int,
     head: tuple[int, int] | None,
     word: str | None,
 ) -> None:
-    """Compare boxes, draw, and write all that is made of the scores."""
+    """Draw, and write all that is made of the scores."""
     best = result["best_head"] or _best_head(explanation)
     layer, index = head or (best["layer"], best["head"])
-    usable = [number for number, row in enumerate(rows) if row.get("id") not in explanation.problems]
     drawn = _drawable((rows[number] for number in usable), pictures, word)
     if word is not None and pictures and not drawn:
         raise ValueError(f"no answer says {word!r}")
-    if boxes:
-        result["localization"] = _localization(model, processor, rows, usable[:boxes])
     if knockout := knockout_of(output, result):
         result["knockout"] = knockout
     # Made again from here on: what marks the results as complete is written last.
@@ -193,14 +196,18 @@ def _take_scores(file: ScoreFile, part: Path) -> None:
 
 
 def _localization(
-    model: Any, processor: Any, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]
+    model: Any,
+    processor: Any,
+    rows: Sequence[Mapping[str, Any]],
+    numbers: Sequence[int],
+    choosing_images: Collection[str],
 ) -> dict[str, Any]:
     """Return the comparison of boxes on some rows, or the reason why there is none."""
-    keys = {number: image_key(rows[number]) for number in numbers}
-    try:
-        choosing, measuring = halves(keys)
-    except ValueError as error:
-        return {"reason": str(error)}
+    keys = dict(zip(numbers, image_groups(rows[number] for number in numbers), strict=True))
+    choosing = [number for number in numbers if keys[number] in choosing_images]
+    measuring = [number for number in numbers if keys[number] not in choosing_images]
+    if not choosing or not measuring:
+        return {"reason": TOO_FEW}
     with tqdm(total=len(numbers), desc="Finding boxes", unit="row") as progress:
 
         def prepared(numbers: Iterable[int]) -> Iterator[tuple[str, Sample]]:

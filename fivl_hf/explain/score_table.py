@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from fivl_hf.explain.measures import MEASURES, chance
 from fivl_hf.explain.scores import ExpressionScores, RowScores
-from fivl_hf.explain.selection import selection_by
+from fivl_hf.explain.selection import image_halves, selection_by
 from fivl_hf.masks import FloatArray
 
 __all__ = ["choose_again", "write_score_table"]
@@ -72,12 +72,15 @@ def _listed(scores: FloatArray | None) -> Any:
     return None if scores is None else scores.astype(np.float32).ravel()
 
 
-def choose_again(path: Path, names: Iterable[str] = _NAMES, *, count: int = 5, **options: Any) -> dict[str, Any]:
+def choose_again(
+    path: Path, names: Iterable[str] = _NAMES, *, count: int = 5, split_seed: int = 0, **options: Any
+) -> dict[str, Any]:
     """Choose heads again from a table of scores, without a model.
 
     Args:
         names: of the measures, or "auroc_without_sinks".
         count: heads to list.
+        split_seed: of the halves of the images.
         options: resamples and seed of :class:`fivl_hf.explain.selection.HeadSelection`.
 
     Returns:
@@ -86,7 +89,8 @@ def choose_again(path: Path, names: Iterable[str] = _NAMES, *, count: int = 5, *
     Raises:
         ValueError: not such a table, or a measure that it does not have.
     """
-    selections = {name: selection_by(name, **options) for name in names}
+    choosing = image_halves((line["image"] for line in _lines(path, ())), split_seed)
+    selections = {name: selection_by(name, choosing, **options) for name in names}
     covered, compared = 0.0, 0
     for line in _lines(path, selections):
         shape = line["layers"], line["heads"]
@@ -111,8 +115,8 @@ def _lines(path: Path, names: Iterable[str]) -> Iterator[dict[str, Any]]:
     ]
     try:
         for batch in pq.ParquetFile(path).iter_batches(_BATCH, columns=columns):
-            if missing := set(columns) - set(batch.schema.names):
-                raise ValueError(f"{path} has no column {min(missing)!r}: it is not a table of heads' scores with it")
+            if missing := [name for name in columns if name not in batch.schema.names]:
+                raise ValueError(f"{path} has no column {missing[-1]!r}: it is not a table of heads' scores with it")
             yield from batch.to_pylist()
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is not a Parquet file: {error}") from error

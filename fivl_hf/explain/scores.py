@@ -79,9 +79,18 @@ class RowScores:
     expressions: tuple[ExpressionScores, ...] = ()
     problem: str | None = None
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether some expression's attention was compared with its mask."""
+        return any(expression.measures for expression in self.expressions)
+
 
 class ScoreFile:
     """A JSON Lines file to which the scores of rows are appended as they come.
+
+    Attributes:
+        known: ids of the rows that it has scores of.
+        images: digests of the images of measured rows.
 
     Raises:
         ValueError: the file holds something else.
@@ -90,7 +99,13 @@ class ScoreFile:
     def __init__(self, path: Path) -> None:
         # Unpacked only when they are asked for: large models give a map of a thousand heads for each expression.
         self._file: AppendedLines[dict[str, Any]] = AppendedLines(path, "a row's scores", read=_checked, write=dict)
-        self.known = {raw["id"] for raw in self._file if raw["problem"] is None}
+        self.known: set[str] = set()
+        self.images: set[str] = set()
+        for raw in self._file:
+            if raw["problem"] is None:
+                self.known.add(raw["id"])
+            if any(expression["measures"] for expression in raw["expressions"]):
+                self.images.add(raw["image"])
 
     def __iter__(self) -> Iterator[RowScores]:
         """Yield the scores of every row, in the order of their writing; the last ones of a row tried again."""
@@ -103,6 +118,8 @@ class ScoreFile:
         """Append a row's scores."""
         self._file.append([_packed(scores)])
         self.known.add(scores.id)
+        if scores.is_measured:
+            self.images.add(scores.image)
 
 
 def _checked(raw: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 Shapes: L layers, H heads, K thresholds, E expressions, R resamples.
 """
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,33 +15,25 @@ from fivl_hf.explain.alignment import as_lists
 from fivl_hf.explain.measures import IOU_THRESHOLDS, LOWER_IS_BETTER
 from fivl_hf.masks import FloatArray
 
-__all__ = ["TOO_FEW", "HeadSelection", "chooses", "halves", "selection_by"]
+__all__ = ["TOO_FEW", "HeadSelection", "image_halves", "selection_by"]
 
 TOO_FEW = "the rows are about too few images to choose heads on some and measure them on others"
 
 _RESAMPLES = 500
+# With fewer images, a bootstrap's interval is too narrow.
+_FEW = 40
 # Expressions that are added up at a time.
 _BUFFERED = 64
 
 
-def chooses(image: str) -> bool:
-    """Return in which half of the images one is, by its digest: all rows about one image are in the same half."""
-    return int(image[:8] or "0", 16) % 2 == 0
-
-
-def halves(keys: Mapping[int, str]) -> tuple[list[int], list[int]]:
-    """Return the numbers of the rows that heads are chosen on, and of those that they are measured on.
+def image_halves(images: Iterable[str], seed: int = 0) -> frozenset[str]:
+    """Return half of the images, drawn at random: those that heads are chosen on.
 
     Args:
-        keys: digest of the images of each row.
-
-    Raises:
-        ValueError: one half is empty.
+        images: digests (:func:`fivl_hf.explain.other_images.image_groups`), in any order.
     """
-    choosing, measuring = ([number for number, key in keys.items() if chooses(key) == half] for half in (True, False))
-    if not choosing or not measuring:
-        raise ValueError(TOO_FEW)
-    return choosing, measuring
+    ordered = sorted(set(images), key=lambda image: hashlib.sha256(f"{seed} {image}".encode()).digest())
+    return frozenset(ordered[: len(ordered) // 2])
 
 
 class HeadSelection:
@@ -50,6 +43,7 @@ class HeadSelection:
     which depends on its digest and the seed alone. So what comes out does not depend on the order of the rows.
 
     Args:
+        choosing: images of the half that is called the first (:func:`image_halves`).
         higher_is_better: whether a head is chosen for its highest score.
         thresholds: of a measure that needs one: scores are (L, H, K), and a threshold is chosen with its head.
         resamples: R.
@@ -58,26 +52,29 @@ class HeadSelection:
 
     def __init__(
         self,
+        choosing: Collection[str],
         *,
         higher_is_better: bool = True,
         thresholds: Sequence[float] = (),
         resamples: int = _RESAMPLES,
         seed: int = 0,
     ) -> None:
-        self._thresholds = tuple(thresholds)
+        self._choosing, self._thresholds = choosing, tuple(thresholds)
         self._sign = 1.0 if higher_is_better else -1.0
         self._resamples, self._seed = resamples, seed
         self._waiting: tuple[list[Any], list[Any]] = ([], [])
         # (2 halves, 1 + R, scores and controls, L, H or L, H, K): the first is of all images once.
         self._sums: NDArray[np.float32] | None = None
         self._counts: NDArray[np.float32] | None = None
-        self._n = [0, 0]
+        self._n = 0
+        self._images: tuple[set[str], set[str]] = (set(), set())
 
     def add(self, image: str, scores: FloatArray, control: FloatArray | None) -> None:
         """Add an expression's scores (L, H) or (L, H, K), and those with another image's mask, if there are any."""
-        half = 0 if chooses(image) else 1
+        half = 0 if image in self._choosing else 1
         both = np.stack([scores, np.full_like(scores, np.nan) if control is None else control])
-        self._n[half] += 1
+        self._n += 1
+        self._images[half].add(image)
         self._waiting[half].append((image, both))
         if len(self._waiting[half]) == _BUFFERED:
             self._add_up(half)
@@ -104,9 +101,9 @@ class HeadSelection:
             ``alignment``, ``control_alignment``: (L, H) means over all expressions; ``top_heads``: the best by them,
             with ``chosen_again``, the share of resamples in which each is among as many best ones again; ``held_out``:
             of the head that is best on one half of the images, its mean on the other, and the other way round
-            (``value``, ``control``, ``over_control``, each with an interval; ``heads``, the two that were chosen). None
-            with a ``reason`` where one half of the images is empty. With thresholds, each head has its best one, which
-            ``top_heads`` and ``held_out`` name.
+            (``value``, ``control``, ``over_control``, each with an interval; ``heads``, the two that were chosen; ``n``
+            expressions, ``images``, and a ``note`` where these are few). None with a ``reason`` where one half of the
+            images is empty. With thresholds, each head has its best one, which ``top_heads`` and ``held_out`` name.
         """
         for half in (0, 1):
             self._add_up(half)
@@ -145,7 +142,7 @@ class HeadSelection:
         return np.argsort(-np.nan_to_num(flat, nan=-np.inf), axis=1, kind="stable")[:, :count]
 
     def _held_out(self, sums: NDArray[np.float32], counts: NDArray[np.float32]) -> dict[str, Any]:
-        if not all(self._n):
+        if not all(self._images):
             return _undefined(TOO_FEW)
         chosen = [int(self._best(_ratio(sums[half, :1, 0], counts[half, :1, 0]), 1)[0, 0]) for half in (0, 1)]
         flat = [array.reshape(*array.shape[:3], -1) for array in (sums, counts)]
@@ -161,18 +158,21 @@ class HeadSelection:
             "over_control": _with_interval(values[:, 0] - values[:, 1]),
             "heads": [place[:2] for place in places],
             **({"thresholds": [self._thresholds[place[2]] for place in places]} if self._thresholds else {}),
-            "n": sum(self._n),
+            "n": self._n,
+            "images": (images := sum(map(len, self._images))),
+            **({"note": f"with {images} images, the interval is too narrow"} if images < _FEW else {}),
         }
 
 
-def selection_by(name: str, **options: Any) -> HeadSelection:
+def selection_by(name: str, choosing: Collection[str], **options: Any) -> HeadSelection:
     """Return a selection by one of :data:`fivl_hf.explain.measures.MEASURES`, or by "iou".
 
     Args:
-        options: resamples and seed of :class:`HeadSelection`.
+        choosing: as for :class:`HeadSelection`.
+        options: its resamples and seed.
     """
     thresholds = IOU_THRESHOLDS if name == "iou" else ()
-    return HeadSelection(higher_is_better=name not in LOWER_IS_BETTER, thresholds=thresholds, **options)
+    return HeadSelection(choosing, higher_is_better=name not in LOWER_IS_BETTER, thresholds=thresholds, **options)
 
 
 @lru_cache(4 * _BUFFERED)  # each measure asks for it

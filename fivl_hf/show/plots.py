@@ -118,7 +118,7 @@ def effect_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], field: str,
         sizes = [each["k"] for each in effects]
         random = [each["random"][field] for each in effects]
         if all(random):
-            low, middle, high = (np.quantile(random, share, axis=1) for share in (0.025, 0.5, 0.975))
+            low, middle, high = np.array([np.quantile(each, (0.025, 0.5, 0.975)) for each in random]).T
             axis.fill_between(sizes, low, high, color="0.8", label="95% of random sets")
             axis.plot(sizes, middle, color="0.45", linestyle="--", label="their median")
         axis.plot(sizes, [each[field] for each in effects], marker="o", color="C0", label=f"{name} heads")

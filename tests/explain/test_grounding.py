@@ -5,7 +5,7 @@ from planted import planted, planted_rows
 
 from fivl_hf.cli.main import main
 from fivl_hf.explain.grounding import compare_boxes, ground
-from fivl_hf.explain.other_images import image_key
+from fivl_hf.explain.other_images import image_groups
 from fivl_hf.explain.samples import prepare
 from fivl_hf.images import open_rgb
 from fivl_hf.masks import box_iou
@@ -28,7 +28,9 @@ def test_the_planted_head_grounds_what_it_looks_at(known):
 
 def test_boxes_of_chosen_heads_are_compared_on_held_out_rows(known):
     rows = planted_rows(16)
-    samples = [(image_key(row), prepare(known.model, known.processor, row)) for row in rows]
+    samples = [
+        (key, prepare(known.model, known.processor, row)) for key, row in zip(image_groups(rows), rows, strict=True)
+    ]
     found = compare_boxes(known.model, [sample for _, sample in samples[:6]], samples[6:], count=1)
     assert found["heads by masks"]["heads"] == [list(known.head)]
     assert found["localization heads"]["heads"] == [list(known.head)]
@@ -38,7 +40,9 @@ def test_boxes_of_chosen_heads_are_compared_on_held_out_rows(known):
     low, high = found["heads by masks"]["iou"]["confidence_interval"]
     assert low < found["heads by masks"]["iou"]["value"] < high
     assert found["heads by masks"]["iou"]["value"] > 0.3
-    bare = [(image_key(row), {**row, "key_expressions": [], "masks": []}) for row in rows]
+    bare = [
+        (key, {**row, "key_expressions": [], "masks": []}) for key, row in zip(image_groups(rows), rows, strict=True)
+    ]
     bare = [(key, prepare(known.model, known.processor, row)) for key, row in bare]
     with pytest.raises(ValueError, match="none of the rows to measure on has a key expression"):
         compare_boxes(known.model, [sample for _, sample in samples[:6]], bare)
@@ -57,4 +61,4 @@ def test_the_command_draws_a_box(known, tmp_path, capsys, monkeypatch):
     assert drawn.size == image.size
     assert np.any(np.asarray(drawn) != np.asarray(image))
     assert main(["ground", "model", "image.png", "red ring", "--heads", "9,2"]) == 1
-    assert "layer 9, head 2: the model has 3 layers of 4 heads, counted from 0" in capsys.readouterr().err
+    assert "layer 9, head 2: the model has 3 layers of 32 heads, counted from 0" in capsys.readouterr().err

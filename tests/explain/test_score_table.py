@@ -34,5 +34,5 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="a.parquet is not a Parquet file"):
         choose_again(tmp_path / "a.parquet")
     pq.write_table(pa.table({"id": ["1"]}), tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match="b.parquet has no column 'auroc'"):
+    with pytest.raises(ValueError, match="b.parquet has no column 'heads'"):
         choose_again(tmp_path / "b.parquet", ["auroc"])

@@ -7,19 +7,22 @@ from fivl_hf.explain.alignment import AlignmentMap
 from fivl_hf.explain.analysis import explain, gather
 from fivl_hf.explain.measures import spearman
 from fivl_hf.explain.observation import token_attention
+from fivl_hf.explain.other_images import image_groups
 from fivl_hf.explain.runner import write_explanation
 from fivl_hf.explain.samples import prepare
 from fivl_hf.explain.scores import ExpressionScores, RowScores, ScoreFile
 from fivl_hf.explain.segmentation import SegmentScore
+from fivl_hf.explain.selection import image_halves
 
 
 def test_the_best_head_is_measured_on_other_images(model, processor, rows):
     """Chosen on one half of the images, scored on the other: no image is in both."""
     found = explain(model, processor, rows[:8])
+    choosing = image_halves(image_groups(rows[:8]))
     halves = {0: AlignmentMap(), 1: AlignmentMap()}
     for raw in rows[:8]:
         sample = prepare(model, processor, raw)
-        half = int(hashlib.sha256(raw["images"][0]["bytes"]).hexdigest()[:8], 16) % 2
+        half = 0 if hashlib.sha256(raw["images"][0]["bytes"]).hexdigest()[:16] in choosing else 1
         attention = token_attention(model, sample, [evidence.tokens for evidence in sample.evidence])
         for evidence, heads in zip(sample.evidence, attention, strict=True):
             halves[half].add(spearman(heads, evidence.coverage))
@@ -41,7 +44,7 @@ def test_the_best_of_many_random_heads_is_not_overrated():
     """Heads without any alignment: chosen and scored on the same images, one of 1,024 looks aligned."""
     generator = np.random.default_rng(0)
     rows = [RowScores(str(i), f"{i:08x}", (noise(generator),)) for i in range(40)]
-    found = gather(rows)
+    found = gather(rows, image_halves(row.image for row in rows))
     best, *_ = found.best_heads()
     assert found.alignment.mean().max() > 0.12
     assert best["chosen_by"] > 0.15

@@ -2,19 +2,20 @@ import numpy as np
 import pytest
 
 from fivl_hf.explain import scoring
-from fivl_hf.explain.other_images import OtherImages
+from fivl_hf.explain.other_images import OtherImages, image_groups
 from fivl_hf.explain.samples import prepare_batch, readable
 from fivl_hf.explain.scoring import score_batch
 
 
 def scored(model, processor, rows, size, **options):
     """Scores of rows in batches of a size."""
-    others = OtherImages(rows, processor.tokenizer)
+    groups = image_groups(rows)
+    others = OtherImages(rows, groups, processor.tokenizer)
     found = []
     for start in range(0, len(rows), size):
         numbers = range(start, min(start + size, len(rows)))
         samples = prepare_batch(model, processor, [readable(rows[number]) for number in numbers])
-        keys = [others.key(number) for number in numbers]
+        keys = [groups[number] for number in numbers]
         found += score_batch(model, samples, keys, [others.of(number) for number in numbers], **options)
     return found
 

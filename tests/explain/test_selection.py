@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from fivl_hf.explain.selection import HeadSelection, chooses
+from fivl_hf.explain.selection import HeadSelection, image_halves
 
 
 def digest(number):
@@ -12,7 +12,7 @@ def digest(number):
 
 def selection(scores, controls=None, **options):
     """Of one expression per image."""
-    made = HeadSelection(**options)
+    made = HeadSelection(image_halves(map(digest, range(len(scores)))), **options)
     for number, each in enumerate(scores):
         made.add(digest(number), each, None if controls is None else controls[number])
     return made
@@ -47,14 +47,15 @@ def test_means_by_hand_and_in_any_order():
     found = selection(scores).summary()
     assert np.allclose(found["alignment"], np.nanmean(scores, axis=0), atol=1e-5)
     assert found["control_alignment"] == [[None] * 3] * 2
-    halves = np.array([chooses(digest(number)) for number in range(150)])
+    choosing = image_halves(map(digest, range(150)))
+    halves = np.array([digest(number) in choosing for number in range(150)])
     chosen = [np.nanargmax(np.nanmean(scores[half], axis=0)) for half in (halves, ~halves)]
     flat = scores.reshape(150, -1)
     own = np.concatenate([flat[~halves, chosen[0]], flat[halves, chosen[1]]])
     assert found["held_out"]["value"] == pytest.approx(np.nanmean(own), abs=1e-5)
     assert found["held_out"]["n"] == 150
 
-    turned = HeadSelection()
+    turned = HeadSelection(choosing)
     for number in reversed(range(150)):
         turned.add(digest(number), scores[number], None)
     again = turned.summary()["held_out"]
@@ -66,7 +67,7 @@ def test_the_interval_is_that_of_a_bootstrap_over_images():
     rng = np.random.default_rng(2)
     scores = rng.random((60, 1, 1))
     alone = selection(scores).summary()["held_out"]["confidence_interval"]
-    repeated = HeadSelection()
+    repeated = HeadSelection(image_halves(map(digest, range(60))))
     for number, each in enumerate(scores):
         for _ in range(10):
             repeated.add(digest(number), each, None)
@@ -86,7 +87,7 @@ def test_one_image_cannot_be_halved():
     found = selection(np.ones((1, 2, 2))).summary()
     assert found["held_out"]["value"] is None
     assert "too few images" in found["held_out"]["reason"]
-    assert HeadSelection().summary()["held_out"]["reason"] == "no expressions"
+    assert HeadSelection(()).summary()["held_out"]["reason"] == "no expressions"
     constant = selection(np.full((4, 1, 2), np.nan)).summary()
     assert constant["top_heads"] == []
     assert (constant["held_out"]["value"], constant["held_out"]["reason"][:7]) == (None, "no head")
@@ -117,3 +118,23 @@ def test_noise_stays_at_its_mean_with_thresholds_too():
     low, high = found["held_out"]["confidence_interval"]
     assert low < 0.3 < high
     assert found["top_heads"][0]["score"] > 0.32
+
+
+def test_halves_are_even_seeded_and_in_any_order():
+    images = [digest(number) for number in range(11)]
+    half = image_halves(images)
+    assert len(half) == 5
+    assert image_halves(reversed(images)) == half
+    assert image_halves([*images, *images]) == half
+    assert len({image_halves(images, seed) for seed in range(20)}) > 10
+    assert image_halves(images[:1]) == frozenset()
+    assert len(image_halves(images[:2])) == 1
+
+
+def test_few_images_are_noted():
+    scores = np.random.default_rng(0).random((12, 2, 3))
+    assert selection(scores).summary()["held_out"]["note"] == "with 12 images, the interval is too narrow"
+    many = np.random.default_rng(0).random((60, 2, 3))
+    held_out = selection(many).summary()["held_out"]
+    assert "note" not in held_out
+    assert held_out["images"] == 60
