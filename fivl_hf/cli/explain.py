@@ -102,6 +102,9 @@ def _run(options: argparse.Namespace) -> None:
         if name == "reason":
             print(f"no boxes were compared: {boxes}")
         else:
+            if "reason" in boxes:
+                print(f"boxes of {name}: {boxes['reason']}")
+                continue
             right = _number(boxes["accuracy_at_0.5"]["value"])
             print(f"boxes of {name:<20} IoU {_number(boxes['iou']['value'])}  share with IoU ≥ 0.5 {right}")
     print(f"segmentation IoU: {_number(result['segmentation']['iou'])}")

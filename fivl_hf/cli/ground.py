@@ -37,11 +37,16 @@ def add_ground(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from fivl_hf.explain.grounding import ground
-    from fivl_hf.images import open_rgb
+    from fivl_hf.images import ImageError, open_rgb
     from fivl_hf.models import load_model
     from fivl_hf.show.drawing import frame_boxes
 
-    image = open_rgb({"path": str(options.image), "bytes": options.image.read_bytes()})
+    if not options.output.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {options.output.parent} to write {options.output.name} to")
+    try:
+        image = open_rgb({"path": str(options.image), "bytes": options.image.read_bytes()})
+    except ImageError as error:
+        raise ValueError(f"{options.image} is {error}") from error
     model, processor = load_model(options.model, device=options.device, dtype=options.dtype)
     found = ground(model, processor, image, options.phrase, options.heads)
     heads = ", ".join(f"layer {layer} head {head}" for layer, head in found.heads)

@@ -51,7 +51,10 @@ def add_knockout(commands: Any) -> None:
 
 
 def sizes(text: str) -> tuple[int, ...]:
-    return tuple(sorted({positive(part) for part in text.split(",")}))
+    try:
+        return tuple(sorted({positive(part) for part in text.split(",")}))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"whole numbers such as 1,2,4, got {text!r}") from error
 
 
 def _run(options: argparse.Namespace) -> None:

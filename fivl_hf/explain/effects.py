@@ -248,12 +248,19 @@ def effects(
             yield name, Effect.between(before, read_answers(model, batches))
 
 
+def _read_effect(raw: Mapping[str, Any]) -> tuple[SetName, Effect]:
+    effect = Effect(**raw["effect"])
+    if not all(isinstance(value, float | int | None) for value in asdict(effect).values()):
+        raise ValueError("an effect is no number")
+    return (str(raw["set"]), int(raw["k"]), int(raw["draw"])), effect
+
+
 def effect_file(path: Path) -> AppendedLines[tuple[SetName, Effect]]:
     """Return the file of the effects of sets of heads, which need not exist yet; iterating raises ValueError for
     another file."""
     return AppendedLines(
         path,
         "the effect of a set of heads",
-        read=lambda raw: ((raw["set"], raw["k"], raw["draw"]), Effect(**raw["effect"])),
+        read=_read_effect,
         write=lambda entry: {**dict(zip(("set", "k", "draw"), entry[0], strict=True)), "effect": asdict(entry[1])},
     )

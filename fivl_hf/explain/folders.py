@@ -7,7 +7,7 @@ from typing import Any
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.results import read_settings
 
-__all__ = ["EXPLANATION", "KNOCKOUT", "add_knockout", "knockout_of"]
+__all__ = ["EXPLANATION", "KNOCKOUT", "add_knockout", "knockout_of", "require_readable"]
 
 EXPLANATION, KNOCKOUT = "explanation.json", "knockout.json"
 # What both were measured with.
@@ -21,6 +21,13 @@ def knockout_of(folder: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
     path = folder / KNOCKOUT
     knockout = read_settings(path, _AGAIN.format("knockout")) if path.exists() else {}
     return {name: knockout[name] for name in _PARTS if name in knockout} if _agree(knockout, run) else None
+
+
+def require_readable(folder: Path) -> None:
+    """Raise ValueError if the explanation, or the knock-out, in a folder is damaged: before hours of work for it."""
+    for name, command in ((EXPLANATION, "explain"), (KNOCKOUT, "knockout")):
+        if (folder / name).exists():
+            read_settings(folder / name, _AGAIN.format(command))
 
 
 def add_knockout(folder: Path, knockout: Mapping[str, Any]) -> bool:

@@ -28,6 +28,7 @@ __all__ = ["Grounding", "compare_boxes", "ground"]
 
 # The IoU from which a box counts as right.
 _RIGHT = 0.5
+_SCATTERED = "no head's attention is concentrated on one spot"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def ground(
     """
     if not phrase.strip():
         raise ValueError("a phrase to look for is needed")
+    if marks := [mark for mark in processor.tokenizer.all_special_tokens if mark in phrase]:
+        raise ValueError(f"the phrase holds {marks[0]!r}, which has a meaning of its own for the model")
     require_heads(model, heads or ())
     row = {
         "id": "image",
@@ -79,7 +82,9 @@ def ground(
     if not heads:
         votes = votes_among(len(maps))
         votes.add(maps)
-        heads = _require_found(votes.ranked())[:SUMMED]
+        heads = votes.ranked()[:SUMMED]
+        if not heads:
+            raise ValueError(f"{_SCATTERED}: name the heads to look at")
     chosen = tuple(heads)
     return Grounding(locate(np.stack([maps[head] for head in chosen]), image.size), chosen)
 
@@ -97,31 +102,33 @@ def compare_boxes(
     Returns:
         Of each way, "localization heads", "heads by masks" and "all heads": ``heads`` (but of all), ``iou`` (mean with
         the box of the expression's mask) and ``accuracy_at_0.5``, each with a ``confidence_interval`` over images, and
-        ``n`` expressions.
+        ``n`` expressions; or a ``reason``, where there are no localization heads.
 
     Raises:
-        ValueError: no sample with an expression to choose or to measure on, or no localization heads.
+        ValueError: no sample with an expression to choose or to measure on.
     """
-    scores = score_heads(model, choosing)
+    scores = score_heads(model, ([sample] for sample in choosing))
     ways: dict[str, list[Head]] = {
-        "localization heads": _require_found(scores.ranked("localization"))[:count],
+        "localization heads": scores.ranked("localization")[:count],
         "heads by masks": scores.ranked("aligned")[:count],
         "all heads": scores.ranked("aligned"),
     }
     ious: dict[str, dict[str, list[float]]] = {name: {} for name in ways}
     for image, sample in measuring:
-        for evidence, attention in expression_attention(model, sample):
+        for _, evidence, attention in expression_attention(model, [sample]):
             if not evidence.mask.any():
                 continue
             each = expression_maps(sample, evidence, attention)
             size = sample.images[evidence.expression.image].size
-            for name, heads in ways.items():
+            for name, heads in ((name, heads) for name, heads in ways.items() if heads):
                 box = locate(np.stack([each[head] for head in heads]), size)
                 ious[name].setdefault(image, []).append(_iou_with_mask(box, evidence))
     if not any(ious["all heads"].values()):
         raise ValueError("none of the rows to measure on has a key expression in its answers")
     return {
-        name: {
+        name: {"reason": _SCATTERED}
+        if not heads
+        else {
             **({} if name == "all heads" else {"heads": [list(head) for head in heads]}),
             "iou": _mean(list(ious[name].values())),
             "accuracy_at_0.5": _mean([[float(iou >= _RIGHT) for iou in each] for each in ious[name].values()]),
@@ -129,13 +136,6 @@ def compare_boxes(
         }
         for name, heads in ways.items()
     }
-
-
-def _require_found(heads: list[Head]) -> list[Head]:
-    """Return localization heads; raises ValueError if there are none."""
-    if not heads:
-        raise ValueError("no head's attention is at a spot: name the heads to look at")
-    return heads
 
 
 def _iou_with_mask(box: tuple[float, ...] | None, evidence: Evidence) -> float:

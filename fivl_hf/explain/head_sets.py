@@ -55,25 +55,28 @@ class HeadScores:
         return [(int(layer), int(head)) for layer, head in places if np.isfinite(signed[layer, head])]
 
 
-def score_heads(model: Any, samples: Iterable[Sample]) -> HeadScores:
+def score_heads(model: Any, batches: Iterable[Sequence[Sample]]) -> HeadScores:
     """Score all heads on some samples; what they do is to be measured on others.
+
+    Args:
+        batches: of samples that were encoded together.
 
     Raises:
         ValueError: no sample has an expression whose tokens and mask can be compared.
     """
-    scores, masses = AlignmentMap(), []
+    scores, masses = AlignmentMap(), AlignmentMap()
     votes: HeadVotes | None = None
-    for sample in samples:
-        for evidence, heads in expression_attention(model, sample):
+    for batch in batches:
+        for sample, evidence, heads in expression_attention(model, batch):
             sees = np.isfinite(evidence.coverage)
             scores.add(auroc(heads[..., sees], evidence.coverage[sees]))
-            masses.append(heads.sum(axis=-1))
+            masses.add(heads.sum(axis=-1))
             if evidence.mask.any():
                 votes = votes or votes_among(len(heads))
                 votes.add(expression_maps(sample, evidence, heads))
     if not scores.n or votes is None:
         raise ValueError("no row has a key expression whose tokens and mask can be compared")
-    return HeadScores(scores.mean(), np.mean(masses, axis=0), tuple(votes.ranked()))
+    return HeadScores(scores.mean(), masses.mean(), tuple(votes.ranked()))
 
 
 def matched_heads(chosen: Sequence[Head], scores: HeadScores, rng: np.random.Generator) -> list[Head]:

@@ -6,6 +6,7 @@ Shapes: B batch, H heads, T queries, S keys, D head size.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from numbers import Integral
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -110,7 +111,10 @@ def mean_outputs(model: Any, inputs: Iterable[Mapping[str, Any]]) -> dict[int, t
 def require_heads(model: Any, heads: Iterable[Head]) -> None:
     """Check that a model has some heads; raises ValueError if not."""
     text = model.config.get_text_config()
-    for layer, head in heads:
+    for each in heads:
+        if not (isinstance(each, Sequence) and len(each) == 2 and all(isinstance(place, Integral) for place in each)):
+            raise ValueError(f"a head is (layer, head), got {each!r}")
+        layer, head = each
         if not (0 <= layer < text.num_hidden_layers and 0 <= head < text.num_attention_heads):
             raise ValueError(
                 f"layer {layer}, head {head}: the model has {text.num_hidden_layers} layers of "

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 from fivl_hf.explain.effects import AnswerBatches, Effect, Reading, effects, read_answers
 from fivl_hf.explain.head_sets import SETS, HeadScores, SetName, head_sets, layer_windows, score_heads, set_sizes
 from fivl_hf.explain.knockout import Head, How
-from fivl_hf.explain.samples import prepare
+from fivl_hf.explain.samples import prepare_batch, readable, row_batches
 
 __all__ = ["KnockoutPlan", "knockout_curves", "plan_knockout", "scores_on"]
 
@@ -115,12 +115,16 @@ def knockout_curves(
     Raises:
         ValueError: rows without evidence, or what ``plan_knockout`` raises.
     """
-    plan = plan_knockout(scores_on(model, processor, choosing), **options)
+    plan = plan_knockout(scores_on(model, processor, choosing, batch_size), **options)
     batches = AnswerBatches(model, processor, measuring, batch_size)
     before = read_answers(model, batches)
     return plan.curves(dict(effects(model, batches, plan.sets, how, before=before)), before)
 
 
-def scores_on(model: Any, processor: Any, rows: Sequence[Mapping[str, Any]]) -> HeadScores:
+def scores_on(model: Any, processor: Any, rows: Sequence[Mapping[str, Any]], batch_size: int = 16) -> HeadScores:
     """Return the scores of all heads on some rows; raises ValueError if no row has evidence."""
-    return score_heads(model, (prepare(model, processor, row) for row in tqdm(rows, desc="Choosing heads", unit="row")))
+    batches = row_batches(rows, range(len(rows)), batch_size)
+    progress = tqdm(batches, desc="Choosing heads", unit="batch", total=-(-len(rows) // batch_size))
+    return score_heads(
+        model, (prepare_batch(model, processor, [readable(row) for _, row in batch]) for batch in progress)
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fivl_hf.explain.effects import AnswerBatches, effect_file, effects, read_answers
-from fivl_hf.explain.folders import KNOCKOUT, add_knockout
+from fivl_hf.explain.folders import KNOCKOUT, add_knockout, require_readable
 from fivl_hf.explain.knockout import How
 from fivl_hf.explain.knockout_plan import plan_knockout, scores_on
 from fivl_hf.explain.other_images import image_groups
@@ -68,7 +68,7 @@ def write_knockout(
     with processes.first_enters(_run_in(output, run, restart=restart)):
         plan = processes.from_first(
             lambda: plan_knockout(
-                scores_on(model, processor, _Subset(rows, choosing[:max_rows])),
+                scores_on(model, processor, _Subset(rows, choosing[:max_rows]), batch_size),
                 sizes=sizes,
                 draws=draws,
                 seed=seed,
@@ -112,6 +112,7 @@ def _halves(rows: Sequence[Mapping[str, Any]], seed: int) -> tuple[list[int], li
 def _run_in(output: Path, run: Mapping[str, Any], *, restart: bool) -> Iterator[None]:
     """Check that the folder is this run's, and take in what an interrupted run left."""
     with result_folder(output, run, kind="knockout", files=_FILES, restart=restart):
+        require_readable(output)
         shared = SharedFile(output / _EFFECTS)
         if restart:
             shared.remove_parts()

@@ -3,7 +3,7 @@
 Shapes: L layers, H heads, N visual tokens of one image, Y × X cells of a map, as large as the smallest tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter, label
 
 from fivl_hf.explain.knockout import Head
-from fivl_hf.explain.observation import token_attention
+from fivl_hf.explain.observation import Wanted, observe
 from fivl_hf.explain.samples import Evidence, Sample
 from fivl_hf.masks import FloatArray, paint_tokens
 
@@ -114,7 +114,9 @@ class HeadVotes:
         sums[: self.skipped_layers] = np.nan
         known = np.isfinite(sums)
         if not known.any():
-            raise ValueError(f"no layer is left of {len(sums)} when the first {self.skipped_layers} are skipped")
+            raise ValueError(
+                f"of {len(sums)} layers, none after the first {self.skipped_layers} has finite attention to the image"
+            )
         looking = known & (sums >= elbow(sums[known]))
         votes, total = np.zeros(sums.shape), np.zeros(sums.shape)
         for sample in entropies:
@@ -155,10 +157,15 @@ def locate(maps: Sequence[FloatArray] | FloatArray, size: tuple[int, int]) -> tu
     )
 
 
-def expression_attention(model: Any, sample: Sample) -> list[tuple[Evidence, NDArray[np.float32]]]:
-    """Return the attention (L, H, N) while each expression whose tokens are found is written, in one pass."""
-    attention = token_attention(model, sample, [evidence.tokens for evidence in sample.evidence])
-    return [(evidence, heads) for evidence, heads in zip(sample.evidence, attention, strict=True) if heads is not None]
+def expression_attention(
+    model: Any, samples: Sequence[Sample]
+) -> Iterator[tuple[Sample, Evidence, NDArray[np.float32]]]:
+    """Yield the attention (L, H, N) while each expression of a batch is written, if its tokens are found; one pass."""
+    wanted = [Wanted([evidence.tokens for evidence in sample.evidence]) for sample in samples]
+    for sample, seen in zip(samples, observe(model, samples, wanted), strict=True):
+        for evidence, heads in zip(sample.evidence, seen.attention, strict=True):
+            if heads is not None:
+                yield sample, evidence, heads.cpu().numpy()
 
 
 def expression_maps(sample: Sample, evidence: Evidence, attention: NDArray[np.float32]) -> FloatArray:

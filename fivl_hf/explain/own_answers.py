@@ -1,5 +1,6 @@
 """Rows with the model's own answers in place of the gold ones, as the paper explains heads."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -40,24 +41,23 @@ def with_own_answers(model: Any, processor: Any, rows: Sequence[ReadableRow]) ->
 def _answered(given: ReadableRow, turns: Sequence[Turn]) -> ReadableRow:
     row = given.row
     sizes = [int(decode_mask(mask).sum()) for mask in row.masks]
-    smallest: dict[int, int] = {}
-    for number, expression in enumerate(row.key_expressions):
-        found = expression.text.lower() in turns[expression.turn].answer.lower()
-        known = smallest.get(expression.turn)
-        if found and (known is None or sizes[number] < sizes[known]):
-            smallest[expression.turn] = number
-    kept = sorted(smallest.values())
-    expressions = tuple(
-        _placed(row.key_expressions[number], turns[row.key_expressions[number].turn].answer) for number in kept
-    )
-    masks = tuple(row.masks[number] for number in kept)
+    kept: dict[int, int] = {}  # of each turn, the expression with the smallest mask
+    placed = [_placed(expression, turns[expression.turn].answer) for expression in row.key_expressions]
+    for number, expression in enumerate(placed):
+        if expression is None:
+            continue
+        known = kept.get(expression.turn)
+        if known is None or sizes[number] < sizes[known]:
+            kept[expression.turn] = number
+    expressions = tuple(expression for number in sorted(kept.values()) if (expression := placed[number]))
+    masks = tuple(row.masks[number] for number in sorted(kept.values()))
     return replace(given, row=replace(row, turns=tuple(turns), key_expressions=expressions, masks=masks))
 
 
-def _placed(expression: KeyExpression, answer: str) -> KeyExpression:
-    start = answer.lower().index(expression.text.lower())
-    end = start + len(expression.text)
-    return replace(expression, start=start, end=end, text=answer[start:end])
+def _placed(expression: KeyExpression, answer: str) -> KeyExpression | None:
+    """Return an expression where an answer has it; None if it does not."""
+    found = re.search(re.escape(expression.text), answer, re.IGNORECASE)
+    return found and replace(expression, start=found.start(), end=found.end(), text=found[0])
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jinja2 import UndefinedError
 from matplotlib.figure import Figure
 
 from fivl_hf.explain.folders import EXPLANATION
@@ -57,7 +58,7 @@ def write_heads_report(folder: Path) -> Path:
     result = read_settings(folder / EXPLANATION, "run fivl explain again, with --restart")
     try:
         page = _page(folder, result)
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, UndefinedError) as error:
         raise ValueError(
             f"{folder / EXPLANATION} cannot be shown ({error!r}): run fivl explain again, with --restart"
         ) from error

@@ -8,9 +8,9 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from fivl_hf.explain.alignment import as_lists, summary, top_heads
+from fivl_hf.explain.alignment import as_lists, summary
 from fivl_hf.explain.analysis import BATCH_SIZE, Explanation, ProtocolName, explain_rows, gather
-from fivl_hf.explain.folders import EXPLANATION, knockout_of
+from fivl_hf.explain.folders import EXPLANATION, knockout_of, require_readable
 from fivl_hf.explain.grounding import compare_boxes
 from fivl_hf.explain.knockout import require_heads
 from fivl_hf.explain.other_images import image_groups
@@ -93,7 +93,7 @@ def write_explanation(
     Args:
         pictures: how many rows to draw, each as image, mask, one head's attention, predicted segment.
         boxes: how many rows to find boxes on (:func:`fivl_hf.explain.grounding.compare_boxes`); 0 for none.
-        head: (layer, head) to draw; the best-aligned one if not given.
+        head: (layer, head) to draw; the best one by AUROC if not given.
         word: draw the attention while this word is written, in the rows that hold it, instead of the expression.
         chosen_on: what other rows gave; the best head is chosen on them.
         batch_size, without_sinks, protocol: see :func:`fivl_hf.explain.analysis.explain_rows`.
@@ -138,6 +138,7 @@ def write_explanation(
             explanation = gather(file, choosing)
             result = {**run, "seed": seed, **explanation_summary(explanation, chosen_on)}
             usable = [number for number, row in enumerate(indexed) if row.get("id") not in explanation.problems]
+            _best_head(result)
             if boxes:
                 result["localization"] = _localization(model, processor, indexed, usable[:boxes], choosing)
             _finish(model, processor, indexed, usable, output, explanation, result, pictures, head, word)
@@ -157,7 +158,7 @@ def _finish(
     word: str | None,
 ) -> None:
     """Draw, and write all that is made of the scores."""
-    best = result["best_head"] or _best_head(explanation)
+    best = _best_head(result)
     layer, index = head or (best["layer"], best["head"])
     drawn = _drawable((rows[number] for number in usable), pictures, word)
     if word is not None and pictures and not drawn:
@@ -182,6 +183,7 @@ def _run_in(output: Path, run: Mapping[str, Any], *, restart: bool) -> Iterator[
     """Check that the folder is this run's, and take in what an interrupted run left."""
     with result_folder(output, run, kind="explanation", files=_FILES, restart=restart):
         require_own_folder(output / "pictures", "pictures")
+        require_readable(output)
         shared = SharedFile(output / _SCORES)
         if restart:
             shared.remove_parts()
@@ -221,15 +223,15 @@ def _localization(
             return {"reason": str(error)}
 
 
-def _best_head(found: Explanation) -> dict[str, Any]:
-    """Return the head that fits best over all images; raises ValueError if none could be compared with a mask."""
-    best = top_heads(found.alignment.mean(), 1)
-    if not best:
-        problem = next(iter(found.problems.values()), None)
+def _best_head(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the best head by AUROC over all images; raises ValueError if none could be compared with a mask."""
+    heads: list[dict[str, Any]] = result["measures"].get("auroc", {}).get("top_heads", [])
+    if not heads:
+        problem = next(iter(result["problems"].values()), None)
         raise ValueError(
             "no row has a key expression whose tokens and mask can be compared" + (f": {problem}" if problem else "")
         )
-    return best[0]
+    return heads[0]
 
 
 def _draw(

@@ -5,7 +5,7 @@ Shapes: L layers, H heads, K thresholds.
 
 import base64
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,9 @@ class RowScores:
         return any(expression.measures for expression in self.expressions)
 
 
+_FIELDS = {field.name for field in fields(ExpressionScores)}
+
+
 class ScoreFile:
     """A JSON Lines file to which the scores of rows are appended as they come.
 
@@ -112,7 +115,12 @@ class ScoreFile:
         last = {raw["id"]: number for number, raw in enumerate(self._file)}
         for number, raw in enumerate(self._file):
             if last[raw["id"]] == number:
-                yield _unpacked(raw)
+                try:
+                    yield _unpacked(raw)
+                except (TypeError, KeyError, ValueError, AttributeError) as error:
+                    raise ValueError(
+                        f"{self._file.path} holds damaged scores of row {raw['id']!r} ({error!r}): use --restart"
+                    ) from error
 
     def add(self, scores: RowScores) -> None:
         """Append a row's scores."""
@@ -125,6 +133,8 @@ class ScoreFile:
 def _checked(raw: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(raw["id"], str) or not isinstance(raw["expressions"], list) or "problem" not in raw:
         raise ValueError("it has other fields")
+    if any(set(expression) != _FIELDS for expression in raw["expressions"]):
+        raise ValueError("an expression has other fields, as those of an earlier version: use --restart")
     return raw
 
 

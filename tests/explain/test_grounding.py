@@ -62,3 +62,17 @@ def test_the_command_draws_a_box(known, tmp_path, capsys, monkeypatch):
     assert np.any(np.asarray(drawn) != np.asarray(image))
     assert main(["ground", "model", "image.png", "red ring", "--heads", "9,2"]) == 1
     assert "layer 9, head 2: the model has 3 layers of 32 heads, counted from 0" in capsys.readouterr().err
+
+
+def test_bad_input_is_named(known, tmp_path, capsys):
+    known.model.save_pretrained(tmp_path / "model")
+    known.processor.save_pretrained(tmp_path / "model")
+    (tmp_path / "bad.png").write_text("no image")
+    Image.new("RGB", (20, 20)).save(tmp_path / "good.png")
+    model = str(tmp_path / "model")
+    assert main(["ground", model, str(tmp_path / "bad.png"), "ring"]) == 1
+    assert "bad.png is an unreadable image" in capsys.readouterr().err
+    assert main(["ground", model, str(tmp_path / "good.png"), "ring", "--output", str(tmp_path / "no/x.png")]) == 1
+    assert "there is no folder" in capsys.readouterr().err
+    assert main(["ground", model, str(tmp_path / "good.png"), "a <image>", "--output", str(tmp_path / "x.png")]) == 1
+    assert "'<image>', which has a meaning of its own" in capsys.readouterr().err

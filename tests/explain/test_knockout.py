@@ -3,6 +3,7 @@
 import pytest
 import torch
 from attention_by_hand import output_projections
+from peft import LoraConfig, get_peft_model
 
 from fivl_hf.explain.knockout import knock_out, mean_outputs
 from fivl_hf.explain.probe import record_attention
@@ -112,3 +113,25 @@ def test_answers_are_generated_without_the_heads(model, processor, sample, how):
 def test_mistakes(model, heads, how, message):
     with pytest.raises(ValueError, match=message), knock_out(model, heads, how):
         pass
+
+
+@pytest.mark.parametrize("heads", [[0], [(0, "a")], [(0, 1, 2)]])
+def test_what_is_no_head_is_refused(model, heads):
+    with pytest.raises(ValueError, match=r"a head is \(layer, head\), got"), knock_out(model, heads):
+        pass
+
+
+@torch.inference_mode()
+def test_an_adapters_heads_are_those_of_the_merged_model(model, sample):
+    torch.manual_seed(0)
+    adapted = get_peft_model(model, LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)).eval()
+    plain = adapted(**sample.inputs).logits
+    found = {}
+    for how in ("zero", "edges"):
+        with knock_out(adapted, [(0, 1), (1, 2)], how):
+            found[how] = adapted(**sample.inputs).logits
+        assert not torch.allclose(found[how], plain, atol=1e-4)
+    merged = adapted.merge_and_unload()
+    for how, logits in found.items():
+        with knock_out(merged, [(0, 1), (1, 2)], how):
+            torch.testing.assert_close(merged(**sample.inputs).logits, logits, atol=1e-4, rtol=1e-3)

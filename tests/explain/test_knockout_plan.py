@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -59,3 +60,12 @@ def test_few_rows_are_enough(model, processor, rows, tmp_path):
     measuring = [row for row, group in zip(rows, groups, strict=False) if group not in choosing]
     assert some["before"]["n"] == sum(len(row["key_expressions"]) for row in measuring[:2])
     assert everything["before"]["n"] == sum(len(row["key_expressions"]) for row in measuring)
+
+
+def test_damaged_effects_are_named(model, processor, rows, tmp_path):
+    options = {"sizes": [1], "draws": 1, "about": {"model": "m"}}
+    write_knockout(model, processor, rows[:6], tmp_path, **options)
+    file = tmp_path / "knockout.jsonl"
+    file.write_text(re.sub(r'"specific": [-0-9.e]+', '"specific": "y"', file.read_text(), count=1))
+    with pytest.raises(ValueError, match="knockout.jsonl, line 1, is not the effect of a set of heads: .* no number"):
+        write_knockout(model, processor, rows[:6], tmp_path, **options)

@@ -74,5 +74,5 @@ def test_heads_that_look_at_one_spot_are_voted_for():
         HeadVotes().ranked()
     shallow = HeadVotes()
     shallow.add(np.ones((2, 2, 3, 3)))
-    with pytest.raises(ValueError, match="no layer is left of 2 when the first 2 are skipped"):
+    with pytest.raises(ValueError, match="of 2 layers, none after the first 2 has finite attention"):
         shallow.ranked()

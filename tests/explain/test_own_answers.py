@@ -77,3 +77,13 @@ def test_a_model_answers_for_itself(model, processor, rows):
         assert after.row.turns == alone.row.turns
         assert [turn.question for turn in after.row.turns] == [turn.question for turn in before.row.turns]
         assert all(turn.answer for turn in after.row.turns)
+
+
+def test_letters_that_change_their_length_do_not_shift_the_place(model, processor, rows, written_answers):
+    written_answers += ["İİİ Red ring here."] * 4
+    expression = {**rows[0]["key_expressions"][0], "text": "red ring", "turn": 0, "start": -1, "end": -1}
+    question = {"role": "user", "content": "Is there a red ring?"}
+    messages = [question, *rows[0]["messages"][1:]]
+    raw = {**rows[0], "messages": messages, "key_expressions": [expression], "masks": rows[0]["masks"][:1]}
+    (own,) = with_own_answers(model, processor, [readable(raw)])
+    assert [each.text for each in own.row.key_expressions] == ["Red ring"]

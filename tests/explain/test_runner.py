@@ -1,6 +1,8 @@
 import json
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fivl_hf.explain.lens import PLACES
@@ -79,8 +81,50 @@ def test_keywords_are_followed_through_the_layers(model, processor, rows, tmp_pa
 def test_boxes_of_heads_are_compared(model, processor, rows, tmp_path):
     result = write_explanation(model, processor, rows[:8], tmp_path / "a", pictures=0)
     # Heads of an untrained model attend evenly: none of them at a spot.
-    assert "no head's attention is at a spot" in result["localization"]["reason"]
+    assert "concentrated on one spot" in result["localization"]["localization heads"]["reason"]
+    assert 0 <= result["localization"]["heads by masks"]["iou"]["value"] <= 1
     one = write_explanation(model, processor, rows[:1], tmp_path / "b", pictures=0)
     assert "too few images" in one["localization"]["reason"]
     none = write_explanation(model, processor, rows[:2], tmp_path / "c", pictures=0, boxes=0)
     assert "localization" not in none
+
+
+def test_constant_attention_is_at_chance_and_has_no_correlation(model, processor, rows, tmp_path):
+    with torch.no_grad():
+        for layer in model.get_decoder().layers:
+            layer.self_attn.q_proj.weight.zero_()
+    result = write_explanation(model, processor, rows[:8], tmp_path, pictures=1, boxes=0)
+    assert np.allclose(result["measures"]["auroc"]["alignment"], 0.5)
+    assert result["measures"]["spearman"]["top_heads"] == []
+    assert result["best_head"] is None
+    assert "no head has a score" in result["measures"]["spearman"]["held_out"]["reason"]
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "expressions", ["[{}]", '[{"measures": {"auroc": [2, 4, "AAAA"]}}]', '[{"alignment": [2, 4, "AAAA"]}]']
+)
+def test_damaged_scores_are_named(model, processor, rows, tmp_path, expressions):
+    write_explanation(model, processor, rows[:3], tmp_path, pictures=0, boxes=0, about=ABOUT)
+    file = tmp_path / "scores.jsonl"
+    file.write_text(f'{{"id": "a", "image": "b", "expressions": {expressions}, "problem": null}}\n')
+    with pytest.raises(ValueError, match=r"scores.jsonl, line 1, is not a row's scores: .*use --restart"):
+        write_explanation(model, processor, rows[:3], tmp_path, pictures=0, boxes=0, about=ABOUT)
+
+
+def test_damaged_maps_are_named(model, processor, rows, tmp_path):
+    write_explanation(model, processor, rows[:3], tmp_path, pictures=0, boxes=0, about=ABOUT)
+    file = tmp_path / "scores.jsonl"
+    first, *others = file.read_text().splitlines(True)
+    raw = json.loads(first)
+    raw["expressions"][0]["measures"]["auroc"][2] = "AAAA"
+    file.write_text("".join([json.dumps(raw) + "\n", *others]))
+    with pytest.raises(ValueError, match="scores.jsonl holds damaged scores of row .*use --restart"):
+        write_explanation(model, processor, rows[:3], tmp_path, pictures=0, boxes=0, about=ABOUT)
+
+
+def test_a_damaged_knockout_is_told_before_the_work(model, processor, rows, tmp_path, monkeypatch):
+    (tmp_path / "knockout.json").write_text("{")
+    monkeypatch.setattr("fivl_hf.explain.runner.explain_rows", None)
+    with pytest.raises(ValueError, match="knockout.json is damaged .*run fivl knockout again"):
+        write_explanation(model, processor, rows[:3], tmp_path, about=ABOUT)

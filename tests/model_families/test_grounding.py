@@ -6,7 +6,7 @@ import torch
 from families import FAMILIES, enlarge, large_rows, make
 
 from fivl_hf.explain.effects import AnswerBatches, effects
-from fivl_hf.explain.grounding import ground
+from fivl_hf.explain.grounding import compare_boxes, ground
 from fivl_hf.explain.measures import MEASURES, measured
 from fivl_hf.explain.observation import token_attention
 from fivl_hf.explain.samples import prepare
@@ -34,6 +34,11 @@ def test_a_family_is_explained_by_all_means(name, dtype, rows, record_property):
     x0, y0, x1, y1 = box
     assert 0 <= x0 < x1 <= image.width + 1e-6
     assert 0 <= y0 < y1 <= image.height + 1e-6
+
+    samples = [prepare(model, processor, each) for each in large_rows(rows[:2])]
+    boxes = compare_boxes(model, samples[:1], [("other", samples[1])])
+    assert all(0 <= boxes[way]["iou"]["value"] <= 1 for way in ("heads by masks", "all heads"))
+    assert {"iou", "reason"} & set(boxes["localization heads"])
 
     batches = AnswerBatches(model, processor, [row])
     for how in ("zero", "mean", "edges"):
