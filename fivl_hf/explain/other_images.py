@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,8 @@ class OtherImages:
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], groups: Sequence[str], tokenizer: Any) -> None:
-        self._rows, self._groups, self._tokenizer = rows, groups, tokenizer
+        self._rows, self._groups = rows, groups
+        self._token = lru_cache(_NEIGHBOURS)(partial(word_token_id, tokenizer))
         self._row = lru_cache(_KEPT_ROWS)(rows.__getitem__)
         self._has_evidence = lru_cache(2 * _NEIGHBOURS)(lambda number: bool(self._row(number).get("masks")))
 
@@ -86,5 +87,5 @@ class OtherImages:
                 row = self._row(other)
                 first = row["key_expressions"][0]
                 head = head_noun(first["text"], first["keywords"])
-                return OtherImage(decode_mask(row["masks"][0]), word_token_id(self._tokenizer, head) if head else None)
+                return OtherImage(decode_mask(row["masks"][0]), self._token(head) if head else None)
         return OtherImage()

@@ -3,8 +3,9 @@
 Shapes: L layers, H heads, N visual tokens of the sequence, T tokens.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -159,11 +160,20 @@ def prepare_batch(model: Any, processor: Any, rows: Sequence[ReadableRow]) -> li
         padding=len(rows) > 1,
         padding_side="right",
     )
-    return [_sample(model, processor, each.row, each.images, encoded, place) for place, each in enumerate(rows)]
+    token_of = lru_cache(maxsize=None)(partial(word_token_id, processor.tokenizer))  # words repeat within a batch
+    return [
+        _sample(model, processor, each.row, each.images, encoded, place, token_of) for place, each in enumerate(rows)
+    ]
 
 
 def _sample(
-    model: Any, processor: Any, row: FiVLRow, images: tuple[Image.Image, ...], encoded: Encoded, place: int
+    model: Any,
+    processor: Any,
+    row: FiVLRow,
+    images: tuple[Image.Image, ...],
+    encoded: Encoded,
+    place: int,
+    token_of: Callable[[str], int | None],
 ) -> Sample:
     boxes = [token_boxes(processor, image.size, images=len(images), model_config=model.config) for image in images]
     positions = _visual_positions(model.config, encoded.inputs, place, len(images))
@@ -175,7 +185,7 @@ def _sample(
     cover, visible = row_coverage([e.image for e in row.key_expressions], [mask_part(mask) for mask in masks], boxes)
     covered = np.where(visible, cover, np.nan)
     evidence = tuple(
-        _evidence(row, expression, mask, under_mask, encoded, place, processor.tokenizer)
+        _evidence(row, expression, mask, under_mask, encoded, place, token_of)
         for expression, mask, under_mask in zip(row.key_expressions, masks, covered, strict=True)
     )
     text = tuple((turn.question, turn.answer) for turn in row.turns)
@@ -212,7 +222,7 @@ def _evidence(
     covered: FloatArray,
     encoded: Encoded,
     place: int,
-    tokenizer: Any,
+    token_of: Callable[[str], int | None],
 ) -> Evidence:
     span = encoded.answers[place][expression.turn]
     # An expression grounded through the question stands for the whole one-word answer.
@@ -220,4 +230,4 @@ def _evidence(
     start, end = (expression.start, expression.end) if expression.start >= 0 else (0, length)
     tokens = span_tokens(encoded.offsets[place], span.text_start + start, span.text_start + end)
     head = head_noun(expression.text, expression.keywords)
-    return Evidence(expression, mask, covered, tokens, word_token_id(tokenizer, head) if head else None)
+    return Evidence(expression, mask, covered, tokens, token_of(head) if head else None)
