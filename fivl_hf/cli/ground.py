@@ -27,7 +27,8 @@ def add_ground(commands: Any) -> None:
         nargs="+",
         default=None,
         metavar="LAYER,HEAD",
-        help="heads to look at; those whose attention is at one spot of this image if not given",
+        help="heads to look at, such as the best ones that fivl explain found; those whose attention is concentrated "
+        "on one spot of this image if not given",
     )
     parser.add_argument("--output", type=Path, default=Path("grounded.png"), help="picture to write")
     parser.add_argument("--device", default=None, help="such as cuda or cpu; an accelerator if there is one")
@@ -53,6 +54,6 @@ def _run(options: argparse.Namespace) -> None:
     if found.box is None:
         print(f"{options.phrase}: the attention of {heads} is even over the image")
         return
-    frame_boxes(image, [found.box], side=max(image.size)).save(options.output)
+    frame_boxes(image, [found.box], side=max(480, *image.size)).save(options.output)
     print(f"{options.phrase}: {', '.join(f'{edge:.0f}' for edge in found.box)} (x0, y0, x1, y1), by {heads}")
     print(f"{options.output} shows it")

@@ -16,7 +16,8 @@ def add_knockout(commands: Any) -> None:
         description="Chooses attention heads by AUROC on half of the images, knocks out 1, 2, 4, ... of them on the "
         "other half, and compares the drop in log-probability of the key expressions with that for random sets of "
         "heads of the same layers that attend to the image about equally.",
-        epilog="Writes knockout.json, knockout.png and knockout.jsonl (every set's effect, as it comes). If it is "
+        epilog="Writes knockout.json, knockout.png and knockout.jsonl (every set's effect, as it comes); in a folder "
+        "of fivl explain with the same model and rows, it is added to explanation.json and report.html, too. If it is "
         "interrupted, run it again to resume. accelerate launch -m fivl_hf knockout ... spreads the sets of heads over "
         "several GPUs.",
         formatter_class=HelpFormatter,
@@ -58,7 +59,9 @@ def sizes(text: str) -> tuple[int, ...]:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from fivl_hf.explain.folders import EXPLANATION, explanation_in
     from fivl_hf.explain.knockout_runner import curve_lines, write_knockout
+    from fivl_hf.explain.report import page_in
 
     with loaded(options) as (model, processor, rows, about):
         result = write_knockout(
@@ -77,4 +80,9 @@ def _run(options: argparse.Namespace) -> None:
             restart=options.restart,
         )
     print("\n".join(curve_lines(result)))
+    print("differences are drops of expressions beyond other tokens; p is by their rank among the random sets'")
     print(f"knockout.json and knockout.png are in {options.output}")
+    if "knockout" in explanation_in(options.output):
+        print(f"the page is {page_in(options.output)}")
+    elif (options.output / EXPLANATION).exists():
+        print(f"the explanation in {options.output} is of other rows or another model: its page does not have it")

@@ -37,10 +37,12 @@ def add_report(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from fivl_hf.explain.folders import EXPLANATION
+    from fivl_hf.explain.folders import EXPLANATION, KNOCKOUT
     from fivl_hf.explain.report import write_heads_report
 
     explained = (options.folder / EXPLANATION).exists()
+    if not explained and not (options.folder / "reliance.json").exists() and (options.folder / KNOCKOUT).exists():
+        raise FileNotFoundError(f"{options.folder} holds a knock-out alone: run fivl explain into it, too")
     if explained:
         print(f"the page is {write_heads_report(options.folder)}")
     if not explained or (options.folder / "reliance.json").exists():

@@ -7,7 +7,7 @@ from typing import Any
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.results import read_settings
 
-__all__ = ["EXPLANATION", "KNOCKOUT", "add_knockout", "knockout_of", "require_readable"]
+__all__ = ["EXPLANATION", "KNOCKOUT", "add_knockout", "explanation_in", "knockout_of", "require_readable"]
 
 EXPLANATION, KNOCKOUT = "explanation.json", "knockout.json"
 # What both were measured with.
@@ -30,17 +30,24 @@ def require_readable(folder: Path) -> None:
             read_settings(folder / name, _AGAIN.format(command))
 
 
+def explanation_in(folder: Path) -> dict[str, Any]:
+    """Return the explanation in a folder; empty if there is none."""
+    path = folder / EXPLANATION
+    return read_settings(path, _AGAIN.format("explain")) if path.exists() else {}
+
+
 def add_knockout(folder: Path, knockout: Mapping[str, Any]) -> bool:
     """Add a knock-out to the explanation in a folder, if there is one of the same weights and rows.
 
     Returns:
         Whether there is.
     """
-    path = folder / EXPLANATION
-    explanation = read_settings(path, _AGAIN.format("explain")) if path.exists() else {}
+    explanation = explanation_in(folder)
     if not _agree(explanation, knockout):
         return False
-    write_json(path, {**explanation, "knockout": {name: knockout[name] for name in _PARTS if name in knockout}})
+    write_json(
+        folder / EXPLANATION, {**explanation, "knockout": {name: knockout[name] for name in _PARTS if name in knockout}}
+    )
     return True
 
 

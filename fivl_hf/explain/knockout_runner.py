@@ -62,6 +62,12 @@ def write_knockout(
         ValueError: all rows are about one image, or what ``plan_knockout`` raises.
         OSError: the folder is in use or cannot be written to.
     """
+    text = model.config.get_text_config()
+    if sizes and max(sizes) > text.num_hidden_layers * text.num_attention_heads // 2:
+        heads = text.num_hidden_layers * text.num_attention_heads
+        raise ValueError(f"sizes must be from 1 to {heads // 2}, half of the {heads} heads")
+    if window and window > text.num_hidden_layers:
+        raise ValueError(f"a window must be of 1 to {text.num_hidden_layers} layers")
     choosing, measuring = _halves(rows, seed)
     run = {**about, "dtype": str(model.dtype), "how": how, "seed": seed, "max_rows": max_rows}
     processes = Processes.of_this_run()
@@ -141,28 +147,32 @@ class _Subset(Sequence[Mapping[str, Any]]):
 def curve_lines(result: Mapping[str, Any]) -> list[str]:
     """Return the curves as text."""
     lines = [
-        f"{'heads':<16} {'k':>3}  expressions  other tokens  text only  random sets       p      accuracy  reliance",
-        f"{'none':<16} {0:>3}  {'':>62}  {result['before']['accuracy']:>8.3f}  "
+        f"{'heads':<16} {'k':>3}  expressions  other tokens  difference  text only  random sets' difference      p  "
+        "accuracy  reliance",
+        f"{'none':<16} {0:>3}  {'':>81}  {result['before']['accuracy']:>8.3f}  "
         f"{_number(result['before']['expression_reliance']):>8}",
     ]
     for name, found in result["sets"].items():
         for effect in found["effects"]:
             random = sorted(effect["random"]["specific"])
-            between = f"[{random[0]:.3f}, {random[-1]:.3f}]" if random else "–"
+            between = f"{len(random)} in [{random[0]:.3f}, {random[-1]:.3f}]" if random else "–"
             lines.append(
-                f"{name:<16} {effect['k']:>3}  {_falls(effect)}  {between:>16}  {effect['p']:.3f}  "
+                f"{name:<16} {effect['k']:>3}  {_falls(effect)}  {between:>23}  {effect['p']:.3f}  "
                 f"{effect['accuracy']:>8.3f}  {_number(effect['expression_reliance']):>8}"
             )
     for effect in result.get("windows", ()):
         lines.append(
-            f"{layers_label(*effect['layers']):<16} {'all':>3}  {_falls(effect)}  {'':>23}  "
+            f"{layers_label(*effect['layers']):<16} {'all':>3}  {_falls(effect)}  {'':>30}  "
             f"{effect['accuracy']:>8.3f}  {_number(effect['expression_reliance']):>8}"
         )
     return lines
 
 
 def _falls(effect: Mapping[str, Any]) -> str:
-    return f"{effect['expression']:>11.3f}  {effect['other']:>12.3f}  {effect['text_only']:>9.3f}"
+    return (
+        f"{effect['expression']:>11.3f}  {effect['other']:>12.3f}  {effect['specific']:>10.3f}  "
+        f"{effect['text_only']:>9.3f}"
+    )
 
 
 def _number(value: float | None) -> str:

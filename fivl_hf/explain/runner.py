@@ -112,6 +112,8 @@ def write_explanation(
     """
     require_heads(model, [head] if head else [])
     indexed: Sequence[Mapping[str, Any]] = rows if hasattr(rows, "__getitem__") else list(rows)  # type: ignore[assignment]
+    if word is not None and pictures and not _drawable(indexed, 1, word):
+        raise ValueError(f"no answer says {word!r}")
     run = {**(about or {}), "dtype": str(model.dtype), "without_sinks": without_sinks, "protocol": protocol}
     processes = Processes.of_this_run()
     with processes.first_enters(_run_in(output, run, restart=restart or about is None)):
@@ -161,8 +163,6 @@ def _finish(
     best = _best_head(result)
     layer, index = head or (best["layer"], best["head"])
     drawn = _drawable((rows[number] for number in usable), pictures, word)
-    if word is not None and pictures and not drawn:
-        raise ValueError(f"no answer says {word!r}")
     if knockout := knockout_of(output, result):
         result["knockout"] = knockout
     # Made again from here on: what marks the results as complete is written last.

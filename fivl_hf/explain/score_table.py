@@ -89,6 +89,9 @@ def choose_again(
     Raises:
         ValueError: not such a table, or a measure that it does not have.
     """
+    names = list(names)
+    if unknown := [name for name in names if name not in (*_NAMES, _WITHOUT_SINKS)]:
+        raise ValueError(f"no measure {unknown[0]!r}; there are {', '.join((*_NAMES, _WITHOUT_SINKS))}")
     choosing = image_halves((line["image"] for line in _lines(path, ())), split_seed)
     selections = {name: selection_by(name, choosing, **options) for name in names}
     covered, compared = 0.0, 0

@@ -58,7 +58,7 @@ def test_the_command_draws_a_box(known, tmp_path, capsys, monkeypatch):
     assert "red ring: " in (printed := capsys.readouterr().out)
     assert "(x0, y0, x1, y1), by layer 1 head 2" in printed
     drawn = Image.open("grounded.png")
-    assert drawn.size == image.size
+    assert drawn.size == (480, 480)
     assert np.any(np.asarray(drawn) != np.asarray(image))
     assert main(["ground", "model", "image.png", "red ring", "--heads", "9,2"]) == 1
     assert "layer 9, head 2: the model has 3 layers of 32 heads, counted from 0" in capsys.readouterr().err
