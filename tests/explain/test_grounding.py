@@ -9,6 +9,7 @@ from fivl_hf.explain.other_images import image_groups
 from fivl_hf.explain.samples import prepare
 from fivl_hf.images import open_rgb
 from fivl_hf.masks import box_iou
+from fivl_hf.show.drawing import enlarge
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_the_command_draws_a_box(known, tmp_path, capsys, monkeypatch):
     assert "(x0, y0, x1, y1), by layer 1 head 2" in printed
     drawn = Image.open("grounded.png")
     assert drawn.size == (480, 480)
-    assert np.any(np.asarray(drawn) != np.asarray(image))
+    assert np.any(np.asarray(drawn) != np.asarray(enlarge(image, 480)))
     assert main(["ground", "model", "image.png", "red ring", "--heads", "9,2"]) == 1
     assert "layer 9, head 2: the model has 3 layers of 32 heads, counted from 0" in capsys.readouterr().err
 
