@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from fivl_hf.explain.effects import AnswerBatches, Effect, Reading, effects, read_answers
@@ -22,11 +23,13 @@ class KnockoutPlan:
         ranked: of each kind of set, the heads, the best first.
         sizes: numbers of heads.
         sets: heads by name.
+        scores: of all heads.
     """
 
     ranked: Mapping[str, Sequence[Head]]
     sizes: Sequence[int]
     sets: Mapping[SetName, Sequence[Head]]
+    scores: HeadScores
 
     def curves(self, effects_by_set: Mapping[SetName, Effect], before: Reading) -> dict[str, Any]:
         """Return what :func:`knockout_curves` does, from the effects of all sets."""
@@ -54,14 +57,23 @@ class KnockoutPlan:
 
     def _compared(self, effects_by_set: Mapping[SetName, Effect], name: str, size: int) -> dict[str, Any]:
         own = effects_by_set[name, size, -1]
-        random = [effects_by_set[each] for each in self.sets if each[:2] == (name, size) and each[2] >= 0]
+        names = [each for each in self.sets if each[:2] == (name, size) and each[2] >= 0]
+        random = [effects_by_set[each] for each in names]
         beyond = sum(each.specific >= own.specific for each in random)
         return {
             "k": size,
             **asdict(own),
-            "random": {field: [getattr(each, field) for each in random] for field in asdict(own)},
+            "image_attention": self._image_attention((name, size, -1)),
+            "random": {
+                **{field: [getattr(each, field) for each in random] for field in asdict(own)},
+                "image_attention": [self._image_attention(each) for each in names],
+            },
             "p": (1 + beyond) / (1 + len(random)),
         }
+
+    def _image_attention(self, name: SetName) -> float:
+        """Return the mean share of their attention that a set's heads give to the image."""
+        return float(np.mean([self.scores.mass[head] for head in self.sets[name]]))
 
 
 def plan_knockout(
@@ -83,7 +95,7 @@ def plan_knockout(
     sets = head_sets(scores, wanted, draws, seed)
     if window:
         sets |= layer_windows(scores, window)
-    return KnockoutPlan({name: scores.ranked(name) for name in SETS}, wanted, sets)
+    return KnockoutPlan({name: scores.ranked(name) for name in SETS}, wanted, sets, scores)
 
 
 def knockout_curves(
@@ -109,8 +121,9 @@ def knockout_curves(
         ``sizes``; ``before``, the :class:`~fivl_hf.explain.effects.Reading` of the whole model; ``sets``: of each, its
         ``heads``, the best first, and for each size the :class:`~fivl_hf.explain.effects.Effect`, those of the random
         sets (``random``: of each field, a value for each set; in a small model, there may be fewer different ones than
-        ``draws``), and ``p``, (1 + random sets with at least its ``specific`` effect) / (1 + random sets); with a
-        window, ``windows``: ``layers``, first and last, and the effect.
+        ``draws``), both with ``image_attention``, the mean share of the heads' attention that goes to the image; and
+        ``p``, (1 + random sets with at least its ``specific`` effect) / (1 + random sets); with a window, ``windows``:
+        ``layers``, first and last, and the effect.
 
     Raises:
         ValueError: rows without evidence, or what ``plan_knockout`` raises.

@@ -69,6 +69,8 @@ def test_the_planted_head_matters_and_random_ones_like_it_do_not(known):
     assert first["expression"] > 3
     assert max(map(abs, first["random"]["expression"])) < 1e-4
     assert len(first["random"]["specific"]) == 20
+    assert 0 < first["image_attention"] <= 1
+    assert len(first["random"]["image_attention"]) == 20
     # Each random draw, by its rank among the others.
     for drawn in first["random"]["specific"]:
         others = [*first["random"]["specific"], first["specific"]]
