@@ -22,7 +22,7 @@ from fivl_hf.scenes.model import scene_model, scene_processor
 from fivl_hf.storage import load_rows, write_dataset
 
 ROWS, MANY = 200, 2_000
-BATCHES = (1, 16, 64)
+BATCHES = (1, 16, 32, 64)
 
 
 def main() -> None:
