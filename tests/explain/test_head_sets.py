@@ -63,3 +63,32 @@ def test_windows_are_of_layers_that_see_the_image():
     assert len(windows["layers", 2, 0]) == 16
     with pytest.raises(ValueError, match="a window must be of 1 to 3 layers"):
         layer_windows(found, 4)
+
+
+def test_a_large_model_has_twenty_different_sets_of_every_size():
+    found = scores(layers=32, heads=32)
+    sizes = set_sizes(found)
+    assert sizes == [1, 2, 4, 8, 16, 32, 64]
+    sets = head_sets(found, sizes, draws=20, seed=0)
+    for size in sizes:
+        for name in ("aligned", "least aligned"):
+            drawn = [heads for (kind, k, draw), heads in sets.items() if (kind, k) == (name, size) and draw >= 0]
+            assert len({frozenset(heads) for heads in drawn}) == len(drawn) == 20
+
+
+def test_ranks_of_heads_without_effect_are_even():
+    """The share of p below 0.1, where what heads do has nothing to do with why they were chosen."""
+    rng, low = np.random.default_rng(0), {1: 0, 2: 0, 4: 0}
+    trials = 150
+    for trial in range(trials):
+        found, effect = scores(layers=4, heads=24, seed=trial), rng.normal(size=(4, 24))
+        sets = head_sets(found, list(low), draws=19, seed=trial)
+        for size in low:
+            total = {
+                draw: sum(effect[head] for head in heads)
+                for (name, k, draw), heads in sets.items()
+                if (name, k) == ("aligned", size)
+            }
+            own = total.pop(-1)
+            low[size] += (1 + sum(each >= own for each in total.values())) / (1 + len(total)) <= 0.1
+    assert all(count / trials < 0.17 for count in low.values()), low
