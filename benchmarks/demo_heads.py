@@ -1,4 +1,4 @@
-"""What the demo's two models show of their heads, over several seeds: AUROC, knock-out, lens, boxes.
+"""Attention heads of the demo's two models over several seeds: AUROC, knock-out, lens, boxes.
 
 Usage: python benchmarks/demo_heads.py FOLDER ..., each the finished output of ``fivl demo --seed N --output FOLDER``.
 """

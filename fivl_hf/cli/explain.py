@@ -59,7 +59,7 @@ def add_explain(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from fivl_hf.explain.report import LABELS, page_in
+    from fivl_hf.explain.report import LABELS, page_in, three_digits
     from fivl_hf.explain.runner import write_explanation
 
     with loaded(options) as (model, processor, rows, about):
@@ -84,8 +84,8 @@ def _run(options: argparse.Namespace) -> None:
     )
     for best in result["top_heads"]:
         print(
-            f"layer {best['layer']:>3}  head {best['head']:>3}  correlation {_number(best['score'])}  "
-            f"control {_number(best['control'])}"
+            f"layer {best['layer']:>3}  head {best['head']:>3}  correlation {three_digits(best['score'])}  "
+            f"control {three_digits(best['control'])}"
         )
     if not result["top_heads"]:
         print(result["reason"])
@@ -105,9 +105,9 @@ def _run(options: argparse.Namespace) -> None:
             if "reason" in boxes:
                 print(f"boxes of {name}: {boxes['reason']}")
                 continue
-            right = _number(boxes["accuracy_at_0.5"]["value"])
-            print(f"boxes of {name:<20} IoU {_number(boxes['iou']['value'])}  share with IoU ≥ 0.5 {right}")
-    print(f"segmentation IoU: {_number(result['segmentation']['iou'])}")
+            right = three_digits(boxes["accuracy_at_0.5"]["value"])
+            print(f"boxes of {name:<20} IoU {three_digits(boxes['iou']['value'])}  share with IoU ≥ 0.5 {right}")
+    print(f"segmentation IoU: {three_digits(result['segmentation']['iou'])}")
     print(f"the page is {page_in(options.output)}")
     if result["problems"]:
         id, problem = next(iter(result["problems"].items()))
@@ -115,13 +115,11 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _print_held_out(name: str, held_out: dict[str, Any], chance: str) -> None:
+    from fivl_hf.explain.report import three_digits
+
     low, high = held_out["confidence_interval"]
     if low is not None:
         print(
-            f"{name:<28} held out {_number(held_out['value'])} [{low:.3f}, {high:.3f}]  control "
-            f"{_number(held_out['control']['value'])}{chance}"
+            f"{name:<28} held out {three_digits(held_out['value'])} [{low:.3f}, {high:.3f}]  control "
+            f"{three_digits(held_out['control']['value'])}{chance}"
         )
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

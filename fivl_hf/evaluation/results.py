@@ -109,9 +109,7 @@ def write_evaluation(
 def _run_in(output: Path, about: dict[str, Any], *, restart: bool) -> Iterator[None]:
     """Check that the folder is this run's, and take in what an interrupted run left."""
     with result_folder(output, about, kind="evaluation", files=_FILES, restart=restart):
-        if restart:
-            SharedFile(output / "answers.jsonl").remove_parts()
-        _take_parts(output)
+        _take_parts(output, drop=restart)
         (output / "answers.jsonl").touch()
         (output / _UNFINISHED).touch()
         yield
@@ -135,10 +133,10 @@ def _list_unanswered(path: Path, unanswered: Iterable[Unanswered]) -> dict[str, 
     return dict(Counter(each.reason for each in listed))
 
 
-def _take_parts(output: Path) -> None:
-    """Move the answers of the other processes into the table."""
+def _take_parts(output: Path, *, drop: bool = False) -> None:
+    """Move the answers of the other processes into the table, or drop them."""
     shared = SharedFile(output / "answers.jsonl")
-    shared.take_parts(lambda part: AnswerTable(shared.path).add(read_answers(part)))
+    shared.take_parts(lambda part: AnswerTable(shared.path).add(read_answers(part)), drop=drop)
 
 
 def score_again(

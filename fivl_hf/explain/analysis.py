@@ -153,6 +153,7 @@ def explain_rows(
     rows: Iterable[Mapping[str, Any]],
     *,
     batch_size: int = BATCH_SIZE,
+    groups: Sequence[str] | None = None,
     known: Collection[str] = (),
     share: tuple[int, int] = (0, 1),
     keep_going: bool = False,
@@ -167,6 +168,7 @@ def explain_rows(
     Args:
         rows: as for :func:`explain`.
         batch_size: rows at a time.
+        groups: of all rows (:func:`fivl_hf.explain.other_images.image_groups`); computed if not given.
         known: ids of rows that are passed over.
         share: number of this process and number of processes: each explains its share of the rows.
         keep_going: a row that does not fit the schema gives its problem instead of an error.
@@ -178,7 +180,7 @@ def explain_rows(
         RowError, ImageError: as for :func:`explain`, unless it keeps going.
     """
     indexed: Sequence[Mapping[str, Any]] = rows if hasattr(rows, "__getitem__") else list(rows)  # type: ignore[assignment]
-    groups = image_groups(indexed)
+    groups = image_groups(indexed) if groups is None else groups
     others = OtherImages(indexed, groups, processor.tokenizer)
     process, processes = share
     pending = [number for number, row in enumerate(indexed) if row.get("id") not in known][process::processes]

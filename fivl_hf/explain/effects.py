@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from fivl_hf.explain.head_sets import SetName
 from fivl_hf.explain.knockout import Head, How, knock_out, mean_outputs
-from fivl_hf.explain.lens import final_logits
+from fivl_hf.explain.lens import LOGITS_AT_A_TIME, final_logits
 from fivl_hf.explain.samples import ReadableRow, Sample, prepare_batch, readable, row_batches
 from fivl_hf.files.appended import AppendedLines
 from fivl_hf.images import black_out
@@ -23,8 +23,6 @@ __all__ = ["AnswerBatches", "Effect", "Reading", "effect_file", "effects", "read
 
 # Bytes of encoded batches that are kept; what is beyond is encoded again for each set of heads.
 _KEPT = 1 << 30
-# Answer tokens whose logits are in memory at a time.
-_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -204,7 +202,9 @@ def _token_log_probabilities(model: Any, batch: _Answers) -> Iterator[tuple[NDAr
     rows = torch.arange(len(counts), device=hidden.device).repeat_interleave(torch.tensor(counts, device=hidden.device))
     written = inputs["input_ids"][rows, places]
     values, first = [], []
-    for part, ids in zip(hidden[rows, places - 1].split(_TOKENS), written.split(_TOKENS), strict=True):
+    for part, ids in zip(
+        hidden[rows, places - 1].split(LOGITS_AT_A_TIME), written.split(LOGITS_AT_A_TIME), strict=True
+    ):
         logits = final_logits(model, part)
         values.append(logits.log_softmax(-1).gather(1, ids[:, None])[:, 0].cpu())
         first.append((logits.argmax(-1) == ids).cpu())

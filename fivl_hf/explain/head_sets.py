@@ -17,15 +17,26 @@ from fivl_hf.explain.measures import auroc
 from fivl_hf.explain.samples import Sample
 from fivl_hf.masks import FloatArray
 
-__all__ = ["SETS", "HeadScores", "SetName", "head_sets", "layer_windows", "matched_heads", "score_heads", "set_sizes"]
+__all__ = [
+    "SETS",
+    "HeadScores",
+    "SetName",
+    "head_sets",
+    "layer_windows",
+    "matched_heads",
+    "require_sizes",
+    "require_window",
+    "score_heads",
+    "set_sizes",
+]
 
 SETS = ("aligned", "localization", "least aligned")
 SetName = tuple[str, int, int]
 """One of ``SETS``, how many heads, and which random set like it that is (-1 for the set itself); or "layers", how many
 layers, and the first of them."""
 
-# Of the heads of a layer, those nearest in their attention to the image that a random one is drawn from, at least, and
-# enough for so many different sets.
+# A random head is drawn from the heads of its layer that are nearest in their attention to the image: from at least
+# _NEAREST of them, and from more if the set is so small that fewer would not give _DIFFERENT sets.
 _NEAREST, _DIFFERENT = 4, 24
 # Draws for another random set, before all are taken to be known.
 _ATTEMPTS = 50
@@ -109,11 +120,22 @@ def set_sizes(scores: HeadScores, sizes: Sequence[int] | None = None) -> list[in
         ValueError: no size, or one that leaves fewer heads than it takes.
     """
     heads = len(scores.ranked("aligned"))
-    most = heads // 2
-    wanted = list(sizes or [size for size in (2**power for power in range(7)) if size <= min(_LARGEST_SET, most)])
-    if not wanted or min(wanted) < 1 or max(wanted) > most:
-        raise ValueError(f"sizes must be from 1 to {most}, half of the {heads} heads that see the image")
+    largest = min(_LARGEST_SET, heads // 2)
+    wanted = list(sizes or [size for size in (2**power for power in range(7)) if size <= largest])
+    require_sizes(wanted, heads)
     return wanted
+
+
+def require_sizes(sizes: Sequence[int], heads: int) -> None:
+    """Raise ValueError unless sizes, of which there must be some, are from 1 to half of the heads."""
+    if not sizes or min(sizes) < 1 or max(sizes) > heads // 2:
+        raise ValueError(f"sizes must be from 1 to {heads // 2}, half of the {heads} heads that see the image")
+
+
+def require_window(width: int, layers: int) -> None:
+    """Raise ValueError unless a window is of 1 to so many layers."""
+    if not 1 <= width <= layers:
+        raise ValueError(f"a window must be of 1 to {layers} layers, the number of those that see the image")
 
 
 def head_sets(scores: HeadScores, sizes: Sequence[int], draws: int, seed: int) -> dict[SetName, list[Head]]:
@@ -149,8 +171,7 @@ def layer_windows(scores: HeadScores, width: int) -> dict[SetName, list[Head]]:
         ValueError: the model has fewer such layers.
     """
     layers = sorted({layer for layer, _ in scores.ranked("aligned")})
-    if not 1 <= width <= len(layers):
-        raise ValueError(f"a window must be of 1 to {len(layers)} layers, the number of those that see the image")
+    require_window(width, len(layers))
     heads = scores.auroc.shape[1]
     windows = [layers[start : start + width] for start in range(len(layers) - width + 1)]
     return {

@@ -8,11 +8,12 @@ from typing import Any
 
 from fivl_hf.explain.effects import AnswerBatches, effect_file, effects, read_answers
 from fivl_hf.explain.folders import KNOCKOUT, add_knockout, require_readable
+from fivl_hf.explain.head_sets import require_sizes, require_window
 from fivl_hf.explain.knockout import How
 from fivl_hf.explain.knockout_plan import plan_knockout, scores_on
 from fivl_hf.explain.other_images import image_groups
-from fivl_hf.explain.report import knockout_figure, layers_label, write_heads_report
-from fivl_hf.explain.selection import TOO_FEW, image_halves
+from fivl_hf.explain.report import knockout_figure, layers_label, three_digits, write_heads_report
+from fivl_hf.explain.selection import image_halves, rows_by_half
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.processes import Processes, SharedFile
 from fivl_hf.files.results import read_settings, result_folder
@@ -63,11 +64,11 @@ def write_knockout(
         OSError: the folder is in use or cannot be written to.
     """
     text = model.config.get_text_config()
-    if sizes and max(sizes) > text.num_hidden_layers * text.num_attention_heads // 2:
-        heads = text.num_hidden_layers * text.num_attention_heads
-        raise ValueError(f"sizes must be from 1 to {heads // 2}, half of the {heads} heads")
-    if window and window > text.num_hidden_layers:
-        raise ValueError(f"a window must be of 1 to {text.num_hidden_layers} layers")
+    # Before the work; of a model whose layers do not all see the image, the plan says more.
+    if sizes:
+        require_sizes(sizes, text.num_hidden_layers * text.num_attention_heads)
+    if window:
+        require_window(window, text.num_hidden_layers)
     choosing, measuring = _halves(rows, seed)
     run = {**about, "dtype": str(model.dtype), "how": how, "seed": seed, "max_rows": max_rows}
     processes = Processes.of_this_run()
@@ -106,12 +107,7 @@ def _halves(rows: Sequence[Mapping[str, Any]], seed: int) -> tuple[list[int], li
     """Return the numbers of the rows with evidence that heads are chosen on, and of those that they are measured on."""
     groups = image_groups(rows)
     with_evidence = [number for number, row in enumerate(rows) if groups[number] and row.get("masks")]
-    images = image_halves((groups[number] for number in with_evidence), seed)
-    choosing = [number for number in with_evidence if groups[number] in images]
-    measuring = [number for number in with_evidence if groups[number] not in images]
-    if not choosing or not measuring:
-        raise ValueError(TOO_FEW)
-    return choosing, measuring
+    return rows_by_half(with_evidence, groups, image_halves((groups[number] for number in with_evidence), seed))
 
 
 @contextmanager
@@ -120,9 +116,7 @@ def _run_in(output: Path, run: Mapping[str, Any], *, restart: bool) -> Iterator[
     with result_folder(output, run, kind="knockout", files=_FILES, restart=restart):
         require_readable(output)
         shared = SharedFile(output / _EFFECTS)
-        if restart:
-            shared.remove_parts()
-        shared.take_parts(partial(_take_effects, shared.path))
+        shared.take_parts(partial(_take_effects, shared.path), drop=restart)
         yield
 
 
@@ -150,7 +144,7 @@ def curve_lines(result: Mapping[str, Any]) -> list[str]:
         f"{'heads':<16} {'k':>3}  expressions  other tokens  difference  text only  random sets' difference      p  "
         "accuracy  reliance",
         f"{'none':<16} {0:>3}  {'':>81}  {result['before']['accuracy']:>8.3f}  "
-        f"{_number(result['before']['expression_reliance']):>8}",
+        f"{three_digits(result['before']['expression_reliance']):>8}",
     ]
     for name, found in result["sets"].items():
         for effect in found["effects"]:
@@ -158,12 +152,12 @@ def curve_lines(result: Mapping[str, Any]) -> list[str]:
             between = f"{len(random)} in [{random[0]:.3f}, {random[-1]:.3f}]" if random else "–"
             lines.append(
                 f"{name:<16} {effect['k']:>3}  {_falls(effect)}  {between:>23}  {effect['p']:.3f}  "
-                f"{effect['accuracy']:>8.3f}  {_number(effect['expression_reliance']):>8}"
+                f"{effect['accuracy']:>8.3f}  {three_digits(effect['expression_reliance']):>8}"
             )
     for effect in result.get("windows", ()):
         lines.append(
             f"{layers_label(*effect['layers']):<16} {'all':>3}  {_falls(effect)}  {'':>30}  "
-            f"{effect['accuracy']:>8.3f}  {_number(effect['expression_reliance']):>8}"
+            f"{effect['accuracy']:>8.3f}  {three_digits(effect['expression_reliance']):>8}"
         )
     return lines
 
@@ -173,7 +167,3 @@ def _falls(effect: Mapping[str, Any]) -> str:
         f"{effect['expression']:>11.3f}  {effect['other']:>12.3f}  {effect['specific']:>10.3f}  "
         f"{effect['text_only']:>9.3f}"
     )
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

@@ -19,6 +19,7 @@ from fivl_hf.masks import FloatArray
 from fivl_hf.models import without_adapter
 
 __all__ = [
+    "LOGITS_AT_A_TIME",
     "PLACES",
     "DepthCurves",
     "KeywordDepth",
@@ -29,8 +30,8 @@ __all__ = [
     "recorded_lens",
 ]
 
-# Visual tokens whose logits are in memory at a time.
-_TOKENS = 1024
+LOGITS_AT_A_TIME = 1024
+"""Tokens whose logits are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def recorded_lens(
         hidden = (output if isinstance(output, torch.Tensor) else output[0])[batch, positions]
         parts = [
             _keyword_places(final_logits(model, decoder.norm(part)), ids)
-            for part, ids in zip(hidden.split(_TOKENS), wanted.split(_TOKENS), strict=True)
+            for part, ids in zip(hidden.split(LOGITS_AT_A_TIME), wanted.split(LOGITS_AT_A_TIME), strict=True)
         ]
         ranks.append(torch.cat([rank for rank, _ in parts]).cpu())
         log_probabilities.append(torch.cat([logs for _, logs in parts]).cpu())

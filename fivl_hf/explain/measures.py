@@ -232,12 +232,12 @@ class _Rows:
 
     @cached_property
     def inside(self) -> torch.Tensor:
-        """How much each mask covers: (B, M, 1)."""
+        """Sum of each mask's coverage: (B, M, 1)."""
         return self.coverage.sum(-1, keepdim=True)
 
     @cached_property
     def divided(self) -> torch.Tensor:
-        """Whether something is inside the mask and something outside: (B, M, 1)."""
+        """True where a mask covers something, but not everything: (B, M, 1)."""
         return (self.inside > 0) & (self.inside < self.coverage.shape[-1])
 
     def under_masks(self, values: torch.Tensor) -> torch.Tensor:

@@ -51,7 +51,7 @@ def image_groups(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 @dataclass(frozen=True)
 class OtherImage:
-    """Another image's mask and the token of its keyword; None where there is no such."""
+    """Another image's mask and the token of its keyword; None without another image, or without a keyword."""
 
     mask: BoolArray | None = None
     keyword_id: int | None = None

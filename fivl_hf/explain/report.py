@@ -16,7 +16,7 @@ from fivl_hf.images import data_url
 from fivl_hf.show.pages import figure_url, render_page
 from fivl_hf.show.plots import depth_curves, effect_curves
 
-__all__ = ["LABELS", "knockout_figure", "layers_label", "page_in", "write_heads_report"]
+__all__ = ["LABELS", "knockout_figure", "layers_label", "page_in", "three_digits", "write_heads_report"]
 
 # Bytes of pictures that are still put into the page itself.
 _EMBEDDED = 6_000_000
@@ -50,7 +50,7 @@ def write_heads_report(folder: Path) -> Path:
         Its path.
 
     Raises:
-        FileNotFoundError: there is no explanation.
+        FileNotFoundError: the folder holds no explanation.
         ValueError: it cannot be shown.
     """
     if not (folder / EXPLANATION).exists():
@@ -149,6 +149,11 @@ def _effects(knockout: Mapping[str, Any]) -> list[dict[str, Any]]:
         for each in knockout.get("windows", [])
     ]
     return sets + windows
+
+
+def three_digits(value: float | None) -> str:
+    """Return a number as text; a dash for None."""
+    return "–" if value is None else f"{value:.3f}"
 
 
 def layers_label(first: int, last: int) -> str:

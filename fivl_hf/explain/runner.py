@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from fivl_hf.explain.report import write_heads_report
 from fivl_hf.explain.samples import Sample, prepare
 from fivl_hf.explain.score_table import write_score_table
 from fivl_hf.explain.scores import ScoreFile
-from fivl_hf.explain.selection import TOO_FEW, image_halves
+from fivl_hf.explain.selection import TOO_FEW, image_halves, rows_by_half
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.managed_folders import replaced_files, require_own_folder
 from fivl_hf.files.processes import Processes, SharedFile
@@ -118,14 +119,18 @@ def write_explanation(
     processes = Processes.of_this_run()
     with processes.first_enters(_run_in(output, run, restart=restart or about is None)):
         shared = SharedFile(output / _SCORES)
-        known = frozenset(ScoreFile(shared.path).known)
+        file = ScoreFile(shared.path)
+        known = frozenset(file.known)
         processes.wait()  # the first process adds to what the others read
-        file = ScoreFile(shared.of(processes))
+        if not processes.first:
+            file = ScoreFile(shared.of(processes))
+        groups = image_groups(indexed)
         for scores in explain_rows(
             model,
             processor,
             indexed,
             batch_size=batch_size,
+            groups=groups,
             known=known,
             share=(processes.number, processes.count),
             keep_going=True,
@@ -139,11 +144,11 @@ def write_explanation(
             choosing = image_halves(file.images, seed)
             explanation = gather(file, choosing)
             result = {**run, "seed": seed, **explanation_summary(explanation, chosen_on)}
-            usable = [number for number, row in enumerate(indexed) if row.get("id") not in explanation.problems]
             _best_head(result)
             if boxes:
-                result["localization"] = _localization(model, processor, indexed, usable[:boxes], choosing)
-            _finish(model, processor, indexed, usable, output, explanation, result, pictures, head, word)
+                numbers = islice(_usable(indexed, explanation.problems), boxes)
+                result["localization"] = _localization(model, processor, indexed, list(numbers), groups, choosing)
+            _finish(model, processor, indexed, file, output, explanation, result, pictures, head, word)
     return read_settings(output / EXPLANATION)
 
 
@@ -151,7 +156,7 @@ def _finish(
     model: Any,
     processor: Any,
     rows: Sequence[Mapping[str, Any]],
-    usable: Sequence[int],
+    file: ScoreFile,
     output: Path,
     explanation: Explanation,
     result: dict[str, Any],
@@ -162,7 +167,8 @@ def _finish(
     """Draw, and write all that is made of the scores."""
     best = _best_head(result)
     layer, index = head or (best["layer"], best["head"])
-    drawn = _drawable((rows[number] for number in usable), pictures, word)
+    usable = (rows[number] for number in _usable(rows, explanation.problems))
+    drawn = _drawable(usable, pictures, word)
     if knockout := knockout_of(output, result):
         result["knockout"] = knockout
     # Made again from here on: what marks the results as complete is written last.
@@ -173,7 +179,7 @@ def _finish(
     (output / "lens.png").unlink(missing_ok=True)
     if ranks := result["lens"]["rank"]:
         depth_curves(ranks).savefig(output / "lens.png", dpi=150)
-    write_score_table(ScoreFile(output / _SCORES), output / "scores.parquet")
+    write_score_table(file, output / "scores.parquet")
     write_json(output / EXPLANATION, result)
     write_heads_report(output)
 
@@ -185,10 +191,13 @@ def _run_in(output: Path, run: Mapping[str, Any], *, restart: bool) -> Iterator[
         require_own_folder(output / "pictures", "pictures")
         require_readable(output)
         shared = SharedFile(output / _SCORES)
-        if restart:
-            shared.remove_parts()
-        shared.take_parts(partial(_take_scores, ScoreFile(shared.path)))
+        shared.take_parts(lambda part: _take_scores(ScoreFile(shared.path), part), drop=restart)
         yield
+
+
+def _usable(rows: Sequence[Mapping[str, Any]], problems: Collection[str]) -> Iterator[int]:
+    """Yield the numbers of the rows without problems; a row is read when its turn comes."""
+    return (number for number, row in enumerate(rows) if row.get("id") not in problems)
 
 
 def _take_scores(file: ScoreFile, part: Path) -> None:
@@ -202,22 +211,20 @@ def _localization(
     processor: Any,
     rows: Sequence[Mapping[str, Any]],
     numbers: Sequence[int],
+    groups: Sequence[str],
     choosing_images: Collection[str],
 ) -> dict[str, Any]:
     """Return the comparison of boxes on some rows, or the reason why there is none."""
-    keys = dict(zip(numbers, image_groups(rows[number] for number in numbers), strict=True))
-    choosing = [number for number in numbers if keys[number] in choosing_images]
-    measuring = [number for number in numbers if keys[number] not in choosing_images]
-    if not choosing or not measuring:
-        return {"reason": TOO_FEW}
-    with tqdm(total=len(numbers), desc="Finding boxes", unit="row") as progress:
+    progress = tqdm(total=len(numbers), desc="Finding boxes", unit="row")
 
-        def prepared(numbers: Iterable[int]) -> Iterator[tuple[str, Sample]]:
-            for number in numbers:
-                yield keys[number], prepare(model, processor, rows[number])
-                progress.update()
+    def prepared(numbers: Iterable[int]) -> Iterator[tuple[str, Sample]]:
+        for number in numbers:
+            yield groups[number], prepare(model, processor, rows[number])
+            progress.update()
 
+    with progress:
         try:
+            choosing, measuring = rows_by_half(numbers, groups, choosing_images)
             return compare_boxes(model, (sample for _, sample in prepared(choosing)), prepared(measuring))
         except ValueError as error:
             return {"reason": str(error)}

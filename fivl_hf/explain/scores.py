@@ -60,7 +60,7 @@ class ExpressionScores:
 
     @property
     def without_sinks(self) -> tuple[FloatArray | None, FloatArray | None]:
-        """AUROC without sinks, the expression's own and the control: the plain one where there are no sinks."""
+        """AUROC without sinks, of the expression's own mask and of the control; the plain one of an image without."""
         found = {"own": self.measures.get("auroc"), "control": self.controls.get("auroc"), **self.auroc_without_sinks}
         return found["own"], found["control"]
 
@@ -81,7 +81,7 @@ class RowScores:
 
     @property
     def is_measured(self) -> bool:
-        """Whether some expression's attention was compared with its mask."""
+        """True if at least one expression's attention was compared with its mask."""
         return any(expression.measures for expression in self.expressions)
 
 

@@ -15,7 +15,7 @@ from fivl_hf.explain.alignment import as_lists
 from fivl_hf.explain.measures import IOU_THRESHOLDS, LOWER_IS_BETTER
 from fivl_hf.masks import FloatArray
 
-__all__ = ["TOO_FEW", "HeadSelection", "image_halves", "selection_by"]
+__all__ = ["TOO_FEW", "HeadSelection", "image_halves", "rows_by_half", "selection_by"]
 
 TOO_FEW = "the rows are about too few images to choose heads on some and measure them on others"
 
@@ -34,6 +34,26 @@ def image_halves(images: Iterable[str], seed: int = 0) -> frozenset[str]:
     """
     ordered = sorted(set(images), key=lambda image: hashlib.sha256(f"{seed} {image}".encode()).digest())
     return frozenset(ordered[: len(ordered) // 2])
+
+
+def rows_by_half(
+    numbers: Iterable[int], groups: Sequence[str], choosing: Collection[str]
+) -> tuple[list[int], list[int]]:
+    """Return the numbers of the rows that heads are chosen on, and of those that they are measured on.
+
+    Args:
+        groups: digest of the images of every row (:func:`fivl_hf.explain.other_images.image_groups`).
+        choosing: images that heads are chosen on (:func:`image_halves`).
+
+    Raises:
+        ValueError: one half is empty.
+    """
+    halves: dict[bool, list[int]] = {True: [], False: []}
+    for number in numbers:
+        halves[groups[number] in choosing].append(number)
+    if not all(halves.values()):
+        raise ValueError(TOO_FEW)
+    return halves[True], halves[False]
 
 
 class HeadSelection:

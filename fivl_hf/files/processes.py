@@ -90,19 +90,15 @@ class SharedFile:
         """Return the path that this process writes."""
         return self.path if processes.first else self.path.with_name(self._part.format(processes.number))
 
-    def take_parts(self, take: Callable[[Path], None]) -> None:
+    def take_parts(self, take: Callable[[Path], None], *, drop: bool = False) -> None:
         """Hand each part to a function that adds it to the file, and remove it.
 
         A part may come twice, if the process is killed in between.
+
+        Args:
+            drop: only remove the parts, which another run left.
         """
-        for part in self._parts():
-            take(part)
+        for part in sorted(self.path.parent.glob(self._part.format("*"))):
+            if not drop:
+                take(part)
             part.unlink()
-
-    def remove_parts(self) -> None:
-        """Remove the parts that another run left."""
-        for part in self._parts():
-            part.unlink()
-
-    def _parts(self) -> list[Path]:
-        return sorted(self.path.parent.glob(self._part.format("*")))

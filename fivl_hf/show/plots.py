@@ -96,7 +96,7 @@ def depth_curves(ranks: Mapping[str, Sequence[float | None]], y_label: str = "ra
         axis.plot(range(len(heights)), heights, marker=_MARKERS[number], label=name, color=f"C{number}")
     axis.set_yscale("log")
     for formatted in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-        formatted(FuncFormatter(lambda value, _: f"{value:g}" if value >= 1 else ""))  # there is no rank 0.9
+        formatted(FuncFormatter(lambda value, _: f"{value:g}" if value >= 1 else ""))  # ranks start at 1
     axis.invert_yaxis()
     axis.set(xlabel="after layer", ylabel=y_label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

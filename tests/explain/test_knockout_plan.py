@@ -37,7 +37,7 @@ def test_the_command_goes_on_where_it_stopped(model, processor, rows, tmp_path, 
     assert main([*command, "--how", "mean", "--output", str(tmp_path / "zero")]) == 1
     assert "holds the knockout of another run (how: 'zero', now 'mean')" in capsys.readouterr().err
     assert main([*command, "--sizes", "5", "--output", str(tmp_path / "new")]) == 1
-    assert "sizes must be from 1 to 4, half of the 8 heads" in capsys.readouterr().err
+    assert "sizes must be from 1 to 4, half of the 8 heads that see the image" in capsys.readouterr().err
     assert main([*command, "--split", "test[:1]", "--output", str(tmp_path / "one")]) == 1
     assert "the rows are about too few images" in capsys.readouterr().err
 

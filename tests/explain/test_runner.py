@@ -128,3 +128,20 @@ def test_a_damaged_knockout_is_told_before_the_work(model, processor, rows, tmp_
     monkeypatch.setattr("fivl_hf.explain.runner.explain_rows", None)
     with pytest.raises(ValueError, match="knockout.json is damaged .*run fivl knockout again"):
         write_explanation(model, processor, rows[:3], tmp_path, about=ABOUT)
+
+
+def test_boxes_are_of_the_same_halves_as_heads(model, processor, rows, tmp_path, monkeypatch):
+    """Rows that are linked by one that boxes are not found on are in one half all the same."""
+    monkeypatch.setattr("fivl_hf.explain.runner.image_groups", lambda rows: ["a", "a", "b", "b", "c", "c"])
+    halves = []
+
+    def compared(model, choosing, measuring):
+        halves.append(({sample.id for sample in choosing}, {sample.id for _, sample in measuring}))
+        return {}
+
+    monkeypatch.setattr("fivl_hf.explain.runner.compare_boxes", compared)
+    for seed in range(4):
+        write_explanation(model, processor, rows[:6], tmp_path, pictures=0, boxes=4, seed=seed)
+    pairs = [{rows[0]["id"], rows[1]["id"]}, {rows[2]["id"], rows[3]["id"]}]
+    assert halves
+    assert all(half in pairs for each in halves for half in each)
