@@ -60,7 +60,7 @@ def write_knockout(
         The content of ``knockout.json``.
 
     Raises:
-        ValueError: all rows are about one image, or what ``plan_knockout`` raises.
+        ValueError: no row has evidence, all are about one image, or what ``plan_knockout`` raises.
         OSError: the folder is in use or cannot be written to.
     """
     text = model.config.get_text_config()
@@ -107,6 +107,8 @@ def _halves(rows: Sequence[Mapping[str, Any]], seed: int) -> tuple[list[int], li
     """Return the numbers of the rows with evidence that heads are chosen on, and of those that they are measured on."""
     groups = image_groups(rows)
     with_evidence = [number for number, row in enumerate(rows) if groups[number] and row.get("masks")]
+    if not with_evidence:
+        raise ValueError("no row has key expressions with masks, by which heads are chosen")
     return rows_by_half(with_evidence, groups, image_halves((groups[number] for number in with_evidence), seed))
 
 

@@ -69,3 +69,9 @@ def test_damaged_effects_are_named(model, processor, rows, tmp_path):
     file.write_text(re.sub(r'"specific": [-0-9.e]+', '"specific": "y"', file.read_text(), count=1))
     with pytest.raises(ValueError, match="knockout.jsonl, line 1, is not the effect of a set of heads: .* no number"):
         write_knockout(model, processor, rows[:6], tmp_path, **options)
+
+
+def test_rows_without_evidence_are_not_called_too_few(model, processor, rows, tmp_path):
+    bare = [{**row, "key_expressions": [], "masks": []} for row in rows[:4]]
+    with pytest.raises(ValueError, match="no row has key expressions with masks"):
+        write_knockout(model, processor, bare, tmp_path, about={})
