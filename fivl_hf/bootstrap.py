@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from fivl_hf.masks import FloatArray
 
-__all__ = ["Groups", "cluster_sums", "clustered_interval", "clustered_mean_interval", "ratio", "sums_and_counts"]
+__all__ = [
+    "Groups",
+    "cluster_sums",
+    "clustered_interval",
+    "clustered_mean_interval",
+    "clustered_wilson_interval",
+    "ratio",
+    "sums_and_counts",
+]
 
 Groups = Sequence[object] | NDArray[Any]
 """(N,) what each value belongs to; equal ones, as texts, are one group."""
@@ -92,6 +100,24 @@ def clustered_mean_interval(sums: FloatArray, counts: FloatArray, *, resamples: 
     values = np.stack([sums, counts], axis=1)
     interval = clustered_interval(lambda totals: ratio(totals[:, 0], totals[:, 1]), values, resamples=resamples)
     return interval and list(interval)
+
+
+def clustered_wilson_interval(successes: FloatArray, counts: FloatArray) -> list[float]:
+    """Return Wilson's 95% interval of a share at its effective sample size, p(1 - p) / variance of the clustered mean.
+
+    With one value in every cluster it is Wilson's own.
+
+    Args:
+        successes, counts: (C,) of each cluster, the values that count as a success, and all.
+    """
+    p, n = successes.sum() / counts.sum(), counts.sum()
+    variance = ((successes - p * counts) ** 2).sum() / n**2
+    # Without any variation the effective size is unknown: clusters are counted, not values.
+    independent = min(p * (1 - p) / variance if variance else len(counts), n)
+    z = 1.959964
+    center = (p + z * z / (2 * independent)) / (1 + z * z / independent)
+    half = z / (1 + z * z / independent) * np.sqrt(p * (1 - p) / independent + z * z / (4 * independent**2))
+    return [float(max(0, center - half)), float(min(1, center + half))]
 
 
 def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:

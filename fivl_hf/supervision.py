@@ -1,12 +1,24 @@
 """Key expressions that can supervise image patches, and the reasons why others cannot."""
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["LARGEST_MASK", "exclusion_reason", "listed_reasons", "target_counts", "usable_sentence"]
+__all__ = [
+    "COVERAGE_BANDS",
+    "LARGEST_MASK",
+    "coverage_band",
+    "exclusion_reason",
+    "listed_reasons",
+    "target_counts",
+    "usable_sentence",
+]
 
 # Share of the image; `vision_max_coverage` changes it for a training run.
 LARGEST_MASK = 0.3
+_EDGES = (0.05, 0.2, 0.5)
+COVERAGE_BANDS = ("0% to 5%", "5% to 20%", "20% to 50%", "50% to 100%")
+"""Groups of mask sizes, as shares of the image, by which quality is reported."""
 _USABLE, _NO_TARGET = "usable", "rows without a usable expression"
 
 
@@ -19,6 +31,11 @@ def exclusion_reason(keywords: Sequence[str], coverage: float) -> str:
     if not keywords:
         return "no noun"
     return f"mask over {LARGEST_MASK:.0%} of the image" if coverage > LARGEST_MASK else ""
+
+
+def coverage_band(coverage: float) -> int:
+    """Return which of :data:`COVERAGE_BANDS` a share of the image is in; an edge belongs to the larger one."""
+    return bisect_right(_EDGES, coverage)
 
 
 def listed_reasons(counts: Mapping[str, int]) -> str:

@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from fivl_hf.augment.judge_prompts import (
     judge_schema,
     parse_judgement,
 )
-from fivl_hf.bootstrap import clustered_mean_interval, sums_and_counts
+from fivl_hf.bootstrap import clustered_mean_interval, clustered_wilson_interval, sums_and_counts
 from fivl_hf.files.atomic import write_atomically, write_json
 from fivl_hf.images import (
     PADDED_PATCHES,
@@ -41,14 +40,14 @@ from fivl_hf.images import (
 from fivl_hf.llm.answers import AnswerCache, Reply, answer_key
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import ChatRequest, ChatSettings, RequestError, ServiceError, Usage
-from fivl_hf.masks import BoolArray, FloatArray, coverage, decode_mask
+from fivl_hf.masks import BoolArray, coverage, decode_mask
 from fivl_hf.schema import FiVLRow, KeyExpression, RowError, validate_row
+from fivl_hf.supervision import COVERAGE_BANDS, coverage_band
 
 __all__ = ["Judged", "Judgement", "judge_rows", "summarize", "write_judgements"]
 
 # Larger images cost more tokens and show no more of what is asked.
 _SIDE = 768
-_BANDS = (0.0, 0.05, 0.2, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -231,9 +230,8 @@ def summarize(judged: Judged) -> dict[str, Any]:
     Wilson's at the effective sample size.
     """
     bands = {}
-    for low, high in pairwise(_BANDS):
-        inside = [j for j in judged.judgements if low <= j.coverage < high or (high == 1.0 and j.coverage == 1.0)]
-        bands[f"{low:.0%} to {high:.0%}"] = _figures(inside)
+    for number, name in enumerate(COVERAGE_BANDS):
+        bands[name] = _figures([each for each in judged.judgements if coverage_band(each.coverage) == number])
     return {
         "samples": len({judgement.id for judgement in judged.judgements}),
         "all": _figures(judged.judgements),
@@ -247,9 +245,9 @@ def summarize(judged: Judged) -> dict[str, Any]:
 def _figures(judgements: Sequence[Judgement]) -> dict[str, Any]:
     figures: dict[str, Any] = {"n": len(judgements)}
     for name, interval in (
-        ("important", _wilson),
-        ("seg1", _wilson),
-        ("seg2", _wilson),
+        ("important", clustered_wilson_interval),
+        ("seg1", clustered_wilson_interval),
+        ("seg2", clustered_wilson_interval),
         ("degree", clustered_mean_interval),
     ):
         by_sample: dict[str, list[float]] = {}
@@ -263,22 +261,6 @@ def _figures(judgements: Sequence[Judgement]) -> dict[str, Any]:
             "n": int(counts.sum()),
         }
     return figures
-
-
-def _wilson(successes: FloatArray, counts: FloatArray) -> list[float]:
-    """Return Wilson's 95% interval of a share at its effective sample size, p(1 - p) / variance of the clustered mean.
-
-    Args:
-        successes, counts: (S,) of each sample, the expressions that have it, and all.
-    """
-    p, n = successes.sum() / counts.sum(), counts.sum()
-    variance = ((successes - p * counts) ** 2).sum() / n**2
-    # Without any variation the effective size is unknown: samples are counted, not expressions.
-    independent = min(p * (1 - p) / variance if variance else len(counts), n)
-    z = 1.959964
-    center = (p + z * z / (2 * independent)) / (1 + z * z / independent)
-    half = z / (1 + z * z / independent) * np.sqrt(p * (1 - p) / independent + z * z / (4 * independent**2))
-    return [float(max(0, center - half)), float(min(1, center + half))]
 
 
 def write_judgements(folder: Path, judged: Judged) -> dict[str, Any]:

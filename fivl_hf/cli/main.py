@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from fivl_hf.cli.agreement import add_agreement, add_annotations, add_filter
+from fivl_hf.cli.annotate import add_annotate
 from fivl_hf.cli.augment import add_augment
 from fivl_hf.cli.build import add_build
 from fivl_hf.cli.convert import add_convert
@@ -55,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     add_demo(commands)
     add_augment(commands)
     add_judge(commands)
+    add_annotate(commands)
+    add_annotations(commands)
+    add_agreement(commands)
+    add_filter(commands)
     add_build(commands)
     add_show(commands)
     add_push(commands)

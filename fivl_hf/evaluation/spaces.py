@@ -8,7 +8,7 @@ import gradio as gr
 
 from fivl_hf.files.json_stream import parse_json
 
-__all__ = ["Field", "launch", "metric_page", "parse_lines"]
+__all__ = ["Field", "metric_page", "parse_lines"]
 
 _PAPER = "[FiVL paper](https://arxiv.org/abs/2412.14672)"
 
@@ -48,24 +48,6 @@ def metric_page(title: str, explanation: str, fields: Sequence[Field], score: Ca
         shown = gr.Markdown(label="Result", container=True)
         button.click(score, boxes, shown, api_name="score")
     return page
-
-
-def launch(page: gr.Blocks, **options: Any) -> Any:
-    """Serve the page in colours of which every pair has a contrast of at least 4.5 : 1."""
-    theme = gr.themes.Default(primary_hue="blue").set(
-        button_primary_background_fill="*primary_700",
-        button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover="*primary_800",
-        button_primary_background_fill_hover_dark="*primary_800",
-        button_primary_text_color="white",
-        button_primary_text_color_dark="white",
-        body_text_color_subdued="*neutral_600",
-        block_info_text_color="*neutral_600",
-        block_info_text_color_dark="*neutral_300",
-        link_text_color="*primary_700",
-        link_text_color_dark="*primary_300",
-    )
-    return page.launch(theme=theme, **options)
 
 
 def parse_lines(text: str, kind: str) -> list[Any]:

@@ -1,6 +1,7 @@
 """Self-contained HTML pages: templates of this package, pictures inside."""
 
 import io
+from importlib import resources
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -8,7 +9,7 @@ from PIL import Image
 
 from fivl_hf.images import data_url, image_bytes
 
-__all__ = ["figure_url", "picture_url", "render_page"]
+__all__ = ["figure_url", "picture_url", "render_page", "template_text"]
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -18,6 +19,11 @@ def render_page(template: str, **values: Any) -> str:
     pages = Environment(loader=PackageLoader("fivl_hf.show", "templates"), autoescape=True, undefined=StrictUndefined)
     pages.filters["number"] = _two_digits
     return pages.get_template(template).render(**values)
+
+
+def template_text(name: str) -> str:
+    """Return a style sheet or script of this package."""
+    return (resources.files("fivl_hf.show") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _two_digits(value: float | None) -> str:

@@ -29,7 +29,12 @@ _Written = Mapping[str, Mapping[str, tuple[WrittenFiles, Features] | None]]
 
 
 def write_dataset(
-    folder: str | Path, splits: Mapping[str, Iterable[Mapping[str, Any]]], *, title: str, description: str
+    folder: str | Path,
+    splits: Mapping[str, Iterable[Mapping[str, Any]]],
+    *,
+    title: str,
+    description: str | Callable[[], str],
+    front: Mapping[str, Any] | None = None,
 ) -> None:
     """Write checked rows as a dataset folder: Parquet shards and a card.
 
@@ -38,7 +43,8 @@ def write_dataset(
 
     Args:
         splits: rows of each split; one without rows is left out. Conversation and benchmark rows may not be mixed.
-        title, description: for the card.
+        title, description: for the card; a description that is called is called once all rows are written.
+        front: further front matter of the card, such as ``license``.
 
     Raises:
         RowError: a row that does not fit the schema; nothing is left behind.
@@ -46,7 +52,11 @@ def write_dataset(
         FileExistsError: the folder holds something other than a FiVL dataset.
     """
     tables = {split: {"": _shards(rows)} for split, rows in splits.items()}
-    _build(Path(folder), tables, lambda _: CardContent(title, description))
+
+    def about(_: Path) -> CardContent:
+        return CardContent(title, description() if callable(description) else description, front or {})
+
+    _build(Path(folder), tables, about)
 
 
 def write_valid_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

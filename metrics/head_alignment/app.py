@@ -2,7 +2,8 @@
 
 import evaluate
 
-from fivl_hf.evaluation.spaces import Field, launch, metric_page, parse_lines
+from fivl_hf.evaluation.spaces import Field, metric_page, parse_lines
+from fivl_hf.show.gradio_pages import launch
 
 METRIC = evaluate.load("head_alignment.py")
 EXAMPLE = ("[[[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]]]", "[0.0, 1.0, 0.2]")

@@ -2,7 +2,8 @@
 
 import evaluate
 
-from fivl_hf.evaluation.spaces import Field, launch, metric_page, parse_lines
+from fivl_hf.evaluation.spaces import Field, metric_page, parse_lines
+from fivl_hf.show.gradio_pages import launch
 
 METRIC = evaluate.load("vision_segmentation.py")
 EXAMPLE = ("[7, 7, 9, 9]", "[1, 0, 0, 0]", "7", "")

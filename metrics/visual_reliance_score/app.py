@@ -2,7 +2,8 @@
 
 import evaluate
 
-from fivl_hf.evaluation.spaces import Field, launch, metric_page
+from fivl_hf.evaluation.spaces import Field, metric_page
+from fivl_hf.show.gradio_pages import launch
 
 METRIC = evaluate.load("visual_reliance_score.py")
 EXAMPLE = ("yes\ntwo dogs\na red bus", "yes\na cat\na bus", "yes\ntwo dogs | 2 dogs\na red bus")

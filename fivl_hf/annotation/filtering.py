@@ -1,0 +1,139 @@
+"""The cleaned dataset: rows without what people reject, with what they fixed."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from fivl_hf.annotation.fixes import fixed_expression
+from fivl_hf.annotation.ratings import Rated, Ratings
+from fivl_hf.annotation.records import QUESTIONS, Annotation
+from fivl_hf.schema import validate_row
+from fivl_hf.storage.cards import read_card
+
+__all__ = ["KEEPS", "Filter", "Keep", "card_front", "filtered_description"]
+
+Keep = Literal["good", "not-bad"]
+KEEPS: tuple[Keep, ...] = get_args(Keep)
+
+# What a card says that holds for the filtered rows, too.
+_INHERITED = ("license", "license_name", "license_link", "language", "task_categories")
+_RULES = {
+    "good": "Kept are key expressions to whose three questions most annotators answered yes, in rows that have one.",
+    "not-bad": "Left out are rows that people call bad examples, and key expressions whose mask or words they reject.",
+}
+
+
+@dataclass
+class Filter:
+    """Filters a dataset by annotations, and counts what becomes of it.
+
+    Args:
+        keep: "good": expressions to whose three questions most annotators answered yes, in rows with at least one.
+            "not-bad": also what nobody annotated or people are undecided about; a row goes if it is called a bad
+            example, an expression if its mask or its words are rejected.
+        fixes: whether to apply what annotators fixed; without, an expression with a fix stays as it is.
+
+    Attributes:
+        counts: of rows and expressions, kept, dropped and fixed, by reason.
+    """
+
+    ratings: Ratings
+    keep: Keep = "good"
+    fixes: bool = True
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def rows(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield the rows that stay, with the expressions that stay.
+
+        Raises:
+            RowError: a row that does not fit the schema.
+        """
+        of_rows: dict[int, dict[int, Rated]] = {}
+        for each in self.ratings.rated:
+            of_rows.setdefault(each.row, {})[each.item.place] = each
+        for number, row in enumerate(rows):
+            if kept := self._row(row, of_rows.get(number, {})):
+                yield kept
+
+    def _row(self, row: dict[str, Any], rated: dict[int, Rated]) -> dict[str, Any] | None:
+        self.counts["rows read"] += 1
+        self.counts["expressions read"] += len(row["key_expressions"])
+        if any(each.verdict("example") is False for each in rated.values()):
+            self.counts["rows dropped: a bad example"] += 1
+            return None
+        checked = validate_row(row)
+        expressions, masks = [], []
+        for place in range(len(checked.key_expressions)):
+            if reason := self._rejected(rated.get(place)):
+                self.counts[f"expressions dropped: {reason}"] += 1
+                continue
+            fix = _fix(rated.get(place)) if self.fixes else None
+            expression, mask = checked.key_expressions[place], checked.masks[place]
+            if fix:
+                expression, mask = fixed_expression(checked, place, fix)
+                self.counts["expressions fixed"] += 1
+            expressions.append(expression.to_dict())
+            masks.append(mask)
+        if self.keep == "good" and not expressions:
+            self.counts["rows dropped: no good expression"] += 1
+            return None
+        self.counts["rows kept"] += 1
+        self.counts["expressions kept"] += len(expressions)
+        return {**row, "key_expressions": expressions, "masks": masks}
+
+    def _rejected(self, rated: Rated | None) -> str:
+        """Return why an expression goes; "" if it stays."""
+        if rated is None:
+            return "not annotated" if self.keep == "good" else ""
+        if sum(each.drop for each in rated.annotations.values()) * 2 > len(rated.annotations):
+            return "taken out by annotators"
+        fix = _fix(rated) if self.fixes else None
+        # What was wrong, and was fixed, is not wrong any more.
+        mended = {"mask": fix and fix.mask_png, "expression": fix and fix.text}
+        for question, reason in (("mask", "mask is wrong"), ("expression", "not significant")):
+            if rated.verdict(question) is False and not mended[question]:
+                return reason
+        verdicts = [rated.verdict(question) or bool(mended.get(question)) for question in QUESTIONS]
+        return "" if self.keep == "not-bad" or all(verdicts) else "undecided"
+
+
+def _fix(rated: Rated | None) -> Annotation | None:
+    """Return the annotation whose fix is applied: that of the first annotator, by name, who made one."""
+    annotations = sorted(rated.annotations.items()) if rated else []
+    return next((each for _, each in annotations if each.mask_png or each.text or each.boxes is not None), None)
+
+
+def filtered_description(dataset: str, filtering: Filter) -> str:
+    """Return what the card of a filtered dataset says, once its rows are written."""
+    ratings = filtering.ratings
+    people = len(ratings.annotators)
+    asked = "; ".join(question[0].lower() + question[1:].rstrip("?") for question in QUESTIONS.values())
+    lines = [f"| {name} | {number:,} |" for name, number in filtering.counts.items()]
+    fixes = (
+        " Masks, boxes and words that they fixed are the fixed ones." if filtering.counts["expressions fixed"] else ""
+    )
+    return "\n".join(
+        [
+            f"Made of `{dataset}` by `fivl filter --keep {filtering.keep}`: {people} "
+            f"{'person' if people == 1 else 'people'} annotated {len(ratings.rated):,} key expressions ({asked}). "
+            f"{_RULES[filtering.keep]}{fixes}",
+            "",
+            "| | |",
+            "|---|---|",
+            *lines,
+        ]
+    )
+
+
+def card_front(dataset: str | Path) -> dict[str, Any]:
+    """Return the front matter of a dataset's card that holds for a part of it, too; empty for one not in a folder."""
+    card = Path(dataset) / "README.md"
+    if not card.is_file():
+        return {}
+    try:
+        front, _ = read_card(card.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}  # somebody else's card, or none
+    return {key: front[key] for key in _INHERITED if key in front}

@@ -1,0 +1,188 @@
+"""``fivl agreement``, ``fivl filter`` and ``fivl annotations``: what becomes of annotations."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fivl_hf.cli.options import HelpFormatter, existing_file, folder, positive
+
+__all__ = ["add_agreement", "add_annotations", "add_filter"]
+
+_ANNOTATIONS = "folder of a study of fivl annotate, or a file of its annotators/; can be repeated"
+
+
+def add_agreement(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "agreement",
+        help="what people say of a dataset, and how far they agree",
+        description="Makes figures of annotations: how many expressions, masks and examples are good (with intervals, "
+        "by mask size and source), how far annotators agree (Cohen's and Fleiss' kappa, Krippendorff's alpha), and how "
+        "far the judge and the extractor agree with them.",
+        epilog="Writes agreement.html (figures, confusion tables, the expressions that people disagree about) and "
+        "agreement.json.",
+        formatter_class=HelpFormatter,
+    )
+    _add_rated(parser)
+    parser.add_argument("--judgements", type=existing_file, default=None, help="judgements.jsonl of fivl judge")
+    parser.add_argument("--gallery", type=positive, default=24, help="most disagreements to show")
+    parser.add_argument("--output", type=folder, default=Path("agreement"), help="folder for the page and the figures")
+    parser.set_defaults(run=_agreement)
+
+
+def add_filter(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "filter",
+        help="the dataset that people's annotations leave: bad rows out, fixes applied",
+        description="Writes a dataset without what people reject. A verdict is what most annotators answered.",
+        epilog="--keep good: expressions to whose three questions most annotators answered yes; rows without one go. "
+        "--keep not-bad: rows called a bad example go, and expressions whose mask or words are rejected; what nobody "
+        "annotated, or people are undecided about, stays. The card says what was done.",
+        formatter_class=HelpFormatter,
+    )
+    _add_rated(parser)
+    parser.add_argument("--keep", choices=("good", "not-bad"), default="good", help="what stays; see below")
+    parser.add_argument("--no-fixes", action="store_true", help="leave masks, boxes and words as they are")
+    parser.add_argument("--output", type=folder, required=True, help="folder for the cleaned dataset")
+    parser.set_defaults(run=_filter)
+
+
+def add_annotations(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "annotations",
+        help="annotations to and from CSV and Argilla",
+        description="Exports and imports annotations.",
+        formatter_class=HelpFormatter,
+    )
+    steps = parser.add_subparsers(title="steps", required=True, metavar="STEP")
+    export = steps.add_parser(
+        "export",
+        help="write annotations as CSV, or a study's items for Argilla",
+        description="CSV: a line for each expression and annotator. Argilla: a folder that argilla.Dataset.from_disk "
+        "loads, with the items' images, conversations and questions.",
+        formatter_class=HelpFormatter,
+    )
+    _add_rated(export)
+    export.add_argument("--csv", type=Path, default=None, help="file to write")
+    export.add_argument("--argilla", type=folder, default=None, help="new folder to write")
+    export.set_defaults(run=_export)
+    read = steps.add_parser(
+        "import",
+        help="read annotations of a CSV file or of Argilla",
+        description="Writes OUTPUT/annotators/NAME.jsonl, as fivl annotate does, from a CSV file with the columns of "
+        "fivl annotations export, or from records.json of argilla.Dataset.to_disk.",
+        formatter_class=HelpFormatter,
+    )
+    read.add_argument("file", metavar="FILE", type=existing_file, help="a .csv file, or Argilla's records.json")
+    read.add_argument(
+        "--name", action="append", default=[], metavar="ID=NAME", help="the name of a user id of Argilla; repeatable"
+    )
+    read.add_argument("--output", type=folder, required=True, help="new folder")
+    read.set_defaults(run=_import)
+
+
+def _add_rated(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a dataset and its annotations."""
+    parser.add_argument("dataset", metavar="DATASET", help="folder or Hub id")
+    parser.add_argument("--annotations", action="append", required=True, type=Path, metavar="PATH", help=_ANNOTATIONS)
+    parser.add_argument("--split", default="train", help="the annotated split, with the same slice")
+    parser.add_argument("--dataset-config", default=None, help="the dataset's configuration")
+
+
+def _rated(options: argparse.Namespace) -> tuple[Any, Any]:
+    """Return rows and ratings."""
+    from functools import partial
+
+    from tqdm.auto import tqdm
+
+    from fivl_hf.annotation.ratings import collect_ratings
+    from fivl_hf.storage import load_rows
+
+    rows = load_rows(options.dataset, options.split, options.dataset_config)
+    ratings = collect_ratings(rows, options.annotations, partial(tqdm, desc="read", unit="expression"))
+    if ratings.changed:
+        number = len(ratings.changed)
+        print(f"{number:,} annotated expressions have changed in the dataset since, and do not count")
+    return rows, ratings
+
+
+def _agreement(options: argparse.Namespace) -> None:
+    from fivl_hf.annotation.agreement import agreement_summary
+    from fivl_hf.annotation.items import judge_verdicts
+    from fivl_hf.annotation.report import SHORT_QUESTIONS, write_agreement
+
+    rows, ratings = _rated(options)
+    verdicts = judge_verdicts(options.judgements) if options.judgements else None
+    summary = agreement_summary(ratings, verdicts)
+    write_agreement(
+        options.output, summary, ratings, rows, title=options.dataset, verdicts=verdicts, most=options.gallery
+    )
+    print(f"{summary['expressions']:,} expressions, {len(summary['annotators'])} annotators")
+    for question, name in SHORT_QUESTIONS.items():
+        figures, agreement = summary["shares"][question]["all"], summary["agreement"][question]
+        share = "–" if figures["share"] is None else f"{figures['share']:.0%}"
+        interval = figures["wilson"]
+        bounds = f" [{interval[0]:.0%}, {interval[1]:.0%}]" if interval else ""
+        alpha = agreement["krippendorff_alpha"]
+        beyond = "" if alpha is None else f", Krippendorff's alpha {alpha:.2f}"
+        print(f"{name + ':':<27} {share}{bounds} (n {figures['n']}){beyond}")
+    print(f"Open {options.output / 'agreement.html'}")
+
+
+def _filter(options: argparse.Namespace) -> None:
+    from tqdm.auto import tqdm
+
+    from fivl_hf.annotation.filtering import Filter, card_front, filtered_description
+    from fivl_hf.storage import require_split_name, write_dataset
+
+    split = options.split.partition("[")[0]
+    require_split_name(split)
+    rows, ratings = _rated(options)
+    filtering = Filter(ratings, options.keep, fixes=not options.no_fixes)
+    kept = filtering.rows(tqdm(rows, desc="filter", unit="row"))
+    write_dataset(
+        options.output,
+        {split: kept},
+        title=f"{Path(options.dataset).name}, as people keep it",
+        description=lambda: filtered_description(options.dataset, filtering),
+        front=card_front(options.dataset),
+    )
+    for name, number in filtering.counts.items():
+        print(f"{name}: {number:,}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from fivl_hf.annotation.exchange import export_argilla, export_csv
+    from fivl_hf.annotation.items import matching_rows
+    from fivl_hf.annotation.study import read_items
+    from fivl_hf.storage import load_rows
+
+    if not (options.csv or options.argilla):
+        raise ValueError("name what to write: --csv FILE, --argilla FOLDER, or both")
+    if options.csv:
+        _, ratings = _rated(options)
+        print(f"{export_csv(options.csv, ratings):,} annotations in {options.csv}")
+    if options.argilla:
+        rows = load_rows(options.dataset, options.split, options.dataset_config)
+        items = {item.key: item for path in options.annotations for item in read_items(path)}
+        if not items:
+            raise ValueError("--argilla needs the folder of a study: start fivl annotate once to draw its items")
+        numbers, _ = matching_rows(rows, items.values())
+        count = export_argilla(options.argilla, rows, [(items[key], number) for key, number in numbers.items()])
+        print(f"{count:,} records in {options.argilla}; argilla.Dataset.from_disk loads them")
+
+
+def _import(options: argparse.Namespace) -> None:
+    from fivl_hf.annotation.exchange import import_argilla, import_csv
+
+    names = dict(pair.split("=", 1) if "=" in pair else (pair, "") for pair in options.name)
+    if "" in names.values():
+        raise ValueError("--name is ID=NAME")
+    if options.file.suffix.lower() == ".csv":
+        counts = import_csv(options.file, options.output)
+    else:
+        counts = import_argilla(options.file, options.output, names)
+    for name, number in counts.items():
+        print(f"{name}: {number:,} expressions")

@@ -1,0 +1,55 @@
+"""Serving Gradio pages in this project's colours."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from fivl_hf.show.pages import template_text
+
+__all__ = ["launch", "serve"]
+
+
+def launch(page: gr.Blocks, **options: Any) -> Any:
+    """Serve the page in colours of which every pair has a contrast of at least 4.5 : 1."""
+    theme = gr.themes.Default(primary_hue="blue").set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+        body_text_color_subdued="*neutral_600",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_300",
+    )
+    return page.launch(theme=theme, **options)
+
+
+def serve(page: gr.Blocks, style: str, *, host: str, port: int, tell: Callable[[str], object]) -> None:
+    """Serve a page until the process is interrupted.
+
+    Args:
+        style: name of the page's style sheet, a template of this package.
+        port: 0 for any that is free.
+        tell: called with the page's address once it can be opened.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    options: dict[str, Any] = {
+        "server_name": host,
+        "server_port": port or None,
+        "share": False,
+        "footer_links": [],
+        "css": template_text(style),
+    }
+    _, address, _ = launch(page, prevent_thread_lock=True, quiet=True, show_error=True, **options)
+    tell(address)
+    try:
+        threading.Event().wait()
+    finally:
+        page.close(verbose=False)
