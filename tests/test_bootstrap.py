@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from fivl_hf import bootstrap
-from fivl_hf.bootstrap import cluster_sums, clustered_interval, clustered_mean_interval
+from fivl_hf.bootstrap import (
+    cluster_sums,
+    clustered_interval,
+    clustered_mean_interval,
+    clustered_wilson_interval,
+)
 
 
 def mean(values, **options):
@@ -71,3 +76,12 @@ def test_rows_are_added_up_by_cluster():
     assert sums.tolist() == [[3.0, 4.0], [6.0, 8.0]]
     with pytest.raises(ValueError, match="1 scores, but 2 groups"):
         cluster_sums(np.zeros((1, 2)), ["a", "b"])
+
+
+def test_wilsons_interval_of_a_share():
+    """With one value in each cluster it is the textbook's: 8 of 10 are 0.490 to 0.943."""
+    yes = np.array([1.0] * 8 + [0.0] * 2)
+    assert clustered_wilson_interval(yes, np.ones(10)) == pytest.approx([0.4902, 0.9433], abs=1e-4)
+    # Two clusters of five that are alike inside say less than ten values.
+    low, high = clustered_wilson_interval(np.array([5.0, 0.0]), np.array([5.0, 5.0]))
+    assert (low, high) == pytest.approx((0.0945, 0.9055), abs=1e-4)  # 1 of 2

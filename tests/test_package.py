@@ -86,6 +86,7 @@ ARROWS = {
     "llm": {"files"},
     "scenes": GROUND,
     "show": GROUND,
+    "annotation": GROUND | {"show"},
     "augment": BELOW,
     "building": BELOW - {"llm", "show"} | {"augment"},
     "training": GROUND | {"geometry"},
@@ -93,7 +94,7 @@ ARROWS = {
     "explain": GROUND | {"geometry", "show"},
     "hub": GROUND | {"evaluation", "training"},
     "demo": BELOW - {"geometry", "llm"} | {"augment", "evaluation", "explain", "training"},
-    "cli": BELOW | {"augment", "building", "demo", "evaluation", "explain", "hub", "llava", "training"},
+    "cli": BELOW | {"annotation", "augment", "building", "demo", "evaluation", "explain", "hub", "llava", "training"},
     "__main__": {"cli"},
 }
 PATHS = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in ROOT.rglob("*.py")}

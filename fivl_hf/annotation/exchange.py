@@ -71,7 +71,7 @@ def import_csv(path: Path, folder: Path) -> dict[str, int]:
         how many items each annotator has.
 
     Raises:
-        ValueError: a column or value that is missing or wrong, with its line; nothing is written.
+        ValueError: a column or value that is missing or wrong, with its row; nothing is written.
         FileExistsError: the folder has annotations.
     """
     entries = []
@@ -85,7 +85,7 @@ def import_csv(path: Path, folder: Path) -> dict[str, int]:
             fields: dict[str, Any] = {question: cells[question].strip().lower() for question in QUESTIONS}
             fields["comment"], fields["missed"] = cells.get("comment", ""), cells.get("missed", "").splitlines()
             fields["drop"] = cells.get("drop", "").strip().lower() in ("yes", "true", "1")
-            entries.append((f"{path}, line {number}", cells["annotator"], cells["item"], cells["digest"], fields))
+            entries.append((f"{path}, row {number}", cells["annotator"], cells["item"], cells["digest"], fields))
     return _write(folder, entries)
 
 

@@ -62,6 +62,7 @@ class Filter:
         self.counts["expressions read"] += len(row["key_expressions"])
         if any(each.verdict("example") is False for each in rated.values()):
             self.counts["rows dropped: a bad example"] += 1
+            self.counts["expressions dropped: of a bad example"] += len(row["key_expressions"])
             return None
         checked = validate_row(row)
         expressions, masks = [], []
@@ -110,13 +111,14 @@ def filtered_description(dataset: str, filtering: Filter) -> str:
     ratings = filtering.ratings
     people = len(ratings.annotators)
     asked = "; ".join(question[0].lower() + question[1:].rstrip("?") for question in QUESTIONS.values())
-    lines = [f"| {name} | {number:,} |" for name, number in filtering.counts.items()]
+    name = Path(dataset).name if Path(dataset).is_dir() else dataset
+    lines = [f"| {name} | {number:,} |" for name, number in sorted(filtering.counts.items(), key=_order)]
     fixes = (
         " Masks, boxes and words that they fixed are the fixed ones." if filtering.counts["expressions fixed"] else ""
     )
     return "\n".join(
         [
-            f"Made of `{dataset}` by `fivl filter --keep {filtering.keep}`: {people} "
+            f"Made of `{name}` by `fivl filter --keep {filtering.keep}`: {people} "
             f"{'person' if people == 1 else 'people'} annotated {len(ratings.rated):,} key expressions ({asked}). "
             f"{_RULES[filtering.keep]}{fixes}",
             "",
@@ -125,6 +127,12 @@ def filtered_description(dataset: str, filtering: Filter) -> str:
             *lines,
         ]
     )
+
+
+def _order(count: tuple[str, int]) -> tuple[bool, bool, int]:
+    """Sort rows before expressions, what was read first, then the most."""
+    name, number = count
+    return not name.startswith("rows"), not name.endswith("read"), -number
 
 
 def card_front(dataset: str | Path) -> dict[str, Any]:

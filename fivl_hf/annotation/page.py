@@ -1,6 +1,8 @@
 """The annotators' page: one expression at a time, by keyboard, every answer written at once."""
 
 import base64
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,9 @@ from fivl_hf.show.pages import picture_url, render_page, template_text
 
 __all__ = ["annotation_page"]
 
+# A number for every rendering of the panel, so that its script notices each.
+_SHOWINGS = itertools.count()
+_NO_ITEM = Item("", 0, 0, "", "", 0, "")
 # Longest side of the image as it is sent; small images are enlarged so that outlines stay thin.
 _SHOWN, _SMALLEST, _PAINTED = 1400, 700, 900
 # Lets the image through; what is more opaque than half counts as painted.
@@ -34,8 +39,13 @@ def annotation_page(study: Study, rows: Any, title: str) -> gr.Blocks:
         title: the dataset's name.
     """
     views = _Views(study, rows)
+
+    def act(request: Any) -> dict[str, Any]:
+        return views.act(request)
+
     with gr.Blocks(title=f"Annotate {title}", analytics_enabled=False, fill_width=True) as page:
-        name, shown = gr.State(""), gr.State("")
+        link, item = (gr.Textbox(visible="hidden") for _ in range(2))
+        painting = gr.State()
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
                 picture = _html("picture")
@@ -43,41 +53,20 @@ def annotation_page(study: Study, rows: Any, title: str) -> gr.Blocks:
                     paint = gr.Button("Paint the mask", size="sm")
                     keep = gr.Button("Save the painted mask", size="sm", variant="primary", visible=False)
                     again = gr.Button("Take the dataset's mask again", size="sm", visible=False)
-                editor = gr.ImageEditor(
-                    label="Paint with the brush where the mask is missing, erase where it is too much",
-                    type="pil",
-                    format="png",
-                    height=620,
-                    layers=False,
-                    sources=(),
-                    transforms=(),
-                    visible=False,
-                    brush=gr.Brush(default_size=16, colors=[f"rgba({_BRUSH[0]}, {_BRUSH[1]}, {_BRUSH[2]}, {_INK / 255:.2f})"], color_mode="fixed"),
-                    eraser=gr.Eraser(default_size=16),
-                )
+                editor = _editor()
             with gr.Column(scale=2, min_width=320):
-                panel = _html("panel")
+                panel = _html("panel", act)
         editing = [editor, keep, again]
-        everything = [picture, panel, name, shown, *editing]
-        options: dict[str, Any] = {
-            "api_visibility": "private",
-            "show_progress": "hidden",
-            "concurrency_limit": 1,
-            "concurrency_id": "study",
-        }
-        several: dict[str, Any] = {**options, "trigger_mode": "multiple"}
-        page.load(views.open, None, everything, **options)
-        panel.say(views.say, [name], [picture, panel], **several)
-        panel.next(views.next, [name], everything, **several)
-        panel.undo(views.undo, [name], everything, **several)
-        picture.draw(views.draw, [name], [picture, panel], **several)
-        paint.click(views.paint, [name, shown], editing, **options)
-        keep.click(views.keep_mask, [name, shown, editor], [picture, panel, *editing], **options)
-        again.click(views.take_mask_again, [name, shown], [picture, panel, *editing], **options)
+        options: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        whose = "() => [new URLSearchParams(window.location.search).get('key') || '', window.fivlItem || '']"
+        paint.click(views.paint, [link, item], [painting, *editing], js=whose, **options)
+        keep.click(views.keep_mask, [painting, editor], [picture, panel, *editing], **options)
+        again.click(views.take_mask_again, [painting], [picture, panel, *editing], **options)
+        panel.close(_closed, None, editing, **options)
     return page
 
 
-def _html(part: str) -> gr.HTML:
+def _html(part: str, *functions: Callable[..., Any]) -> gr.HTML:
     """Return a component that shows what the server renders, with the script of its part."""
     return gr.HTML(
         "",
@@ -85,103 +74,123 @@ def _html(part: str) -> gr.HTML:
         elem_classes="fivl-annotate",
         elem_id=f"fivl-{part}",
         padding=False,
+        server_functions=list(functions),
+    )
+
+
+def _editor() -> gr.ImageEditor:
+    return gr.ImageEditor(
+        label="Paint with the brush where the mask is missing, erase where it is too much",
+        type="pil",
+        format="png",
+        height=620,
+        layers=False,
+        sources=(),
+        transforms=(),
+        visible=False,
+        brush=gr.Brush(default_size=16, colors=[f"rgba{(*_BRUSH, round(_INK / 255, 2))}"], color_mode="fixed"),
+        eraser=gr.Eraser(default_size=16),
     )
 
 
 @dataclass(frozen=True)
 class _Views:
-    """What the page's events do and show."""
+    """What the page does and shows."""
 
     study: Study
     rows: Any
 
-    def open(self, request: gr.Request) -> list[Any]:
-        """Find out whose link it is, and show their next item."""
-        name = self.study.annotator_of(str(request.query_params.get("key", "")))
+    def act(self, request: Any) -> dict[str, Any]:
+        """Do what the page's script asks for, and return what is to be shown then.
+
+        Args:
+            request: ``link``; ``step``: "open", "say", "draw", "next" or "undo"; ``item``, ``field`` and ``value``.
+
+        Returns:
+            ``picture`` (None: as it is), ``panel``, and whether something could not be saved (``failed``).
+
+        Raises:
+            KeyError, ValueError: a request that the script does not make.
+        """
+        name = self.study.annotator_of(str(request["link"]))
         if name is None:
             problem = "Ask whoever started the study for your link: it ends in ?key= and your own key."
-            panel = _panel("", Item("", 0, 0, "", "", 0, ""), heading="This link is nobody's", explanation=problem)
-            return ["", panel, "", "", *_closed()]
+            panel = _panel("", _NO_ITEM, heading="This link is nobody's", explanation=problem)
+            return _shown("", panel)
+        if request["step"] == "say":
+            return self._said(name, request["item"], request["field"], request["value"])
+        if request["step"] == "draw":
+            # The first box replaces those of the dataset.
+            boxes = self.study.annotation(name, request["item"]).boxes or []
+            return self._said(name, request["item"], "boxes", [*boxes, request["value"]])
+        if request["step"] == "undo":
+            return self._undone(name)
         return self._item(name, self.study.next_item(name))
 
-    def say(self, name: str, event: gr.EventData) -> list[Any]:
-        """Write down an answer, a comment or a fix."""
-        key, field, value = (event._data[part] for part in ("item", "field", "value"))
-        return self._said(name, key, field, value)
-
-    def draw(self, name: str, event: gr.EventData) -> list[Any]:
-        """Take a box that was drawn: the first replaces those of the dataset."""
-        key, box = event._data["item"], event._data["box"]
-        boxes = self.study.annotation(name, key).boxes or []
-        return self._said(name, key, "boxes", [*boxes, box])
-
-    def next(self, name: str, event: gr.EventData) -> list[Any]:
-        """Show the next item, if this one is finished."""
-        return self._item(name, self.study.next_item(name))
-
-    def undo(self, name: str) -> list[Any]:
+    def _undone(self, name: str) -> dict[str, Any]:
         """Take the last entry back, and show its item."""
         try:
             item = self.study.undo(name)
         except OSError as error:
-            return self._item(name, self.study.next_item(name), problem=_unsaved(error))
+            return self._item(name, self.study.next_item(name), _unsaved(error))
         return self._item(name, item or self.study.next_item(name))
 
-    def paint(self, name: str, key: str) -> list[Any]:
+    def paint(self, link: str, key: str) -> list[Any]:
         """Open the mask in the editor."""
-        if not key:
-            return _closed()
+        name = self.study.annotator_of(link)
+        if name is None or key not in self.study.items:
+            return [None, *_closed()]
         row, place = self._row(key), self.study.items[key].place
         expression = row.key_expressions[place]
         image = thumbnail(open_rgb(row.images[expression.image]), _PAINTED)
         if max(image.size) < _SMALLEST:
             image = enlarge(image, _SMALLEST)
         mask = Image.fromarray(decode_mask(self.study.annotation(name, key).mask_bytes or row.masks[place]))
-        alpha = mask.convert("L").resize(image.size)
+        alpha = mask.convert("L").resize(image.size).point(lambda level: _INK if level >= 128 else 0)
         layer = Image.new("RGBA", image.size, (*_BRUSH, 0))
-        layer.putalpha(alpha.point(lambda level: _INK if level >= 128 else 0))
-        composite = Image.alpha_composite(image.convert("RGBA"), layer)
-        value = {"background": image.convert("RGBA"), "layers": [layer], "composite": composite}
-        return [gr.update(value=value, canvas_size=image.size, visible=True), gr.update(visible=True), gr.update(visible=True)]
+        layer.putalpha(alpha)
+        ground = image.convert("RGBA")
+        value = {"background": ground, "layers": [layer], "composite": Image.alpha_composite(ground, layer)}
+        editor = gr.update(value=value, canvas_size=image.size, visible=True)
+        return [(name, key), editor, gr.update(visible=True), gr.update(visible=True)]
 
-    def keep_mask(self, name: str, key: str, painted: dict[str, Any]) -> list[Any]:
+    def keep_mask(self, painting: tuple[str, str], painted: dict[str, Any]) -> list[Any]:
         """Take the painted mask."""
+        name, key = painting
         row = self._row(key)
         size = row.sizes[row.key_expressions[self.study.items[key].place].image]
-        mask = painted_mask(painted["layers"], size)
-        return [*self._said(name, key, "mask_png", _base64(encode_mask(mask))), *_closed()]
+        png = encode_mask(painted_mask(painted["layers"], size))
+        shown = self._said(name, key, "mask_png", base64.b64encode(png).decode())
+        return [shown["picture"], shown["panel"], *_closed()]
 
-    def take_mask_again(self, name: str, key: str) -> list[Any]:
+    def take_mask_again(self, painting: tuple[str, str]) -> list[Any]:
         """Go back to the dataset's mask."""
-        return [*self._said(name, key, "mask_png", ""), *_closed()]
+        shown = self._said(*painting, "mask_png", "")
+        return [shown["picture"], shown["panel"], *_closed()]
 
-    def _said(self, name: str, key: str, field: str, value: Any) -> list[Any]:
-        """Write something down; returns picture and panel as they are then."""
-        problem = ""
+    def _said(self, name: str, key: str, field: str, value: Any) -> dict[str, Any]:
+        """Write something down."""
+        item, problem = self.study.items[key], ""
         try:
-            item = self.study.items[key]
             self.study.say(name, key, field, checked_fix(self._row(key), item.place, field, value))
-        except KeyError:
-            raise gr.Error(f"there is no item {key!r:.80} in this study") from None
         except OSError as error:
             problem = _unsaved(error)
         except ValueError as error:
             problem = f"Not saved: {error}."
         annotation = self.study.annotation(name, key)
-        redrawn = self._picture(key, annotation) if field in ("boxes", "mask_png") else gr.skip()
-        return [redrawn, self._panel(name, item, annotation, problem)]
+        redrawn = self._picture(key, annotation) if field in ("boxes", "mask_png") else None
+        return _shown(redrawn, self._panel(name, item, annotation, problem), problem)
 
-    def _item(self, name: str, item: Item | None, problem: str = "") -> list[Any]:
+    def _item(self, name: str, item: Item | None, problem: str = "") -> dict[str, Any]:
         """Show an item, or that there are no more."""
         if item is None:
             progress = self.study.progress(name)
-            empty = Item("", 0, 0, "", "", 0, "")
-            said = f"You have finished {progress.done} items. Everything is saved; you can close this page."
-            panel = _panel(name, empty, progress=progress, heading="That was all", explanation=said, problem=problem)
-            return ["", panel, name, "", *_closed()]
+            done = f"You have finished {progress.done} items. Everything is saved; you can close this page."
+            panel = _panel(name, _NO_ITEM, progress=progress, heading="That was all", explanation=done, problem=problem)
+            return _shown("", panel, problem)
         annotation = self.study.annotation(name, item.key)
         panel = self._panel(name, item, annotation, problem)
-        return [self._picture(item.key, annotation), panel, name, item.key, *_closed()]
+        return _shown(self._picture(item.key, annotation), panel, problem)
 
     def _row(self, key: str) -> FiVLRow:
         return validate_row(self.rows[self.study.rows[key]])
@@ -227,6 +236,10 @@ class _Views:
         )
 
 
+def _shown(picture: str | None, panel: str, problem: str = "") -> dict[str, Any]:
+    return {"picture": picture, "panel": panel, "failed": bool(problem)}
+
+
 def _panel(name: str, item: Item, **values: Any) -> str:
     """Render the panel; what is not given is empty."""
     annotation: Annotation = values.pop("annotation", Annotation(""))
@@ -236,6 +249,7 @@ def _panel(name: str, item: Item, **values: Any) -> str:
         "annotate_panel.html.jinja",
         **{**defaults, **values},
         annotator=name,
+        shown=next(_SHOWINGS),
         key=item.key if item.id else "",
         text=item.text,
         done=progress.done if progress else 0,
@@ -276,7 +290,3 @@ def _unsaved(error: OSError) -> str:
 def _closed() -> list[Any]:
     """The mask's editor, put away."""
     return [gr.update(value=None, visible=False), gr.update(visible=False), gr.update(visible=False)]
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()

@@ -56,7 +56,7 @@ def write_agreement(
         answers=ANSWERS,
         histogram=figure_url(mask_size_histogram(ratings.rated)),
         judge_questions={name: question for name, (question, _) in JUDGE_QUESTIONS.items()},
-        cards=[_card(rows, each, reason) for each, reason in shown],
+        cards=[_card(rows, each, reasons) for each, reasons in shown],
         total=total,
     )
     write_atomically(folder / "agreement.html", page)
@@ -87,8 +87,8 @@ def mask_size_histogram(rated: Sequence[Rated]) -> Figure:
     return figure
 
 
-def _disagreements(ratings: Ratings, verdicts: Verdicts, most: int) -> tuple[list[tuple[Rated, str]], int]:
-    """Return expressions with the reason why they are shown: disputed ones, then those the judge sees differently."""
+def _disagreements(ratings: Ratings, verdicts: Verdicts, most: int) -> tuple[list[tuple[Rated, list[str]]], int]:
+    """Return expressions with the reasons why they are shown: disputed ones, then those the judge sees differently."""
     found: dict[str, tuple[Rated, list[str]]] = {}
     for each in ratings.rated:
         for question in QUESTIONS:
@@ -100,10 +100,10 @@ def _disagreements(ratings: Ratings, verdicts: Verdicts, most: int) -> tuple[lis
                 said = f"{name}: people {'yes' if human else 'no'}, judge {'yes' if judge else 'no'}"
                 found.setdefault(each.item.key, (each, []))[1].append(said)
     ordered = sorted(found.values(), key=lambda pair: -len(pair[1]))
-    return [(each, "; ".join(reasons)) for each, reasons in ordered[:most]], len(ordered)
+    return ordered[:most], len(ordered)
 
 
-def _card(rows: Any, rated: Rated, reason: str) -> dict[str, Any]:
+def _card(rows: Any, rated: Rated, reasons: Sequence[str]) -> dict[str, Any]:
     """Return the values for the card of one expression: its row with this expression alone."""
     row, place = rows[rated.row], rated.item.place
     alone = {**row, "key_expressions": [row["key_expressions"][place]], "masks": [row["masks"][place]]}
@@ -113,7 +113,7 @@ def _card(rows: Any, rated: Rated, reason: str) -> dict[str, Any]:
         for question in QUESTIONS
     ]
     card = row_card(view_row(alone, turns=1, boxes=True))
-    return {**card, "anchor": f"expression-{rated.row}-{place}", "reason": reason, "said": said, "comments": comments}
+    return {**card, "anchor": f"expression-{rated.row}-{place}", "reasons": reasons, "said": said, "comments": comments}
 
 
 def _counted(answers: Mapping[str, str]) -> str:

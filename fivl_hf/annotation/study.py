@@ -211,7 +211,9 @@ def gold_items(rows: Any, items: Sequence[Item], file: Path) -> list[Item]:
 
     Raises:
         ValueError: the file has none of this dataset, or the dataset has changed since.
+        OSError: it cannot be read.
     """
+    file.stat()
     expert = AnnotationFile(file).annotations
     wanted = [key.rpartition("/") for key, each in expert.items() if each.complete]
     numbers = {id: number for number, id in enumerate(rows["id"])}

@@ -121,11 +121,11 @@ def _serve(study: Any, rows: Any, options: argparse.Namespace) -> None:
 
     def tell(address: str) -> None:
         links = {name: f"{address}?key={study.links[name]}" for name in options.annotator}
-        for name, link in links.items():
-            print(f"{name}: {link}", flush=True)
         if options.share_file:
             with options.share_file.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([("name", "link"), *links.items()])
+        for name, link in links.items():
+            print(f"{name}: {link}", flush=True)
         if options.open:
             import webbrowser
 

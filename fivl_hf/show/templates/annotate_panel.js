@@ -1,5 +1,6 @@
 // Answers by key or click. What is answered here and not yet confirmed counts, so that nobody has to wait for it.
-let item = null, answered = {}, fixing = false;
+const link = new URLSearchParams(window.location.search).get('key') || '';
+let item = null, answered = {}, fixing = false, waiting = Promise.resolve(), turning = false;
 const panel = () => element.querySelector('.panel');
 const answerOf = (question) => answered[question.dataset.field] || question.dataset.answer;
 const questions = () => [...element.querySelectorAll('.question')];
@@ -7,8 +8,8 @@ const questions = () => [...element.querySelectorAll('.question')];
 function apply() {
   const now = panel();
   if (!now) return;
-  if (now.dataset.item !== item || now.dataset.problem) { answered = {}; }
-  if (now.dataset.item !== item) { item = now.dataset.item; fixing = false; window.scrollTo(0, 0); }
+  window.fivlItem = now.dataset.item;
+  if (now.dataset.item !== item) { item = now.dataset.item; answered = {}; fixing = false; window.scrollTo(0, 0); trigger('close'); }
   const current = questions().find((question) => !answerOf(question));
   for (const question of questions()) {
     question.classList.toggle('current', question === current);
@@ -21,12 +22,32 @@ function apply() {
   if (fix) fix.open = fixing;
 }
 
+// One after the other, in their order: each sees what the one before has written.
+function ask(step, more = {}) {
+  // Until another item is shown, keys would be about the one before.
+  turning = step !== 'say' && step !== 'draw';
+  waiting = waiting.then(() => server.act({ link, step, item, ...more })).then((shown) => {
+    // What could not be saved is not answered.
+    if (shown.failed) answered = {};
+    if (shown.picture !== null) document.dispatchEvent(new CustomEvent('fivl-show', { detail: shown.picture }));
+    props.value = shown.panel;
+    if (step !== 'say' && step !== 'draw') turning = false;
+  }).catch(() => {
+    turning = false;
+    answered = {};
+    apply();
+    const words = 'The server does not answer: what you say now is not saved. Start it again, then reload this page.';
+    const lost = element.querySelector('.lost');
+    if (lost) { lost.textContent = words; lost.hidden = false; }
+  });
+}
+
 function say(field, value) {
-  if (item) trigger('say', { item, field, value });
+  if (item) ask('say', { field, value });
 }
 
 function answer(question, value) {
-  if (!question || !item) return;
+  if (!question || !item || turning) return;
   answered[question.dataset.field] = value;
   say(question.dataset.field, value);
   apply();
@@ -40,14 +61,15 @@ function save(input) {
 }
 
 function next() {
+  if (turning) return;
   const open = questions().find((question) => !answerOf(question));
   if (open) open.querySelector('button').focus();
-  else if (item) { trigger('next', { item }); }
+  else if (item) ask('next');
 }
 
 const picture = (name) => document.dispatchEvent(new CustomEvent('fivl-picture', { detail: name }));
 const actions = {
-  undo: () => { answered = {}; trigger('undo', {}); },
+  undo: () => { answered = {}; ask('undo'); },
   next,
   draw: () => picture('draw'),
   'boxes-again': () => say('boxes', null),
@@ -88,5 +110,9 @@ document.addEventListener('keydown', (event) => {
   else return;
   event.preventDefault();
 });
-watch('value', apply);
-apply();
+document.addEventListener('fivl-draw', (event) => { if (item) ask('draw', { value: event.detail }); });
+// Gradio changes what is there in place, attributes and texts, too.
+new MutationObserver(apply).observe(element, {
+  childList: true, subtree: true, characterData: true, attributeFilter: ['data-item', 'data-answer', 'data-shown'],
+});
+ask('open');

@@ -64,10 +64,11 @@ document.addEventListener('pointerup', (event) => {
   start = null;
   shown.drawing = false;
   if (box[2] - box[0] >= 1 && box[3] - box[1] >= 1) {
-    trigger('draw', { item: document.querySelector('.fivl-annotate .panel').dataset.item, box });
+    document.dispatchEvent(new CustomEvent('fivl-draw', { detail: box }));
   }
   apply();
 });
+document.addEventListener('fivl-show', (event) => { props.value = event.detail; });
 window.addEventListener('resize', apply);
-watch('value', apply);
+new MutationObserver(apply).observe(element, { childList: true, subtree: true, attributeFilter: ['src', 'data-width'] });
 apply();
