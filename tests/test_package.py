@@ -48,6 +48,7 @@ TESTED_ELSEWHERE = {
     *(
         "cli/grounder_options.py",
         "cli/lmms_eval_path.py",
+        "cli/page_options.py",
         "cli/report.py",
         "demo/settings.py",
         "evaluation/answerers/protocol.py",
@@ -92,9 +93,11 @@ ARROWS = {
     "training": GROUND | {"geometry"},
     "evaluation": GROUND | {"llm", "show"},
     "explain": GROUND | {"geometry", "show"},
+    "explore": GROUND | {"evaluation", "explain", "show"},
     "hub": GROUND | {"evaluation", "training"},
     "demo": BELOW - {"geometry", "llm"} | {"augment", "evaluation", "explain", "training"},
-    "cli": BELOW | {"annotation", "augment", "building", "demo", "evaluation", "explain", "hub", "llava", "training"},
+    "cli": BELOW
+    | {"annotation", "augment", "building", "demo", "evaluation", "explain", "explore", "hub", "llava", "training"},
     "__main__": {"cli"},
 }
 PATHS = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in ROOT.rglob("*.py")}

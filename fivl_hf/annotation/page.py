@@ -71,7 +71,7 @@ def _html(part: str, *functions: Callable[..., Any]) -> gr.HTML:
     return gr.HTML(
         "",
         js_on_load=template_text(f"annotate_{part}.js"),
-        elem_classes="fivl-annotate",
+        elem_classes="fivl-page fivl-annotate",
         elem_id=f"fivl-{part}",
         padding=False,
         server_functions=list(functions),

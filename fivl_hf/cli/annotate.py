@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fivl_hf.cli.options import HelpFormatter, count, existing_file, folder, positive, word
+from fivl_hf.cli.page_options import add_page, announce, require_gradio
 
 __all__ = ["add_annotate"]
 
@@ -20,7 +21,7 @@ def add_annotate(commands: Any) -> None:
         "stop it and start it again as you like, it goes on where each annotator stopped.",
         epilog="Each annotator has a link of their own and does not see what the others say. Writes "
         "OUTPUT/annotators/NAME.jsonl; fivl agreement makes figures of them, fivl filter a cleaned dataset. "
-        "Whoever is to reach the page from another machine needs --host 0.0.0.0.",
+        "",
         formatter_class=HelpFormatter,
     )
     parser.add_argument("dataset", metavar="DATASET", help="folder or Hub id")
@@ -50,16 +51,13 @@ def add_annotate(commands: Any) -> None:
     parser.add_argument("--per-item", type=positive, default=None, help="annotators of each item; all if not given")
     parser.add_argument("--seed", type=count, default=0, help="of the draw")
     parser.add_argument("--share-file", type=Path, default=None, help="write everyone's link here (CSV: name, link)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to serve at")
-    parser.add_argument("--port", type=count, default=7860, help="port to serve at; 0: any that is free")
-    parser.add_argument("--open", action="store_true", help="open the first annotator's page in the browser")
+    add_page(parser)
     parser.add_argument("--restart", action="store_true", help="draw the items again; annotations are kept")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
     from functools import partial
-    from importlib.util import find_spec
 
     from tqdm.auto import tqdm
 
@@ -68,8 +66,7 @@ def _run(options: argparse.Namespace) -> None:
     from fivl_hf.files.fingerprints import exact_digest
     from fivl_hf.storage import load_rows
 
-    if not find_spec("gradio"):
-        raise ImportError("the page needs `pip install fivl-hf[ui]`")
+    require_gradio()
     for name in options.annotator:
         require_annotator_name(name)
     if (options.strategy == "disagreement") != bool(options.judgements):
@@ -124,12 +121,7 @@ def _serve(study: Any, rows: Any, options: argparse.Namespace) -> None:
         if options.share_file:
             with options.share_file.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([("name", "link"), *links.items()])
-        for name, link in links.items():
-            print(f"{name}: {link}", flush=True)
-        if options.open:
-            import webbrowser
-
-            webbrowser.open(next(iter(links.values())))
+        announce(links, options)
 
     page = annotation_page(study, rows, options.dataset)
     serve(page, "annotate.css", host=options.host, port=options.port, tell=tell)

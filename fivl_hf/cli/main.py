@@ -13,6 +13,7 @@ from fivl_hf.cli.convert import add_convert
 from fivl_hf.cli.demo import add_demo
 from fivl_hf.cli.evaluate import add_evaluate
 from fivl_hf.cli.explain import add_explain
+from fivl_hf.cli.explore import add_explore
 from fivl_hf.cli.ground import add_ground
 from fivl_hf.cli.judge import add_judge
 from fivl_hf.cli.knockout import add_knockout
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add_compare(commands)
     add_report(commands)
     add_lmms_eval_path(commands)
+    add_explore(commands)
     add_explain(commands)
     add_knockout(commands)
     add_ground(commands)

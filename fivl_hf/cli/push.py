@@ -57,12 +57,28 @@ def add_push(commands: Any) -> None:
         formatter_class=HelpFormatter,
     )
     metric.add_argument("name", metavar="NAME", help="visual_reliance_score, head_alignment or vision_segmentation")
-    metric.add_argument(
+    _add_requirement(metric)
+    _add_common(metric, _metric)
+    explorer = kinds.add_parser(
+        "explorer",
+        help="the page of fivl explore for a model that is on the Hub, as a Space",
+        description="Pushes a Space that loads a model and a dataset from the Hub and serves the page of fivl explore.",
+        formatter_class=HelpFormatter,
+    )
+    explorer.add_argument("--model", required=True, metavar="YOU/NAME", help="the model's id")
+    explorer.add_argument("--compare", default=None, metavar="YOU/NAME", help="another model, shown beside it")
+    explorer.add_argument("--dataset", required=True, metavar="YOU/NAME", help="the row dataset's id")
+    explorer.add_argument("--split", default="test", help="of the dataset")
+    _add_requirement(explorer)
+    _add_common(explorer, _explorer)
+
+
+def _add_requirement(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--requirement",
         required=True,
         help="how pip finds this package, which is on no package index, on the Space: 'fivl-hf @ git+https://...'",
     )
-    _add_common(metric, _metric)
 
 
 def _add_common(parser: argparse.ArgumentParser, upload: Any) -> None:
@@ -113,3 +129,16 @@ def _metric(options: argparse.Namespace) -> Any:
     from fivl_hf.hub.push import metric_upload
 
     return metric_upload(options.name, options.repo_id, options.requirement)
+
+
+def _explorer(options: argparse.Namespace) -> Any:
+    from fivl_hf.hub.explorer_space import explorer_upload
+
+    return explorer_upload(
+        options.repo_id,
+        options.model,
+        options.dataset,
+        options.requirement,
+        split=options.split,
+        compare=options.compare,
+    )

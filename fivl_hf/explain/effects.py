@@ -19,7 +19,7 @@ from fivl_hf.images import black_out
 from fivl_hf.keywords import span_tokens
 from fivl_hf.models import without_adapter
 
-__all__ = ["AnswerBatches", "Effect", "Reading", "effect_file", "effects", "read_answers"]
+__all__ = ["AnswerBatches", "Effect", "Reading", "effect_file", "effects", "read_answers", "token_log_probabilities"]
 
 # Bytes of encoded batches that are kept; what is beyond is encoded again for each set of heads.
 _KEPT = 1 << 30
@@ -170,7 +170,7 @@ def read_answers(model: Any, batches: AnswerBatches) -> Reading:
     right: dict[str, list[bool]] = {"original": [], "masked": []}
     for batch in batches:
         for found, tokens, expressions in zip(
-            _token_log_probabilities(model, batch), batch.tokens, batch.expressions, strict=True
+            token_log_probabilities(model, batch.inputs, batch.tokens), batch.tokens, batch.expressions, strict=True
         ):
             log_probabilities, first = found
             if batch.kind == "text-only":
@@ -193,12 +193,20 @@ def _add(sums: dict[str, tuple[float, int]], name: str, values: NDArray[np.float
     sums[name] = total + float(values.sum()), count + len(values)
 
 
-def _token_log_probabilities(model: Any, batch: _Answers) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
-    """Yield, for each conversation, its answer tokens' log-probabilities, and which are the most likely ones."""
-    inputs = _on_device(model, batch.inputs)
+@torch.inference_mode()
+def token_log_probabilities(
+    model: Any, inputs: Mapping[str, Any], tokens: Sequence[NDArray[np.intp]]
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
+    """Yield, for each conversation of a batch, log-probabilities of some tokens, and which are the most likely ones.
+
+    Args:
+        inputs: of the model's forward.
+        tokens: positions (K,) in each conversation, from 1 up.
+    """
+    inputs = _on_device(model, inputs)
     hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
-    counts = [len(tokens) for tokens in batch.tokens]
-    places = torch.from_numpy(np.concatenate(batch.tokens)).to(hidden.device)
+    counts = [len(each) for each in tokens]
+    places = torch.from_numpy(np.concatenate(tokens)).to(hidden.device)
     rows = torch.arange(len(counts), device=hidden.device).repeat_interleave(torch.tensor(counts, device=hidden.device))
     written = inputs["input_ids"][rows, places]
     values, first = [], []

@@ -28,6 +28,7 @@ __all__ = [
     "keyword_depth",
     "logit_lens",
     "recorded_lens",
+    "top_predictions",
 ]
 
 LOGITS_AT_A_TIME = 1024
@@ -89,8 +90,7 @@ def recorded_lens(
         ValueError: as :func:`logit_lens`.
     """
     decoder = model.get_decoder()
-    if not (hasattr(decoder, "layers") and hasattr(decoder, "norm")):
-        raise ValueError(f"{type(decoder).__name__} has no layers with a final norm to read the head after")
+    _require_layers(decoder)
     device, counts = model.device, [len(positions) for _, positions in places]
     batch = torch.tensor([place for place, _ in places], device=device).repeat_interleave(
         torch.tensor(counts, device=device)
@@ -124,6 +124,46 @@ def recorded_lens(
         for layer in decoder.layers:
             hooks.callback(layer.register_forward_hook(read).remove)
         yield lenses
+
+
+@torch.inference_mode()
+def top_predictions(model: Any, sample: Sample, token: int, count: int = 5) -> list[list[tuple[int, float]]]:
+    """Return what one visual token predicts after every layer: the most likely ids with their probabilities.
+
+    Args:
+        model: as for :func:`logit_lens`.
+        token: which of the sample's visual tokens, counted from 0.
+
+    Returns:
+        for each layer, ``count`` pairs, the most likely first; none for a model whose visual tokens do not stand in the
+        sequence.
+
+    Raises:
+        ValueError: as :func:`logit_lens`.
+    """
+    model = without_adapter(model)
+    if not sample.in_sequence:
+        return []
+    decoder = model.get_decoder()
+    _require_layers(decoder)
+    position = int(sample.image_positions[token])
+    found: list[list[tuple[int, float]]] = []
+
+    def read(_: Any, __: Any, output: Any) -> None:
+        hidden = (output if isinstance(output, torch.Tensor) else output[0])[sample.place, position]
+        top = final_logits(model, decoder.norm(hidden[None])).softmax(-1)[0].topk(count)
+        found.append(list(zip(top.indices.tolist(), top.values.tolist(), strict=True)))
+
+    with ExitStack() as hooks:
+        for layer in decoder.layers:
+            hooks.callback(layer.register_forward_hook(read).remove)
+        model.base_model(**sample.inputs.to(model.device, model.dtype), use_cache=False)
+    return found
+
+
+def _require_layers(decoder: Any) -> None:
+    if not (hasattr(decoder, "layers") and hasattr(decoder, "norm")):
+        raise ValueError(f"{type(decoder).__name__} has no layers with a final norm to read the head after")
 
 
 def _keyword_places(logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

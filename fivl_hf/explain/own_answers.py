@@ -13,7 +13,7 @@ from fivl_hf.explain.samples import ReadableRow
 from fivl_hf.masks import decode_mask
 from fivl_hf.schema import KeyExpression, Turn
 
-__all__ = ["with_own_answers"]
+__all__ = ["greedy_answers", "with_own_answers"]
 
 _LONGEST = 200  # tokens
 
@@ -32,7 +32,7 @@ def with_own_answers(model: Any, processor: Any, rows: Sequence[ReadableRow]) ->
     for turn in range(max(map(len, turns), default=0)):
         numbers = [number for number, of_row in enumerate(turns) if turn < len(of_row)]
         prompts = [replace(rows[number].row, turns=tuple(turns[number])).messages(turn) for number in numbers]
-        answers = _greedy(model, processor, prompts, [rows[number].images for number in numbers])
+        answers = greedy_answers(model, processor, prompts, [rows[number].images for number in numbers])
         for number, answer in zip(numbers, answers, strict=True):
             turns[number][turn] = replace(turns[number][turn], answer=answer)
     return [_answered(each, of_row) for each, of_row in zip(rows, turns, strict=True)]
@@ -61,9 +61,10 @@ def _placed(expression: KeyExpression, answer: str) -> KeyExpression | None:
 
 
 @torch.inference_mode()
-def _greedy(
+def greedy_answers(
     model: Any, processor: Any, conversations: Sequence[Sequence[Message]], images: Sequence[Sequence[Image.Image]]
 ) -> list[str]:
+    """Return what a model answers, greedily, to conversations of as many images each; "." for an empty answer."""
     encoded = encode(
         processor,
         [as_blocks(messages, len(shown)) for messages, shown in zip(conversations, images, strict=True)],

@@ -26,7 +26,7 @@ from fivl_hf.storage.cards import INCOMPLETE, as_list, config_rows, read_card
 from fivl_hf.storage.eval_files import EVAL_FILE
 from fivl_hf.training.cards import on_the_hub
 
-__all__ = ["PushError", "Upload", "dataset_upload", "metric_upload", "model_upload", "push"]
+__all__ = ["PushError", "Upload", "dataset_upload", "metric_upload", "model_upload", "push", "require_id"]
 
 _MODEL_FILES = (
     *("*.safetensors", "*.safetensors.index.json", "*config.json", "*.jinja", "*.model", "merges.txt"),
@@ -81,7 +81,7 @@ def dataset_upload(folder: Path, repo_id: str) -> Upload:
         ValueError: no dataset folder, one with files that are missing or only half written, or one whose card or
             links point outside of it.
     """
-    _require_id(repo_id)
+    require_id(repo_id)
     card = folder / "README.md"
     if not card.is_file():
         raise ValueError(f"{folder} holds no README.md: push a folder that fivl build or fivl augment wrote")
@@ -110,7 +110,7 @@ def metric_upload(name: str, repo_id: str, requirement: str) -> Upload:
     if name not in folders:
         raise ValueError(f"no metric named {name!r}; there are {', '.join(folders)}")
     repo_id = repo_id if "/" in repo_id else f"{repo_id}/{name}"
-    _require_id(repo_id)
+    require_id(repo_id)
     if repo_id.split("/")[1] != name:
         raise ValueError(
             f"evaluate.load looks for a module by the Space's name: push it to {repo_id.split('/')[0]}/{name}"
@@ -141,7 +141,7 @@ def model_upload(
         ValueError: no model folder, one with links that lead out of it, results that were measured with other weights
             or another version, or an adapter whose base model is a folder of this machine.
     """
-    _require_id(repo_id)
+    require_id(repo_id)
     if benchmark and not measured.reliance:
         raise ValueError(f"the benchmark {benchmark} needs a score: give --evaluation, too")
     if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
@@ -241,7 +241,8 @@ def _require_public_base(adapter: Path) -> None:
         )
 
 
-def _require_id(repo_id: str) -> None:
+def require_id(repo_id: str) -> None:
+    """Check that an id is YOU/NAME, as the Hub allows it; raises ValueError if not."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:

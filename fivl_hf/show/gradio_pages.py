@@ -8,7 +8,7 @@ import gradio as gr
 
 from fivl_hf.show.pages import template_text
 
-__all__ = ["launch", "serve"]
+__all__ = ["launch", "page_style", "serve"]
 
 
 def launch(page: gr.Blocks, **options: Any) -> Any:
@@ -29,11 +29,16 @@ def launch(page: gr.Blocks, **options: Any) -> Any:
     return page.launch(theme=theme, **options)
 
 
+def page_style(name: str) -> str:
+    """Return a page's style sheet, a template of this package, behind what all pages share."""
+    return template_text("gradio.css") + template_text(name)
+
+
 def serve(page: gr.Blocks, style: str, *, host: str, port: int, tell: Callable[[str], object]) -> None:
     """Serve a page until the process is interrupted.
 
     Args:
-        style: name of the page's style sheet, a template of this package.
+        style: name of the page's own style sheet (:func:`page_style`).
         port: 0 for any that is free.
         tell: called with the page's address once it can be opened.
 
@@ -45,7 +50,7 @@ def serve(page: gr.Blocks, style: str, *, host: str, port: int, tell: Callable[[
         "server_port": port or None,
         "share": False,
         "footer_links": [],
-        "css": template_text(style),
+        "css": page_style(style),
     }
     _, address, _ = launch(page, prevent_thread_lock=True, quiet=True, show_error=True, **options)
     tell(address)

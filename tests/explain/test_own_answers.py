@@ -16,7 +16,7 @@ def written_answers(monkeypatch):
     """What the model writes in its turns."""
     answers = []
     monkeypatch.setattr(
-        "fivl_hf.explain.own_answers._greedy", lambda _, __, prompts, ___: [answers.pop(0) for _ in prompts]
+        "fivl_hf.explain.own_answers.greedy_answers", lambda _, __, prompts, ___: [answers.pop(0) for _ in prompts]
     )
     return answers
 
