@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fivl_hf.cli.options import HelpFormatter, count, positive
+from fivl_hf.cli.page_options import add_page, announce, require_gradio
 
 __all__ = ["add_show"]
 
@@ -32,6 +33,12 @@ def add_show(commands: Any) -> None:
         default=Path("rows.html"),
         help="a page (.html), or a picture (.png or .jpg) with one row below the other",
     )
+    parser.add_argument(
+        "--browse",
+        action="store_true",
+        help="serve a page to search, filter and sort all rows, however many, instead of drawing some",
+    )
+    add_page(parser)
     parser.set_defaults(run=_run)
 
 
@@ -41,6 +48,9 @@ def _run(options: argparse.Namespace) -> None:
 
     names = [options.split] if options.split else split_names(options.dataset, options.dataset_config)
     split, others = names[0], names[1:]
+    if options.browse:
+        _browse(options, split)
+        return
     rows = load_rows(options.dataset, split, options.dataset_config)
     chosen = choose_rows(rows, row=options.row, id=options.id, sample=options.sample, seed=options.seed)
     usable = write_rows(options.output, chosen, f"{options.dataset}, {split}: {len(chosen)} of {len(rows):,} rows")
@@ -49,3 +59,20 @@ def _run(options: argparse.Namespace) -> None:
         print(usable)
     are = "is" if len(chosen) == 1 else "are"
     print(f"{len(chosen)} of {len(rows):,} rows of split {split} {are} drawn in {options.output}{more}")
+
+
+def _browse(options: argparse.Namespace, split: str) -> None:
+    require_gradio()
+    from fivl_hf.show.gradio_pages import serve
+    from fivl_hf.show.row_browser import RowBrowser, browser_page
+    from fivl_hf.storage.parquet_files import ParquetRows, split_files
+
+    rows = ParquetRows(split_files(options.dataset, split, options.dataset_config))
+    title = f"{options.dataset}, {split}"
+    serve(
+        browser_page(RowBrowser(rows, title)),
+        "browse.css",
+        host=options.host,
+        port=options.port,
+        tell=lambda address: announce({"rows": address}, options),
+    )
