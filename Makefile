@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-fast test-harnesses check bench bench-gpu bench-harnesses clean
+.PHONY: demo test test-fast test-harnesses check docs screens release bench bench-gpu bench-harnesses clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,17 +37,26 @@ test-harnesses: $(READY) $(HARNESSES)/.ready  ## FiVL's tasks in lmms-eval and i
 bench-harnesses: $(READY) $(HARNESSES)/.ready  ## asking, against lmms-eval's own loop
 	FIVL_HARNESSES_PYTHON=$(CURDIR)/$(HARNESSES)/bin/python $(BIN)/python benchmarks/harness.py
 
-check: $(READY)  ## format, lint, types
+check: $(READY) docs  ## format, lint, types, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: $(READY)  ## the documentation as a site, build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+screens: $(READY)  ## screenshots of the pages in docs/screens, by Chromium, from demo/
+	$(BIN)/python docs/make_screens.py
+
 bench: $(READY) bench-harnesses  ## benchmarks, each as a ratio; results in benchmarks/results
 	for script in labels measures probe collation training reading extraction augment_scenes grounding \
-		released_masks release_index streaming pushing protocols scoring evaluation explaining; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+		released_masks release_index streaming pushing protocols scoring evaluation explaining browsing; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+release:  ## sdist and wheel in dist/, checked, installed into a new environment, their demo run
+	.ci/release
 
 bench-gpu: $(READY)  ## LLaVA-1.5-7B's training step and head analysis on a GPU
 	$(BIN)/python benchmarks/training.py --gpu
 
 clean:
-	rm -rf $(VENV) $(HARNESSES) demo build *.egg-info
+	rm -rf $(VENV) $(HARNESSES) demo build dist *.egg-info

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ print(json.dumps({"id": row["id"], "seconds": time.perf_counter() - started}), f
 os._exit(0)  # Arrow's threads still read ahead, which makes an ordinary end crash
 """
 
+__all__ = ["photographs"]
+
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as name, HubServer() as hub:
         folder = Path(name)
-        write_dataset(folder / "ours", {"train": _rows()}, title="S", description="D")
+        write_dataset(folder / "ours", {"train": photographs(ROWS)}, title="S", description="D")
         default = folder / "default" / "data"
         default.mkdir(parents=True)
         load_rows(folder / "ours", "train").to_parquet(str(default / "train.parquet"))
@@ -53,11 +56,11 @@ def main() -> None:
     publish("streaming", f"First streamed row of {ROWS} rows with photographs", found)
 
 
-def _rows() -> Any:
-    """Scene rows whose image is as large as a photograph's file."""
+def photographs(count: int) -> Iterator[dict[str, Any]]:
+    """Yield scene rows whose image is as large as a photograph's file."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 255, (1000, 1000), dtype=np.uint8)
-    for number, row in enumerate(scene_rows("train", ROWS)):
+    for number, row in enumerate(scene_rows("train", count)):
         image = Image.fromarray(np.roll(noise, number, axis=0))
         jpeg = image_bytes(image.resize((640, 480)), "JPEG", quality=90)
         masks = [image_bytes(Image.new("1", (640, 480), 1)) for _ in row["masks"]]
