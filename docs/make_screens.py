@@ -64,7 +64,7 @@ def shoot(name: str, address: str, act: Any = None) -> None:
             clip = {"x": 0, "y": 0, "width": width, "height": min(size["height"], _HIGHEST), "scale": 1}
             shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
             picture = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
-            picture.quantize(128, dither=Image.Dither.NONE).save(
+            picture.quantize(256, dither=Image.Dither.NONE).save(
                 SCREENS / f"{name}-{width}-{scheme}.png", optimize=True
             )
             driver.quit()

@@ -259,6 +259,7 @@ _SLOW = (
     *("building", "dataset_builders", "demo", "end_to_end", "hostile", "jobs", "model_families"),
     *("augment/test_pipeline", "augment/test_prefetch", "cli", "evaluation/test_spaces", "training/test_processes"),
     *("training/test_runner", "training/test_ways_to_train", "augment/grounders/test_segmenters"),
+    *("annotation/test_page", "docs", "explore/test_page", "explore/test_start", "show/test_row_browser"),
 )
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.cli.options import HelpFormatter, existing_file, folder, positive
+from fivl_hf.cli.options import HelpFormatter, existing_file, folder, positive, shown_name
 
 __all__ = ["add_agreement", "add_annotations", "add_filter"]
 
@@ -108,11 +108,6 @@ def _rated(options: argparse.Namespace) -> tuple[Any, Any]:
     return rows, ratings
 
 
-def _name(dataset: str) -> str:
-    """Return a dataset's name for people: a folder's own, or the Hub id."""
-    return Path(dataset).resolve().name if Path(dataset).is_dir() else dataset
-
-
 def _agreement(options: argparse.Namespace) -> None:
     from fivl_hf.annotation.agreement import agreement_summary
     from fivl_hf.annotation.items import judge_verdicts
@@ -122,7 +117,13 @@ def _agreement(options: argparse.Namespace) -> None:
     verdicts = judge_verdicts(options.judgements) if options.judgements else None
     summary = agreement_summary(ratings, verdicts)
     write_agreement(
-        options.output, summary, ratings, rows, title=_name(options.dataset), verdicts=verdicts, most=options.gallery
+        options.output,
+        summary,
+        ratings,
+        rows,
+        title=shown_name(options.dataset),
+        verdicts=verdicts,
+        most=options.gallery,
     )
     print(f"{summary['expressions']:,} expressions, {len(summary['annotators'])} annotators")
     for question, name in SHORT_QUESTIONS.items():
@@ -150,7 +151,7 @@ def _filter(options: argparse.Namespace) -> None:
     write_dataset(
         options.output,
         {split: kept},
-        title=f"{_name(options.dataset)}, as people keep it",
+        title=f"{shown_name(options.dataset)}, as people keep it",
         description=lambda: filtered_description(options.dataset, filtering),
         front=card_front(options.dataset),
     )

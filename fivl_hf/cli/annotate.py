@@ -5,7 +5,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.cli.options import HelpFormatter, count, existing_file, folder, positive, word
+from fivl_hf.cli.options import HelpFormatter, count, existing_file, folder, positive, shown_name, word
 from fivl_hf.cli.page_options import add_page, announce, require_gradio
 
 __all__ = ["add_annotate"]
@@ -123,5 +123,5 @@ def _serve(study: Any, rows: Any, options: argparse.Namespace) -> None:
                 csv.writer(file).writerows([("name", "link"), *links.items()])
         announce(links, options)
 
-    page = annotation_page(study, rows, options.dataset)
+    page = annotation_page(study, rows, shown_name(options.dataset))
     serve(page, "annotate.css", host=options.host, port=options.port, tell=tell)

@@ -1,10 +1,9 @@
 """``fivl explore``."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from fivl_hf.cli.options import HelpFormatter, count, head_position
+from fivl_hf.cli.options import HelpFormatter, count, head_position, shown_name
 from fivl_hf.cli.page_options import add_page, announce, require_gradio
 
 __all__ = ["add_explore"]
@@ -61,11 +60,10 @@ def _run(options: argparse.Namespace) -> None:
         device=options.device,
         dtype=options.dtype,
     )
-    name = Path(options.model).name
     serve(
         page,
         "explore.css",
         host=options.host,
         port=options.port,
-        tell=lambda address: announce({name: address}, options),
+        tell=lambda address: announce({shown_name(options.model): address}, options),
     )

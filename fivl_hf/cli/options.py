@@ -20,6 +20,7 @@ __all__ = [
     "positive",
     "positive_number",
     "share",
+    "shown_name",
     "word",
 ]
 
@@ -70,6 +71,11 @@ def loaded(options: argparse.Namespace) -> Iterator[tuple[Any, Any, Any, dict[st
             options.model, rows, dataset=options.dataset, split=options.split, config=options.dataset_config
         )
         yield model, processor, rows, about
+
+
+def shown_name(name: str) -> str:
+    """Return a dataset's or model's name for people: a folder's own, or the Hub id."""
+    return Path(name).resolve().name if Path(name).is_dir() else name
 
 
 def positive(text: str) -> int:

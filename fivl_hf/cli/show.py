@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.cli.options import HelpFormatter, count, positive
+from fivl_hf.cli.options import HelpFormatter, count, positive, shown_name
 from fivl_hf.cli.page_options import add_page, announce, require_gradio
 
 __all__ = ["add_show"]
@@ -68,7 +68,7 @@ def _browse(options: argparse.Namespace, split: str) -> None:
     from fivl_hf.storage.parquet_files import ParquetRows, split_files
 
     rows = ParquetRows(split_files(options.dataset, split, options.dataset_config))
-    title = f"{options.dataset}, {split}"
+    title = f"{shown_name(options.dataset)}, {split}"
     serve(
         browser_page(RowBrowser(rows, title)),
         "browse.css",

@@ -46,7 +46,7 @@ def open_explorer(
     explorers = []
     for name in models:
         model, processor = load_model(name, device=device, dtype=dtype)
-        explorers.append(Explorer(model, processor, Path(name).name if Path(name).is_dir() else str(name)))
+        explorers.append(Explorer(model, processor, Path(name).resolve().name if Path(name).is_dir() else str(name)))
     if head:
         require_heads(explorers[0].model, [head])
     chosen = choose_examples(rows, examples, seed)
