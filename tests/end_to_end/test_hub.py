@@ -289,3 +289,24 @@ print(1)
     card = hub.repos["models", "me/trained"].branches["main"]["README.md"].decode()
     assert 'from_pretrained("me/trained")' in card
     assert "| vision loss weight λ | 0.3 |" in card
+
+
+def test_rows_of_the_hub_are_browsed_where_they_are(fivl, python, scenes_folder):
+    assert fivl("push", "dataset", scenes_folder, "me/fivl-scenes").returncode == 0
+    found = python(
+        """
+import json
+from fivl_hf.show.row_browser import RowBrowser
+from fivl_hf.storage.parquet_files import ParquetRows, split_files
+
+files = split_files("me/fivl-scenes", "train")
+browser = RowBrowser(ParquetRows(files), "scenes")
+browser.wait()
+shown = browser.act({"search": "ring", "sort": "largest mask first"})
+print(json.dumps({"address": files[0], "rows": len(browser.rows), "ready": shown["ready"], "html": shown["html"]}))
+"""
+    )
+    assert found["address"].startswith("hf://datasets/me/fivl-scenes")
+    assert found["rows"] == 12
+    assert found["ready"]
+    assert "of 12 rows" in found["html"]
