@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 SCREENS = ROOT / "docs" / "screens"
 MODELS, ROWS = ROOT / "demo" / "models", ROOT / "demo" / "fivl"
 WIDTHS, SCHEMES = (390, 1400), ("light", "dark")
-_HIGHEST = 2400
+_HIGHEST = 3200
 
 
 @contextmanager
@@ -64,11 +64,10 @@ def shoot(name: str, address: str, act: Any = None) -> None:
             clip = {"x": 0, "y": 0, "width": width, "height": min(size["height"], _HIGHEST), "scale": 1}
             shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
             picture = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
-            picture.quantize(256, dither=Image.Dither.NONE).save(
-                SCREENS / f"{name}-{width}-{scheme}.png", optimize=True
-            )
+            path = SCREENS / f"{name}-{width}-{scheme}.png"
+            picture.save(path, optimize=True)
             driver.quit()
-            print(SCREENS / f"{name}-{width}-{scheme}.png")
+            print(path)
 
 
 def rated(folder: Path) -> None:
@@ -86,7 +85,7 @@ def rated(folder: Path) -> None:
             likely = rng.choices(["yes", "no"], [8, 2])[0]
             for name in study.annotators:
                 said = rng.choices([likely, "yes", "no", "unsure"], [8, 1, 1, 1])[0]
-                study.say(name, item.key, question, said)
+                study.record(name, item.key, question, said)
 
 
 def answer_one(driver: Any) -> None:

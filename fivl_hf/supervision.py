@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 __all__ = [
     "COVERAGE_BANDS",
@@ -17,7 +18,7 @@ __all__ = [
 # Share of the image; `vision_max_coverage` changes it for a training run.
 LARGEST_MASK = 0.3
 _EDGES = (0.05, 0.2, 0.5)
-COVERAGE_BANDS = ("0% to 5%", "5% to 20%", "20% to 50%", "50% to 100%")
+COVERAGE_BANDS = tuple(f"{low:.0%} to {high:.0%}" for low, high in pairwise((0, *_EDGES, 1)))
 """Groups of mask sizes, as shares of the image, by which quality is reported."""
 _USABLE, _NO_TARGET = "usable", "rows without a usable expression"
 

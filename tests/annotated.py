@@ -22,4 +22,4 @@ def study_of_items(folder: Path, rows: Any, items: Sequence[Item], names: Sequen
 def answer(study: Study, name: str, key: str, answers: Iterable[str]) -> None:
     """Answer the three questions; "y", "n" and "u"."""
     for question, letter in zip(QUESTIONS, answers, strict=False):
-        study.say(name, key, question, {"y": "yes", "n": "no", "u": "unsure"}[letter])
+        study.record(name, key, question, {"y": "yes", "n": "no", "u": "unsure"}[letter])

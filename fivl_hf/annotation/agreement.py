@@ -1,4 +1,4 @@
-"""What people found: shares with intervals, how far they agree, and how far judge and extractor agree with them."""
+"""Figures of annotations: shares with intervals, how far people agree, and judge and extractor with them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
@@ -6,16 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from fivl_hf.annotation.items import Verdict
-from fivl_hf.annotation.kappa import cohen_kappa, confusion, fleiss_kappa, krippendorff_alpha
+from fivl_hf.annotation.items import Verdict, Verdicts
+from fivl_hf.annotation.kappa import answer_counts, cohen_kappa, confusion, fleiss_kappa, krippendorff_alpha
 from fivl_hf.annotation.ratings import Rated, Ratings
 from fivl_hf.annotation.records import ANSWERS, QUESTIONS
 from fivl_hf.bootstrap import cluster_sums, clustered_interval, clustered_wilson_interval, ratio
 from fivl_hf.supervision import COVERAGE_BANDS, coverage_band
 
-__all__ = ["JUDGE_QUESTIONS", "Verdicts", "agreement_summary", "judged_pairs"]
-
-Verdicts = Mapping[tuple[str, int, str], Verdict]
+__all__ = ["JUDGE_QUESTIONS", "agreement_summary", "judged_pairs"]
 
 JUDGE_QUESTIONS: Mapping[str, tuple[str, Callable[[Verdict], bool | None]]] = {
     "important": ("expression", lambda verdict: verdict.important),
@@ -29,12 +27,22 @@ def agreement_summary(ratings: Ratings, verdicts: Verdicts | None = None) -> dic
     """Return all figures of annotations as they are stored in ``agreement.json``.
 
     Args:
+        ratings: of :func:`fivl_hf.annotation.ratings.collect_ratings`.
         verdicts: the judge's (:func:`fivl_hf.annotation.items.judge_verdicts`).
+
+    Returns:
+        ``shares`` of expressions with verdict yes, by question (``all``; ``of_dataset``, weighted by how common the
+        strata of a stratified sample are; ``by_mask_size``; ``by_source``): from 0 to 1, with 95% intervals
+        [low, high], None without decided expressions or with a single image. ``agreement`` by question: Fleiss' kappa,
+        Krippendorff's alpha and pairs of annotators, None where they are not defined. ``judge``: tables of people's
+        verdicts and the judge's. ``extractor``: precision and recall. ``gold``: right answers of each annotator.
+        ``strategies``: how the expressions were drawn.
     """
     return {
         "expressions": len(ratings.rated),
         "annotators": {name: sum(name in each.annotations for each in ratings.rated) for name in ratings.annotators},
         "changed_since": list(ratings.changed),
+        "strategies": list(ratings.strategies),
         "shares": {question: _shares(ratings, question) for question in QUESTIONS},
         "agreement": {question: _agreement(ratings, question) for question in QUESTIONS},
         "judge": _judge(ratings.rated, verdicts) if verdicts else None,
@@ -63,6 +71,7 @@ def _shares(ratings: Ratings, question: str) -> dict[str, Any]:
 
 def _share(rated: Sequence[Rated], question: str, *, weighted: bool = False) -> dict[str, Any]:
     """Return how many verdicts are yes, with Wilson's interval and that of a bootstrap of the images."""
+    rated = [each for each in rated if each.item.weight] if weighted else rated
     decided = [(each, verdict) for each in rated if (verdict := each.verdict(question)) is not None]
     answered = sum(bool(each.answers(question)) for each in rated)
     figures: dict[str, Any] = {
@@ -90,17 +99,17 @@ def _share(rated: Sequence[Rated], question: str, *, weighted: bool = False) -> 
 def _agreement(ratings: Ratings, question: str) -> dict[str, Any]:
     answers = [each.answers(question) for each in ratings.rated]
     several = [each for each in answers if len(each) > 1]
-    counts = [[list(each.values()).count(answer) for answer in ANSWERS] for each in several]
-    pairs = {}
+    counts = answer_counts(several, ANSWERS)
+    pairs = []
     for one, other in combinations(ratings.annotators, 2):
         both = [each for each in answers if one in each and other in each]
         if both:
             table = confusion([each[one] for each in both], [each[other] for each in both], ANSWERS)
-            pairs[f"{one}, {other}"] = _table(table)
+            pairs.append({"annotators": [one, other], **_table(table)})
     return {
         "expressions": len(several),
         "fleiss_kappa": fleiss_kappa(counts) if counts else None,
-        "krippendorff_alpha": krippendorff_alpha(answers, ANSWERS),
+        "krippendorff_alpha": krippendorff_alpha(counts) if counts else None,
         "pairs": pairs,
     }
 
@@ -135,34 +144,37 @@ def judged_pairs(rated: Iterable[Rated], verdicts: Verdicts, name: str) -> list[
 def _judge(rated: Sequence[Rated], verdicts: Verdicts) -> dict[str, Any]:
     tables = {}
     for name in JUDGE_QUESTIONS:
-        words = [("no", "yes")[human] + ("no", "yes")[judge] for _, human, judge in judged_pairs(rated, verdicts, name)]
-        tables[name] = _table([[words.count(one + other) for other in ("yes", "no")] for one in ("yes", "no")])
+        pairs = judged_pairs(rated, verdicts, name)
+        people = ["yes" if human else "no" for _, human, _ in pairs]
+        judge = ["yes" if said else "no" for _, _, said in pairs]
+        tables[name] = _table(confusion(people, judge, ("yes", "no")))
     return tables
 
 
 def _extractor(rated: Sequence[Rated]) -> dict[str, Any]:
     """Return precision and recall of the dataset's key expressions, by what people say of them and add.
 
+    Recall is over the turns in which somebody looked for missing expressions, and unknown without one.
     A turn's expressions that nobody annotated count as significant as often as those that were: recall compares
     this number with the expressions that annotators miss there.
     """
     turns: dict[tuple[str, int], list[Rated]] = {}
     for each in rated:
         turns.setdefault((each.item.id, each.item.turn), []).append(each)
-    found, missed = 0.0, 0
+    significant, missed, turns_looked_at = 0.0, 0, 0
     for of_turn in turns.values():
         verdicts = [verdict for each in of_turn if (verdict := each.verdict("expression")) is not None]
-        if not verdicts:
+        looked = [said.missed for each in of_turn for said in each.annotations.values() if said.missed is not None]
+        if not verdicts or not looked:
             continue
-        found += of_turn[0].expressions_of_turn * float(np.mean(verdicts))
-        missed += len(
-            {text.casefold() for each in of_turn for said in each.annotations.values() for text in said.missed}
-        )
+        turns_looked_at += 1
+        significant += of_turn[0].expressions_of_turn * float(np.mean(verdicts))
+        missed += len({text.casefold() for texts in looked for text in texts})
     return {
         "precision": _share(rated, "expression"),
         "missed": missed,
-        # Nobody who looked for missing expressions: recall is not known.
-        "recall": found / (found + missed) if missed else None,
+        "recall": significant / (significant + missed) if significant + missed else None,
+        "turns": turns_looked_at,
     }
 
 

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,19 @@ from fivl_hf.files.atomic import write_atomically, write_json
 from fivl_hf.files.json_stream import parse_json
 from fivl_hf.images import data_url, image_bytes, open_rgb
 from fivl_hf.masks import decode_mask
-from fivl_hf.schema import validate_row
+from fivl_hf.schema import FiVLRow, validate_row
 from fivl_hf.show.drawing import outline_masks
 
 __all__ = ["export_argilla", "export_csv", "import_argilla", "import_csv"]
 
-_COLUMNS = (
-    "item",
-    "digest",
-    "annotator",
-    *QUESTIONS,
-    "comment",
-    "drop",
-    "missed",
-    "turn",
-    "text",
-    "source",
-    "coverage",
-)
+_FIXES = ("drop", "new_words", "new_boxes", "new_mask", "missed")
+_COLUMNS = ("item", "digest", "annotator", *QUESTIONS, "comment", *_FIXES, "turn", "text", "source", "coverage")
 # Beginnings of a cell that a spreadsheet would take for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _SIDE = 768
+_LONGEST_CELL = 30_000_000
+# In the cell of missed expressions: the annotator looked, and none is missing.
+_NONE_MISSED = "(none)"
 
 
 def export_csv(path: Path, ratings: Ratings) -> int:
@@ -52,9 +44,15 @@ def export_csv(path: Path, ratings: Ratings) -> int:
             item = each.item
             for name, said in sorted(each.annotations.items()):
                 answers = [said.answers.get(question, "") for question in QUESTIONS]
-                missed = "\n".join(said.missed)
+                fixes = [
+                    "yes" if said.drop else "",
+                    said.text or "",
+                    "" if said.boxes is None else json.dumps(said.boxes),
+                    said.mask_png or "",
+                    _NONE_MISSED if said.missed == () else "\n".join(said.missed or ()),
+                ]
                 about = [item.turn, item.text, item.source, item.coverage]
-                line = [item.key, item.digest, name, *answers, said.comment, "yes" if said.drop else "", missed, *about]
+                line = [item.key, item.digest, name, *answers, said.comment, *fixes, *about]
                 writer.writerow([_harmless(cell) for cell in line])
                 lines += 1
     return lines
@@ -74,40 +72,74 @@ def import_csv(path: Path, folder: Path) -> dict[str, int]:
         ValueError: a column or value that is missing or wrong, with its row; nothing is written.
         FileExistsError: the folder has annotations.
     """
-    entries = []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        needed = ("item", "digest", "annotator", *QUESTIONS)
-        if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
-            raise ValueError(f"{path}: the column {missing[0]!r} is missing; needed are {', '.join(needed)}")
-        for number, line in enumerate(reader, 2):
-            cells = {name: (text or "").removeprefix("'") for name, text in line.items() if name}
-            fields: dict[str, Any] = {question: cells[question].strip().lower() for question in QUESTIONS}
-            fields["comment"], fields["missed"] = cells.get("comment", ""), cells.get("missed", "").splitlines()
-            fields["drop"] = cells.get("drop", "").strip().lower() in ("yes", "true", "1")
-            entries.append((f"{path}, row {number}", cells["annotator"], cells["item"], cells["digest"], fields))
-    return _write(folder, entries)
+    records: list[_Record] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            # A painted mask is longer than the longest cell that csv reads by default.
+            csv.field_size_limit(_LONGEST_CELL)
+            reader = csv.DictReader(file)
+            needed = ("item", "digest", "annotator", *QUESTIONS)
+            if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
+                raise ValueError(f"{path}: the column {missing[0]!r} is missing; needed are {', '.join(needed)}")
+            for number, line in enumerate(reader, 2):
+                cells = {name: (text or "").removeprefix("'") for name, text in line.items() if name}
+                records.append(_csv_record(f"{path}, row {number}", cells))
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a CSV file: {error}") from error
+    return _write(folder, records)
 
 
-def _write(folder: Path, entries: Sequence[tuple[str, str, str, str, Mapping[str, Any]]]) -> dict[str, int]:
-    """Write entries (place, annotator, item, digest, fields); fields that are empty are left out."""
+def _csv_record(where: str, cells: Mapping[str, str]) -> "_Record":
+    fields: dict[str, Any] = {question: cells[question].strip().lower() for question in QUESTIONS}
+    fields["comment"], fields["missed"] = cells.get("comment", ""), cells.get("missed", "").splitlines() or None
+    if fields["missed"] == [_NONE_MISSED]:
+        fields["missed"] = []
+    fields["drop"] = cells.get("drop", "").strip().lower() in ("yes", "true", "1")
+    fields["text"], fields["mask_png"] = cells.get("new_words", ""), cells.get("new_mask", "")
+    if boxes := cells.get("new_boxes", ""):
+        try:
+            fields["boxes"] = parse_json(boxes)
+        except ValueError as error:
+            raise ValueError(f"{where}: new_boxes is not a JSON list: {error}") from error
+    return _Record(where, cells["annotator"], cells["item"], cells["digest"], fields)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What one annotator recorded about one item, read from a file.
+
+    Attributes:
+        where: file and row, for messages.
+        fields: values by field; empty ones are left out.
+    """
+
+    where: str
+    annotator: str
+    item: str
+    digest: str
+    fields: Mapping[str, Any]
+
+
+def _write(folder: Path, records: Sequence[_Record]) -> dict[str, int]:
+    """Write records as annotators' files; returns how many items each annotator has."""
     target = folder / "annotators"
     if target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} has annotations: name a new folder")
-    lines: dict[str, list[dict[str, Any]]] = {}
-    for place, name, item, digest, fields in entries:
+    entries: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
         try:
-            require_annotator_name(name)
-            for field, value in fields.items():
-                if value:
-                    lines.setdefault(name, []).append(asdict(new_entry(item, digest, field, value)))
+            require_annotator_name(record.annotator)
+            for field, value in record.fields.items():
+                if value or value == []:
+                    entry = new_entry(record.item, record.digest, field, value)
+                    entries.setdefault(record.annotator, []).append(asdict(entry))
         except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
+            raise ValueError(f"{record.where}: {error}") from error
     target.mkdir(parents=True, exist_ok=True)
-    for name, listed in lines.items():
+    for name, listed in entries.items():
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in listed)
         write_atomically(target / f"{name}.jsonl", text)
-    return {name: len({line["item"] for line in listed}) for name, listed in lines.items()}
+    return {name: len({line["item"] for line in listed}) for name, listed in entries.items()}
 
 
 def export_argilla(folder: Path, rows: Any, items: Iterable[tuple[Item, int]]) -> int:
@@ -124,15 +156,15 @@ def export_argilla(folder: Path, rows: Any, items: Iterable[tuple[Item, int]]) -
     """
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty: name a new folder")
+    records = [_argilla_record(validate_row(rows[number]), item) for item, number in items]
     (folder / ".argilla").mkdir(parents=True, exist_ok=True)
-    records = [_record(validate_row(rows[number]), item) for item, number in items]
     write_json(folder / "records.json", records)
     write_json(folder / ".argilla" / "settings.json", _settings())
     write_json(folder / ".argilla" / "dataset.json", {"name": folder.name, "allow_extra_metadata": True})
     return len(records)
 
 
-def _record(row: Any, item: Item) -> dict[str, Any]:
+def _argilla_record(row: FiVLRow, item: Item) -> dict[str, Any]:
     expression, turn = row.key_expressions[item.place], row.turns[item.turn]
     image = open_rgb(row.images[expression.image])
     side = min(_SIDE, max(288, *image.size))
@@ -191,20 +223,19 @@ def import_argilla(path: Path, folder: Path, names: Mapping[str, str] | None = N
         FileExistsError: the folder has annotations.
     """
     path = path / "records.json" if path.is_dir() else path
-    records = parse_json(path.read_bytes())
-    entries = []
+    parsed = parse_json(path.read_bytes())
+    records: list[_Record] = []
     try:
-        for number, record in enumerate(records):
+        for number, raw in enumerate(parsed):
             by_user: dict[str, dict[str, str]] = {}
-            for question, responses in (record.get("responses") or {}).items():
+            for question, responses in (raw.get("responses") or {}).items():
                 for response in responses if question in QUESTIONS else ():
                     if response.get("status") in (None, "submitted"):
-                        by_user.setdefault(response["user_id"], {})[question] = response["value"]
-            digest = record["metadata"]["digest"]
-            for user, answers in by_user.items():
-                entries.append(
-                    (f"{path}, record {number}", (names or {}).get(user, user), record["id"], digest, answers)
-                )
+                        by_user.setdefault(str(response["user_id"]), {})[question] = response["value"]
+            where, item, digest = f"{path}, record {number}", raw["id"], raw["metadata"]["digest"]
+            records += [
+                _Record(where, (names or {}).get(user, user), item, digest, said) for user, said in by_user.items()
+            ]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a file of records that Argilla wrote: {error!r}") from error
-    return _write(folder, entries)
+    return _write(folder, records)

@@ -1,22 +1,20 @@
 """The cleaned dataset: rows without what people reject, with what they fixed."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from fivl_hf.annotation.fixes import fixed_expression
 from fivl_hf.annotation.ratings import Rated, Ratings
-from fivl_hf.annotation.records import QUESTIONS, Annotation
-from fivl_hf.schema import validate_row
+from fivl_hf.annotation.records import QUESTIONS
+from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
 from fivl_hf.storage.cards import read_card
 
-__all__ = ["KEEPS", "Filter", "Keep", "card_front", "filtered_description"]
+__all__ = ["Filter", "Keep", "card_front", "filtered_description"]
 
 Keep = Literal["good", "not-bad"]
-KEEPS: tuple[Keep, ...] = get_args(Keep)
-
 # What a card says that holds for the filtered rows, too.
 _INHERITED = ("license", "license_name", "license_link", "language", "task_categories")
 _RULES = {
@@ -67,13 +65,13 @@ class Filter:
         checked = validate_row(row)
         expressions, masks = [], []
         for place in range(len(checked.key_expressions)):
-            if reason := self._rejected(rated.get(place)):
+            of_place = rated.get(place)
+            fixes = _fixes(of_place) if of_place and self.fixes else {}
+            if reason := self._rejected(of_place, fixes):
                 self.counts[f"expressions dropped: {reason}"] += 1
                 continue
-            fix = _fix(rated.get(place)) if self.fixes else None
-            expression, mask = checked.key_expressions[place], checked.masks[place]
-            if fix:
-                expression, mask = fixed_expression(checked, place, fix)
+            expression, mask = _fixed(checked, place, fixes)
+            if fixes:
                 self.counts["expressions fixed"] += 1
             expressions.append(expression.to_dict())
             masks.append(mask)
@@ -84,34 +82,55 @@ class Filter:
         self.counts["expressions kept"] += len(expressions)
         return {**row, "key_expressions": expressions, "masks": masks}
 
-    def _rejected(self, rated: Rated | None) -> str:
+    def _rejected(self, rated: Rated | None, fixes: Mapping[str, Any]) -> str:
         """Return why an expression goes; "" if it stays."""
         if rated is None:
             return "not annotated" if self.keep == "good" else ""
-        if sum(each.drop for each in rated.annotations.values()) * 2 > len(rated.annotations):
+        if 2 * sum(each.drop for each in rated.annotations.values()) > len(rated.annotations):
             return "taken out by annotators"
-        fix = _fix(rated) if self.fixes else None
         # What was wrong, and was fixed, is not wrong any more.
-        mended = {"mask": fix and fix.mask_png, "expression": fix and fix.text}
+        fixed = {"mask": "mask_png" in fixes, "expression": "text" in fixes}
         for question, reason in (("mask", "mask is wrong"), ("expression", "not significant")):
-            if rated.verdict(question) is False and not mended[question]:
+            if rated.verdict(question) is False and not fixed[question]:
                 return reason
-        verdicts = [rated.verdict(question) or bool(mended.get(question)) for question in QUESTIONS]
+        verdicts = [rated.verdict(question) or fixed.get(question, False) for question in QUESTIONS]
         return "" if self.keep == "not-bad" or all(verdicts) else "undecided"
 
 
-def _fix(rated: Rated | None) -> Annotation | None:
-    """Return the annotation whose fix is applied: that of the first annotator, by name, who made one."""
-    annotations = sorted(rated.annotations.items()) if rated else []
-    return next((each for _, each in annotations if each.mask_png or each.text or each.boxes is not None), None)
+def _fixes(rated: Rated) -> dict[str, Any]:
+    """Return the fixes to apply, by field.
+
+    Of several annotators' fixes of one field, that of the first by name is taken. A new mask or new words are not
+    applied if most annotators call the old ones right and fewer than half made such a fix.
+    """
+    fixes = {}
+    for name, question in (("mask_png", "mask"), ("text", "expression"), ("boxes", None)):
+        made = [getattr(each, name) for _, each in sorted(rated.annotations.items())]
+        made = [each for each in made if each is not None]
+        is_right = question is not None and rated.verdict(question) is True
+        if made and not (is_right and 2 * len(made) < len(rated.annotations)):
+            fixes[name] = made[0]
+    return fixes
 
 
-def filtered_description(dataset: str, filtering: Filter) -> str:
-    """Return what the card of a filtered dataset says, once its rows are written."""
+def _fixed(row: FiVLRow, place: int, fixes: Mapping[str, Any]) -> tuple[KeyExpression, Any]:
+    """Apply fixes; raises ValueError naming the row."""
+    try:
+        return fixed_expression(row, place, **fixes)
+    except ValueError as error:
+        text = row.key_expressions[place].text
+        raise ValueError(f"row {row.id!r}, the fix of {text!r} cannot be applied: {error}") from error
+
+
+def filtered_description(name: str, filtering: Filter) -> str:
+    """Return what the card of a filtered dataset says, once its rows are written.
+
+    Args:
+        name: of the dataset that was filtered.
+    """
     ratings = filtering.ratings
     people = len(ratings.annotators)
     asked = "; ".join(question[0].lower() + question[1:].rstrip("?") for question in QUESTIONS.values())
-    name = Path(dataset).name if Path(dataset).is_dir() else dataset
     lines = [f"| {name} | {number:,} |" for name, number in sorted(filtering.counts.items(), key=_order)]
     fixes = (
         " Masks, boxes and words that they fixed are the fixed ones." if filtering.counts["expressions fixed"] else ""
@@ -135,13 +154,15 @@ def _order(count: tuple[str, int]) -> tuple[bool, bool, int]:
     return not name.startswith("rows"), not name.endswith("read"), -number
 
 
-def card_front(dataset: str | Path) -> dict[str, Any]:
-    """Return the front matter of a dataset's card that holds for a part of it, too; empty for one not in a folder."""
+def card_front(dataset: str | Path) -> dict[str, Any] | None:
+    """Return the front matter of a dataset's card that holds for a part of it, too.
+
+    Returns:
+        None if the dataset is not a folder, or its card cannot be read.
+    """
     card = Path(dataset) / "README.md"
-    if not card.is_file():
-        return {}
     try:
         front, _ = read_card(card.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}  # somebody else's card, or none
+    except (OSError, ValueError):
+        return None
     return {key: front[key] for key in _INHERITED if key in front}

@@ -1,40 +1,54 @@
 """Fixes that annotators make to an expression: checked when they are made, applied when a dataset is filtered."""
 
-from collections.abc import Mapping, Sequence
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from fivl_hf.annotation.records import Annotation
 from fivl_hf.images import as_encoded, open_image
 from fivl_hf.keywords import nouns
 from fivl_hf.masks import BoolArray, decode_mask, encode_mask
 from fivl_hf.schema import FiVLRow, KeyExpression
 
-__all__ = ["checked_fix", "fixed_expression", "painted_mask"]
+__all__ = ["checked_fix", "fixed_expression", "painted_mask", "resized_mask"]
 
 
 def checked_fix(row: FiVLRow, place: int, field: str, value: Any) -> Any:
     """Return the value of a fix as it is kept.
 
     Raises:
-        ValueError: words that the answer lacks, an expression that is there already, or a box outside the image.
+        ValueError: words that the answer lacks, an expression that is there already, a box outside the image, or a
+            painted mask that is empty, unreadable or of another size.
     """
     expression = row.key_expressions[place]
-    answer = row.turns[expression.turn].answer
-    if field == "text" and isinstance(value, str):
-        text = _in_answer(value, answer) if value else ""
-        return "" if text == expression.text else text
-    if field == "missed" and isinstance(value, list):
-        known = {each.text.casefold() for each in row.key_expressions if each.turn == expression.turn}
-        texts = list(dict.fromkeys(_in_answer(str(text), answer) for text in value))
+    if field == "text" or (field == "missed" and value is not None):
+        answer = row.turns[expression.turn].answer
+        texts = [_in_answer(text, answer) for text in ([value] if field == "text" and value else value or ())]
+        others = [each for i, each in enumerate(row.key_expressions) if field == "missed" or i != place]
+        known = {each.text.casefold() for each in others if each.turn == expression.turn}
         if there := [text for text in texts if text.casefold() in known]:
             raise ValueError(f"{there[0]!r} is a key expression of this answer already")
-        return texts
-    if field == "boxes" and isinstance(value, list):
+        if field == "missed":
+            return list(dict.fromkeys(texts))
+        return texts[0] if texts and texts[0] != expression.text else ""
+    if field == "boxes" and value is not None:
         return [_inside(box, row.sizes[expression.image]) for box in value]
+    if field == "mask_png" and value:
+        _require_mask(base64.b64decode(value), row.sizes[expression.image])
     return value
+
+
+def _require_mask(png: bytes, size: tuple[int, int]) -> None:
+    """Raise ValueError if a painted mask cannot be read, has another size (width, height), or covers nothing."""
+    image = open_image(png)
+    if image.size != size:
+        raise ValueError(f"the painted mask has {image.size[0]}x{image.size[1]} pixels, the image {size[0]}x{size[1]}")
+    if not decode_mask(image).any():
+        raise ValueError("the painted mask covers nothing; to take the expression out of the dataset, drop it")
 
 
 def _in_answer(text: str, answer: str) -> str:
@@ -56,38 +70,55 @@ def _inside(box: Sequence[float], size: tuple[int, int]) -> list[float]:
     return [x0, y0, x1, y1]
 
 
-def painted_mask(layers: Sequence[Image.Image], size: tuple[int, int]) -> BoolArray:
-    """Return what is painted on any layer, scaled to a size (width, height): -> (H, W)."""
-    mask = np.zeros((size[1], size[0]), dtype=bool)
-    for layer in layers:
-        alpha = layer.convert("RGBA").getchannel("A").resize(size, Image.Resampling.BILINEAR)
-        mask |= np.asarray(alpha) >= 128
-    return mask
+def resized_mask(mask: BoolArray, size: tuple[int, int]) -> BoolArray:
+    """Return a mask (H, W) scaled to a size (width, height)."""
+    scaled = Image.fromarray(mask).convert("L").resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(scaled) >= 128
 
 
-def fixed_expression(row: FiVLRow, place: int, annotation: Annotation) -> tuple[KeyExpression, Any]:
-    """Return an expression and its mask, as an annotator wants them.
+def painted_mask(layers: Sequence[Image.Image], before: BoolArray) -> BoolArray:
+    """Return a mask with what was painted and erased; the rest stays as it is to the pixel.
+
+    Args:
+        layers: of the editor, of one size; what is at least half opaque on any of them is the mask now.
+        before: (H, W) the mask of which a scaled copy was edited.
+
+    Returns:
+        (H, W)
+    """
+    if not layers:
+        return before
+    painted = np.any([np.asarray(layer.convert("RGBA").getchannel("A")) >= 128 for layer in layers], axis=0)
+    changed = painted != resized_mask(before, layers[0].size)
+    size = (before.shape[1], before.shape[0])
+    return np.where(resized_mask(changed, size), resized_mask(painted, size), before)
+
+
+def fixed_expression(
+    row: FiVLRow,
+    place: int,
+    *,
+    text: str | None = None,
+    boxes: Sequence[Sequence[float]] | None = None,
+    mask_png: str | None = None,
+) -> tuple[KeyExpression, Any]:
+    """Return an expression and its mask with annotators' fixes applied; what is None stays.
+
+    Of several places where the answer has the new words, the one nearest to the old ones is taken.
 
     Raises:
-        ValueError: a fix that the row cannot take, or a mask of another size.
+        ValueError: a fix that the row cannot take.
     """
     expression, mask = row.key_expressions[place], row.masks[place]
-    changes: dict[str, Any] = {}
-    if annotation.text:
-        text = checked_fix(row, place, "text", annotation.text)
-        if text:
-            start = row.turns[expression.turn].answer.index(text)
-            changes.update(text=text, start=start, end=start + len(text), keywords=nouns(text))
-    if annotation.boxes is not None:
-        changes["boxes"] = tuple(map(tuple, checked_fix(row, place, "boxes", annotation.boxes)))
-        changes["score"] = None
-    if annotation.mask_bytes:
-        painted = open_image(annotation.mask_bytes)
-        if painted.size != row.sizes[expression.image]:
-            raise ValueError(f"row {row.id!r}: a painted mask of {painted.size}, the image has another size")
-        mask = as_encoded(encode_mask(decode_mask(painted)))
-    return KeyExpression(**{**_fields(expression), **changes}), mask
-
-
-def _fields(expression: KeyExpression) -> Mapping[str, Any]:
-    return vars(expression)
+    if text and (words := checked_fix(row, place, "text", text)):
+        answer = row.turns[expression.turn].answer
+        starts = [match.start() for match in re.finditer(re.escape(words), answer)]
+        start = min(starts, key=lambda each: abs(each - expression.start))
+        expression = replace(expression, text=words, start=start, end=start + len(words), keywords=nouns(words))
+    if boxes is not None:
+        inside = checked_fix(row, place, "boxes", boxes)
+        expression = replace(expression, boxes=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in inside), score=None)
+    if mask_png:
+        painted = decode_mask(base64.b64decode(checked_fix(row, place, "mask_png", mask_png)))
+        mask = as_encoded(encode_mask(painted))
+    return expression, mask

@@ -6,34 +6,35 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from fivl_hf.files.appended import AppendedLines
 from fivl_hf.images import encoded_bytes
 from fivl_hf.masks import decode_mask
+from fivl_hf.schema import RowError, validate_row
 from fivl_hf.supervision import coverage_band
 
 __all__ = [
-    "STRATEGIES",
     "Item",
     "Strategy",
     "Verdict",
+    "Verdicts",
     "draw_items",
     "item_digest",
     "judge_verdicts",
     "make_item",
     "matching_rows",
+    "row_of_key",
     "with_gold",
 ]
 
 Strategy = Literal["random", "stratified", "disagreement"]
-STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
-
 # Expressions whose masks are measured to stratify, for each that is drawn.
 _POOL = 20
 _SMALLEST_POOL = 2_000
-# Every this many items, a gold one.
+# One gold item per ten.
 _GOLD_EVERY = 10
 
 
@@ -64,7 +65,7 @@ class Item:
 
     @property
     def key(self) -> str:
-        """Its name in files of annotations."""
+        """Return its name in files of annotations."""
         return f"{self.id}/{self.place}"
 
     @classmethod
@@ -90,8 +91,12 @@ class Verdict:
 
     @property
     def against(self) -> int:
-        """How many of its three answers speak against expression or mask."""
+        """Count its answers that speak against expression or mask, of three."""
         return (self.important is False) + (self.seg1 is False) + (self.seg2 is True)
+
+
+Verdicts = Mapping[tuple[str, int, str], Verdict]
+"""The judge's verdicts by row id, turn and text of the expression."""
 
 
 def item_digest(row: Mapping[str, Any], place: int) -> str:
@@ -126,24 +131,25 @@ def draw_items(
     sample: int,
     strategy: Strategy = "random",
     seed: int = 0,
-    verdicts: Mapping[tuple[str, int, str], Verdict] | None = None,
+    verdicts: Verdicts | None = None,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    on_skip: Callable[[str], object] = bool,
 ) -> list[Item]:
     """Draw key expressions of a dataset, in the order in which they are annotated.
 
     Args:
         rows: dataset of rows, images left encoded (:func:`fivl_hf.storage.load_rows`).
         sample: how many; all if there are fewer.
-        strategy: "random"; "stratified": as many of each source and group of mask sizes, as far as there are so many;
-            "disagreement": those the judge speaks against, most answers against first, then others it judged.
+        strategy: "random"; "stratified": as many of each source and group of mask sizes, as long as there are
+            enough; "disagreement": those the judge speaks against, most answers against first, then others it judged.
         verdicts: the judge's, by row id, turn and text; needed for "disagreement".
         progress: wraps the expressions while their masks are read.
+        on_skip: called with a message for each expression of a row that does not fit the schema; it is left out.
 
     Raises:
         ValueError: no key expressions, or none with a verdict.
     """
     rng = random.Random(seed)
-    ids = rows["id"]
     candidates = [
         (number, place) for number, listed in enumerate(rows["key_expressions"]) for place in range(len(listed))
     ]
@@ -151,24 +157,29 @@ def draw_items(
         raise ValueError("the rows have no key expressions to annotate")
     rng.shuffle(candidates)
     if strategy == "disagreement":
-        candidates = _most_disputed(rows, candidates, ids, verdicts or {})
+        candidates = _most_disputed(rows, candidates, verdicts or {})
     pool = max(_POOL * sample, _SMALLEST_POOL) if strategy == "stratified" else sample
-    items = [make_item(rows[number], place) for number, place in progress(candidates[:pool])]
+    items: list[Item] = []
+    for number, place in chain(progress(candidates[:pool]), candidates[pool:]):
+        if len(items) == pool:
+            break
+        try:
+            validate_row(row := rows[number])
+            items.append(make_item(row, place))
+        except RowError as error:
+            on_skip(str(error))
+    if not items:
+        raise ValueError("none of the rows with key expressions fits the schema")
     return _stratified(items, sample, rng) if strategy == "stratified" else items
 
 
-def _most_disputed(
-    rows: Any,
-    candidates: Sequence[tuple[int, int]],
-    ids: Sequence[str],
-    verdicts: Mapping[tuple[str, int, str], Verdict],
-) -> list[tuple[int, int]]:
+def _most_disputed(rows: Any, candidates: Sequence[tuple[int, int]], verdicts: Verdicts) -> list[tuple[int, int]]:
     """Return the candidates that were judged, the most disputed first; equals stay in their order."""
-    listed, names = list(rows["key_expressions"]), list(ids)
+    listed, ids = list(rows["key_expressions"]), list(rows["id"])
     against: dict[tuple[int, int], int] = {}
     for number, place in candidates:
         expression = listed[number][place]
-        verdict = verdicts.get((names[number], expression["turn"], expression["text"]))
+        verdict = verdicts.get((ids[number], expression["turn"], expression["text"]))
         if verdict is not None:
             against[number, place] = verdict.against
     if not against:
@@ -197,7 +208,7 @@ def _stratified(items: Sequence[Item], sample: int, rng: random.Random) -> list[
 
 
 def with_gold(items: Sequence[Item], gold: Sequence[Item]) -> list[Item]:
-    """Return the items with gold ones, whose answers are known, strewn in: one in ten while they last, the rest at
+    """Return the items with gold ones, whose answers are known, mixed in: one in ten while they last, the rest at
     the end."""
     known = {each.key for each in gold}
     mixed: list[Item] = []
@@ -216,20 +227,33 @@ def matching_rows(rows: Any, items: Iterable[Item]) -> tuple[dict[str, int], lis
         the row's number by the item's key, and the keys of items that are gone or look different now.
     """
     numbers = {id: number for number, id in enumerate(rows["id"])}
-    found: dict[str, int] = {}
+    row_numbers: dict[str, int] = {}
     changed = []
     for item in items:
-        number = numbers.get(item.id)
-        row = None if number is None else rows[number]
-        if row is None or len(row["key_expressions"]) <= item.place or item_digest(row, item.place) != item.digest:
+        number, place = row_of_key(rows, numbers, item.key) or (None, 0)
+        if number is None or item_digest(rows[number], place) != item.digest:
             changed.append(item.key)
         else:
-            found[item.key] = numbers[item.id]
-    return found, changed
+            row_numbers[item.key] = number
+    return row_numbers, changed
+
+
+def row_of_key(rows: Any, numbers: Mapping[str, int], key: str) -> tuple[int, int] | None:
+    """Return the row's number and the expression's place that an item's key names; None if the dataset has none.
+
+    Args:
+        numbers: of the rows, by their ids.
+    """
+    id, _, place = key.rpartition("/")
+    if id not in numbers or not place.isdecimal() or int(place) >= len(rows[numbers[id]]["key_expressions"]):
+        return None
+    return numbers[id], int(place)
 
 
 def judge_verdicts(path: Path) -> dict[tuple[str, int, str], Verdict]:
     """Read the ``judgements.jsonl`` of ``fivl judge``: verdicts by row id, turn and text.
+
+    Of expressions with the same text in one turn, the last one's verdict counts for all.
 
     Raises:
         ValueError: another file, with the line that is wrong.
@@ -243,4 +267,6 @@ def _judgement(raw: Any) -> tuple[tuple[str, int, str], Verdict]:
     answers = [raw[name] for name in ("important", "seg1", "seg2")]
     if not all(answer is None or isinstance(answer, bool) for answer in answers):
         raise ValueError("important, seg1 and seg2 are true, false or null")
+    if not (isinstance(raw["id"], str) and isinstance(raw["turn"], int) and isinstance(raw["text"], str)):
+        raise ValueError("id and text are texts, turn is a whole number")
     return (raw["id"], raw["turn"], raw["text"]), Verdict(*answers)

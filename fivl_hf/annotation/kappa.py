@@ -6,18 +6,27 @@ chance agrees fully and the coefficient is not defined (None).
 Sources: Cohen (1960); Fleiss (1971), here for any number of annotators per item; Krippendorff (2004).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["cohen_kappa", "confusion", "fleiss_kappa", "krippendorff_alpha"]
+__all__ = ["answer_counts", "cohen_kappa", "confusion", "fleiss_kappa", "krippendorff_alpha"]
 
 
 def confusion(a: Sequence[str], b: Sequence[str], categories: Sequence[str]) -> list[list[int]]:
     """Count pairs of answers: a row for each of the first annotator's, a column for each of the second's."""
     pairs = list(zip(a, b, strict=True))
     return [[pairs.count((one, other)) for other in categories] for one in categories]
+
+
+def answer_counts(answers: Iterable[Mapping[str, str]], categories: Sequence[str]) -> list[list[int]]:
+    """Count how many annotators gave each of K answers to each of N items: (N, K).
+
+    Args:
+        answers: of each item, by annotator.
+    """
+    return [[list(each.values()).count(category) for category in categories] for each in answers]
 
 
 def cohen_kappa(counts: ArrayLike) -> float | None:
@@ -47,12 +56,8 @@ def fleiss_kappa(counts: ArrayLike) -> float | None:
     return _beyond_chance(agreeing.mean(), float(common @ common))
 
 
-def krippendorff_alpha(answers: Sequence[Mapping[str, str]], categories: Sequence[str]) -> float | None:
-    """Return Krippendorff's alpha for unordered answers; items and annotators may have gaps.
-
-    Args:
-        answers: of each item, by annotator.
-        categories: all answers there are.
+def krippendorff_alpha(counts: ArrayLike) -> float | None:
+    """Return Krippendorff's alpha for unordered answers, of (N, K) counts as :func:`fleiss_kappa` takes them.
 
     Raises:
         ImportError: the library is not installed.
@@ -62,11 +67,11 @@ def krippendorff_alpha(answers: Sequence[Mapping[str, str]], categories: Sequenc
     except ImportError as error:
         raise ImportError("Krippendorff's alpha needs `pip install fivl-hf[ui]`") from error
 
-    several = [each for each in answers if len(each) > 1]
-    if len({answer for each in several for answer in each.values()}) < 2:
+    table = np.asarray(counts)
+    table = table[table.sum(axis=1) > 1]
+    if (table.sum(axis=0) > 0).sum() < 2:
         return None
-    counts = [[list(each.values()).count(category) for category in categories] for each in several]
-    return float(krippendorff.alpha(value_counts=np.array(counts), level_of_measurement="nominal"))
+    return float(krippendorff.alpha(value_counts=table, level_of_measurement="nominal"))
 
 
 def _beyond_chance(observed: float, expected: float) -> float | None:

@@ -3,28 +3,29 @@
 import base64
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
-from fivl_hf.annotation.fixes import checked_fix, painted_mask
+from fivl_hf.annotation.fixes import checked_fix, painted_mask, resized_mask
 from fivl_hf.annotation.items import Item
 from fivl_hf.annotation.records import ANSWERS, QUESTIONS, Annotation
-from fivl_hf.annotation.study import Study
+from fivl_hf.annotation.study import Progress, Study
 from fivl_hf.images import open_rgb, thumbnail
-from fivl_hf.masks import decode_mask, encode_mask
+from fivl_hf.masks import BoolArray, decode_mask, encode_mask
 from fivl_hf.schema import FiVLRow, KeyExpression, Turn, validate_row
-from fivl_hf.show.drawing import PALETTE, enlarge, evidence_layer
+from fivl_hf.show.drawing import enlarge, evidence_layer
 from fivl_hf.show.pages import picture_url, render_page, template_text
 
 __all__ = ["annotation_page"]
 
 # A number for every rendering of the panel, so that its script notices each.
 _SHOWINGS = itertools.count()
-_NO_ITEM = Item("", 0, 0, "", "", 0, "")
+# Rows that are kept.
+_CHECKED = 16
 # Longest side of the image as it is sent; small images are enlarged so that outlines stay thin.
 _SHOWN, _SMALLEST, _PAINTED = 1400, 700, 900
 # Lets the image through; what is more opaque than half counts as painted.
@@ -40,6 +41,7 @@ def annotation_page(study: Study, rows: Any, title: str) -> gr.Blocks:
     """
     views = _Views(study, rows)
 
+    # Gradio marks the functions that scripts may call, which a bound method does not allow.
     def act(request: Any) -> dict[str, Any]:
         return views.act(request)
 
@@ -50,26 +52,28 @@ def annotation_page(study: Study, rows: Any, title: str) -> gr.Blocks:
             with gr.Column(scale=3, min_width=320):
                 picture = _html("picture")
                 with gr.Row():
-                    paint = gr.Button("Paint the mask", size="sm")
-                    keep = gr.Button("Save the painted mask", size="sm", variant="primary", visible=False)
-                    again = gr.Button("Take the dataset's mask again", size="sm", visible=False)
+                    paint = gr.Button("Paint the mask", size="sm", elem_id="fivl-paint")
+                    keep = gr.Button("Save mask", size="sm", variant="primary", visible=False)
+                    again = gr.Button("Restore the dataset's mask", size="sm", visible=False)
                 editor = _editor()
             with gr.Column(scale=2, min_width=320):
                 panel = _html("panel", act)
         editing = [editor, keep, again]
         options: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        whose = "() => [new URLSearchParams(window.location.search).get('key') || '', window.fivlItem || '']"
-        paint.click(views.paint, [link, item], [painting, *editing], js=whose, **options)
+        read_link_and_item = (
+            "() => [new URLSearchParams(window.location.search).get('key') || '', window.fivlItem || '']"
+        )
+        paint.click(views.paint, [link, item], [painting, *editing], js=read_link_and_item, **options)
         keep.click(views.keep_mask, [painting, editor], [picture, panel, *editing], **options)
-        again.click(views.take_mask_again, [painting], [picture, panel, *editing], **options)
-        panel.close(_closed, None, editing, **options)
+        again.click(views.restore_mask, [painting], [picture, panel, *editing], **options)
+        panel.close(_closed_editor, None, editing, **options)
     return page
 
 
 def _html(part: str, *functions: Callable[..., Any]) -> gr.HTML:
     """Return a component that shows what the server renders, with the script of its part."""
     return gr.HTML(
-        "",
+        '<p class="problem lost" role="alert" hidden></p>',
         js_on_load=template_text(f"annotate_{part}.js"),
         elem_classes="fivl-page fivl-annotate",
         elem_id=f"fivl-{part}",
@@ -88,6 +92,7 @@ def _editor() -> gr.ImageEditor:
         sources=(),
         transforms=(),
         visible=False,
+        elem_id="fivl-editor",
         brush=gr.Brush(default_size=16, colors=[f"rgba{(*_BRUSH, round(_INK / 255, 2))}"], color_mode="fixed"),
         eraser=gr.Eraser(default_size=16),
     )
@@ -99,12 +104,13 @@ class _Views:
 
     study: Study
     rows: Any
+    checked: dict[int, FiVLRow] = field(default_factory=dict)
 
     def act(self, request: Any) -> dict[str, Any]:
         """Do what the page's script asks for, and return what is to be shown then.
 
         Args:
-            request: ``link``; ``step``: "open", "say", "draw", "next" or "undo"; ``item``, ``field`` and ``value``.
+            request: ``link``; ``step``: "open", "record", "draw", "next" or "undo"; ``item``, ``field`` and ``value``.
 
         Returns:
             ``picture`` (None: as it is), ``panel``, and whether something could not be saved (``failed``).
@@ -115,40 +121,34 @@ class _Views:
         name = self.study.annotator_of(str(request["link"]))
         if name is None:
             problem = "Ask whoever started the study for your link: it ends in ?key= and your own key."
-            panel = _panel("", _NO_ITEM, heading="This link is nobody's", explanation=problem)
-            return _shown("", panel)
-        if request["step"] == "say":
-            return self._said(name, request["item"], request["field"], request["value"])
+            return _shown("", _render_panel("", None, heading="Unknown link", explanation=problem))
+        if request["step"] == "record":
+            return self._record(name, request["item"], request["field"], request["value"])
         if request["step"] == "draw":
             # The first box replaces those of the dataset.
             boxes = self.study.annotation(name, request["item"]).boxes or []
-            return self._said(name, request["item"], "boxes", [*boxes, request["value"]])
+            return self._record(name, request["item"], "boxes", [*boxes, request["value"]])
+        problem = ""
+        item = None
         if request["step"] == "undo":
-            return self._undone(name)
-        return self._item(name, self.study.next_item(name))
-
-    def _undone(self, name: str) -> dict[str, Any]:
-        """Take the last entry back, and show its item."""
-        try:
-            item = self.study.undo(name)
-        except OSError as error:
-            return self._item(name, self.study.next_item(name), _unsaved(error))
-        return self._item(name, item or self.study.next_item(name))
+            try:
+                item = self.study.undo(name)
+            except OSError as error:
+                problem = _unsaved(error)
+        return self._show(name, item or self.study.next_item(name), problem)
 
     def paint(self, link: str, key: str) -> list[Any]:
         """Open the mask in the editor."""
         name = self.study.annotator_of(link)
         if name is None or key not in self.study.items:
-            return [None, *_closed()]
+            return [None, *_closed_editor()]
         row, place = self._row(key), self.study.items[key].place
-        expression = row.key_expressions[place]
-        image = thumbnail(open_rgb(row.images[expression.image]), _PAINTED)
+        image = thumbnail(open_rgb(row.images[row.key_expressions[place].image]), _PAINTED)
         if max(image.size) < _SMALLEST:
             image = enlarge(image, _SMALLEST)
-        mask = Image.fromarray(decode_mask(self.study.annotation(name, key).mask_bytes or row.masks[place]))
-        alpha = mask.convert("L").resize(image.size).point(lambda level: _INK if level >= 128 else 0)
         layer = Image.new("RGBA", image.size, (*_BRUSH, 0))
-        layer.putalpha(alpha)
+        shown = resized_mask(self._mask(name, key, row), image.size)
+        layer.putalpha(Image.fromarray(np.where(shown, _INK, 0).astype(np.uint8)))
         ground = image.convert("RGBA")
         value = {"background": ground, "layers": [layer], "composite": Image.alpha_composite(ground, layer)}
         editor = gr.update(value=value, canvas_size=image.size, visible=True)
@@ -158,73 +158,54 @@ class _Views:
         """Take the painted mask."""
         name, key = painting
         row = self._row(key)
-        size = row.sizes[row.key_expressions[self.study.items[key].place].image]
-        png = encode_mask(painted_mask(painted["layers"], size))
-        shown = self._said(name, key, "mask_png", base64.b64encode(png).decode())
-        return [shown["picture"], shown["panel"], *_closed()]
+        png = encode_mask(painted_mask(painted["layers"], self._mask(name, key, row)))
+        shown = self._record(name, key, "mask_png", base64.b64encode(png).decode())
+        return [shown["picture"] or gr.skip(), shown["panel"], *_closed_editor()]
 
-    def take_mask_again(self, painting: tuple[str, str]) -> list[Any]:
+    def _mask(self, name: str, key: str, row: FiVLRow) -> BoolArray:
+        """Return the mask that an annotator sees: (H, W)."""
+        return decode_mask(self.study.annotation(name, key).mask_bytes or row.masks[self.study.items[key].place])
+
+    def restore_mask(self, painting: tuple[str, str]) -> list[Any]:
         """Go back to the dataset's mask."""
-        shown = self._said(*painting, "mask_png", "")
-        return [shown["picture"], shown["panel"], *_closed()]
+        shown = self._record(*painting, "mask_png", "")
+        return [shown["picture"] or gr.skip(), shown["panel"], *_closed_editor()]
 
-    def _said(self, name: str, key: str, field: str, value: Any) -> dict[str, Any]:
-        """Write something down."""
-        item, problem = self.study.items[key], ""
+    def _record(self, name: str, key: str, field: str, value: Any) -> dict[str, Any]:
+        """Write an answer, a comment or a fix down."""
+        item, row, problem = self.study.items[key], self._row(key), ""
         try:
-            self.study.say(name, key, field, checked_fix(self._row(key), item.place, field, value))
+            self.study.record(name, key, field, checked_fix(row, item.place, field, value))
         except OSError as error:
             problem = _unsaved(error)
         except ValueError as error:
             problem = f"Not saved: {error}."
         annotation = self.study.annotation(name, key)
-        redrawn = self._picture(key, annotation) if field in ("boxes", "mask_png") else None
-        return _shown(redrawn, self._panel(name, item, annotation, problem), problem)
+        redrawn = _picture(row, item, annotation) if field in ("boxes", "mask_png") and not problem else None
+        return _shown(redrawn, self._panel(name, item, row, annotation, problem), problem)
 
-    def _item(self, name: str, item: Item | None, problem: str = "") -> dict[str, Any]:
+    def _show(self, name: str, item: Item | None, problem: str) -> dict[str, Any]:
         """Show an item, or that there are no more."""
         if item is None:
             progress = self.study.progress(name)
             done = f"You have finished {progress.done} items. Everything is saved; you can close this page."
-            panel = _panel(name, _NO_ITEM, progress=progress, heading="That was all", explanation=done, problem=problem)
+            panel = _render_panel(name, None, progress=progress, heading="All done", explanation=done, problem=problem)
             return _shown("", panel, problem)
-        annotation = self.study.annotation(name, item.key)
-        panel = self._panel(name, item, annotation, problem)
-        return _shown(self._picture(item.key, annotation), panel, problem)
+        row, annotation = self._row(item.key), self.study.annotation(name, item.key)
+        panel = self._panel(name, item, row, annotation, problem)
+        return _shown(_picture(row, item, annotation), panel, problem)
 
     def _row(self, key: str) -> FiVLRow:
-        return validate_row(self.rows[self.study.rows[key]])
+        number = self.study.rows[key]
+        # Checking a row decodes its images, which takes a second for a large one.
+        if number not in self.checked:
+            while len(self.checked) >= _CHECKED:
+                self.checked.pop(next(iter(self.checked)), None)
+            self.checked[number] = validate_row(self.rows[number])
+        return self.checked[number]
 
-    def _picture(self, key: str, annotation: Annotation) -> str:
-        row, item = self._row(key), self.study.items[key]
-        expression = row.key_expressions[item.place]
-        width, height = row.sizes[expression.image]
-        image = thumbnail(open_rgb(row.images[expression.image]), _SHOWN)
-        layer_size = enlarge(image, _SMALLEST).size if max(image.size) < _SMALLEST else image.size
-        mask = decode_mask(annotation.mask_bytes or row.masks[item.place])
-        changed = [
-            text
-            for text, is_changed in (
-                ("your mask", annotation.mask_png),
-                ("your boxes", annotation.boxes is not None),
-            )
-            if is_changed
-        ]
-        return render_page(
-            "annotate_picture.html.jinja",
-            id=row.id,
-            image=picture_url(image, "PNG" if max(image.size) < _SMALLEST else "JPEG"),
-            mask=picture_url(evidence_layer(layer_size, [mask], colors=PALETTE)),
-            width=width,
-            height=height,
-            boxes=annotation.boxes if annotation.boxes is not None else expression.boxes,
-            coverage=float(np.mean(mask)),
-            changed=f"Shown: {' and '.join(changed)}." if changed else "",
-        )
-
-    def _panel(self, name: str, item: Item, annotation: Annotation, problem: str = "") -> str:
-        row = self._row(item.key)
-        return _panel(
+    def _panel(self, name: str, item: Item, row: FiVLRow, annotation: Annotation, problem: str) -> str:
+        return _render_panel(
             name,
             item,
             progress=self.study.progress(name),
@@ -236,26 +217,47 @@ class _Views:
         )
 
 
+def _picture(row: FiVLRow, item: Item, annotation: Annotation) -> str:
+    """Render the image with mask and boxes, those of the annotator if they are fixed."""
+    expression = row.key_expressions[item.place]
+    width, height = row.sizes[expression.image]
+    image = thumbnail(open_rgb(row.images[expression.image]), _SHOWN)
+    is_small = max(image.size) < _SMALLEST
+    mask = decode_mask(annotation.mask_bytes or row.masks[item.place])
+    fixed = ["your mask"] if annotation.mask_png else []
+    fixed += ["your boxes"] if annotation.boxes is not None else []
+    return render_page(
+        "annotate_picture.html.jinja",
+        id=row.id,
+        image=picture_url(image, "PNG" if is_small else "JPEG"),
+        mask=picture_url(evidence_layer(enlarge(image, _SMALLEST).size if is_small else image.size, [mask])),
+        width=width,
+        height=height,
+        boxes=annotation.boxes if annotation.boxes is not None else expression.boxes,
+        coverage=float(np.mean(mask)),
+        changed=f"Shown: {' and '.join(fixed)}." if fixed else "",
+    )
+
+
 def _shown(picture: str | None, panel: str, problem: str = "") -> dict[str, Any]:
     return {"picture": picture, "panel": panel, "failed": bool(problem)}
 
 
-def _panel(name: str, item: Item, **values: Any) -> str:
-    """Render the panel; what is not given is empty."""
+def _render_panel(name: str, item: Item | None, **values: Any) -> str:
+    """Render the panel of an item, or of none; what is not given is empty."""
     annotation: Annotation = values.pop("annotation", Annotation(""))
-    progress = values.pop("progress", None)
+    progress = values.pop("progress", Progress(0, 0))
     defaults = {"problem": "", "notice": "", "heading": "", "explanation": "", "turns": (), "through_question": False}
     return render_page(
         "annotate_panel.html.jinja",
         **{**defaults, **values},
         annotator=name,
         shown=next(_SHOWINGS),
-        key=item.key if item.id else "",
-        text=item.text,
-        done=progress.done if progress else 0,
-        total=progress.total if progress else 0,
+        key=item.key if item else "",
+        text=item.text if item else "",
+        done=progress.done,
+        total=progress.total,
         annotation=annotation,
-        fixing=annotation.fixes or bool(annotation.missed),
         answers=ANSWERS,
         questions=[
             {"field": field, "text": text, "answer": annotation.answers.get(field)} for field, text in QUESTIONS.items()
@@ -279,14 +281,14 @@ def _turns(turns: tuple[Turn, ...], expression: KeyExpression) -> list[dict[str,
 def _notice(changed: int) -> str:
     if not changed:
         return ""
-    are = "1 item is gone or looks" if changed == 1 else f"{changed} items are gone or look"
-    return f"The dataset has changed since the study began: {are} different now. What you said of them is kept."
+    items = "1 item was" if changed == 1 else f"{changed} items were"
+    return f"{items} removed or changed since the study began, and skipped; your answers to them are kept."
 
 
 def _unsaved(error: OSError) -> str:
-    return f"Not saved: {error}. Everything before is safe; when the disk has room again, answer once more."
+    return f"Not saved: {error}. Earlier answers are saved; when this is fixed, answer again."
 
 
-def _closed() -> list[Any]:
-    """The mask's editor, put away."""
+def _closed_editor() -> list[Any]:
+    """Return updates that put the mask's editor away."""
     return [gr.update(value=None, visible=False), gr.update(visible=False), gr.update(visible=False)]

@@ -3,13 +3,13 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.annotation.items import Item, make_item
-from fivl_hf.annotation.records import QUESTIONS, Annotation, read_annotations
-from fivl_hf.annotation.study import gold_annotations, read_items
+from fivl_hf.annotation.items import Item, make_item, row_of_key
+from fivl_hf.annotation.records import Annotation, read_annotations
+from fivl_hf.annotation.study import gold_annotations, read_items, strategy_of
 from fivl_hf.images import encoded_bytes
 
 __all__ = ["Rated", "Ratings", "collect_ratings"]
@@ -41,10 +41,9 @@ class Rated:
         counts = Counter(self.answers(question).values())
         return None if counts["yes"] == counts["no"] else counts["yes"] > counts["no"]
 
-    @property
-    def is_disputed(self) -> bool:
-        """Whether one annotator answered yes to a question and another no."""
-        return any({"yes", "no"} <= set(self.answers(question).values()) for question in QUESTIONS)
+    def is_disputed(self, question: str) -> bool:
+        """Return whether one annotator answered yes and another no."""
+        return {"yes", "no"} <= set(self.answers(question).values())
 
 
 @dataclass(frozen=True)
@@ -55,17 +54,20 @@ class Ratings:
         rated: the annotated expressions.
         changed: keys of those that are gone from the dataset, or look different now; their annotations do not count.
         gold: right answers of gold items, by key.
-        weighted: whether the draw was stratified: then :attr:`Item.weight` says how common each item's like is.
+        weighted: whether a draw was stratified: then :attr:`Item.weight` says how many expressions of the dataset each
+            of its items stands for, and is 0 for others.
+        strategies: how the items of the studies were drawn.
     """
 
     rated: Sequence[Rated]
     changed: Sequence[str]
     gold: Mapping[str, Annotation]
     weighted: bool
+    strategies: Sequence[str] = ()
 
     @property
     def annotators(self) -> list[str]:
-        """Everyone whose annotations count, by name."""
+        """List everyone whose annotations count, by name."""
         return sorted({name for each in self.rated for name in each.annotations})
 
 
@@ -75,8 +77,8 @@ def collect_ratings(
     """Bring annotations and their dataset together.
 
     Args:
-        rows: the dataset, images left encoded.
-        paths: folders of studies, or files of annotations.
+        rows: the dataset, images left encoded, each row with an id of its own.
+        paths: folders of studies, or files of annotations; an expression that is in several has the annotators of all.
         progress: wraps the annotated expressions while they are read.
 
     Raises:
@@ -85,26 +87,35 @@ def collect_ratings(
     """
     folders = [path for path in paths if path.is_dir()]
     gold = {key: each for folder in folders for key, each in gold_annotations(folder).items()}
-    weights = {item.key: item.weight for folder in folders for item in read_items(folder)}
+    strategies = {folder: strategy_of(folder) for folder in folders}
+    weights = {
+        item.key: item.weight
+        for folder in folders
+        for item in (read_items(folder) if strategies[folder] == "stratified" else ())
+        if not item.gold
+    }
     numbers = {id: number for number, id in enumerate(rows["id"])}
     by_key = read_annotations(paths)
     rated, changed = [], []
     for key in progress(sorted(by_key)):
-        id, _, place = key.rpartition("/")
-        row = rows[numbers[id]] if id in numbers else {"key_expressions": ()}
-        if not place.isdecimal() or int(place) >= len(row["key_expressions"]):
+        number, place = row_of_key(rows, numbers, key) or (None, 0)
+        row = {} if number is None else rows[number]
+        item = make_item(row, place) if row else None
+        current = {name: each for name, each in by_key[key].items() if item and each.digest == item.digest}
+        if number is None or item is None or not current:
             changed.append(key)
             continue
-        item = make_item(row, int(place))
-        current = {name: each for name, each in by_key[key].items() if each.digest == item.digest}
-        if not current:
-            changed.append(key)
-            continue
-        image = hashlib.sha256(encoded_bytes(row["images"][row["key_expressions"][int(place)]["image"]])).hexdigest()
-        weighted = Item(**{**item.to_dict(), "weight": weights.get(key, 1.0), "gold": key in gold})
-        in_turn = sum(each["turn"] == item.turn for each in row["key_expressions"])
-        rated.append(Rated(weighted, numbers[id], image, in_turn, current))
+        weight = weights.get(key, 0.0) if weights else 1.0
+        rated.append(
+            Rated(
+                replace(item, weight=weight, gold=key in gold),
+                number,
+                hashlib.sha256(encoded_bytes(row["images"][row["key_expressions"][place]["image"]])).hexdigest(),
+                sum(each["turn"] == item.turn for each in row["key_expressions"]),
+                current,
+            )
+        )
     if not rated:
-        gone = f"; {len(changed)} are of expressions that are gone or look different now" if changed else ""
-        raise ValueError(f"no annotation of an expression of this dataset{gone}")
-    return Ratings(rated, changed, gold, len(set(weights.values())) > 1)
+        gone = f"; {len(changed)} are of expressions that are not in it or look different now" if changed else ""
+        raise ValueError(f"no annotation of an expression of this split{gone}; is it the one that was annotated?")
+    return Ratings(rated, changed, gold, bool(weights), sorted({each for each in strategies.values() if each}))

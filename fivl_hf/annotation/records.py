@@ -1,4 +1,4 @@
-"""What annotators said, as files to which every answer is appended at once, and as one annotation of each item.
+"""Annotators' answers: files to which each is appended at once, and one annotation of each item.
 
 A line is ``{"item", "digest", "field", "value", "at"}``. The field is one of the three questions, a comment, or a fix;
 ``undo`` takes the entry before it back. Nothing is ever removed from a file.
@@ -30,13 +30,14 @@ _MOST_MISSED = 100
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that an annotator said or fixed.
+    """An answer, a comment or a fix of an annotator.
 
     Attributes:
         item: key of the item (:attr:`fivl_hf.annotation.items.Item.key`).
         digest: what the item looked like.
         field: a question; "comment"; "drop" (the expression is to go); "boxes"; "mask_png" (base64); "text" (other
-            words of the answer); "missed" (expressions of the turn that are missing from the dataset); "undo".
+            words of the answer); "missed" (expressions of the turn that are missing from the dataset; an empty list
+            if none is); "undo".
         at: when, in UTC.
     """
 
@@ -70,7 +71,9 @@ def _problem(field: str, value: Any) -> str:
     if field == "boxes":
         return "" if value is None or _are_boxes(value) else "boxes are lists of four finite numbers"
     if field == "missed":
-        texts = isinstance(value, list) and len(value) <= _MOST_MISSED and all(isinstance(each, str) for each in value)
+        texts = value is None or (
+            isinstance(value, list) and len(value) <= _MOST_MISSED and all(isinstance(each, str) for each in value)
+        )
         return "" if texts else f"missed is a list of at most {_MOST_MISSED} texts"
     return "" if field == "undo" else f"there is no field {field!r:.80}"
 
@@ -94,12 +97,12 @@ def _are_boxes(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Annotation:
-    """All that one annotator said of one item.
+    """All that one annotator recorded about one item.
 
     Attributes:
         answers: to the questions answered so far.
         boxes, mask_png, text: what they are to be instead; None as they are.
-        missed: expressions of the same turn that the dataset should have.
+        missed: expressions of the same turn that the dataset should have; None if the annotator did not look for any.
     """
 
     digest: str
@@ -109,21 +112,21 @@ class Annotation:
     boxes: list[list[float]] | None = None
     mask_png: str | None = None
     text: str | None = None
-    missed: tuple[str, ...] = ()
+    missed: tuple[str, ...] | None = None
 
     @property
     def complete(self) -> bool:
-        """Whether all questions are answered."""
+        """Return whether all questions are answered."""
         return all(question in self.answers for question in QUESTIONS)
 
     @property
     def fixes(self) -> bool:
-        """Whether anything is to be changed."""
+        """Return whether anything is to be changed."""
         return self.drop or any(each is not None for each in (self.boxes, self.mask_png, self.text))
 
     @property
     def mask_bytes(self) -> bytes | None:
-        """The repainted mask's PNG."""
+        """Return the repainted mask's PNG."""
         return base64.b64decode(self.mask_png) if self.mask_png else None
 
 
@@ -151,8 +154,14 @@ class AnnotationFile:
             self._standing.append(entry)
             self._of_items.setdefault(entry.item, []).append(entry)
         elif self._standing:
-            self._of_items[self._standing.pop().item].pop()
+            entry = self._standing.pop()
+            self._of_items[entry.item].pop()
         self._put_together(entry.item)
+
+    @property
+    def last(self) -> Entry | None:
+        """Return the last entry that was not taken back."""
+        return self._standing[-1] if self._standing else None
 
     def _put_together(self, item: str) -> None:
         if entries := self._of_items.get(item):
@@ -174,15 +183,15 @@ class AnnotationFile:
 
     def undo(self) -> Entry | None:
         """Take the last entry back and return it; None if there is none. Raises OSError as :meth:`add`."""
-        if not self._standing:
+        last = self.last
+        if last is None:
             return None
-        last = self._standing[-1]
         self.add(last.item, last.digest, "undo", None)
         return last
 
 
 def _annotation(entries: Iterable[Entry]) -> Annotation:
-    """Put together what was said of one item; of what was said twice, the last counts.
+    """Put the entries of one item together; of a field that was given twice, the last counts.
 
     An item that looked different when it was annotated before is annotated again from the start.
     """
@@ -195,7 +204,8 @@ def _annotation(entries: Iterable[Entry]) -> Annotation:
         (answers if entry.field in QUESTIONS else others)[entry.field] = entry.value
     # A fix that was taken back is an empty one.
     taken_back = {"mask_png": others.get("mask_png") or None, "text": others.get("text") or None}
-    return Annotation(digest, answers, **{**others, **taken_back, "missed": tuple(others.get("missed", ()))})
+    missed = others.get("missed")
+    return Annotation(digest, answers, **{**others, **taken_back, "missed": None if missed is None else tuple(missed)})
 
 
 def new_entry(item: str, digest: str, field: str, value: Any) -> Entry:
@@ -214,7 +224,7 @@ def read_annotations(paths: Iterable[Path]) -> dict[str, dict[str, Annotation]]:
     files = list(_files(paths))
     names = [path.stem for path in files]
     if doubled := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"two files of annotations are of {doubled}: name each file by its annotator")
+        raise ValueError(f"two annotation files have the name {doubled}: name each after its annotator")
     of_items: dict[str, dict[str, Annotation]] = {}
     for name, path in zip(names, files, strict=True):
         for key, annotation in AnnotationFile(path).annotations.items():

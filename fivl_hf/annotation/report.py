@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from fivl_hf.annotation.agreement import JUDGE_QUESTIONS, Verdicts, judged_pairs
+from fivl_hf.annotation.agreement import JUDGE_QUESTIONS, judged_pairs
+from fivl_hf.annotation.items import Verdicts
 from fivl_hf.annotation.ratings import Rated, Ratings
 from fivl_hf.annotation.records import ANSWERS, QUESTIONS
 from fivl_hf.files.atomic import write_atomically, write_json
@@ -37,7 +38,9 @@ def write_agreement(
     """Write ``agreement.json`` and ``agreement.html``.
 
     Args:
+        folder: made if it does not exist.
         summary: of :func:`fivl_hf.annotation.agreement.agreement_summary`.
+        ratings, rows: that it is of.
         title: the dataset's name.
         verdicts: the judge's.
         most: how many disagreements are shown.
@@ -89,17 +92,17 @@ def mask_size_histogram(rated: Sequence[Rated]) -> Figure:
 
 def _disagreements(ratings: Ratings, verdicts: Verdicts, most: int) -> tuple[list[tuple[Rated, list[str]]], int]:
     """Return expressions with the reasons why they are shown: disputed ones, then those the judge sees differently."""
-    found: dict[str, tuple[Rated, list[str]]] = {}
+    with_reasons: dict[str, tuple[Rated, list[str]]] = {}
     for each in ratings.rated:
         for question in QUESTIONS:
-            if {"yes", "no"} <= set(each.answers(question).values()):
-                found.setdefault(each.item.key, (each, []))[1].append(f"{SHORT_QUESTIONS[question]}: disputed")
+            if each.is_disputed(question):
+                with_reasons.setdefault(each.item.key, (each, []))[1].append(f"{SHORT_QUESTIONS[question]}: disputed")
     for name in JUDGE_QUESTIONS:
         for each, human, judge in judged_pairs(ratings.rated, verdicts, name):
             if human != judge:
                 said = f"{name}: people {'yes' if human else 'no'}, judge {'yes' if judge else 'no'}"
-                found.setdefault(each.item.key, (each, []))[1].append(said)
-    ordered = sorted(found.values(), key=lambda pair: -len(pair[1]))
+                with_reasons.setdefault(each.item.key, (each, []))[1].append(said)
+    ordered = sorted(with_reasons.values(), key=lambda pair: -len(pair[1]))
     return ordered[:most], len(ordered)
 
 

@@ -9,13 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.annotation.items import Item, make_item, matching_rows, with_gold
+from fivl_hf.annotation.items import Item, make_item, matching_rows, row_of_key, with_gold
 from fivl_hf.annotation.records import Annotation, AnnotationFile, read_annotations
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.json_stream import parse_json
-from fivl_hf.files.results import result_folder
+from fivl_hf.files.results import read_settings, result_folder
 
-__all__ = ["Progress", "Study", "gold_annotations", "gold_items", "open_study", "read_items", "require_annotator_name"]
+__all__ = [
+    "Progress",
+    "Study",
+    "gold_annotations",
+    "gold_items",
+    "open_study",
+    "read_items",
+    "require_annotator_name",
+    "strategy_of",
+]
 
 _ITEMS, _LINKS, _GOLD = "items.json", "links.json", "gold.jsonl"
 _NAME = re.compile(r"\w[\w.@ -]{0,63}")
@@ -37,6 +46,7 @@ class Study:
         items: in the order in which they are annotated.
         rows: row numbers by the items' keys.
         changed: keys of items that are gone from the dataset, or look different now; nobody is asked about them.
+        annotators: who annotates; those who have a file already stay.
         per_item: how many annotators each item gets; all if None. Gold items get all.
 
     Raises:
@@ -70,11 +80,12 @@ class Study:
         return list(self._files)
 
     def annotator_of(self, link: str) -> str | None:
-        """Return whose link this is; None if nobody's."""
-        return next((name for name, own in self.links.items() if secrets.compare_digest(own, link)), None)
+        """Return whose link this is; None if it is unknown."""
+        given = link.encode()
+        return next((name for name, own in self.links.items() if secrets.compare_digest(own.encode(), given)), None)
 
     def annotation(self, name: str, key: str) -> Annotation:
-        """Return what an annotator said of an item so far."""
+        """Return what an annotator recorded about an item so far."""
         with self._lock:
             return self._own(name, key) or Annotation(self.items[key].digest)
 
@@ -89,9 +100,8 @@ class Study:
             own = {key: self._own(name, key) for key in self.items}
             begun = [key for key, each in own.items() if each and not each.complete]
             free = [key for key, each in own.items() if not each and self._is_wanted(key)]
-            # Held by others who may never answer: only when nothing else is left.
-            held = {key for other, key in self._shown.items() if other != name}
-            order = [*begun, *(key for key in free if not self._is_full(key, held)), *free]
+            # What others look at, who may never answer, comes last.
+            order = [*begun, *(key for key in free if not self._is_held(name, key)), *free]
             if not order:
                 self._shown.pop(name, None)
                 return None
@@ -103,19 +113,20 @@ class Study:
     def _is_wanted(self, key: str) -> bool:
         return self.items[key].gold or self._per_item is None or self._annotators_of(key) < self._per_item
 
-    def _is_full(self, key: str, held: set[str]) -> bool:
-        """Return whether those to whom an item is shown now are enough."""
-        if self.items[key].gold or self._per_item is None or key not in held:
+    def _is_held(self, name: str, key: str) -> bool:
+        """Return whether an item has enough annotators, if those who look at it now annotate it."""
+        if self.items[key].gold or self._per_item is None:
             return False
-        showing = sum(key == shown for shown in self._shown.values())
-        return self._annotators_of(key) + showing >= self._per_item
+        looking = [other for other, shown in self._shown.items() if shown == key and other != name]
+        begin = sum(self._own(other, key) is None for other in looking)
+        return self._annotators_of(key) + begin >= self._per_item
 
     def _show(self, name: str, key: str) -> Item:
         self._shown[name] = key
         return self.items[key]
 
-    def say(self, name: str, key: str, field: str, value: Any) -> None:
-        """Write down what an annotator said of an item.
+    def record(self, name: str, key: str, field: str, value: Any) -> None:
+        """Write down an answer, a comment or a fix of an annotator.
 
         Raises:
             ValueError: no such item, or a value that the field cannot have.
@@ -127,10 +138,17 @@ class Study:
             self._files[name].add(key, self.items[key].digest, field, value)
 
     def undo(self, name: str) -> Item | None:
-        """Take an annotator's last entry back and return its item; None if there is none. Raises OSError."""
+        """Take an annotator's last entry back and return its item; raises OSError as :meth:`record`.
+
+        Returns:
+            None if there is none, or if it is about an item that is not asked about any more: that is kept.
+        """
         with self._lock:
-            entry = self._files[name].undo()
-            return self._show(name, entry.item) if entry and entry.item in self.items else None
+            last = self._files[name].last
+            if last is None or last.item not in self.items:
+                return None
+            self._files[name].undo()
+            return self._show(name, last.item)
 
     def progress(self, name: str) -> Progress:
         """Return how far an annotator is."""
@@ -173,11 +191,16 @@ def open_study(
     """Begin a study in a folder, or go on with the one that is there; no other process can, meanwhile.
 
     Args:
+        folder: of the study.
         rows: the dataset, images left encoded.
         run: what decides the items, so that another study is not mixed with this one.
         draw: draws the items of a new study.
+        annotators, per_item: see :class:`Study`.
         gold: the gold items' annotations, of which the study keeps a copy.
         restart: draw the items again; annotations are kept, and count where they are of the new items.
+
+    Yields:
+        the study.
 
     Raises:
         FolderInUseError: another process serves the study.
@@ -207,7 +230,7 @@ def read_items(folder: Path) -> list[Item]:
 
 
 def gold_items(rows: Any, items: Sequence[Item], file: Path) -> list[Item]:
-    """Return the items of a study with those of an expert's file strewn in, as far as the expert finished them.
+    """Return the items of a study with those that an expert has finished mixed in.
 
     Raises:
         ValueError: the file has none of this dataset, or the dataset has changed since.
@@ -215,19 +238,24 @@ def gold_items(rows: Any, items: Sequence[Item], file: Path) -> list[Item]:
     """
     file.stat()
     expert = AnnotationFile(file).annotations
-    wanted = [key.rpartition("/") for key, each in expert.items() if each.complete]
     numbers = {id: number for number, id in enumerate(rows["id"])}
     gold = []
-    for id, _, place in wanted:
-        row = rows[numbers[id]] if id in numbers else {"key_expressions": []}
-        if int(place) >= len(row["key_expressions"]):
-            raise ValueError(f"{file}: the dataset has no key expression {id}/{place}")
-        gold.append(make_item(row, int(place)))
-        if gold[-1].digest != expert[gold[-1].key].digest:
-            raise ValueError(f"{file}: {gold[-1].key} looks different in this dataset now")
+    for key in (key for key, each in expert.items() if each.complete):
+        found = row_of_key(rows, numbers, key)
+        if found is None:
+            raise ValueError(f"{file}: the dataset has no key expression {key}")
+        gold.append(make_item(rows[found[0]], found[1]))
+        if gold[-1].digest != expert[key].digest:
+            raise ValueError(f"{file}: {key} looks different in this dataset now")
     if not gold:
         raise ValueError(f"{file} has no finished annotation")
     return with_gold(items, gold)
+
+
+def strategy_of(folder: Path) -> str | None:
+    """Return how the items of a study were drawn; None if the folder holds no study, or one that does not say."""
+    note = folder / "annotation.run.json"
+    return read_settings(note).get("strategy") if note.exists() else None
 
 
 def gold_annotations(folder: Path) -> dict[str, Annotation]:

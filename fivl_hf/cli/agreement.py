@@ -1,4 +1,4 @@
-"""``fivl agreement``, ``fivl filter`` and ``fivl annotations``: what becomes of annotations."""
+"""``fivl agreement``, ``fivl filter`` and ``fivl annotations``."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,7 @@ def add_agreement(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "agreement",
-        help="what people say of a dataset, and how far they agree",
+        help="report how annotators rate a dataset, and how well they agree",
         description="Makes figures of annotations: how many expressions, masks and examples are good (with intervals, "
         "by mask size and source), how far annotators agree (Cohen's and Fleiss' kappa, Krippendorff's alpha), and how "
         "far the judge and the extractor agree with them.",
@@ -34,11 +34,13 @@ def add_filter(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "filter",
-        help="the dataset that people's annotations leave: bad rows out, fixes applied",
-        description="Writes a dataset without what people reject. A verdict is what most annotators answered.",
+        help="write a dataset without what annotators rejected, their fixes applied",
+        description="Writes a dataset without what annotators rejected. A verdict is what most of them answered; of "
+        "several fixes of one expression's mask, boxes or words, that of the first annotator by name is applied.",
         epilog="--keep good: expressions to whose three questions most annotators answered yes; rows without one go. "
         "--keep not-bad: rows called a bad example go, and expressions whose mask or words are rejected; what nobody "
-        "annotated, or people are undecided about, stays. The card says what was done.",
+        "annotated, or people are undecided about, stays. The card says what was done. Expressions that annotators "
+        "missed are not added: they have no mask.",
         formatter_class=HelpFormatter,
     )
     _add_rated(parser)
@@ -60,8 +62,9 @@ def add_annotations(commands: Any) -> None:
     export = steps.add_parser(
         "export",
         help="write annotations as CSV, or a study's items for Argilla",
-        description="CSV: a line for each expression and annotator. Argilla: a folder that argilla.Dataset.from_disk "
-        "loads, with the items' images, conversations and questions.",
+        description="CSV: a line for each expression and annotator, with answers, comments and fixes. Argilla: a "
+        "folder that argilla.Dataset.from_disk loads, with the items' images, conversations and questions; what is "
+        "answered already does not go there.",
         formatter_class=HelpFormatter,
     )
     _add_rated(export)
@@ -72,15 +75,28 @@ def add_annotations(commands: Any) -> None:
         "import",
         help="read annotations of a CSV file or of Argilla",
         description="Writes OUTPUT/annotators/NAME.jsonl, as fivl annotate does, from a CSV file with the columns of "
-        "fivl annotations export, or from records.json of argilla.Dataset.to_disk.",
+        "fivl annotations export, or from records.json of argilla.Dataset.to_disk (answers alone).",
         formatter_class=HelpFormatter,
     )
     read.add_argument("file", metavar="FILE", type=existing_file, help="a .csv file, or Argilla's records.json")
     read.add_argument(
-        "--name", action="append", default=[], metavar="ID=NAME", help="the name of a user id of Argilla; repeatable"
+        "--name",
+        action="append",
+        type=_id_and_name,
+        default=[],
+        metavar="ID=NAME",
+        help="annotator's name for a user id of Argilla; can be repeated",
     )
     read.add_argument("--output", type=folder, required=True, help="new folder")
     read.set_defaults(run=_import)
+
+
+def _id_and_name(text: str) -> tuple[str, str]:
+    """Read "ID=NAME"."""
+    id, _, name = text.partition("=")
+    if not (id and name):
+        raise argparse.ArgumentTypeError(f"ID=NAME, got {text!r}")
+    return id, name
 
 
 def _add_rated(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +107,12 @@ def _add_rated(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset-config", default=None, help="the dataset's configuration")
 
 
+def _rows(options: argparse.Namespace) -> Any:
+    from fivl_hf.storage import load_rows
+
+    return load_rows(options.dataset, options.split, options.dataset_config)
+
+
 def _rated(options: argparse.Namespace) -> tuple[Any, Any]:
     """Return rows and ratings."""
     from functools import partial
@@ -98,14 +120,17 @@ def _rated(options: argparse.Namespace) -> tuple[Any, Any]:
     from tqdm.auto import tqdm
 
     from fivl_hf.annotation.ratings import collect_ratings
-    from fivl_hf.storage import load_rows
 
-    rows = load_rows(options.dataset, options.split, options.dataset_config)
+    rows = _rows(options)
     ratings = collect_ratings(rows, options.annotations, partial(tqdm, desc="read", unit="expression"))
-    if ratings.changed:
-        number = len(ratings.changed)
-        print(f"{number:,} annotated expressions have changed in the dataset since, and do not count")
+    _tell_changed(len(ratings.changed))
     return rows, ratings
+
+
+def _tell_changed(number: int) -> None:
+    if number:
+        expressions = "1 expression was" if number == 1 else f"{number:,} expressions were"
+        print(f"{expressions} removed from the dataset or changed since, and ignored")
 
 
 def _agreement(options: argparse.Namespace) -> None:
@@ -126,6 +151,8 @@ def _agreement(options: argparse.Namespace) -> None:
         most=options.gallery,
     )
     print(f"{summary['expressions']:,} expressions, {len(summary['annotators'])} annotators")
+    if "disagreement" in summary["strategies"]:
+        print("drawn by disagreement with the judge: the shares are not those of the dataset")
     for question, name in SHORT_QUESTIONS.items():
         figures, agreement = summary["shares"][question]["all"], summary["agreement"][question]
         share = "–" if figures["share"] is None else f"{figures['share']:.0%}"
@@ -134,6 +161,8 @@ def _agreement(options: argparse.Namespace) -> None:
         alpha = agreement["krippendorff_alpha"]
         beyond = "" if alpha is None else f", Krippendorff's alpha {alpha:.2f}"
         print(f"{name + ':':<27} {share}{bounds} (n {figures['n']}){beyond}")
+        if weighted := summary["shares"][question]["of_dataset"]:
+            print(f"{'':<27} {weighted['share']:.0%} weighted by how common each mask size and source is")
     print(f"Open {options.output / 'agreement.html'}")
 
 
@@ -145,15 +174,20 @@ def _filter(options: argparse.Namespace) -> None:
 
     split = options.split.partition("[")[0]
     require_split_name(split)
+    if Path(options.dataset).is_dir() and options.output.resolve() == Path(options.dataset).resolve():
+        raise ValueError("--output is the dataset itself, which its annotations are about: name another folder")
     rows, ratings = _rated(options)
+    front = card_front(options.dataset)
+    if front is None:
+        print(f"the card of {options.dataset} was not read: license and language have to be filled in")
     filtering = Filter(ratings, options.keep, fixes=not options.no_fixes)
     kept = filtering.rows(tqdm(rows, desc="filter", unit="row"))
     write_dataset(
         options.output,
         {split: kept},
-        title=f"{shown_name(options.dataset)}, as people keep it",
-        description=lambda: filtered_description(options.dataset, filtering),
-        front=card_front(options.dataset),
+        title=f"{shown_name(options.dataset)}, filtered by annotations",
+        description=lambda: filtered_description(shown_name(options.dataset), filtering),
+        front=front,
     )
     for name, number in filtering.counts.items():
         print(f"{name}: {number:,}")
@@ -163,19 +197,20 @@ def _export(options: argparse.Namespace) -> None:
     from fivl_hf.annotation.exchange import export_argilla, export_csv
     from fivl_hf.annotation.items import matching_rows
     from fivl_hf.annotation.study import read_items
-    from fivl_hf.storage import load_rows
 
     if not (options.csv or options.argilla):
         raise ValueError("name what to write: --csv FILE, --argilla FOLDER, or both")
+    rows = None
     if options.csv:
-        _, ratings = _rated(options)
+        rows, ratings = _rated(options)
         print(f"{export_csv(options.csv, ratings):,} annotations in {options.csv}")
     if options.argilla:
-        rows = load_rows(options.dataset, options.split, options.dataset_config)
+        rows = rows or _rows(options)
         items = {item.key: item for path in options.annotations for item in read_items(path)}
         if not items:
             raise ValueError("--argilla needs the folder of a study: start fivl annotate once to draw its items")
-        numbers, _ = matching_rows(rows, items.values())
+        numbers, changed = matching_rows(rows, items.values())
+        _tell_changed(len(changed))
         count = export_argilla(options.argilla, rows, [(items[key], number) for key, number in numbers.items()])
         print(f"{count:,} records in {options.argilla}; argilla.Dataset.from_disk loads them")
 
@@ -183,12 +218,11 @@ def _export(options: argparse.Namespace) -> None:
 def _import(options: argparse.Namespace) -> None:
     from fivl_hf.annotation.exchange import import_argilla, import_csv
 
-    names = dict(pair.split("=", 1) if "=" in pair else (pair, "") for pair in options.name)
-    if "" in names.values():
-        raise ValueError("--name is ID=NAME")
     if options.file.suffix.lower() == ".csv":
+        if options.name:
+            raise ValueError("--name is for Argilla's user ids; a CSV file has a column for annotators")
         counts = import_csv(options.file, options.output)
     else:
-        counts = import_argilla(options.file, options.output, names)
+        counts = import_argilla(options.file, options.output, dict(options.name))
     for name, number in counts.items():
         print(f"{name}: {number:,} expressions")

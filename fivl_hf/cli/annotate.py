@@ -15,7 +15,7 @@ def add_annotate(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "annotate",
-        help="people rate key expressions and masks, on a page",
+        help="serve a page on which people rate key expressions and masks",
         description="Serves a page that shows one key expression at a time, with its mask, and asks the three "
         "questions of the paper's annotators; masks, boxes and words can be fixed. Every answer is written at once: "
         "stop it and start it again as you like, it goes on where each annotator stopped.",
@@ -49,7 +49,7 @@ def add_annotate(commands: Any) -> None:
         "how often each annotator agrees with the expert",
     )
     parser.add_argument("--per-item", type=positive, default=None, help="annotators of each item; all if not given")
-    parser.add_argument("--seed", type=count, default=0, help="of the draw")
+    parser.add_argument("--seed", type=count, default=0, help="seed of the draw")
     parser.add_argument("--share-file", type=Path, default=None, help="write everyone's link here (CSV: name, link)")
     add_page(parser)
     parser.add_argument("--restart", action="store_true", help="draw the items again; annotations are kept")
@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace) -> None:
     for name in options.annotator:
         require_annotator_name(name)
     if (options.strategy == "disagreement") != bool(options.judgements):
-        raise ValueError("--strategy disagreement and --judgements need each other")
+        raise ValueError("--strategy disagreement and --judgements must be given together")
     rows = load_rows(options.dataset, options.split, options.dataset_config)
 
     def draw() -> list[Any]:
@@ -81,6 +81,7 @@ def _run(options: argparse.Namespace) -> None:
             seed=options.seed,
             verdicts=judge_verdicts(options.judgements) if options.judgements else None,
             progress=partial(tqdm, desc="draw", unit="expression"),
+            on_skip=lambda reason: print(f"left out: {reason}"),
         )
         return gold_items(rows, items, options.gold) if options.gold else items
 
@@ -114,9 +115,9 @@ def _serve(study: Any, rows: Any, options: argparse.Namespace) -> None:
     from fivl_hf.show.gradio_pages import serve
 
     if study.changed:
-        print(f"the dataset has changed: {len(study.changed)} items are gone or look different; they are not asked")
+        print(f"the dataset has changed: {len(study.changed)} items were removed or look different, and are skipped")
 
-    def tell(address: str) -> None:
+    def on_ready(address: str) -> None:
         links = {name: f"{address}?key={study.links[name]}" for name in options.annotator}
         if options.share_file:
             with options.share_file.open("w", newline="", encoding="utf-8") as file:
@@ -124,4 +125,4 @@ def _serve(study: Any, rows: Any, options: argparse.Namespace) -> None:
         announce(links, options)
 
     page = annotation_page(study, rows, shown_name(options.dataset))
-    serve(page, "annotate.css", host=options.host, port=options.port, tell=tell)
+    serve(page, "annotate.css", host=options.host, port=options.port, on_ready=on_ready)

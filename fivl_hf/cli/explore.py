@@ -26,14 +26,14 @@ def add_explore(commands: Any) -> None:
     parser.add_argument("--compare", default=None, metavar="MODEL", help="another model, shown beside the first")
     parser.add_argument("--split", default="test", help="split, slices allowed: test[:200]")
     parser.add_argument("--dataset-config", default=None, help="the dataset's configuration")
-    parser.add_argument("--examples", type=count, default=24, help="questions of the dataset to begin with")
+    parser.add_argument("--examples", type=count, default=12, help="questions of the dataset to begin with")
     parser.add_argument("--seed", type=count, default=0, help="of their draw")
     parser.add_argument(
         "--head",
         type=head_position,
         default=None,
         metavar="LAYER,HEAD",
-        help="whose attention is shown first; the one that agrees best with the masks of the examples if not given",
+        help="whose attention is shown first; the one that agrees best with the examples' masks if not given",
     )
     parser.add_argument("--device", default=None, help="such as cuda or cpu; an accelerator if there is one")
     parser.add_argument("--dtype", default="auto", help="such as bfloat16; the checkpoint's own by default")
@@ -65,5 +65,5 @@ def _run(options: argparse.Namespace) -> None:
         "explore.css",
         host=options.host,
         port=options.port,
-        tell=lambda address: announce({shown_name(options.model): address}, options),
+        on_ready=lambda address: announce({shown_name(options.model): address}, options),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fivl_hf.cli.options import HelpFormatter, existing_folder
+from fivl_hf.cli.page_options import require_gradio
 
 __all__ = ["add_push"]
 
@@ -132,6 +133,7 @@ def _metric(options: argparse.Namespace) -> Any:
 
 
 def _explorer(options: argparse.Namespace) -> Any:
+    require_gradio()
     from fivl_hf.hub.explorer_space import explorer_upload
 
     return explorer_upload(

@@ -36,7 +36,8 @@ def add_show(commands: Any) -> None:
     parser.add_argument(
         "--browse",
         action="store_true",
-        help="serve a page to search, filter and sort all rows, however many, instead of drawing some",
+        help="serve a page to search, filter and sort all rows, however many, instead of drawing some (--host, --port "
+        "and --open are for it, --sample, --seed and --output are not)",
     )
     add_page(parser)
     parser.set_defaults(run=_run)
@@ -49,6 +50,8 @@ def _run(options: argparse.Namespace) -> None:
     names = [options.split] if options.split else split_names(options.dataset, options.dataset_config)
     split, others = names[0], names[1:]
     if options.browse:
+        if options.row is not None or options.id is not None:
+            raise ValueError("--row and --id are for a page of some rows; search for the id on the page of --browse")
         _browse(options, split)
         return
     rows = load_rows(options.dataset, split, options.dataset_config)
@@ -74,5 +77,5 @@ def _browse(options: argparse.Namespace, split: str) -> None:
         "browse.css",
         host=options.host,
         port=options.port,
-        tell=lambda address: announce({"rows": address}, options),
+        on_ready=lambda address: announce({"rows": address}, options),
     )

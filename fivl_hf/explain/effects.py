@@ -197,11 +197,14 @@ def _add(sums: dict[str, tuple[float, int]], name: str, values: NDArray[np.float
 def token_log_probabilities(
     model: Any, inputs: Mapping[str, Any], tokens: Sequence[NDArray[np.intp]]
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
-    """Yield, for each conversation of a batch, log-probabilities of some tokens, and which are the most likely ones.
+    """Yield log-probabilities of some tokens of each conversation of a batch, and which are the most likely ones.
 
     Args:
         inputs: of the model's forward.
         tokens: positions (K,) in each conversation, from 1 up.
+
+    Yields:
+        (K,) float64 in nats, and (K,) bool.
     """
     inputs = _on_device(model, inputs)
     hidden = model.base_model(**inputs, use_cache=False).last_hidden_state

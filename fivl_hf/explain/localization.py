@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter, label
 from fivl_hf.explain.knockout import Head
 from fivl_hf.explain.observation import Wanted, observe
 from fivl_hf.explain.samples import Evidence, Sample
-from fivl_hf.masks import FloatArray, paint_tokens
+from fivl_hf.masks import BoolArray, FloatArray, paint_tokens
 
 __all__ = [
     "SUMMED",
@@ -24,9 +24,12 @@ __all__ = [
     "expression_attention",
     "expression_maps",
     "locate",
+    "located_parts",
     "spatial_entropy",
     "votes_among",
 ]
+
+Box = tuple[float, float, float, float]
 
 # The published settings.
 SKIPPED_LAYERS, VOTED, SUMMED = 2, 10, 3
@@ -130,7 +133,7 @@ class HeadVotes:
         return [(int(i // sums.shape[1]), int(i % sums.shape[1])) for i in places]
 
 
-def locate(maps: Sequence[FloatArray] | FloatArray, size: tuple[int, int]) -> tuple[float, float, float, float] | None:
+def locate(maps: Sequence[FloatArray] | FloatArray, size: tuple[int, int]) -> Box | None:
     """Return the box (x0, y0, x1, y1) in pixels at which some heads' maps (K, Y, X) point together.
 
     Each is smoothed, all are summed, and the part above the mean with the largest mass is taken.
@@ -141,14 +144,33 @@ def locate(maps: Sequence[FloatArray] | FloatArray, size: tuple[int, int]) -> tu
     Returns:
         None where the maps are even.
     """
+    boxes = located_parts(maps, size, 1)
+    return boxes[0] if boxes else None
+
+
+def located_parts(
+    maps: Sequence[FloatArray] | FloatArray, size: tuple[int, int], most: int, *, smallest: float = 0.5
+) -> list[Box]:
+    """Return the boxes of the parts at which maps point, as :func:`locate` finds the first, the largest mass first.
+
+    Args:
+        most: number of parts.
+        smallest: mass of a part, as a share of the largest part's.
+    """
     summed = sum(gaussian_filter(np.nan_to_num(each), _SIGMA) for each in maps)
     assert isinstance(summed, np.ndarray)
     parts, count = label(summed > summed.mean(), _NEIGHBOURS)
     if not count:
-        return None
-    masses = np.bincount(parts.ravel(), summed.ravel())
-    rows, columns = np.nonzero(parts == 1 + int(np.argmax(masses[1:])))
-    across, down = size[0] / summed.shape[1], size[1] / summed.shape[0]
+        return []
+    masses = np.bincount(parts.ravel(), summed.ravel())[1:]
+    order = [part for part in np.argsort(-masses, kind="stable") if masses[part] >= smallest * masses.max()]
+    return [_part_box(parts == part + 1, size) for part in order[:most]]
+
+
+def _part_box(part: BoolArray, size: tuple[int, int]) -> Box:
+    """Return the box in pixels of the cells (Y, X) of a part."""
+    rows, columns = np.nonzero(part)
+    across, down = size[0] / part.shape[1], size[1] / part.shape[0]
     return (
         float(columns.min() * across),
         float(rows.min() * down),

@@ -34,7 +34,8 @@ def with_own_answers(model: Any, processor: Any, rows: Sequence[ReadableRow]) ->
         prompts = [replace(rows[number].row, turns=tuple(turns[number])).messages(turn) for number in numbers]
         answers = greedy_answers(model, processor, prompts, [rows[number].images for number in numbers])
         for number, answer in zip(numbers, answers, strict=True):
-            turns[number][turn] = replace(turns[number][turn], answer=answer)
+            # The schema refuses an empty answer.
+            turns[number][turn] = replace(turns[number][turn], answer=answer or ".")
     return [_answered(each, of_row) for each, of_row in zip(rows, turns, strict=True)]
 
 
@@ -64,7 +65,12 @@ def _placed(expression: KeyExpression, answer: str) -> KeyExpression | None:
 def greedy_answers(
     model: Any, processor: Any, conversations: Sequence[Sequence[Message]], images: Sequence[Sequence[Image.Image]]
 ) -> list[str]:
-    """Return what a model answers, greedily, to conversations of as many images each; "." for an empty answer."""
+    """Return what a model answers, greedily, with at most 200 tokens.
+
+    Args:
+        conversations: messages up to the question.
+        images: of each conversation; all have the same number.
+    """
     encoded = encode(
         processor,
         [as_blocks(messages, len(shown)) for messages, shown in zip(conversations, images, strict=True)],
@@ -76,4 +82,4 @@ def greedy_answers(
     inputs = encoded.inputs.to(model.device, model.dtype)
     written = model.generate(**inputs, do_sample=False, max_new_tokens=_LONGEST)[:, inputs["input_ids"].shape[1] :]
     texts = processor.tokenizer.batch_decode(written, skip_special_tokens=True)
-    return [text.strip() or "." for text in texts]  # the schema refuses an empty answer
+    return [text.strip() for text in texts]

@@ -1,7 +1,8 @@
 """Questions of a dataset to begin with: among them one where the model looks, and one where it guesses."""
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,11 +15,12 @@ from fivl_hf.explain.samples import prepare_batch, readable
 from fivl_hf.explore.explorer import Answered, Box, Explorer
 from fivl_hf.images import open_rgb
 from fivl_hf.masks import BoolArray, decode_mask
+from fivl_hf.schema import RowError, validate_row
 
 __all__ = ["GUESSES", "LOOKS", "Example", "aligned_head", "choose_examples", "with_notes"]
 
-LOOKS = "It looks: without the evidence, the answer is lost."
-GUESSES = "It guesses: without the evidence, the answer stays."
+LOOKS = "Uses the image: without the evidence, the answer changes."
+GUESSES = "Guesses: without the evidence, the answer stays the same."
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -49,14 +51,16 @@ class Example:
         """Return the mask (H, W) of the key expression that a word of an answer belongs to; None if to none."""
         chosen = answered.words[word]
         for text, mask in zip(self.expressions, self.masks, strict=True):
-            start = answered.answer.casefold().find(text.casefold())
-            if 0 <= start < chosen.end and chosen.start < start + len(text):
-                return decode_mask(mask)
+            for match in re.finditer(rf"(?<!\w){re.escape(text)}(?!\w)", answered.answer, re.IGNORECASE):
+                if match.start() < chosen.end and chosen.start < match.end():
+                    return decode_mask(mask)
         return None
 
 
 def choose_examples(rows: Any, count: int, seed: int = 0) -> list[Example]:
     """Draw questions that open a conversation about a single image, with evidence; all if there are fewer.
+
+    Rows that do not fit the schema are left out.
 
     Args:
         rows: dataset, images left encoded (:func:`fivl_hf.storage.load_rows`).
@@ -72,41 +76,47 @@ def choose_examples(rows: Any, count: int, seed: int = 0) -> list[Example]:
     return found
 
 
-def _example(row: dict[str, Any]) -> Example | None:
-    of_turn = [i for i, each in enumerate(row["key_expressions"]) if each["turn"] == 0 and each["boxes"]]
-    if len(row["images"]) != 1 or not of_turn:
+def _example(raw: Mapping[str, Any]) -> Example | None:
+    """Return the question that opens a row's conversation; None if it is not about one image, or has no evidence."""
+    try:
+        row = validate_row(raw)
+    except RowError:
         return None
-    if "messages" in row:
-        question, answer = [each["content"] for each in row["messages"] if each["role"] != "system"][:2]
-    else:
-        question, answer = row["question"], row["answers"][0]
-    chosen = [row["key_expressions"][i] for i in of_turn]
+    places = [i for i, each in enumerate(row.key_expressions) if each.turn == 0 and each.boxes]
+    if len(row.images) != 1 or not places or not row.turns[0].question.strip():
+        return None
+    expressions = [row.key_expressions[place] for place in places]
     return Example(
-        row["id"],
-        row["images"][0],
-        question,
-        answer,
-        tuple((float(x0), float(y0), float(x1), float(y1)) for each in chosen for x0, y0, x1, y1 in each["boxes"]),
-        tuple(each["text"] for each in chosen),
-        tuple(row["masks"][i] for i in of_turn),
+        row.id,
+        row.images[0],
+        row.turns[0].question,
+        row.turns[0].answer,
+        tuple(box for each in expressions for box in each.boxes),
+        tuple(each.text for each in expressions),
+        tuple(row.masks[place] for place in places),
     )
 
 
 def with_notes(explorer: Explorer, examples: Sequence[Example], progress: Progress = iter) -> list[Example]:
     """Return the examples, two of them noted: where blacking out the evidence costs the answer the most, and the least.
 
-    Of the answers that are right (the reference, in upper or lower case), if there are two; of all otherwise.
+    Right answers (the reference, in upper or lower case) are preferred. Questions that cannot be asked are left out.
     """
+    askable: list[Example] = []
     drops: list[tuple[bool, bool, float]] = []  # right, lost without the evidence, fall of the log-probability
     for example in progress(examples):
-        answered = explorer.ask(open_rgb(example.image), example.question)
+        try:
+            answered = explorer.ask(open_rgb(example.image), example.question)
+        except ValueError:
+            continue  # such as one with a special token of the model
+        askable.append(example)
         without = explorer.changed(answered, example.boxes, "black out")
         right = answered.answer.strip(" .").casefold() == example.reference.strip(" .").casefold()
         drop = answered.log_probability - sum(without.log_probabilities)
         drops.append((right, without.answer != answered.answer, drop))
     lost = [i for i, (_, is_lost, _) in enumerate(drops) if is_lost]
     kept = [i for i, (_, is_lost, _) in enumerate(drops) if not is_lost]
-    noted = list(examples)
+    noted = askable
     for numbers, note, sign in ((lost, LOOKS, 1), (kept, GUESSES, -1)):
         best = max(numbers, key=lambda i: (drops[i][0], sign * drops[i][2]), default=None)
         if best is not None:
@@ -114,9 +124,10 @@ def with_notes(explorer: Explorer, examples: Sequence[Example], progress: Progre
     return sorted(noted, key=lambda each: (each.note != LOOKS, not each.note))
 
 
-def aligned_head(explorer: Explorer, rows: Any, count: int, seed: int = 0, progress: Progress = iter) -> Head | None:
-    """Return the head whose attention agrees best with the masks of some rows; None if there is none."""
-    numbers = random.Random(seed).sample(range(len(rows)), min(count, len(rows)))
+def aligned_head(explorer: Explorer, rows: Any, ids: Sequence[str], progress: Progress = iter) -> Head | None:
+    """Return the head whose attention agrees best with the masks of the rows of some ids; None if there is none."""
+    wanted = set(ids)
+    numbers = [number for number, id in enumerate(rows["id"]) if id in wanted]
 
     def pairs() -> Iterable[tuple[Any, Any]]:
         for number in progress(numbers):

@@ -5,8 +5,7 @@ Shapes: L layers, H heads, N visual tokens.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -32,6 +31,9 @@ CHANGES: tuple[Change, ...] = get_args(Change)
 
 _CONDITIONS = {"black out": "removed", "keep only": "kept", "blur": "removed-blur"}
 _WORD = re.compile(r"\S+")
+_LONGEST = 2000
+# Random boxes; images at a time, since each may be many tokens.
+_DRAWS, _BATCH = 20, 4
 
 
 @dataclass(frozen=True)
@@ -56,19 +58,22 @@ class Answered:
     """A question, what the model answered, and how it looked at the image meanwhile.
 
     Attributes:
-        attention: for each word (L, H, N), the mean over its tokens.
+        answer: "" if the model ends at once.
+        attention: for each word (L, H, N) float16, the mean over its tokens.
+        kept: what was worked out about it, by request.
     """
 
     image: Image.Image
     question: str
     answer: str
     words: tuple[Word, ...]
-    attention: tuple[NDArray[np.float32], ...]
+    attention: tuple[NDArray[np.float16], ...]
     sample: Sample
+    kept: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def log_probability(self) -> float:
-        """Of the whole answer."""
+        """Return the log-probability of the whole answer."""
         return float(sum(word.log_probability for word in self.words))
 
     def token_at(self, x: float, y: float) -> int | None:
@@ -114,17 +119,17 @@ class Reliance:
 
     @property
     def score(self) -> float:
-        """The Visual Reliance Score of this question, its first answer taken as right: 1 if the answer is lost."""
+        """Return the Visual Reliance Score of this question, its first answer taken as right: 1 if it is lost."""
         return 0.0 if self.stays else 1.0
 
     @property
     def random_score(self) -> float:
-        """The same for random boxes: the share of them with which the answer is lost."""
+        """Return the same for random boxes: the share of them with which the answer is lost."""
         return 1 - self.random_stays / max(len(self.random_drops), 1)
 
 
 class Explorer:
-    """Asks a model, and looks into it. Results for the same request are kept.
+    """Asks a model, and looks into it. What is worked out about an answer is kept with it.
 
     Args:
         model: a transformers vision-language model, or an adapter of one.
@@ -135,75 +140,83 @@ class Explorer:
         self.model, self.processor, self.name = model.eval(), processor, name
         config = model.config.get_text_config()
         self.layers, self.heads = int(config.num_hidden_layers), int(config.num_attention_heads)
-        self.predictions = lru_cache(256)(self._predictions)
-        self.changed = lru_cache(64)(self._changed)
-        self.reliance = lru_cache(64)(self._reliance)
 
     def ask(self, image: Image.Image, question: str) -> Answered:
         """Ask a question about an image.
 
         Raises:
-            ValueError: a blank question, or one with a mark that has a meaning of its own for the model.
+            ValueError: a question that is blank, too long, or contains a special token of the model.
         """
-        if not question.strip():
-            raise ValueError("a question is needed")
+        if not question.strip() or len(question) > _LONGEST:
+            raise ValueError(f"a question of 1 to {_LONGEST:,} characters is needed")
         if marks := [mark for mark in self.processor.tokenizer.all_special_tokens if mark in question]:
-            raise ValueError(f"the question holds {marks[0]!r}, which has a meaning of its own for the model")
+            raise ValueError(f"the question contains the special token {marks[0]!r}: remove it")
         image = image.convert("RGB")
         (answer,) = self._answers([image], question)
         (sample,) = self._samples([image], question, answer)
         spans = [match.span() for match in _WORD.finditer(answer)]
-        start = sample.answers[0].text_start
+        start = sample.answers[0].text_start if spans else 0
         tokens = [span_tokens(sample.offsets, start + first, start + last) for first, last in spans]
-        found = [number for number, each in enumerate(tokens) if len(each)]
-        (scores,) = self._word_scores([sample], [tokens[number] for number in found])
-        attention = token_attention(self.model, sample, [tokens[number] for number in found])
+        with_tokens = [number for number, each in enumerate(tokens) if len(each)]
+        positions = [tokens[number] for number in with_tokens]
+        (scores,) = self._word_scores([sample], positions)
+        attention = token_attention(self.model, sample, positions) if positions else []
         words = [
             Word(answer[slice(*spans[number])], *spans[number], tokens[number], score)
-            for number, score in zip(found, scores, strict=True)
+            for number, score in zip(with_tokens, scores, strict=True)
         ]
-        looks = tuple(each for each in attention if each is not None)
+        looks = tuple(each.astype(np.float16) for each in attention if each is not None)
         return Answered(image, question, answer, tuple(words), looks, sample)
 
-    def _predictions(self, asked: Answered, token: int) -> list[list[tuple[str, float]]]:
-        """Return what a visual token predicts after every layer: words with probabilities, the most likely first."""
+    def predictions(self, asked: Answered, token: int) -> list[list[tuple[str, float]]]:
+        """Return what a visual token predicts after every layer: five words with probabilities, the likeliest first.
+
+        Returns:
+            nothing for a model whose visual tokens are not part of the token sequence.
+        """
         decode = self.processor.tokenizer.decode
-        return [
-            [(decode([id]), probability) for id, probability in layer]
-            for layer in top_predictions(self.model, asked.sample, token)
-        ]
+        if ("token", token) not in asked.kept:
+            asked.kept["token", token] = [
+                [(decode([id]), probability) for id, probability in layer]
+                for layer in top_predictions(self.model, asked.sample, token)
+            ]
+        predicted: list[list[tuple[str, float]]] = asked.kept["token", token]
+        return predicted
 
-    def _changed(self, asked: Answered, boxes: tuple[Box, ...], how: Change) -> Changed:
+    def changed(self, asked: Answered, boxes: tuple[Box, ...], how: Change) -> Changed:
         """Ask again about the image with some boxes changed."""
-        image = apply(_CONDITIONS[how], asked.image, np.array(boxes))
-        assert image is not None
-        (answer,) = self._answers([image], asked.question)
-        (scores,) = self._scores([image], asked)
-        return Changed(image, answer, tuple(scores))
+        if (boxes, how) not in asked.kept:
+            image = _shown(_CONDITIONS[how], asked.image, np.array(boxes))
+            (answer,) = self._answers([image], asked.question)
+            (scores,) = self._scores([image], asked)
+            asked.kept[boxes, how] = Changed(image, answer, tuple(scores))
+        changed: Changed = asked.kept[boxes, how]
+        return changed
 
-    def _reliance(self, asked: Answered, boxes: tuple[Box, ...], draws: int = 20, seed: int = 0) -> Reliance:
-        """Black boxes out, and as many random boxes of their sizes, ``draws`` times."""
-        size = asked.image.size
-        hidden: list[FloatArray] = [np.array(boxes)]
-        hidden += [random_boxes(boxes, size, (seed, draw)).boxes for draw in range(draws)]
-        images = [apply("removed", asked.image, each) for each in hidden]
-        shown = [image for image in images if image is not None]
-        answers = self._answers(shown, asked.question)
-        drops = [asked.log_probability - float(sum(scores)) for scores in self._scores(shown, asked)]
-        return Reliance(
-            answers[0],
-            answers[0] == asked.answer,
-            drops[0],
-            sum(answer == asked.answer for answer in answers[1:]),
-            tuple(drops[1:]),
-        )
+    def reliance(self, asked: Answered, boxes: tuple[Box, ...]) -> Reliance:
+        """Black boxes out, and 20 times random boxes of their sizes."""
+        if boxes not in asked.kept:
+            size = asked.image.size
+            hidden: list[FloatArray] = [np.array(boxes)]
+            hidden += [random_boxes(boxes, size, draw).boxes for draw in range(_DRAWS)]
+            images = [_shown("removed", asked.image, each) for each in hidden]
+            answers, drops = [], []
+            for start in range(0, len(images), _BATCH):
+                batch = images[start : start + _BATCH]
+                answers += self._answers(batch, asked.question)
+                drops += [asked.log_probability - float(sum(scores)) for scores in self._scores(batch, asked)]
+            stays = [answer == asked.answer for answer in answers]
+            asked.kept[boxes] = Reliance(answers[0], stays[0], drops[0], sum(stays[1:]), tuple(drops[1:]))
+        reliance: Reliance = asked.kept[boxes]
+        return reliance
 
     def _answers(self, images: Sequence[Image.Image], question: str) -> list[str]:
         conversation = [{"role": "user", "content": question}]
         return greedy_answers(self.model, self.processor, [conversation] * len(images), [[image] for image in images])
 
     def _samples(self, images: Sequence[Image.Image], question: str, answer: str) -> list[Sample]:
-        turns = (Turn(question, answer),)
+        # No conversation is encoded with an empty answer.
+        turns = (Turn(question, answer or "."),)
         rows = [
             ReadableRow(FiVLRow("explored", (image,), turns, (), (), "", (image.size,)), (image,)) for image in images
         ]
@@ -221,3 +234,10 @@ class Explorer:
         together, ends = np.concatenate(words), np.cumsum([len(each) for each in words])[:-1]
         found = token_log_probabilities(self.model, samples[0].inputs, [together] * len(samples))
         return [[float(part.sum()) for part in np.split(values, ends)] for values, _ in found]
+
+
+def _shown(condition: str, image: Image.Image, boxes: FloatArray) -> Image.Image:
+    """Return an image under a condition that shows one."""
+    shown = apply(condition, image, boxes)
+    assert shown is not None, condition
+    return shown

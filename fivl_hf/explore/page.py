@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from fivl_hf.explain.knockout import Head
 from fivl_hf.explore.examples import Example
@@ -22,8 +23,8 @@ from fivl_hf.show.pages import picture_url, render_page, template_text
 __all__ = ["explorer_page"]
 
 # Questions that are kept for their readers; the oldest is forgotten first.
-_KEPT = 64
-_MOST_BYTES = 30_000_000
+_KEPT = 16
+_MOST_BYTES = 20_000_000
 _LARGEST = 2048
 _THUMBNAIL = 150
 
@@ -38,11 +39,12 @@ def explorer_page(
         head: whose attention is shown first; the mean of the last layer's if not given.
         aligned: on how many rows that head was chosen; 0 if it was not.
     """
-    desk = _Desk(explorers, examples)
+    session = _Session(explorers, examples)
     title = " and ".join(explorer.name for explorer in explorers)
 
+    # Gradio marks the functions that scripts may call, which a bound method does not allow.
     def act(request: Any) -> dict[str, Any]:
-        return desk.act(request)
+        return session.act(request)
 
     top = render_page(
         "explore_top.html.jinja",
@@ -67,7 +69,7 @@ def _thumbnail(example: Example) -> str:
 
 
 @dataclass
-class _Desk:
+class _Session:
     """Answers the page's script; one request at a time, since the models are looked into by hooks."""
 
     explorers: Sequence[Explorer]
@@ -84,18 +86,21 @@ class _Desk:
 
         Returns:
             ``asked`` and ``html``, or a ``problem`` for the reader.
+
+        Raises:
+            KeyError, TypeError, ValueError, IndexError: a request that the script does not make.
         """
         with self.lock:
             try:
                 key = self._ask(request) if request["step"] == "ask" else str(request["asked"])
-                if key not in self.asked:
-                    return {"problem": "This question is forgotten; ask it again."}
-                self.asked.move_to_end(key)
-                asked = self.asked[key]
-                choices = Choices.read(request, asked, self.explorers)
-                return {"asked": key, "html": render_answers(self.explorers, asked, choices)}
-            except (ValueError, TypeError, KeyError) as error:
+            except ValueError as error:  # what the reader can do otherwise
                 return {"problem": f"{error}."}
+            if key not in self.asked:
+                return {"problem": "This question is no longer stored; ask it again."}
+            self.asked.move_to_end(key)
+            asked = self.asked[key]
+            choices = Choices.read(request, asked, self.explorers)
+            return {"asked": key, "html": render_answers(self.explorers, asked, choices)}
 
     def _ask(self, request: Mapping[str, Any]) -> str:
         """Ask all models, and return the key by which the answers are kept."""
@@ -104,7 +109,7 @@ class _Desk:
             example = self.examples[request["example"]]
             image = open_rgb(example.image)
         elif request.get("photo"):
-            image = open_rgb(_uploaded(str(request["photo"])))
+            image = _uploaded(str(request["photo"]))
         elif request.get("asked") in self.asked:
             before = self.asked[request["asked"]]
             image = before.answers[0].image
@@ -122,12 +127,12 @@ class _Desk:
         return key
 
 
-def _uploaded(url: str) -> bytes:
-    """Return the bytes of an uploaded image."""
+def _uploaded(url: str) -> Image.Image:
+    """Return an uploaded image; raises ImageError."""
     kind, _, data = url.partition(";base64,")
-    if not kind.startswith("data:image/") or len(data) > _MOST_BYTES:
+    if not kind.startswith("data:image/") or len(data) > _MOST_BYTES * 4 // 3:
         raise ImageError("an image of at most 20 MB is needed")
     try:
-        return base64.b64decode(data, validate=True)
-    except binascii.Error as error:
-        raise ImageError("an unreadable image (its upload is damaged)") from error
+        return open_rgb(base64.b64decode(data, validate=True))
+    except (binascii.Error, ImageError) as error:
+        raise ImageError("this file is not an image that can be read") from error

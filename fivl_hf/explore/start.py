@@ -23,7 +23,7 @@ def open_explorer(
     *,
     split: str = "test",
     config: str | None = None,
-    examples: int = 24,
+    examples: int = 12,
     head: Head | None = None,
     seed: int = 0,
     device: str | None = None,
@@ -52,7 +52,8 @@ def open_explorer(
     chosen = choose_examples(rows, examples, seed)
     noted = with_notes(explorers[0], chosen, partial(tqdm, desc="Asking", unit="question"))
     aligned = 0
-    if not head and examples:
-        head = aligned_head(explorers[0], rows, examples, seed, partial(tqdm, desc="Looking for heads", unit="row"))
-        aligned = min(examples, len(rows)) if head else 0
+    if not head and noted:
+        ids = [each.id for each in noted]
+        head = aligned_head(explorers[0], rows, ids, partial(tqdm, desc="Looking for heads", unit="row"))
+        aligned = len(noted) if head else 0
     return explorer_page(explorers, noted, head, aligned)

@@ -1,13 +1,12 @@
-"""What the page of ``fivl explore`` shows: HTML for a question and the reader's choices."""
+"""Rendering the page of ``fivl explore``: HTML for a question and the reader's choices."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from fivl_hf.explain.localization import attention_maps, locate
+from fivl_hf.explain.localization import attention_maps, located_parts
 from fivl_hf.explore.examples import Example
 from fivl_hf.explore.explorer import CHANGES, Answered, Box, Change, Explorer
 from fivl_hf.show.drawing import PALETTE, enlarge, frame_boxes, outline_masks
@@ -18,6 +17,9 @@ __all__ = ["MEAN_OF_HEADS", "Asked", "Choices", "render_answers"]
 
 MEAN_OF_HEADS = -1
 _SIDE = 420
+# Boxes at which a head points, at most.
+_PARTS = 3
+_PREDICTS_NOTHING = "This model's visual tokens are not part of the token sequence, so they predict nothing."
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Choices:
         patch: (x, y) in pixels of the image; None if none was clicked.
         box: that was drawn; the evidence of the question if none was.
         how: what becomes of the box.
-        sure: whether to compare with random boxes.
+        compare_random: whether to compare with random boxes.
     """
 
     words: Mapping[int, int] = field(default_factory=dict)
@@ -53,7 +55,7 @@ class Choices:
     patch: tuple[float, float] | None = None
     box: Box | None = None
     how: Change = "black out"
-    sure: bool = False
+    compare_random: bool = False
 
     @classmethod
     def read(cls, raw: Mapping[str, Any], asked: Asked, explorers: Sequence[Explorer]) -> "Choices":
@@ -75,7 +77,7 @@ class Choices:
             (float(patch[0]), float(patch[1])) if patch else None,
             _box(raw["box"], size) if raw.get("box") else None,
             how,
-            bool(raw.get("sure")),
+            bool(raw.get("compareRandom")),
         )
 
 
@@ -95,7 +97,7 @@ def render_answers(explorers: Sequence[Explorer], asked: Asked, choices: Choices
         reference=asked.example.reference if asked.example else "",
         note=asked.example.note if asked.example else "",
         question=asked.answers[0].question,
-        photo=picture_url(_photo(image)),
+        photo=picture_url(enlarge(image, _SIDE)),
         width=image.width,
         height=image.height,
         boxes=boxes,
@@ -107,12 +109,8 @@ def render_answers(explorers: Sequence[Explorer], asked: Asked, choices: Choices
         ],
         how=choices.how,
         changes=CHANGES,
-        sure=choices.sure,
+        compare_random=choices.compare_random,
     )
-
-
-def _photo(image: Image.Image) -> Image.Image:
-    return enlarge(image, _SIDE)
 
 
 def _column(
@@ -148,7 +146,7 @@ def _column(
         column["predictions"] = _predictions(explorer, answered, choices.patch, layer)
     if boxes:
         column["changed"] = _changed(explorer, answered, boxes, choices.how)
-        column["reliance"] = explorer.reliance(answered, boxes) if choices.sure else None
+        column["reliance"] = explorer.reliance(answered, boxes) if choices.compare_random else None
     return column
 
 
@@ -164,15 +162,16 @@ def _word(answered: Answered, example: Example | None, chosen: int | None) -> in
 
 
 def _attention(answered: Answered, word: int, layer: int, head: int) -> dict[str, Any]:
-    """Return the picture of attention, and the box at which it points."""
-    of_layer = answered.attention[word][layer]
+    """Return the picture of attention, and the boxes at which it points."""
+    of_layer = answered.attention[word][layer].astype(np.float64)
     values = of_layer.mean(axis=0) if head == MEAN_OF_HEADS else of_layer[head]
     if not np.isfinite(values).all():
         return {"attention": None, "located": None, "share": None}
     picture = overlay_tokens(answered.image, values, answered.sample.boxes, side=_SIDE)
-    located = locate([attention_maps(values, answered.sample.boxes, answered.image.size)], answered.image.size)
-    scale = picture.width / answered.image.width
-    framed = frame_boxes(picture, [[side * scale for side in located]], PALETTE[1], _SIDE) if located else picture
+    size = answered.image.size
+    located = located_parts([attention_maps(values, answered.sample.boxes, size)], size, _PARTS)
+    scaled = np.array(located).reshape(-1, 4) * (picture.width / answered.image.width)
+    framed = frame_boxes(picture, scaled.tolist(), PALETTE[1], _SIDE)
     return {"attention": picture_url(framed), "located": located, "share": float(values.sum())}
 
 
@@ -184,7 +183,7 @@ def _predictions(
     if token is None:
         return "No visual token sees this place."
     every = explorer.predictions(answered, token)
-    return every[layer] if every else "This model's visual tokens do not stand in the sequence, and predict nothing."
+    return every[layer] if every else _PREDICTS_NOTHING
 
 
 def _changed(explorer: Explorer, answered: Answered, boxes: tuple[Box, ...], how: Change) -> dict[str, Any]:
@@ -200,7 +199,7 @@ def _changed(explorer: Explorer, answered: Answered, boxes: tuple[Box, ...], how
         for word, after in zip(answered.words, changed.log_probabilities, strict=True)
     ]
     return {
-        "picture": picture_url(_photo(changed.image)),
+        "picture": picture_url(enlarge(changed.image, _SIDE)),
         "answer": changed.answer,
         "stays": changed.answer == answered.answer,
         "words": words,

@@ -2,6 +2,8 @@
 
 from importlib.metadata import version
 
+from packaging.requirements import InvalidRequirement, Requirement
+
 from fivl_hf.hub.push import Upload, require_id
 
 __all__ = ["explorer_upload"]
@@ -46,7 +48,7 @@ def explorer_upload(
         compare: another model's id, shown beside the first.
 
     Raises:
-        ValueError: an id that is none.
+        ValueError: not a valid Hub id, or not a requirement.
     """
     models = [model, *([compare] if compare else [])]
     for each in (repo_id, *models, dataset):
@@ -54,7 +56,10 @@ def explorer_upload(
     values = {"model": model, "dataset": dataset, "split": split, "name": model.split("/")[1]}
     app = _APP.format(models=", ".join(map(repr, models)), **values)
     card = _CARD.format(models=", ".join(models), gradio=version("gradio"), **values)
-    package, _, place = requirement.partition("@")
-    needed = f"{package.strip()}[ui]" + (f" @ {place.strip()}" if place else "")
-    files = {"app.py": app, "README.md": card, "requirements.txt": needed + "\n"}
+    try:
+        needed = Requirement(requirement)
+    except InvalidRequirement as error:
+        raise ValueError(f"--requirement is what pip takes, such as 'fivl-hf @ git+https://...': {error}") from error
+    needed.extras.add("ui")
+    files = {"app.py": app, "README.md": card, "requirements.txt": f"{needed}\n"}
     return Upload(repo_id, "space", tuple((name, text.encode()) for name, text in files.items()))

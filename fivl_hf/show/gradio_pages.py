@@ -1,8 +1,10 @@
 """Serving Gradio pages in this project's colours."""
 
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
 
@@ -34,13 +36,14 @@ def page_style(name: str) -> str:
     return template_text("gradio.css") + template_text(name)
 
 
-def serve(page: gr.Blocks, style: str, *, host: str, port: int, tell: Callable[[str], object]) -> None:
+def serve(page: gr.Blocks, style: str, *, host: str, port: int, on_ready: Callable[[str], object]) -> None:
     """Serve a page until the process is interrupted.
 
     Args:
         style: name of the page's own style sheet (:func:`page_style`).
+        host: address to listen at; of one that means all addresses, the page's address has the machine's name.
         port: 0 for any that is free.
-        tell: called with the page's address once it can be opened.
+        on_ready: called with the page's address once it can be opened.
 
     Raises:
         OSError: the port is taken.
@@ -52,8 +55,17 @@ def serve(page: gr.Blocks, style: str, *, host: str, port: int, tell: Callable[[
         "footer_links": [],
         "css": page_style(style),
     }
-    _, address, _ = launch(page, prevent_thread_lock=True, quiet=True, show_error=True, **options)
-    tell(address)
+    try:
+        _, address, _ = launch(page, prevent_thread_lock=True, quiet=True, show_error=True, **options)
+    except OSError as error:
+        if not port:
+            raise
+        raise OSError(
+            f"port {port} of {host} cannot be used: give another --port, or 0 for any that is free"
+        ) from error
+    if host in ("0.0.0.0", "::"):
+        address = f"http://{socket.getfqdn()}:{urlsplit(address).port}/"
+    on_ready(address)
     try:
         threading.Event().wait()
     finally:

@@ -3,7 +3,7 @@
 import math
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from fivl_hf.supervision import COVERAGE_BANDS
 __all__ = ["RowBrowser", "browser_page"]
 
 _ON_A_PAGE = 12
+_MOST_TURNS = 10_000
 _INDEXED = ("id", "source", "messages", "question", "answers", "key_expressions")
 
 
@@ -30,9 +31,14 @@ class RowBrowser:
     Args:
         rows: of the split that is shown.
         title: the dataset's name.
+
+    Raises:
+        ValueError: a column of a FiVL row is missing.
     """
 
     def __init__(self, rows: ParquetRows, title: str) -> None:
+        if missing := [name for name in ("id", "images", "key_expressions", "masks") if name not in rows.columns]:
+            raise ValueError(f"{title}: column '{missing[0]}' is missing; found {rows.columns}")
         self.rows, self.title = rows, title
         self._folder = tempfile.TemporaryDirectory(prefix="fivl-index-")
         self.index = RowIndex(Path(self._folder.name) / "rows.sqlite")
@@ -48,7 +54,7 @@ class RowBrowser:
             for batch in self._batches(("masks",)):
                 self.index.measure(row["masks"] for row in batch)
         except Exception as error:  # a thread's error would be lost: the page says it
-            self.problem = f"The rows cannot all be searched: {error}"
+            self.problem = f"Indexing failed, so not all rows can be searched: {error}"
 
     def _batches(self, columns: tuple[str, ...]) -> Any:
         batches = self.rows.batches(columns)
@@ -81,7 +87,7 @@ class RowBrowser:
         """
         try:
             wanted = _filter(request)
-            page = max(int(request.get("page") or 0), 0)
+            page = min(max(int(request.get("page") or 0), 0), len(self.rows))
             numbers, total = self._find(wanted, page)
         except (ValueError, TypeError) as error:
             return {"html": render_page("browse_rows.html.jinja", **_NONE, problem=f"{error}."), "page": 0}
@@ -90,7 +96,7 @@ class RowBrowser:
             return self.act({**request, "page": pages - 1})
         html = render_page(
             "browse_rows.html.jinja",
-            cards=[self._card(number) for number in numbers],
+            cards=self._cards(numbers),
             found=total,
             total=len(self.rows),
             page=page,
@@ -120,13 +126,25 @@ class RowBrowser:
             return f"The masks of {self.index.measured:,} of {total:,} rows are measured so far."
         return ""
 
-    def _card(self, number: int) -> dict[str, Any]:
-        try:
-            with self._reading:
-                row = self.rows[number]
-            return {"number": number, "card": row_card(view_row(row, turns=6, boxes=True)), "problem": ""}
-        except (RowError, ImageError) as error:
-            return {"number": number, "card": None, "problem": str(error)}
+    def _cards(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the values for the cards of some rows; one that cannot be shown says why."""
+        rows: list[dict[str, Any] | str] = []
+        with self._reading:
+            for number in numbers:
+                try:
+                    rows.append(self.rows[number])
+                except ImageError as error:
+                    rows.append(str(error))
+        return [_card(number, row) for number, row in zip(numbers, rows, strict=True)]
+
+
+def _card(number: int, row: dict[str, Any] | str) -> dict[str, Any]:
+    if isinstance(row, str):
+        return {"number": number, "card": None, "problem": row}
+    try:
+        return {"number": number, "card": row_card(view_row(row, turns=6, boxes=True)), "problem": ""}
+    except (RowError, ImageError) as error:
+        return {"number": number, "card": None, "problem": str(error)}
 
 
 _NONE = {"cards": [], "found": 0, "total": 0, "page": 0, "pages": 1, "status": ""}
@@ -140,7 +158,7 @@ def _filter(request: Mapping[str, Any]) -> RowFilter:
         word,
         source,
         band,
-        turns=int(request.get("turns") or 0),
+        turns=min(int(request.get("turns") or 0), _MOST_TURNS),
         score=None if score in (None, "") else float(str(score)),
         sort=str(request.get("sort") or "dataset order"),
     )
@@ -149,6 +167,7 @@ def _filter(request: Mapping[str, Any]) -> RowFilter:
 def browser_page(browser: RowBrowser) -> gr.Blocks:
     """Return the page."""
 
+    # Gradio marks the functions that scripts may call, which a bound method does not allow.
     def act(request: Any) -> dict[str, Any]:
         return browser.act(request)
 

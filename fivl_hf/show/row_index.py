@@ -41,7 +41,7 @@ class RowFilter:
         word: a noun among the keywords.
         source: of the row.
         band: size of at least one mask, one of ``COVERAGE_BANDS``.
-        turns: at least so many.
+        turns: minimum number.
         score: of the best expression, at least.
         sort: one of :data:`SORTS`.
     """
@@ -68,9 +68,6 @@ class RowIndex:
         self._connection.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_SCHEMA}")
         self._lock = threading.Lock()
         self.indexed = self.measured = 0
-
-    def close(self) -> None:
-        self._connection.close()
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add the next rows: their ``id``, ``source``, conversation and ``key_expressions``."""

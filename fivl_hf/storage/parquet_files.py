@@ -29,6 +29,8 @@ def split_files(dataset: str | Path, split: str, name: str | None = None) -> lis
     Raises:
         ValueError: no such split, or files of another kind.
     """
+    if "[" in split:
+        raise ValueError(f"a page of all rows has no slices: give --split {split.partition('[')[0]}")
     try:
         builder = datasets.load_dataset_builder(str(dataset), name)
         files = builder.config.data_files or {}
@@ -38,7 +40,7 @@ def split_files(dataset: str | Path, split: str, name: str | None = None) -> lis
         raise ValueError(f"{dataset} has no split {split!r}; there are {', '.join(map(str, files)) or 'none'}")
     paths = [str(path) for path in files[split]]
     if other := [path for path in paths if not path.endswith(".parquet")]:
-        raise ValueError(f"{dataset}: {Path(other[0]).name} is not a Parquet file; a page without --browse reads it")
+        raise ValueError(f"{dataset}: {Path(other[0]).name} is not a Parquet file; fivl show without --browse reads it")
     return paths
 
 
@@ -63,6 +65,11 @@ class ParquetRows:
                 sizes.append(file.metadata.row_group(group).num_rows)
         self._starts = np.array([0, *accumulate(sizes)])
         self._kept: OrderedDict[int, pa.Table] = OrderedDict()
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the names of the columns."""
+        return list(self._groups[0][0].schema_arrow.names) if self._groups else []
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -89,8 +96,9 @@ class ParquetRows:
                 raise ImageError(f"row {number}: an image is the file {image.get('path')!r}, which is not read")
         return row
 
-    def batches(self, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-        """Yield some columns of the rows, a row group at a time; columns that there are not are left out."""
+    def batches(self, columns: Sequence[str], size: int = 512) -> Iterator[list[dict[str, Any]]]:
+        """Yield some columns of the rows, at most ``size`` rows at a time; columns that there are not are left out."""
+        wanted = [name for name in columns if name in self.columns]
         for file, group in self._groups:
-            known = set(file.schema_arrow.names)
-            yield file.read_row_group(group, [name for name in columns if name in known]).to_pylist()
+            for batch in file.iter_batches(size, [group], wanted):
+                yield batch.to_pylist()

@@ -37,7 +37,7 @@ def rate(tmp_path: Path, few_rows: Dataset) -> Any:
             for name, letters in by_name.items():
                 answer(study, name, key, letters)
         for name, key, field, value in more:
-            study.say(name, key, field, value)
+            study.record(name, key, field, value)
         return collect_ratings(few_rows, [tmp_path / "study"])
 
     return rated

@@ -38,7 +38,7 @@ def test_shares_by_hand(rate):
         "expressions": 0,
         "fleiss_kappa": None,
         "krippendorff_alpha": None,
-        "pairs": {},
+        "pairs": [],
     }
 
 
@@ -47,7 +47,8 @@ def test_agreement_of_two_by_hand(rate):
     summary = agreement_summary(
         rate({f"r{i}/0": {"anna": one * 3, "ben": other * 3} for i, (one, other) in enumerate(letters)})
     )
-    pair = summary["agreement"]["mask"]["pairs"]["anna, ben"]
+    (pair,) = summary["agreement"]["mask"]["pairs"]
+    assert pair["annotators"] == ["anna", "ben"]
     assert pair["confusion"] == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
     # 3 of 4 agree; by chance 2/4 × 1/4 + 2/4 × 3/4 = 1/2.
     assert pair["agree"] == 0.75
@@ -75,7 +76,7 @@ def test_the_judge_beside_people(rate):
 
 def test_nobody_looked_for_missing_expressions(rate):
     extractor = agreement_summary(rate({"r0/0": {"a": "yyy"}}))["extractor"]
-    assert (extractor["precision"]["share"], extractor["missed"], extractor["recall"]) == (1, 0, None)
+    assert (extractor["precision"]["share"], extractor["turns"], extractor["recall"]) == (1, 0, None)
 
 
 def test_precision_and_recall_of_the_extractor(rate):
@@ -83,9 +84,16 @@ def test_precision_and_recall_of_the_extractor(rate):
     more = [("a", "r0/0", "missed", ["A"]), ("b", "r0/0", "missed", ["a", "and"])]
     extractor = agreement_summary(rate(said, more))["extractor"]
     assert extractor["precision"]["share"] == 0.5
-    # The turn of r0 has two expressions, both taken as significant; two more are missed.
-    assert extractor["missed"] == 2
-    assert extractor["recall"] == 0.5
+    # The turn of r0 has two expressions, both taken as significant; two more are missed. In r1 nobody looked.
+    assert (extractor["turns"], extractor["missed"], extractor["recall"]) == (1, 2, 0.5)
+
+
+def test_looking_and_finding_none_missing_counts(rate):
+    said = {"r0/0": {"a": "yyy"}, "r1/0": {"a": "yyy"}, "r2/0": {"a": "yyy"}}
+    more = [("a", "r0/0", "missed", ["and"]), ("a", "r1/0", "missed", []), ("a", "r2/0", "missed", None)]
+    extractor = agreement_summary(rate(said, more))["extractor"]
+    # Two turns of two expressions each, one missed.
+    assert (extractor["turns"], extractor["missed"], extractor["recall"]) == (2, 1, 0.8)
 
 
 def test_a_stratified_sample_is_weighted_by_how_common_its_strata_are(rate, tmp_path, few_rows):
@@ -93,9 +101,14 @@ def test_a_stratified_sample_is_weighted_by_how_common_its_strata_are(rate, tmp_
     file = tmp_path / "study" / "items.json"
     items = [make_item(few_rows[0], place).to_dict() for place in (0, 1)]
     file.write_text(json.dumps([{**items[0], "weight": 3.0}, items[1]]))
-    mask = agreement_summary(collect_ratings(few_rows, [file.parent]))["shares"]["mask"]
-    assert mask["all"]["share"] == 0.5
-    assert mask["of_dataset"]["share"] == 0.75
+    (file.parent / "annotation.run.json").write_text('{"strategy": "stratified"}')
+    summary = agreement_summary(collect_ratings(few_rows, [file.parent]))
+    assert summary["strategies"] == ["stratified"]
+    assert summary["shares"]["mask"]["all"]["share"] == 0.5
+    assert summary["shares"]["mask"]["of_dataset"]["share"] == 0.75
+    # A gold item, or one of another study, was not drawn: it stands for none.
+    file.write_text(json.dumps([{**items[0], "weight": 3.0}, {**items[1], "gold": True}]))
+    assert agreement_summary(collect_ratings(few_rows, [file.parent]))["shares"]["mask"]["of_dataset"]["share"] == 1
 
 
 def test_gold_items_show_how_often_each_is_right(rate, tmp_path, few_rows):

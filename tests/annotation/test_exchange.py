@@ -1,13 +1,20 @@
+import base64
 import json
 
 import pytest
+from drawn_rows import part_mask
 
 from fivl_hf.annotation.exchange import export_argilla, export_csv, import_argilla, import_csv
 from fivl_hf.annotation.items import make_item
 from fivl_hf.annotation.ratings import collect_ratings
+from fivl_hf.masks import encode_mask
 
 SAID = {"r0/0": {"anna": "yny", "ben": "uyn"}, "r1/1": {"anna": "y"}}
 MORE = [
+    ("anna", "r1/1", "boxes", [[0.0, 0.0, 3.5, 4.0]]),
+    ("anna", "r1/1", "mask_png", base64.b64encode(encode_mask(part_mask(3))).decode()),
+    ("ben", "r0/0", "text", "A car"),
+    ("ben", "r0/0", "missed", []),
     ("anna", "r0/0", "comment", '=HYPERLINK("http://x"), "two"\nlines'),
     ("anna", "r0/0", "missed", ["A", "and"]),
     ("ben", "r0/0", "comment", "'quoted"),

@@ -63,20 +63,37 @@ def test_fixes_are_applied_and_what_is_fixed_is_not_wrong_any_more(rate, few_row
     assert kept(Filter(ratings, "not-bad", fixes=False), few_rows)["r0"] == ["car"]
 
 
+def test_masks_that_most_call_right_are_not_replaced(rate, few_rows):
+    png = base64.b64encode(encode_mask(part_mask(3))).decode()
+    said = {"r0/0": {"a": "yyy", "b": "yyy", "c": "nyy"}, "r0/1": {"a": "nyy", "b": "yyy"}}
+    more = [("c", "r0/0", "mask_png", png), ("b", "r0/1", "mask_png", png), ("a", "r0/1", "text", "a dog")]
+    row, *_ = list(Filter(rate(said, more)).rows(few_rows))
+    # One of three painted what two call right; of the other, one called it wrong, and one painted: both fixes apply.
+    assert [decode_mask(mask).sum() for mask in row["masks"]] == [16, 24]
+    assert [each["text"] for each in row["key_expressions"]] == ["car", "a dog"]
+
+
+def test_a_fix_that_the_row_cannot_take_is_named(rate, few_rows):
+    other = base64.b64encode(encode_mask(part_mask(2)[:4])).decode()
+    ratings = rate({"r0/0": {"a": "nyy"}}, [("a", "r0/0", "mask_png", other)])
+    with pytest.raises(ValueError, match="row 'r0', the fix of 'car' cannot be applied: the painted mask has 8x4"):
+        list(Filter(ratings).rows(few_rows))
+
+
 def test_the_card_says_how_and_keeps_the_license(rate, few_rows, tmp_path):
     write_dataset(
         tmp_path / "set", {"train": few_rows}, title="T", description="D", front={"license": "mit", "private": True}
     )
     assert card_front(tmp_path / "set") == {"license": "mit"}
-    assert card_front("org/on-the-hub") == {}
+    assert card_front("org/on-the-hub") is None
     (tmp_path / "README.md").write_text("not ours")
-    assert card_front(tmp_path) == {}
+    assert card_front(tmp_path) is None
     filtering = Filter(rate(SAID))
     write_dataset(
         tmp_path / "clean",
         {"train": filtering.rows(few_rows)},
         title="T",
-        description=lambda: filtered_description(str(tmp_path / "set"), filtering),
+        description=lambda: filtered_description("set", filtering),
         front=card_front(tmp_path / "set"),
     )
     card = (tmp_path / "clean" / "README.md").read_text()

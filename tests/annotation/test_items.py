@@ -63,6 +63,18 @@ def test_what_the_judge_speaks_against_most_comes_first():
         draw_items(rows, sample=4, strategy="disagreement", verdicts={})
 
 
+def test_rows_that_do_not_fit_the_schema_are_left_out_and_named():
+    rows = sized([("s", 1)] * 4)
+    rows[1] = change(rows[1], ("key_expressions", 0, "start"), 1)
+    rows[2] = change(rows[2], ("masks", 0), {"bytes": b"broken", "path": None})
+    skipped = []
+    assert {each.id for each in draw_items(rows, sample=4, on_skip=skipped.append)} == {"r0", "r3"}
+    assert len(skipped) == 2
+    assert any("row 'r1': column 'key_expressions[0].start/end'" in reason for reason in skipped)
+    with pytest.raises(ValueError, match="none of the rows"):
+        draw_items(Rows(rows[1:3]), sample=4)
+
+
 def test_rows_without_expressions_are_refused():
     with pytest.raises(ValueError, match="no key expressions to annotate"):
         draw_items(Rows([row([], [])]), sample=3)
@@ -108,6 +120,9 @@ def test_judgements_are_read_and_other_files_refused(tmp_path):
     assert judge_verdicts(path)["a", 0, "car"].against == 1
     path.write_text(json.dumps({**good, "seg1": "yes"}) + "\n")
     with pytest.raises(ValueError, match="line 1, is not a judgement"):
+        judge_verdicts(path)
+    path.write_text(json.dumps({**good, "id": []}) + "\n")
+    with pytest.raises(ValueError, match="id and text are texts"):
         judge_verdicts(path)
     with pytest.raises(FileNotFoundError):
         judge_verdicts(tmp_path / "none.jsonl")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from fivl_hf.annotation.kappa import cohen_kappa, confusion, fleiss_kappa, krippendorff_alpha
+from fivl_hf.annotation.kappa import answer_counts, cohen_kappa, confusion, fleiss_kappa, krippendorff_alpha
 
 # Fleiss (1971) as Wikipedia works it: 14 annotators, 10 items, 5 categories.
 FLEISS = (
@@ -47,9 +47,9 @@ def test_krippendorffs_alpha_is_the_published_one():
     units = [
         {name: values[i] for name, values in zip("ABC", OBSERVERS, strict=True) if values[i] != "*"} for i in range(15)
     ]
-    assert krippendorff_alpha(units, "1234") == pytest.approx(0.691, abs=5e-4)
-    assert krippendorff_alpha([{"a": "yes", "b": "yes"}], ("yes", "no")) is None
-    assert krippendorff_alpha([{"a": "yes"}, {"b": "no"}], ("yes", "no")) is None
+    assert krippendorff_alpha(answer_counts(units, "1234")) == pytest.approx(0.691, abs=5e-4)
+    assert krippendorff_alpha([[2, 0], [2, 0]]) is None
+    assert krippendorff_alpha([[1, 0], [0, 1]]) is None
 
 
 def test_confusion_has_a_row_for_each_answer_of_the_first():

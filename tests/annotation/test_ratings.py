@@ -16,8 +16,8 @@ def test_a_verdict_is_what_most_answered(rate):
     first, second = ratings.rated
     assert [first.verdict(question) for question in ("mask", "expression", "example")] == [True, None, False]
     assert [second.verdict(question) for question in ("mask", "expression", "example")] == [True, None, None]
-    assert first.is_disputed
-    assert not second.is_disputed
+    assert [first.is_disputed(question) for question in ("mask", "expression", "example")] == [True, True, False]
+    assert not second.is_disputed("mask")
     assert first.image == second.image  # all are white
     assert first.expressions_of_turn == 2
     assert (second.item.source, second.item.coverage) == ("b", 0.75)
@@ -38,5 +38,5 @@ def test_what_changed_since_does_not_count_and_is_named(tmp_path, few_rows):
     gone = {key for key in study.items if key.startswith(f"{first.id}/")}
     assert set(ratings.changed) == gone
     assert {each.item.key for each in ratings.rated} == set(study.items) - gone
-    with pytest.raises(ValueError, match="6 are of expressions that are gone"):
+    with pytest.raises(ValueError, match="6 are of expressions that are not in it"):
         collect_ratings(few_rows.select([]), [tmp_path])

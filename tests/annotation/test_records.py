@@ -117,7 +117,7 @@ def test_files_and_folders_are_read_together(tmp_path):
     filled(tmp_path / "study" / "annotators" / "ben.jsonl")
     read = read_annotations([tmp_path / "anna.jsonl", tmp_path / "study"])
     assert set(read["a/0"]) == {"anna", "ben"}
-    with pytest.raises(ValueError, match="two files of annotations are of anna"):
+    with pytest.raises(ValueError, match="two annotation files have the name anna"):
         read_annotations([tmp_path / "anna.jsonl", tmp_path / "anna.jsonl"])
     with pytest.raises(FileNotFoundError, match="holds no annotations"):
         read_annotations([tmp_path / "nothing"])

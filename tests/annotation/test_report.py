@@ -1,5 +1,7 @@
 import json
 
+from browsers import needs_browser, opened, unreadable
+
 from fivl_hf.annotation.agreement import agreement_summary
 from fivl_hf.annotation.items import Verdict
 from fivl_hf.annotation.report import mask_size_histogram, write_agreement
@@ -23,6 +25,14 @@ def test_the_page_shows_figures_and_disagreements_and_runs_nothing(rate, few_row
     assert stored["shares"]["mask"]["all"]["n"] == 2
     write_agreement(tmp_path / "out", summary, ratings, few_rows, title="T", verdicts=verdicts, most=1)
     assert "1 of 2 expressions" in (tmp_path / "out" / "agreement.html").read_text()
+
+
+@needs_browser
+def test_the_page_can_be_read(rate, few_rows, tmp_path):
+    ratings = rate({"r0/0": {"anna": "yyy", "ben": "nyy"}, "r1/0": {"anna": "yyy", "ben": "yyy"}})
+    write_agreement(tmp_path, agreement_summary(ratings), ratings, few_rows, title="T")
+    with opened(tmp_path / "agreement.html") as driver:
+        assert unreadable(driver) == []
 
 
 def test_a_page_of_one_annotator_without_disagreements(rate, few_rows, tmp_path):

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -33,7 +35,7 @@ def test_every_item_comes_once_to_everyone_and_a_restart_goes_on(tmp_path, encod
     answer(study, "anna", first.key, "yn")
     answer(study, "anna", first.key, "yny")
     second = study.next_item("anna")
-    study.say("anna", second.key, "mask", "yes")
+    study.record("anna", second.key, "mask", "yes")
     again = study_of(tmp_path, encoded_rows)
     assert again.links == study.links
     assert again.next_item("anna") == second
@@ -65,6 +67,13 @@ def test_an_item_that_somebody_looks_at_goes_to_another_only_when_nothing_else_i
     assert len(keys) == 6
 
 
+def test_a_reload_shows_the_same_item_to_both_of_two(tmp_path, encoded_rows):
+    study = study_of(tmp_path, encoded_rows, per_item=2)
+    first = study.next_item("anna")
+    assert study.next_item("ben") == first
+    assert study.next_item("anna") == first
+
+
 def test_undo_shows_the_item_again(tmp_path, encoded_rows):
     study = study_of(tmp_path, encoded_rows)
     first = study.next_item("anna")
@@ -77,7 +86,7 @@ def test_undo_shows_the_item_again(tmp_path, encoded_rows):
 
 def test_two_annotators_at_once_lose_nothing(tmp_path, encoded_rows):
     study = study_of(tmp_path, encoded_rows)
-    threads = [threading.Thread(target=finish, args=(study, name)) for name in study.annotators for _ in range(1)]
+    threads = [threading.Thread(target=finish, args=(study, name)) for name in study.annotators]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -94,11 +103,12 @@ def test_a_link_is_one_annotators_and_a_name_is_a_files(tmp_path, encoded_rows):
     assert study.annotator_of(study.links["ben"]) == "ben"
     assert study.annotator_of("") is None
     assert study.annotator_of("x") is None
+    assert study.annotator_of("kë") is None
     for name in ("", "../anna", "a/b", ".hidden", "x" * 65, "a,b"):
         with pytest.raises(ValueError, match="an annotator's name"):
             require_annotator_name(name)
     with pytest.raises(ValueError, match="no item 'zebra/0'"):
-        study.say("anna", "zebra/0", "mask", "yes")
+        study.record("anna", "zebra/0", "mask", "yes")
 
 
 def test_items_that_changed_are_not_asked_and_their_answers_stay(tmp_path, encoded_rows, rows):
@@ -138,18 +148,15 @@ def test_a_folder_is_one_studys_and_one_processs(tmp_path, encoded_rows):
     with pytest.raises(ValueError, match="another run .sample: 3, now 4."), opened(sample=4):
         pass
     with opened(sample=4, restart=True) as study:
-        # What was annotated counts for the new draw, too, as far as it is part of it.
-        assert study.progress("anna").done <= 1
+        # What was annotated counts for the new draw, too: the first three of it are the same.
+        assert study.progress("anna").done == 1
     assert len(read_items(tmp_path)) == 4
     (tmp_path / "items.json").write_text("[{}]")
     with pytest.raises(ValueError, match="items.json is damaged"), opened(sample=4):
         pass
 
 
-def test_a_second_server_is_told_who_is_there(tmp_path, encoded_rows, places):
-    import subprocess
-    import sys
-
+def test_a_second_server_is_told_who_is_there(tmp_path, encoded_rows):
     code = (
         "import sys, time; from pathlib import Path; from fivl_hf.files.locks import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"

@@ -33,6 +33,8 @@ def test_filter_counts_what_it_does(annotated, tmp_path, capsys):
     assert main(["filter", *annotated, "--keep", "not-bad", "--output", clean]) == 0
     assert "rows kept: 24" in capsys.readouterr().out
     assert len(load_rows(clean, "train")) == 24
+    assert main(["filter", *annotated, "--output", annotated[0]]) == 1
+    assert "name another folder" in capsys.readouterr().err
     # Everything is disputed, and nothing good.
     assert main(["filter", *annotated, "--output", str(tmp_path / "good")]) == 1
     assert "there are no rows to write" in capsys.readouterr().err
@@ -47,7 +49,10 @@ def test_annotations_there_and_back(annotated, tmp_path, capsys):
     assert len(json.loads((argilla / "records.json").read_text())) == 6
     assert main(["annotations", "import", str(csv), "--output", str(tmp_path / "back")]) == 0
     assert "anna: 6 expressions" in capsys.readouterr().out
-    assert main(["annotations", "import", str(csv), "--name", "x", "--output", str(tmp_path / "b")]) == 1
-    assert "--name is ID=NAME" in capsys.readouterr().err
+    assert main(["annotations", "import", str(csv), "--name", "1=x", "--output", str(tmp_path / "b")]) == 1
+    assert "a CSV file has a column for annotators" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["annotations", "import", str(csv), "--name", "x", "--output", str(tmp_path / "b")])
+    assert "ID=NAME, got 'x'" in capsys.readouterr().err
     assert main([*export[:3], "--annotations", str(tmp_path / "back"), "--argilla", str(tmp_path / "c")]) == 1
     assert "needs the folder of a study" in capsys.readouterr().err

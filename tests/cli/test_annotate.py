@@ -1,5 +1,3 @@
-import sys
-
 import pytest
 
 from fivl_hf.cli.main import main
@@ -16,7 +14,10 @@ def scenes(tmp_path, rows):
     ("arguments", "message"),
     [
         (["--annotator", "../anna"], "an annotator's name has letters"),
-        (["--annotator", "anna", "--strategy", "disagreement"], "--strategy disagreement and --judgements need each"),
+        (
+            ["--annotator", "anna", "--strategy", "disagreement"],
+            "--judgements must be given together",
+        ),
         (["--annotator", "anna", "--split", "nothing"], "nothing"),
     ],
 )
@@ -27,7 +28,6 @@ def test_wrong_input_is_said_before_anything_is_served(scenes, tmp_path, capsys,
 
 
 def test_gradio_is_an_extra(scenes, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("fivl_hf.cli.page_options.find_spec", lambda name: None)
     assert main(["annotate", str(scenes), "--annotator", "anna", "--output", str(tmp_path / "study")]) == 1
     assert "pip install fivl-hf[ui]" in capsys.readouterr().err

@@ -3,7 +3,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fivl_hf.explain.localization import HeadVotes, attention_maps, elbow, locate, spatial_entropy
+from fivl_hf.explain.localization import (
+    HeadVotes,
+    attention_maps,
+    elbow,
+    locate,
+    located_parts,
+    spatial_entropy,
+)
 
 
 def spots(*places, side=12):
@@ -76,3 +83,16 @@ def test_heads_that_look_at_one_spot_are_voted_for():
     shallow.add(np.ones((2, 2, 3, 3)))
     with pytest.raises(ValueError, match="of 2 layers, none after the first 2 has finite attention"):
         shallow.ranked()
+
+
+def test_parts_are_boxes_of_their_own_the_largest_mass_first():
+    """Two spots far apart in 12 × 12 cells of 10 pixels; a third with a tenth of the mass is left out."""
+    cells = np.zeros((12, 12))
+    cells[1:3, 1:3], cells[9:11, 9:11], cells[1, 10] = 8.0, 10.0, 0.8
+    boxes = located_parts([cells], (120, 120), 3)
+    assert len(boxes) == 2
+    (x0, y0, x1, y1), second = boxes
+    assert x0 >= 60 and y0 >= 60 and x1 <= 120 and y1 <= 120
+    assert second[2] <= 60 and second[3] <= 60
+    assert located_parts([cells], (120, 120), 1) == [locate([cells], (120, 120))]
+    assert located_parts([np.ones((4, 4))], (8, 8), 3) == []

@@ -1,7 +1,6 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from fivl_hf.explore.examples import GUESSES, LOOKS, aligned_head, choose_examples, with_notes
 from fivl_hf.storage import with_encoded_images
@@ -25,9 +24,15 @@ def test_questions_that_open_a_conversation_are_drawn(dataset, rows):
 def test_rows_without_evidence_or_with_several_images_are_left_out(rows):
     none = {**rows[0], "key_expressions": [], "masks": []}
     two = {**rows[1], "images": rows[1]["images"] * 2}
-    assert [each.id for each in choose_examples([none, two, rows[2]], 5)] == [rows[2]["id"]]
+    wrong = {
+        **rows[4],
+        "key_expressions": [{**rows[4]["key_expressions"][0], "start": 1}],
+        "masks": rows[4]["masks"][:1],
+    }
+    assert [each.id for each in choose_examples([none, two, wrong, rows[2]], 5)] == [rows[2]["id"]]
     benchmark = {key: value for key, value in rows[3].items() if key != "messages"}
-    benchmark |= {"question": "Q?", "answers": ["A"], "category": ""}
+    whole = [{**each, "turn": 0, "start": -1, "end": -1, "text": "Q"} for each in rows[3]["key_expressions"]]
+    benchmark |= {"question": "Q?", "answers": ["A"], "category": "", "key_expressions": whole}
     assert choose_examples([benchmark], 1)[0].reference == "A"
 
 
@@ -66,7 +71,8 @@ def test_the_clearest_of_both_kinds_are_noted(rows):
 def test_a_word_has_the_mask_of_its_expression(rows):
     (example,) = choose_examples(rows[:1], 1)
     text = example.expressions[0]
-    answer = f"Well, {text.upper()} it is"
+    # The first one is part of another word.
+    answer = f"Well, {text}s {text.upper()} it is"
     words, place = [], 0
     for word in answer.split():
         start = answer.index(word, place)
@@ -75,12 +81,13 @@ def test_a_word_has_the_mask_of_its_expression(rows):
     answered = SimpleNamespace(answer=answer, words=words)
     masks = [example.mask_of(answered, number) for number in range(len(words))]
     inside = [mask is not None for mask in masks]
-    assert inside == [False, *[True] * len(text.split()), False, False]
+    count = len(text.split())
+    assert inside == [False, *[False] * count, *[True] * count, False, False]
 
 
 def test_the_aligned_head_is_one_of_the_models(explorer, dataset):
-    layer, head = aligned_head(explorer, with_encoded_images(dataset), 4)
+    rows = with_encoded_images(dataset)
+    layer, head = aligned_head(explorer, rows, rows["id"][:4])
     assert 0 <= layer < explorer.layers
     assert 0 <= head < explorer.heads
-    with pytest.raises(ValueError):
-        aligned_head(explorer, with_encoded_images(dataset), -1)
+    assert aligned_head(explorer, rows, []) is None

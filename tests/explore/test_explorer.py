@@ -20,7 +20,7 @@ def test_words_are_the_answers_with_attention_and_log_probability(explorer, aske
     assert all(word.log_probability < 0 for word in asked.words)
     assert {each.shape for each in asked.attention} == {(explorer.layers, explorer.heads, 25)}
     again = token_attention(explorer.model, asked.sample, [asked.words[0].tokens])
-    assert np.allclose(asked.attention[0], again[0])
+    assert np.allclose(asked.attention[0], again[0], atol=1e-3)
 
 
 @torch.inference_mode()
@@ -48,11 +48,10 @@ def test_predictions_are_those_of_the_lens(explorer, asked):
         probabilities = [probability for _, probability in shown]
         assert len(shown) == 5
         assert probabilities == sorted(probabilities, reverse=True)
-        (id,) = explorer.processor.tokenizer.encode(shown[0][0], add_special_tokens=False)[:1] or [None]
-        if id is not None and explorer.processor.tokenizer.decode([id]) == shown[0][0]:
-            lens = logit_lens(explorer.model, asked.sample, [id])
-            assert lens.ranks[layer, 0, 7] == 1
-            assert np.exp(lens.log_probabilities[layer, 0, 7]) == pytest.approx(probabilities[0], rel=1e-4)
+        top = explorer.processor.tokenizer.convert_tokens_to_ids(shown[0][0].replace(" ", "Ġ"))
+        lens = logit_lens(explorer.model, asked.sample, [top])
+        assert lens.ranks[layer, 0, 7] == 1
+        assert np.exp(lens.log_probabilities[layer, 0, 7]) == pytest.approx(probabilities[0], rel=1e-4)
 
 
 def test_a_changed_image_is_asked_about_again(explorer, asked):
@@ -86,7 +85,14 @@ def test_reliance_beside_random_boxes(explorer, asked):
 
 
 def test_what_cannot_be_asked(explorer, asked):
-    with pytest.raises(ValueError, match="a question is needed"):
-        explorer.ask(asked.image, "  ")
-    with pytest.raises(ValueError, match="a meaning of its own"):
+    for question in ("  ", "x" * 2001):
+        with pytest.raises(ValueError, match="a question of 1 to 2,000 characters is needed"):
+            explorer.ask(asked.image, question)
+    with pytest.raises(ValueError, match="the special token"):
         explorer.ask(asked.image, f"What is {explorer.processor.tokenizer.all_special_tokens[0]}?")
+
+
+def test_an_empty_answer_is_shown_as_one(explorer, asked, monkeypatch):
+    monkeypatch.setattr("fivl_hf.explore.explorer.greedy_answers", lambda *_: [""])
+    empty = explorer.ask(asked.image, QUESTION)
+    assert (empty.answer, empty.words, empty.attention) == ("", (), ())

@@ -4,12 +4,12 @@ import base64
 import re
 
 import pytest
-from browsers import needs_browser, opened, press, until
+from browsers import needs_browser, opened, press, unreadable, until
 from page_servers import served
 from PIL import Image
 
 from fivl_hf.explore.examples import choose_examples
-from fivl_hf.explore.page import _Desk
+from fivl_hf.explore.page import _Session
 from fivl_hf.images import image_bytes
 
 
@@ -17,28 +17,33 @@ def request(**more):
     return {"step": "ask", "layer": 0, "head": -1, "asked": None, "question": "What shape is red?", **more}
 
 
-def test_questions_are_kept_and_wrong_requests_are_problems(explorer, rows):
-    desk = _Desk([explorer], choose_examples(rows, 3))
-    assert "choose an image first" in desk.act(request())["problem"]
-    first = desk.act(request(example=0))
+def test_questions_are_kept_and_wrong_requests_are_problems(explorer, rows, monkeypatch):
+    session = _Session([explorer], choose_examples(rows, 3))
+    assert "choose an image first" in session.act(request())["problem"]
+    first = session.act(request(example=0))
     assert "data-word" in first["html"]
-    again = desk.act({**request(asked=first["asked"]), "step": "look", "head": 1})
+    again = session.act({**request(asked=first["asked"]), "step": "look", "head": 1})
     assert again["asked"] == first["asked"]
     assert "head 1 of layer 0" in again["html"]
     # Another question about the same image; its evidence is not known.
-    second = desk.act(request(asked=first["asked"], question="What color is the ring?"))
+    second = session.act(request(asked=first["asked"], question="What color is the ring?"))
     assert "The dataset answers" not in second["html"]
     photo = "data:image/png;base64," + base64.b64encode(image_bytes(Image.new("RGB", (60, 30), "red"))).decode()
-    assert 'data-width="60" data-height="30"' in desk.act(request(photo=photo))["html"]
+    assert 'data-width="60" data-height="30"' in session.act(request(photo=photo))["html"]
     for wrong, message in [
         (request(photo="data:text/html;base64,aGk="), "an image of at most 20 MB is needed"),
-        (request(photo="data:image/png;base64,aGk="), "unreadable image"),
-        (request(photo="data:image/png;base64,***"), "its upload is damaged"),
-        (request(example=0, layer="x"), "invalid literal"),
-        ({"step": "look", "asked": "nothing"}, "This question is forgotten"),
+        (request(photo="data:image/png;base64,aGk="), "this file is not an image that can be read"),
+        (request(photo="data:image/png;base64,***"), "this file is not an image that can be read"),
+        (request(example=0, question="x") | {"example": None, "question": ""}, "choose an image first"),
+        ({"step": "look", "asked": "nothing"}, "This question is no longer stored"),
     ]:
-        assert message in desk.act(wrong)["problem"]
-    assert len(desk.asked) <= 64
+        assert message in session.act(wrong)["problem"]
+    for wrong in (request(example=0, layer="x"), request(example=99), {"step": "look"}):
+        with pytest.raises((ValueError, IndexError, KeyError)):
+            session.act(wrong)
+    monkeypatch.setattr("fivl_hf.explore.page._KEPT", 2)
+    keys = [session.act(request(example=0))["asked"] for _ in range(3)]
+    assert list(session.asked) == keys[1:]
 
 
 @pytest.mark.slow
@@ -66,25 +71,26 @@ def test_ask_click_a_word_click_a_patch_draw_a_box_compare(demo, tmp_path):
         # A patch: what it predicts; the next one by key.
         layers = driver.find_element("css selector", ".layers")
         ActionChains(driver).move_to_element_with_offset(layers, 40, 40).click().perform()
-        until(driver, lambda d: "The patch predicts" in text(d, ".model"))
+        until(driver, lambda d: "Predictions of this patch" in text(d, ".model"))
         assert len(driver.find_elements("css selector", '[data-model="1"] .bars tr')) == 5
         before = driver.find_element("css selector", "circle").get_dom_attribute("cx")
         driver.execute_script("document.querySelector('.frame').focus()")
         press(driver, "\ue014")  # right
         until(driver, lambda d: d.find_element("css selector", "circle").get_dom_attribute("cx") != before)
         # A box: the answer is asked again, and the change of each word shown.
-        assert "With the box" not in text(driver, ".model")
+        assert "Answer with the box" not in text(driver, ".model")
         layers = driver.find_element("css selector", ".layers")
         ActionChains(driver).move_to_element_with_offset(layers, -150, -150).click_and_hold().move_by_offset(
             200, 200
         ).release().perform()
-        until(driver, lambda d: "With the box: black out" in text(d, ".model"))
+        until(driver, lambda d: "Answer with the box changed: black out" in text(d, ".model"))
         driver.find_element("css selector", "[data-how=blur]").click()
-        until(driver, lambda d: "With the box: blur" in text(d, ".model"))
+        until(driver, lambda d: "Answer with the box changed: blur" in text(d, ".model"))
         assert re.search(r"all\s+-?\d+\.\d\d", text(driver, '[data-model="0"] .deltas'))
         # How sure: beside random boxes.
-        driver.find_element("css selector", "[data-do=sure]").click()
+        driver.find_element("css selector", "[data-do=random]").click()
         until(driver, lambda d: "20 random boxes" in text(d, '[data-model="1"]'))
+        assert unreadable(driver) == []
         # Layers and heads by key.
         driver.execute_script("document.querySelector('[name=layer]').focus()")
         press(driver, "\ue013")  # up

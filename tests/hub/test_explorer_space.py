@@ -24,3 +24,13 @@ def test_a_space_loads_model_and_dataset_from_the_hub():
 def test_ids_are_checked(wrong):
     with pytest.raises(ValueError, match="name|Hub"):
         explorer_upload("me/look", wrong, "me/rows", "fivl-hf")
+
+
+def test_a_requirement_is_what_pip_takes():
+    def needed(requirement):
+        return explorer_upload("me/look", "me/model", "me/rows", requirement).files[2][1].decode()
+
+    assert needed("fivl-hf==0.2") == "fivl-hf[ui]==0.2\n"
+    assert needed("fivl-hf[peft]") == "fivl-hf[peft,ui]\n"
+    with pytest.raises(ValueError, match="--requirement is what pip takes"):
+        needed("git+https://x/y@main")

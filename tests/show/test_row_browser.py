@@ -2,7 +2,7 @@ import re
 
 import pyarrow.parquet as pq
 import pytest
-from browsers import needs_browser, opened, press, until
+from browsers import needs_browser, opened, press, unreadable, until
 from page_servers import served
 
 from fivl_hf.show.row_browser import RowBrowser, browser_page
@@ -48,10 +48,12 @@ def test_filters_and_sorts(browser, rows):
     word = rows[0]["key_expressions"][0]["keywords"][-1]
     expected = [row["id"] for row in rows if any(word in each["keywords"] for each in row["key_expressions"])]
     assert ids(browser.act({"word": word}))[0] == expected[0]
-    assert "No row is like that" in browser.act({"search": "zebra"})["html"]
+    assert "No rows match" in browser.act({"search": "zebra"})["html"]
     for wrong in ({"score": "high"}, {"turns": "x"}, {"band": "huge"}, {"page": "x"}):
         assert 'role="alert"' in browser.act(wrong)["html"]
     assert browser_page(browser).title == "set"
+    huge = browser.act({"page": 10**30, "turns": 10**30})
+    assert "No rows match" in huge["html"]
 
 
 def test_what_cannot_be_shown_or_indexed_is_said(folder, tmp_path):
@@ -65,10 +67,13 @@ def test_what_cannot_be_shown_or_indexed_is_said(folder, tmp_path):
     assert "Row 2 cannot be shown" in page
     assert "Row 3 cannot be shown" in page
     assert len(ids({"html": page})) == 10
+    pq.write_table(table.drop_columns(["masks"]), tmp_path / "other.parquet")
+    with pytest.raises(ValueError, match="column 'masks' is missing; found"):
+        RowBrowser(ParquetRows([str(tmp_path / "other.parquet")]), "other")
     browser = RowBrowser(ParquetRows([str(tmp_path / "bad.parquet")]), "bad")
     browser.index.add = None  # what fails in the background
     browser.wait()
-    assert "The rows cannot all be searched" in browser.act({})["html"]
+    assert "Indexing failed" in browser.act({})["html"]
 
 
 @needs_browser
@@ -79,4 +84,5 @@ def test_search_by_keyboard(folder, tmp_path):
         until(driver, lambda d: "page 2 of 2" in d.find_element("css selector", ".pages").text)
         press(driver, "/script")
         until(driver, lambda d: "1 of 24 rows" in d.find_element("css selector", ".pages").text)
+        assert unreadable(driver) == []
         assert "<script>alert(1)</script>" in driver.find_element("css selector", ".card").text

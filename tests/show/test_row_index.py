@@ -21,8 +21,7 @@ def index(tmp_path):
     found.add(made[:2])
     found.add(made[2:])
     found.measure([each["masks"] for each in made])
-    yield found
-    found.close()
+    return found
 
 
 @pytest.mark.parametrize(
@@ -72,11 +71,9 @@ def test_masks_are_measured_later_and_unreadable_ones_have_no_size(tmp_path):
     index.measure([row([], [part_mask(2)])["masks"]])
     assert (index.indexed, index.measured) == (2, 2)
     assert index.find(RowFilter(band="20% to 50%"), 0, 9) == ([1], 1)
-    index.close()
 
 
 def test_benchmark_rows_are_searched_by_question_and_answers(tmp_path):
     index = RowIndex(tmp_path / "rows.sqlite")
     index.add([{"id": "q", "source": None, "question": "Is it red?", "answers": ["yes"], "key_expressions": []}])
     assert index.find(RowFilter(search="red yes", turns=1), 0, 1) == ([0], 1)
-    index.close()

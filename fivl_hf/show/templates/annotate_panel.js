@@ -9,6 +9,8 @@ function apply() {
   const now = panel();
   if (!now) return;
   window.fivlItem = now.dataset.item;
+  const paint = document.querySelector('#fivl-paint');
+  if (paint) paint.style.display = now.dataset.item ? '' : 'none';
   if (now.dataset.item !== item) { item = now.dataset.item; answered = {}; fixing = false; window.scrollTo(0, 0); trigger('close'); }
   const current = questions().find((question) => !answerOf(question));
   for (const question of questions()) {
@@ -24,44 +26,54 @@ function apply() {
 
 // One after the other, in their order: each sees what the one before has written.
 function ask(step, more = {}) {
-  // Until another item is shown, keys would be about the one before.
-  turning = step !== 'say' && step !== 'draw';
-  waiting = waiting.then(() => server.act({ link, step, item, ...more })).then((shown) => {
+  const about = item, turns = step !== 'record' && step !== 'draw';
+  // Until another item is shown, nothing can be about the one before.
+  if (turns) turning = true;
+  waiting = waiting.then(() => server.act({ link, step, item: about, ...more })).then((shown) => {
     // What could not be saved is not answered.
     if (shown.failed) answered = {};
     if (shown.picture !== null) document.dispatchEvent(new CustomEvent('fivl-show', { detail: shown.picture }));
     props.value = shown.panel;
-    if (step !== 'say' && step !== 'draw') turning = false;
+    if (turns) turning = false;
   }).catch(() => {
     turning = false;
     answered = {};
     apply();
-    const words = 'The server does not answer: what you say now is not saved. Start it again, then reload this page.';
-    const lost = element.querySelector('.lost');
-    if (lost) { lost.textContent = words; lost.hidden = false; }
+    const words = 'That was not saved: the server has stopped, or failed and says why in its terminal. '
+      + 'If it has stopped, start it again; then reload this page.';
+    tell(words);
   });
 }
 
-function say(field, value) {
-  if (item) ask('say', { field, value });
+function tell(words) {
+  const message = element.querySelector('.lost');
+  if (message) { message.textContent = words; message.hidden = false; message.scrollIntoView({ block: 'nearest' }); }
+}
+
+function record(field, value) {
+  if (item && !turning) ask('record', { field, value });
 }
 
 function answer(question, value) {
   if (!question || !item || turning) return;
   answered[question.dataset.field] = value;
-  say(question.dataset.field, value);
+  record(question.dataset.field, value);
   apply();
 }
 
 function save(input) {
-  if (input.type === 'checkbox') return say(input.dataset.field, input.checked);
+  if ('none' in input.dataset) return record('missed', input.checked ? [] : null);
+  if (input.type === 'checkbox') return record(input.dataset.field, input.checked);
   if (input.value === input.defaultValue) return;
   const lines = input.value.split('\n').map((line) => line.trim()).filter(Boolean);
-  say(input.dataset.field, input.dataset.field === 'missed' ? lines : input.value.trim());
+  record(input.dataset.field, input.dataset.field === 'missed' ? (lines.length ? lines : null) : input.value.trim());
+  // Not sent again when the box is left.
+  if (input.dataset.field === 'comment') input.defaultValue = input.value;
 }
 
 function next() {
   if (turning) return;
+  if (document.querySelector('#fivl-editor')?.offsetParent) return tell('Save the painted mask, or restore the dataset\'s, first.');
   const open = questions().find((question) => !answerOf(question));
   if (open) open.querySelector('button').focus();
   else if (item) ask('next');
@@ -72,13 +84,20 @@ const actions = {
   undo: () => { answered = {}; ask('undo'); },
   next,
   draw: () => picture('draw'),
-  'boxes-again': () => say('boxes', null),
+  'boxes-again': () => record('boxes', null),
 };
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (!button) return;
   if (button.dataset.answer) answer(button.closest('.question'), button.dataset.answer);
   else if (actions[button.dataset.do]) actions[button.dataset.do]();
+});
+// A comment is kept as it is written: a page that is closed fires no change.
+let typed = null;
+element.addEventListener('input', (event) => {
+  if (event.target.dataset.field !== 'comment') return;
+  clearTimeout(typed);
+  typed = setTimeout(() => save(event.target), 600);
 });
 element.addEventListener('change', (event) => { if (event.target.dataset.field) save(event.target); });
 element.addEventListener('toggle', (event) => { if (event.target.matches('.fix')) fixing = event.target.open; }, true);
@@ -110,7 +129,7 @@ document.addEventListener('keydown', (event) => {
   else return;
   event.preventDefault();
 });
-document.addEventListener('fivl-draw', (event) => { if (item) ask('draw', { value: event.detail }); });
+document.addEventListener('fivl-draw', (event) => { if (item && !turning) ask('draw', { value: event.detail }); });
 // Gradio changes what is there in place, attributes and texts, too.
 new MutationObserver(apply).observe(element, {
   childList: true, subtree: true, characterData: true, attributeFilter: ['data-item', 'data-answer', 'data-shown'],

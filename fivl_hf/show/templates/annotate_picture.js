@@ -69,6 +69,7 @@ document.addEventListener('pointerup', (event) => {
   apply();
 });
 document.addEventListener('fivl-show', (event) => { props.value = event.detail; });
+document.addEventListener('pointercancel', () => { start = null; });
 window.addEventListener('resize', apply);
 new MutationObserver(apply).observe(element, { childList: true, subtree: true, attributeFilter: ['src', 'data-width'] });
 apply();

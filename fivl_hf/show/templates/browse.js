@@ -15,7 +15,7 @@ async function show() {
     clearTimeout(timer);
     if (shown.ready === false) timer = setTimeout(show, 2000);
   } catch {
-    props.value = '<p class="problem" role="alert">The server does not answer: start it again, then reload this page.</p>';
+    props.value = '<p class="problem" role="alert">The server has stopped, or failed and says why in its terminal. If it has stopped, start it again; then reload this page.</p>';
   }
   waiting = false;
   if (again) { again = false; show(); }
