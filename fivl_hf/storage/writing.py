@@ -43,7 +43,8 @@ def write_dataset(
 
     Args:
         splits: rows of each split; one without rows is left out. Conversation and benchmark rows may not be mixed.
-        title, description: for the card; a description that is called is called once all rows are written.
+        title: for the card.
+        description: for the card; one that is a function is called once all rows are written.
         front: further front matter of the card, such as ``license``.
 
     Raises:

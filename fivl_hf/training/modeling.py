@@ -59,7 +59,9 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Any,
     ) -> tuple | LlavaCausalLMOutputWithPast:
-        """LLaVA's forward, and with ``vision_labels`` the loss of both tasks.
+        """Run LLaVA's forward, and with ``vision_labels`` return the loss of both tasks.
+
+        All parameters but these are LLaVA's.
 
         Args:
             labels: (B, T) next-token labels, unshifted, -100 where ignored.
@@ -70,7 +72,6 @@ class FiVLLlavaForConditionalGeneration(LlavaForConditionalGeneration):
                 count vision targets, so under gradient accumulation each micro-batch's mean vision loss counts by
                 its share of the text targets, and one without text for nothing
                 (:class:`~fivl_hf.FiVLTrainer` counts both).
-            All other parameters are LLaVA's.
 
         Raises:
             ValueError: ``vision_labels`` with ``logits_to_keep``: they need the logits of every position.
