@@ -74,7 +74,7 @@ def _html(part: str, *functions: Callable[..., Any]) -> gr.HTML:
     """Return a component that shows what the server renders, with the script of its part."""
     return gr.HTML(
         '<p class="problem lost" role="alert" hidden></p>',
-        js_on_load=template_text(f"annotate_{part}.js"),
+        js_on_load=template_text("drag.js") + template_text(f"annotate_{part}.js"),
         elem_classes="fivl-page fivl-annotate",
         elem_id=f"fivl-{part}",
         padding=False,

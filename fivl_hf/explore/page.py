@@ -59,7 +59,13 @@ def explorer_page(
     options: dict[str, Any] = {"elem_classes": "fivl-page fivl-explore", "padding": False}
     with gr.Blocks(title=f"Explore {title}", analytics_enabled=False, fill_width=True) as page:
         gr.HTML(top, elem_id="fivl-top", js_on_load=None, **options)
-        gr.HTML("", elem_id="fivl-answers", js_on_load=template_text("explore.js"), server_functions=[act], **options)
+        gr.HTML(
+            "",
+            elem_id="fivl-answers",
+            js_on_load=template_text("drag.js") + template_text("explore.js"),
+            server_functions=[act],
+            **options,
+        )
     return page
 
 

@@ -35,41 +35,13 @@ element.addEventListener('click', (event) => {
 });
 element.addEventListener('input', (event) => { shown.opacity = +event.target.value; apply(); });
 
-let start = null;
-const place = (event) => {
-  const frame = layers(), box = frame.getBoundingClientRect();
-  const scale = (value, size, length) => Math.min(Math.max(value / size, 0), 1) * length;
-  return [
-    scale(event.clientX - box.left, box.width, +frame.dataset.width),
-    scale(event.clientY - box.top, box.height, +frame.dataset.height),
-  ];
-};
-const corners = (event) => {
-  const end = place(event);
-  return [0, 1].map((i) => Math.min(start[i], end[i])).concat([0, 1].map((i) => Math.max(start[i], end[i])));
-};
-element.addEventListener('pointerdown', (event) => {
-  if (!shown.drawing || !event.target.closest('.layers')) return;
-  event.preventDefault();
-  start = place(event);
-});
-document.addEventListener('pointermove', (event) => {
-  if (!start) return;
-  const [x0, y0, x1, y1] = corners(event), rect = element.querySelector('.drawn');
-  for (const [name, value] of Object.entries({ x: x0, y: y0, width: x1 - x0, height: y1 - y0 })) rect.setAttribute(name, value);
-});
-document.addEventListener('pointerup', (event) => {
-  if (!start) return;
-  const box = corners(event).map((value) => Math.round(value * 10) / 10);
-  start = null;
+dragOver(element, () => shown.drawing, (_, box, moved) => {
   shown.drawing = false;
-  if (box[2] - box[0] >= 1 && box[3] - box[1] >= 1) {
-    document.dispatchEvent(new CustomEvent('fivl-draw', { detail: box }));
-  }
+  const rounded = box.map((value) => Math.round(value * 10) / 10);
+  if (moved) document.dispatchEvent(new CustomEvent('fivl-draw', { detail: rounded }));
   apply();
 });
 document.addEventListener('fivl-show', (event) => { props.value = event.detail; });
-document.addEventListener('pointercancel', () => { start = null; });
 window.addEventListener('resize', apply);
 new MutationObserver(apply).observe(element, { childList: true, subtree: true, attributeFilter: ['src', 'data-width'] });
 apply();

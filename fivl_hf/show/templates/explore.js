@@ -38,39 +38,11 @@ element.addEventListener('click', (event) => {
   look();
 });
 
-let start = null;
-const place = (event) => {
-  const frame = element.querySelector('.layers'), box = frame.getBoundingClientRect();
-  const scale = (value, size, length) => (Math.min(Math.max(value / size, 0), 0.9999) * length);
-  return [
-    scale(event.clientX - box.left, box.width, +frame.dataset.width),
-    scale(event.clientY - box.top, box.height, +frame.dataset.height),
-  ];
-};
-const corners = (event) => {
-  const end = place(event);
-  return [0, 1].map((i) => Math.min(start.at[i], end[i])).concat([0, 1].map((i) => Math.max(start.at[i], end[i])));
-};
-const moved = (event) => Math.hypot(event.clientX - start.x, event.clientY - start.y) > 5;
-element.addEventListener('pointerdown', (event) => {
-  if (!event.target.closest('.layers')) return;
-  event.preventDefault();
-  start = { at: place(event), x: event.clientX, y: event.clientY };
-});
-document.addEventListener('pointermove', (event) => {
-  if (!start || !moved(event)) return;
-  const [x0, y0, x1, y1] = corners(event), rect = element.querySelector('.drawn');
-  for (const [name, value] of Object.entries({ x: x0, y: y0, width: x1 - x0, height: y1 - y0 })) rect.setAttribute(name, value);
-});
-document.addEventListener('pointerup', (event) => {
-  if (!start) return;
-  if (moved(event)) choices.box = corners(event);
-  else choices.patch = start.at;
-  start = null;
+dragOver(element, () => true, (place, box, moved) => {
+  if (moved) choices.box = box;
+  else choices.patch = place;
   look();
 });
-
-document.addEventListener('pointercancel', () => { start = null; });
 
 // The same by keys, when the image has the focus: arrows move the patch, x puts a box
 // around it, Shift and arrows resize the box, Escape removes both. / and i go to the question and to the image.
