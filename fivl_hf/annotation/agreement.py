@@ -33,7 +33,8 @@ def agreement_summary(ratings: Ratings, verdicts: Verdicts | None = None) -> dic
     Returns:
         ``shares`` of expressions with verdict yes, by question (``all``; ``of_dataset``, weighted by how common the
         strata of a stratified sample are; ``by_mask_size``; ``by_source``): from 0 to 1, with 95% intervals
-        [low, high], None without decided expressions or with a single image. ``agreement`` by question: Fleiss' kappa,
+        [low, high], None without decided expressions or with a single image; ``undecided`` ones do not count, and
+        ``answers`` counts every annotator's answer. ``agreement`` by question: Fleiss' kappa,
         Krippendorff's alpha and pairs of annotators, None where they are not defined. ``judge``: tables of people's
         verdicts and the judge's. ``extractor``: precision and recall. ``gold``: right answers of each annotator.
         ``strategies``: how the expressions were drawn.
@@ -42,6 +43,7 @@ def agreement_summary(ratings: Ratings, verdicts: Verdicts | None = None) -> dic
         "expressions": len(ratings.rated),
         "annotators": {name: sum(name in each.annotations for each in ratings.rated) for name in ratings.annotators},
         "changed_since": list(ratings.changed),
+        "annotations_ignored": ratings.ignored,
         "strategies": list(ratings.strategies),
         "shares": {question: _shares(ratings, question) for question in QUESTIONS},
         "agreement": {question: _agreement(ratings, question) for question in QUESTIONS},
@@ -74,11 +76,13 @@ def _share(rated: Sequence[Rated], question: str, *, weighted: bool = False) -> 
     rated = [each for each in rated if each.item.weight] if weighted else rated
     decided = [(each, verdict) for each in rated if (verdict := each.verdict(question)) is not None]
     answered = sum(bool(each.answers(question)) for each in rated)
+    said = [answer for each in rated for answer in each.answers(question).values()]
     figures: dict[str, Any] = {
         "share": None,
         "n": len(decided),
         "yes": sum(verdict for _, verdict in decided),
         "undecided": answered - len(decided),
+        "answers": {answer: said.count(answer) for answer in ANSWERS},
         "wilson": None,
         "bootstrap": None,
     }

@@ -72,21 +72,30 @@ def import_csv(path: Path, folder: Path) -> dict[str, int]:
         ValueError: a column or value that is missing or wrong, with its row; nothing is written.
         FileExistsError: the folder has annotations.
     """
-    records: list[_Record] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             # A painted mask is longer than the longest cell that csv reads by default.
             csv.field_size_limit(_LONGEST_CELL)
-            reader = csv.DictReader(file)
+            header = file.readline()
+            file.seek(0)
+            # Spreadsheets of some countries separate cells otherwise.
+            reader = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
             needed = ("item", "digest", "annotator", *QUESTIONS)
             if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
                 raise ValueError(f"{path}: the column {missing[0]!r} is missing; needed are {', '.join(needed)}")
-            for number, line in enumerate(reader, 2):
-                cells = {name: (text or "").removeprefix("'") for name, text in line.items() if name}
-                records.append(_csv_record(f"{path}, row {number}", cells))
+            lines = [(number, _cells(line)) for number, line in enumerate(reader, 2)]
     except csv.Error as error:
         raise ValueError(f"{path} is not a CSV file: {error}") from error
-    return _write(folder, records)
+    except UnicodeError as error:
+        raise ValueError(f"{path} is not in UTF-8 ({error}): save it as CSV UTF-8") from error
+    return _write(
+        folder, [_csv_record(f"{path}, row {number}", cells) for number, cells in lines if any(cells.values())]
+    )
+
+
+def _cells(line: Mapping[str | None, str | None]) -> dict[str, str]:
+    """Return a line's texts by column; cells beyond the last column have no name."""
+    return {name: (text or "").removeprefix("'") for name, text in line.items() if name}
 
 
 def _csv_record(where: str, cells: Mapping[str, str]) -> "_Record":
@@ -135,6 +144,8 @@ def _write(folder: Path, records: Sequence[_Record]) -> dict[str, int]:
                     entries.setdefault(record.annotator, []).append(asdict(entry))
         except ValueError as error:
             raise ValueError(f"{record.where}: {error}") from error
+    if not entries:
+        raise ValueError("the file has no annotations")
     target.mkdir(parents=True, exist_ok=True)
     for name, listed in entries.items():
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in listed)

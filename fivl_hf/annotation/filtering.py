@@ -9,7 +9,7 @@ from typing import Any, Literal
 from fivl_hf.annotation.fixes import fixed_expression
 from fivl_hf.annotation.ratings import Rated, Ratings
 from fivl_hf.annotation.records import QUESTIONS
-from fivl_hf.schema import FiVLRow, KeyExpression, validate_row
+from fivl_hf.schema import FiVLRow, KeyExpression, RowError, validate_row
 from fivl_hf.storage.cards import read_card
 
 __all__ = ["Filter", "Keep", "card_front", "filtered_description"]
@@ -43,10 +43,10 @@ class Filter:
     counts: Counter[str] = field(default_factory=Counter)
 
     def rows(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yield the rows that stay, with the expressions that stay.
+        """Yield the rows that stay, with the expressions that stay; rows that do not fit the schema go.
 
         Raises:
-            RowError: a row that does not fit the schema.
+            ValueError: a fix that cannot be applied.
         """
         of_rows: dict[int, dict[int, Rated]] = {}
         for each in self.ratings.rated:
@@ -62,7 +62,12 @@ class Filter:
             self.counts["rows dropped: a bad example"] += 1
             self.counts["expressions dropped: of a bad example"] += len(row["key_expressions"])
             return None
-        checked = validate_row(row)
+        try:
+            checked = validate_row(row)
+        except RowError:
+            self.counts["rows dropped: do not fit the schema"] += 1
+            self.counts["expressions dropped: of a row that does not fit the schema"] += len(row["key_expressions"])
+            return None
         expressions, masks = [], []
         for place in range(len(checked.key_expressions)):
             of_place = rated.get(place)
@@ -86,8 +91,11 @@ class Filter:
         """Return why an expression goes; "" if it stays."""
         if rated is None:
             return "not annotated" if self.keep == "good" else ""
-        if 2 * sum(each.drop for each in rated.annotations.values()) > len(rated.annotations):
+        drops = sum(each.drop for each in rated.annotations.values())
+        if 2 * drops > len(rated.annotations):
             return "taken out by annotators"
+        if drops:
+            self.counts["expressions that half or fewer of their annotators want out"] += 1
         # What was wrong, and was fixed, is not wrong any more.
         fixed = {"mask": "mask_png" in fixes, "expression": "text" in fixes}
         for question, reason in (("mask", "mask is wrong"), ("expression", "not significant")):
@@ -119,7 +127,9 @@ def _fixed(row: FiVLRow, place: int, fixes: Mapping[str, Any]) -> tuple[KeyExpre
         return fixed_expression(row, place, **fixes)
     except ValueError as error:
         text = row.key_expressions[place].text
-        raise ValueError(f"row {row.id!r}, the fix of {text!r} cannot be applied: {error}") from error
+        raise ValueError(
+            f"row {row.id!r}, the fix of {text!r} cannot be applied: {error}; --no-fixes leaves masks, boxes and words"
+        ) from error
 
 
 def filtered_description(name: str, filtering: Filter) -> str:

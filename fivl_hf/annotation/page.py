@@ -27,7 +27,7 @@ _SHOWINGS = itertools.count()
 # Rows that are kept.
 _CHECKED = 16
 # Longest side of the image as it is sent; small images are enlarged so that outlines stay thin.
-_SHOWN, _SMALLEST, _PAINTED = 1400, 700, 900
+_SHOWN, _SMALLEST, _PAINTED, _OTHER = 1400, 700, 900, 500
 # Lets the image through; what is more opaque than half counts as painted.
 _BRUSH, _INK = (255, 140, 0), 178
 
@@ -235,6 +235,12 @@ def _picture(row: FiVLRow, item: Item, annotation: Annotation) -> str:
         height=height,
         boxes=annotation.boxes if annotation.boxes is not None else expression.boxes,
         coverage=float(np.mean(mask)),
+        number=expression.image + 1,
+        others=[
+            picture_url(thumbnail(open_rgb(other), _OTHER), "JPEG")
+            for place, other in enumerate(row.images)
+            if place != expression.image
+        ],
         changed=f"Shown: {' and '.join(fixed)}." if fixed else "",
     )
 

@@ -57,6 +57,7 @@ class Ratings:
         weighted: whether a draw was stratified: then :attr:`Item.weight` says how many expressions of the dataset each
             of its items stands for, and is 0 for others.
         strategies: how the items of the studies were drawn.
+        ignored: annotations of an expression as it looked before, beside ones of how it looks now.
     """
 
     rated: Sequence[Rated]
@@ -64,6 +65,7 @@ class Ratings:
     gold: Mapping[str, Annotation]
     weighted: bool
     strategies: Sequence[str] = ()
+    ignored: int = 0
 
     @property
     def annotators(self) -> list[str]:
@@ -96,7 +98,7 @@ def collect_ratings(
     }
     numbers = {id: number for number, id in enumerate(rows["id"])}
     by_key = read_annotations(paths)
-    rated, changed = [], []
+    rated, changed, ignored = [], [], 0
     for key in progress(sorted(by_key)):
         number, place = row_of_key(rows, numbers, key) or (None, 0)
         row = {} if number is None else rows[number]
@@ -105,6 +107,7 @@ def collect_ratings(
         if number is None or item is None or not current:
             changed.append(key)
             continue
+        ignored += len(by_key[key]) - len(current)
         weight = weights.get(key, 0.0) if weights else 1.0
         rated.append(
             Rated(
@@ -118,4 +121,4 @@ def collect_ratings(
     if not rated:
         gone = f"; {len(changed)} are of expressions that are not in it or look different now" if changed else ""
         raise ValueError(f"no annotation of an expression of this split{gone}; is it the one that was annotated?")
-    return Ratings(rated, changed, gold, bool(weights), sorted({each for each in strategies.values() if each}))
+    return Ratings(rated, changed, gold, bool(weights), sorted({each for each in strategies.values() if each}), ignored)

@@ -71,6 +71,8 @@ class Study:
         names = dict.fromkeys([*(path.stem for path in (folder / "annotators").glob("*.jsonl")), *annotators])
         for name in names:
             require_annotator_name(name)
+        if len({name.casefold() for name in names}) < len(names):
+            raise ValueError(f"annotators' names differ in more than upper and lower case, got {', '.join(names)}")
         self._files = {name: AnnotationFile(folder / "annotators" / f"{name}.jsonl") for name in names}
         self.links = _links(folder / _LINKS, names)
 

@@ -36,7 +36,8 @@ def add_filter(commands: Any) -> None:
         "filter",
         help="write a dataset without what annotators rejected, their fixes applied",
         description="Writes a dataset without what annotators rejected. A verdict is what most of them answered; of "
-        "several fixes of one expression's mask, boxes or words, that of the first annotator by name is applied.",
+        "several fixes of one expression's mask, boxes or words, that of the first annotator by name is applied; an "
+        "expression is dropped if more than half of its annotators want it to be.",
         epilog="--keep good: expressions to whose three questions most annotators answered yes; rows without one go. "
         "--keep not-bad: rows called a bad example go, and expressions whose mask or words are rejected; what nobody "
         "annotated, or people are undecided about, stays. The card says what was done. Expressions that annotators "
@@ -124,6 +125,8 @@ def _rated(options: argparse.Namespace) -> tuple[Any, Any]:
     rows = _rows(options)
     ratings = collect_ratings(rows, options.annotations, partial(tqdm, desc="read", unit="expression"))
     _tell_changed(len(ratings.changed))
+    if ratings.ignored:
+        print(f"{ratings.ignored:,} annotations are of expressions as they looked before, and ignored")
     return rows, ratings
 
 
@@ -150,7 +153,9 @@ def _agreement(options: argparse.Namespace) -> None:
         verdicts=verdicts,
         most=options.gallery,
     )
-    print(f"{summary['expressions']:,} expressions, {len(summary['annotators'])} annotators")
+    people = len(summary["annotators"])
+    annotators = f"{people} annotator{'' if people == 1 else 's'}"
+    print(f"{summary['expressions']:,} expressions, {annotators}; answers: yes/no/unsure")
     if "disagreement" in summary["strategies"]:
         print("drawn by disagreement with the judge: the shares are not those of the dataset")
     for question, name in SHORT_QUESTIONS.items():
@@ -158,9 +163,11 @@ def _agreement(options: argparse.Namespace) -> None:
         share = "–" if figures["share"] is None else f"{figures['share']:.0%}"
         interval = figures["wilson"]
         bounds = f" [{interval[0]:.0%}, {interval[1]:.0%}]" if interval else ""
+        undecided = f", {figures['undecided']} undecided" if figures["undecided"] else ""
+        answers = "/".join(str(number) for number in figures["answers"].values())
         alpha = agreement["krippendorff_alpha"]
         beyond = "" if alpha is None else f", Krippendorff's alpha {alpha:.2f}"
-        print(f"{name + ':':<27} {share}{bounds} (n {figures['n']}){beyond}")
+        print(f"{name + ':':<27} {share}{bounds} (n {figures['n']}{undecided}; answers {answers}){beyond}")
         if weighted := summary["shares"][question]["of_dataset"]:
             print(f"{'':<27} {weighted['share']:.0%} weighted by how common each mask size and source is")
     print(f"Open {options.output / 'agreement.html'}")

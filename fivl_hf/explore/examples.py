@@ -100,7 +100,7 @@ def _example(raw: Mapping[str, Any]) -> Example | None:
 def with_notes(explorer: Explorer, examples: Sequence[Example], progress: Progress = iter) -> list[Example]:
     """Return the examples, two of them noted: where blacking out the evidence costs the answer the most, and the least.
 
-    Right answers (the reference, in upper or lower case) are preferred. Questions that cannot be asked are left out.
+    Only right answers (the reference, in upper or lower case) are noted. Questions that cannot be asked are left out.
     """
     askable: list[Example] = []
     drops: list[tuple[bool, bool, float]] = []  # right, lost without the evidence, fall of the log-probability
@@ -114,12 +114,11 @@ def with_notes(explorer: Explorer, examples: Sequence[Example], progress: Progre
         right = answered.answer.strip(" .").casefold() == example.reference.strip(" .").casefold()
         drop = answered.log_probability - sum(without.log_probabilities)
         drops.append((right, without.answer != answered.answer, drop))
-    lost = [i for i, (_, is_lost, _) in enumerate(drops) if is_lost]
-    kept = [i for i, (_, is_lost, _) in enumerate(drops) if not is_lost]
     noted = askable
-    for numbers, note, sign in ((lost, LOOKS, 1), (kept, GUESSES, -1)):
-        best = max(numbers, key=lambda i: (drops[i][0], sign * drops[i][2]), default=None)
-        if best is not None:
+    for is_lost, note, sign in ((True, LOOKS, 1), (False, GUESSES, -1)):
+        numbers = [i for i, (right, lost, _) in enumerate(drops) if right and lost == is_lost]
+        if numbers:
+            best = max(numbers, key=lambda i: sign * drops[i][2])
             noted[best] = replace(noted[best], note=note)
     return sorted(noted, key=lambda each: (each.note != LOOKS, not each.note))
 

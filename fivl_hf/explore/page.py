@@ -100,7 +100,7 @@ class _Session:
             try:
                 key = self._ask(request) if request["step"] == "ask" else str(request["asked"])
             except ValueError as error:  # what the reader can do otherwise
-                return {"problem": f"{error}."}
+                return {"problem": f"{str(error)[:1].upper()}{str(error)[1:]}."}
             if key not in self.asked:
                 return {"problem": "This question is no longer stored; ask it again."}
             self.asked.move_to_end(key)

@@ -158,7 +158,7 @@ def _filter(request: Mapping[str, Any]) -> RowFilter:
         word,
         source,
         band,
-        turns=min(int(request.get("turns") or 0), _MOST_TURNS),
+        turns=math.ceil(min(float(request.get("turns") or 0), _MOST_TURNS)),
         score=None if score in (None, "") else float(str(score)),
         sort=str(request.get("sort") or "dataset order"),
     )

@@ -85,3 +85,18 @@ def test_other_files_are_not_argillas(tmp_path, content):
     with pytest.raises(ValueError):
         import_argilla(path, tmp_path / "back")
     assert not (tmp_path / "back").exists()
+
+
+def test_what_spreadsheets_make_of_a_csv(rate, tmp_path):
+    path = tmp_path / "a.csv"
+    export_csv(path, rate({"r0/0": {"anna": "yny"}}))
+    text = path.read_text()
+    path.write_text("\ufeff" + text.replace(",", ";") + ";;;;\n")
+    assert import_csv(path, tmp_path / "back") == {"anna": 1}
+    path.write_bytes(text.replace("anna", "annä").encode("latin-1"))
+    with pytest.raises(ValueError, match="a.csv is not in UTF-8 .*: save it as CSV UTF-8"):
+        import_csv(path, tmp_path / "no")
+    path.write_text(text.splitlines()[0] + "\n")
+    with pytest.raises(ValueError, match="the file has no annotations"):
+        import_csv(path, tmp_path / "no")
+    assert not (tmp_path / "no").exists()

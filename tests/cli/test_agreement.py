@@ -22,9 +22,9 @@ def annotated(tmp_path, rows):
 def test_agreement_prints_shares_and_writes_the_page(annotated, tmp_path, capsys):
     assert main(["agreement", *annotated, "--output", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "6 expressions, 2 annotators" in printed
+    assert "6 expressions, 2 annotators; answers: yes/no/unsure" in printed
     assert "mask is right:              100%" in printed
-    assert "expression is significant:  – (n 0)" in printed
+    assert "expression is significant:  – (n 0, 6 undecided; answers 6/6/0)" in printed
     assert "What people say of scenes" in (tmp_path / "out" / "agreement.html").read_text()
 
 

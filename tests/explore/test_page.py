@@ -19,7 +19,7 @@ def request(**more):
 
 def test_questions_are_kept_and_wrong_requests_are_problems(explorer, rows, monkeypatch):
     session = _Session([explorer], choose_examples(rows, 3))
-    assert "choose an image first" in session.act(request())["problem"]
+    assert "Choose an image first" in session.act(request())["problem"]
     first = session.act(request(example=0))
     assert "data-word" in first["html"]
     again = session.act({**request(asked=first["asked"]), "step": "look", "head": 1})
@@ -31,10 +31,10 @@ def test_questions_are_kept_and_wrong_requests_are_problems(explorer, rows, monk
     photo = "data:image/png;base64," + base64.b64encode(image_bytes(Image.new("RGB", (60, 30), "red"))).decode()
     assert 'data-width="60" data-height="30"' in session.act(request(photo=photo))["html"]
     for wrong, message in [
-        (request(photo="data:text/html;base64,aGk="), "an image of at most 20 MB is needed"),
-        (request(photo="data:image/png;base64,aGk="), "this file is not an image that can be read"),
-        (request(photo="data:image/png;base64,***"), "this file is not an image that can be read"),
-        (request(example=0, question="x") | {"example": None, "question": ""}, "choose an image first"),
+        (request(photo="data:text/html;base64,aGk="), "An image of at most 20 MB is needed"),
+        (request(photo="data:image/png;base64,aGk="), "This file is not an image that can be read"),
+        (request(photo="data:image/png;base64,***"), "This file is not an image that can be read"),
+        (request(example=0, question="x") | {"example": None, "question": ""}, "Choose an image first"),
         ({"step": "look", "asked": "nothing"}, "This question is no longer stored"),
     ]:
         assert message in session.act(wrong)["problem"]
@@ -62,7 +62,7 @@ def test_ask_click_a_word_click_a_patch_draw_a_box_compare(demo, tmp_path):
         # Ask: a question of one's own about the image of the example.
         question = driver.find_element("css selector", "[name=question]")
         question.clear()
-        question.send_keys("What color is the ring?\n")
+        question.send_keys("What is to be seen?\n")
         until(driver, lambda d: "The dataset answers" not in text(d, ".answers"))
         # A word: its attention.
         driver.find_element("css selector", '[data-model="0"] [data-word="0"]').click()

@@ -75,7 +75,7 @@ function next() {
   if (turning) return;
   if (document.querySelector('#fivl-editor')?.offsetParent) return tell('Save the painted mask, or restore the dataset\'s, first.');
   const open = questions().find((question) => !answerOf(question));
-  if (open) open.querySelector('button').focus();
+  if (open) tell('Answer the three questions first.');
   else if (item) ask('next');
 }
 

@@ -6,7 +6,7 @@ function apply() {
   const frame = layers();
   if (!frame) return;
   const width = +frame.dataset.width, height = +frame.dataset.height;
-  const room = Math.min(frame.parentElement.clientWidth, (window.innerHeight * 0.74 * width) / height);
+  const room = Math.min(frame.parentElement.clientWidth, (window.innerHeight * 0.73 * width) / height);
   frame.style.width = `${room * shown.zoom}px`;
   frame.classList.toggle('small', room * shown.zoom > 2 * width);
   frame.classList.toggle('drawing', shown.drawing);
