@@ -99,7 +99,7 @@ def look(driver: Any) -> None:
     driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", layers)
     ActionChains(driver).move_to_element_with_offset(layers, 30, 30).click().perform()
     time.sleep(1)
-    driver.execute_script("document.querySelector('[data-do=sure]').click()")
+    driver.execute_script("document.querySelector('[data-do=random]').click()")
 
 
 def main() -> None:
