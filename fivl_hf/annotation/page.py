@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,6 +106,7 @@ class _Views:
     study: Study
     rows: Any
     checked: dict[int, FiVLRow] = field(default_factory=dict)
+    lock: Any = field(default_factory=threading.Lock)
 
     def act(self, request: Any) -> dict[str, Any]:
         """Do what the page's script asks for, and return what is to be shown then.
@@ -197,12 +199,15 @@ class _Views:
 
     def _row(self, key: str) -> FiVLRow:
         number = self.study.rows[key]
-        # Checking a row decodes its images, which takes a second for a large one.
-        if number not in self.checked:
-            while len(self.checked) >= _CHECKED:
-                self.checked.pop(next(iter(self.checked)), None)
-            self.checked[number] = validate_row(self.rows[number])
-        return self.checked[number]
+        row = self.checked.get(number)
+        if row is None:
+            # Checking a row decodes its images, which takes a second for a large one.
+            row = validate_row(self.rows[number])
+            with self.lock:
+                self.checked[number] = row
+                if len(self.checked) > _CHECKED:
+                    del self.checked[next(iter(self.checked))]
+        return row
 
     def _panel(self, name: str, item: Item, row: FiVLRow, annotation: Annotation, problem: str) -> str:
         return _render_panel(
