@@ -115,7 +115,7 @@ def _csv_record(where: str, cells: Mapping[str, str]) -> "_Record":
 
 @dataclass(frozen=True)
 class _Record:
-    """What one annotator recorded about one item, read from a file.
+    """The entries of one annotator about one item, read from a file.
 
     Attributes:
         where: file and row, for messages.

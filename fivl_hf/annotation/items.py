@@ -26,6 +26,7 @@ __all__ = [
     "judge_verdicts",
     "make_item",
     "matching_rows",
+    "numbers_by_id",
     "row_of_key",
     "with_gold",
 ]
@@ -83,7 +84,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the judge of ``fivl judge`` said of a key expression; None where it gave no usable reply."""
+    """The judgement of ``fivl judge`` on a key expression; None where it gave no usable reply."""
 
     important: bool | None
     seg1: bool | None
@@ -226,23 +227,28 @@ def matching_rows(rows: Any, items: Iterable[Item]) -> tuple[dict[str, int], lis
     Returns:
         the row's number by the item's key, and the keys of items that are gone or look different now.
     """
-    numbers = {id: number for number, id in enumerate(rows["id"])}
-    row_numbers: dict[str, int] = {}
+    numbers = numbers_by_id(rows)
+    by_key: dict[str, int] = {}
     changed = []
     for item in items:
         number, place = row_of_key(rows, numbers, item.key) or (None, 0)
         if number is None or item_digest(rows[number], place) != item.digest:
             changed.append(item.key)
         else:
-            row_numbers[item.key] = number
-    return row_numbers, changed
+            by_key[item.key] = number
+    return by_key, changed
+
+
+def numbers_by_id(rows: Any) -> dict[str, int]:
+    """Return the number of each row of a dataset by its id."""
+    return {id: number for number, id in enumerate(rows["id"])}
 
 
 def row_of_key(rows: Any, numbers: Mapping[str, int], key: str) -> tuple[int, int] | None:
     """Return the row's number and the expression's place that an item's key names; None if the dataset has none.
 
     Args:
-        numbers: of the rows, by their ids.
+        numbers: of :func:`numbers_by_id`.
     """
     id, _, place = key.rpartition("/")
     if id not in numbers or not place.isdecimal() or int(place) >= len(rows[numbers[id]]["key_expressions"]):

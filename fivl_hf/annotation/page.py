@@ -101,7 +101,7 @@ def _editor() -> gr.ImageEditor:
 
 @dataclass(frozen=True)
 class _Views:
-    """What the page does and shows."""
+    """The steps of the page, and what it shows after each."""
 
     study: Study
     rows: Any
@@ -165,8 +165,7 @@ class _Views:
         return [shown["picture"] or gr.skip(), shown["panel"], *_closed_editor()]
 
     def _mask(self, name: str, key: str, row: FiVLRow) -> BoolArray:
-        """Return the mask that an annotator sees: (H, W)."""
-        return decode_mask(self.study.annotation(name, key).mask_bytes or row.masks[self.study.items[key].place])
+        return _mask_of(row, self.study.items[key], self.study.annotation(name, key))
 
     def restore_mask(self, painting: tuple[str, str]) -> list[Any]:
         """Go back to the dataset's mask."""
@@ -187,7 +186,7 @@ class _Views:
         return _shown(redrawn, self._panel(name, item, row, annotation, problem), problem)
 
     def _show(self, name: str, item: Item | None, problem: str) -> dict[str, Any]:
-        """Show an item, or that there are no more."""
+        """Show an item; without one, say that the annotator has finished."""
         if item is None:
             progress = self.study.progress(name)
             done = f"You have finished {progress.done} items. Everything is saved; you can close this page."
@@ -222,13 +221,18 @@ class _Views:
         )
 
 
+def _mask_of(row: FiVLRow, item: Item, annotation: Annotation) -> BoolArray:
+    """Return the mask that an annotator sees, their own if they have painted one: (H, W)."""
+    return decode_mask(annotation.mask_bytes or row.masks[item.place])
+
+
 def _picture(row: FiVLRow, item: Item, annotation: Annotation) -> str:
     """Render the image with mask and boxes, those of the annotator if they are fixed."""
     expression = row.key_expressions[item.place]
     width, height = row.sizes[expression.image]
     image = thumbnail(open_rgb(row.images[expression.image]), _SHOWN)
     is_small = max(image.size) < _SMALLEST
-    mask = decode_mask(annotation.mask_bytes or row.masks[item.place])
+    mask = _mask_of(row, item, annotation)
     fixed = ["your mask"] if annotation.mask_png else []
     fixed += ["your boxes"] if annotation.boxes is not None else []
     return render_page(

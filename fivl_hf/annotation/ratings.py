@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.annotation.items import Item, make_item, row_of_key
+from fivl_hf.annotation.items import Item, make_item, numbers_by_id, row_of_key
 from fivl_hf.annotation.records import Annotation, read_annotations
 from fivl_hf.annotation.study import gold_annotations, read_items, strategy_of
 from fivl_hf.images import encoded_bytes
@@ -96,7 +96,7 @@ def collect_ratings(
         for item in (read_items(folder) if strategies[folder] == "stratified" else ())
         if not item.gold
     }
-    numbers = {id: number for number, id in enumerate(rows["id"])}
+    numbers = numbers_by_id(rows)
     by_key = read_annotations(paths)
     rated, changed, ignored = [], [], 0
     for key in progress(sorted(by_key)):

@@ -120,11 +120,6 @@ class Annotation:
         return all(question in self.answers for question in QUESTIONS)
 
     @property
-    def fixes(self) -> bool:
-        """Return whether anything is to be changed."""
-        return self.drop or any(each is not None for each in (self.boxes, self.mask_png, self.text))
-
-    @property
     def mask_bytes(self) -> bytes | None:
         """Return the repainted mask's PNG."""
         return base64.b64decode(self.mask_png) if self.mask_png else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fivl_hf.annotation.items import Item, make_item, matching_rows, row_of_key, with_gold
+from fivl_hf.annotation.items import Item, make_item, matching_rows, numbers_by_id, row_of_key, with_gold
 from fivl_hf.annotation.records import Annotation, AnnotationFile, read_annotations
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.json_stream import parse_json
@@ -32,7 +32,7 @@ _NAME = re.compile(r"\w[\w.@ -]{0,63}")
 
 @dataclass(frozen=True)
 class Progress:
-    """How many items an annotator has finished, and how many there are for them."""
+    """The number of items that an annotator has finished, and of all items for them."""
 
     done: int
     total: int
@@ -78,7 +78,7 @@ class Study:
 
     @property
     def annotators(self) -> list[str]:
-        """Everyone who annotates, or has annotated, here."""
+        """List everyone who annotates, or has annotated, in this study."""
         return list(self._files)
 
     def annotator_of(self, link: str) -> str | None:
@@ -240,7 +240,7 @@ def gold_items(rows: Any, items: Sequence[Item], file: Path) -> list[Item]:
     """
     file.stat()
     expert = AnnotationFile(file).annotations
-    numbers = {id: number for number, id in enumerate(rows["id"])}
+    numbers = numbers_by_id(rows)
     gold = []
     for key in (key for key, each in expert.items() if each.complete):
         found = row_of_key(rows, numbers, key)

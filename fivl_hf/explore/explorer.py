@@ -86,7 +86,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Changed:
-    """What becomes of an answer when the image is another.
+    """The answer about a changed image, beside the first one.
 
     Attributes:
         image: the changed one.
@@ -101,7 +101,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class Reliance:
-    """How much one answer depends on a box, beside random boxes of the same size.
+    """The dependence of one answer on a box, beside random boxes of the same size.
 
     Attributes:
         answer: with the box blacked out.

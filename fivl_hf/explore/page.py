@@ -18,6 +18,7 @@ from fivl_hf.explore.explorer import Explorer
 from fivl_hf.explore.view import MEAN_OF_HEADS, Asked, Choices, render_answers
 from fivl_hf.images import ImageError, open_rgb, thumbnail
 from fivl_hf.show.drawing import enlarge
+from fivl_hf.show.gradio_pages import scripted_page
 from fivl_hf.show.pages import picture_url, render_page, template_text
 
 __all__ = ["explorer_page"]
@@ -41,11 +42,6 @@ def explorer_page(
     """
     session = _Session(explorers, examples)
     title = " and ".join(explorer.name for explorer in explorers)
-
-    # Gradio marks the functions that scripts may call, which a bound method does not allow.
-    def act(request: Any) -> dict[str, Any]:
-        return session.act(request)
-
     top = render_page(
         "explore_top.html.jinja",
         title=title,
@@ -56,17 +52,8 @@ def explorer_page(
         heads=max(each.heads for each in explorers),
         aligned=aligned,
     )
-    options: dict[str, Any] = {"elem_classes": "fivl-page fivl-explore", "padding": False}
-    with gr.Blocks(title=f"Explore {title}", analytics_enabled=False, fill_width=True) as page:
-        gr.HTML(top, elem_id="fivl-top", js_on_load=None, **options)
-        gr.HTML(
-            "",
-            elem_id="fivl-answers",
-            js_on_load=template_text("drag.js") + template_text("explore.js"),
-            server_functions=[act],
-            **options,
-        )
-    return page
+    script = template_text("drag.js") + template_text("explore.js")
+    return scripted_page(f"Explore {title}", "explore", top, script, session.act)
 
 
 def _thumbnail(example: Example) -> str:

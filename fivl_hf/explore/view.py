@@ -37,7 +37,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Choices:
-    """What the reader has chosen to see.
+    """The reader's choices.
 
     Attributes:
         words: of each model's answer, which word; the last of a key expression, or of all, if not chosen.

@@ -10,7 +10,7 @@ import gradio as gr
 
 from fivl_hf.show.pages import template_text
 
-__all__ = ["launch", "page_style", "serve"]
+__all__ = ["launch", "page_style", "scripted_page", "serve"]
 
 
 def launch(page: gr.Blocks, **options: Any) -> Any:
@@ -29,6 +29,28 @@ def launch(page: gr.Blocks, **options: Any) -> Any:
         link_text_color_dark="*primary_300",
     )
     return page.launch(theme=theme, **options)
+
+
+def scripted_page(title: str, name: str, top: str, script: str, act: Callable[[Any], Any]) -> gr.Blocks:
+    """Return a page of two parts: one that stays, and one that a script shows by asking the server.
+
+    Args:
+        name: of the page, by which its style sheet knows it (``.fivl-NAME``).
+        top: HTML of the part that stays; its element has the id ``fivl-top``.
+        script: of the other part.
+        act: what the script calls as ``server.act(request)``.
+    """
+
+    # Gradio marks the functions that scripts may call, which a bound method does not allow.
+    def act_on(request: Any) -> Any:
+        return act(request)
+
+    act_on.__name__ = "act"
+    options: dict[str, Any] = {"elem_classes": f"fivl-page fivl-{name}", "padding": False}
+    with gr.Blocks(title=title, analytics_enabled=False, fill_width=True) as page:
+        gr.HTML(top, elem_id="fivl-top", js_on_load=None, **options)
+        gr.HTML("", elem_id="fivl-shown", js_on_load=script, server_functions=[act_on], **options)
+    return page
 
 
 def page_style(name: str) -> str:

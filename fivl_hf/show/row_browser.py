@@ -11,6 +11,7 @@ import gradio as gr
 
 from fivl_hf.images import ImageError
 from fivl_hf.schema import RowError
+from fivl_hf.show.gradio_pages import scripted_page
 from fivl_hf.show.pages import render_page, template_text
 from fivl_hf.show.row_index import SORTS, RowFilter, RowIndex
 from fivl_hf.show.row_pages import row_card
@@ -109,7 +110,7 @@ class RowBrowser:
 
     @property
     def ready(self) -> bool:
-        """Whether all rows and masks are indexed, or never will be."""
+        """Return whether all rows and masks are indexed, or indexing has failed."""
         return self.index.measured == len(self.rows) or bool(self.problem)
 
     def _find(self, wanted: RowFilter, page: int) -> tuple[list[int], int]:
@@ -166,16 +167,7 @@ def _filter(request: Mapping[str, Any]) -> RowFilter:
 
 def browser_page(browser: RowBrowser) -> gr.Blocks:
     """Return the page."""
-
-    # Gradio marks the functions that scripts may call, which a bound method does not allow.
-    def act(request: Any) -> dict[str, Any]:
-        return browser.act(request)
-
     top = render_page(
         "browse_top.html.jinja", title=browser.title, total=len(browser.rows), bands=COVERAGE_BANDS, sorts=list(SORTS)
     )
-    options: dict[str, Any] = {"elem_classes": "fivl-page fivl-browse", "padding": False}
-    with gr.Blocks(title=browser.title, analytics_enabled=False, fill_width=True) as page:
-        gr.HTML(top, elem_id="fivl-top", js_on_load=None, **options)
-        gr.HTML("", elem_id="fivl-rows", js_on_load=template_text("browse.js"), server_functions=[act], **options)
-    return page
+    return scripted_page(browser.title, "browse", top, template_text("browse.js"), browser.act)

@@ -56,7 +56,7 @@ class RowFilter:
 
     @property
     def needs_masks(self) -> bool:
-        """Whether it is about mask sizes, which are known later than the rest."""
+        """Return whether it is about mask sizes, which are known later than the rest."""
         return bool(self.band) or "mask" in self.sort
 
 

@@ -22,7 +22,7 @@ def test_what_is_said_is_on_disk_at_once_and_read_back(tmp_path):
     assert said.answers == {"mask": "yes", "expression": "no", "example": "unsure"}
     assert said.complete
     assert said.comment == "<b>ünclear"
-    assert not said.fixes
+    assert (said.drop, said.boxes, said.mask_png, said.text) == (False, None, None, None)
 
 
 def test_undo_takes_back_one_entry_after_the_other_and_removes_no_line(tmp_path):
@@ -56,7 +56,8 @@ def test_fixes_can_be_taken_back(tmp_path):
     assert (said.text, said.boxes, said.mask_bytes, said.drop) == ("car", [[0, 0, 4.5, 4]], b"hi", True)
     for field, value in [("text", ""), ("boxes", None), ("mask_png", ""), ("drop", False)]:
         file.add("a/0", "d", field, value)
-    assert not file.annotations["a/0"].fixes
+    said = file.annotations["a/0"]
+    assert (said.drop, said.boxes, said.mask_png, said.text) == (False, None, None, None)
 
 
 def test_a_killed_write_costs_its_own_line_alone(tmp_path):

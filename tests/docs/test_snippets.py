@@ -78,10 +78,11 @@ def annotated(folder):
 
 @pytest.mark.parametrize("path", [page for page in PAGES if blocks(page, "python", "bash")], ids=lambda path: path.name)
 def test_snippets_run_or_are_understood(path, workplace, capsys):
-    """The Python of a page, in one process, and then its commands."""
-    code = "\n".join(blocks(path, "python"))
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    """The Python of a page, each snippet alone, as it is pasted, and then its commands."""
+    for code in blocks(path, "python"):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.strip(), code
     if path.name == "people.md":
         annotated(workplace / "annotations")
     for words in commands(path):
