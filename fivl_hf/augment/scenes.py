@@ -3,26 +3,32 @@
 The offline extractor finds the key expressions, an exact grounder draws their masks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from fivl_hf.augment.extractors.noun_phrases import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding, GroundingRequest
 from fivl_hf.augment.inputs.conversations import Conversation
-from fivl_hf.augment.rows import Tools, augment
+from fivl_hf.augment.rows import Sample, Tools, augment, build_rows, checked_row
 from fivl_hf.jobs.outcomes import Tally
-from fivl_hf.masks import mask_boxes, union
-from fivl_hf.scenes.rendering import SPLITS, Scene, SceneObject, scene
+from fivl_hf.masks import BoolArray, mask_boxes, union
+from fivl_hf.scenes.catalog import ALIGNED, find_scene, scene_ids
+from fivl_hf.scenes.free import FreeScene, free_scene
+from fivl_hf.scenes.questions import QUESTION_KINDS
+from fivl_hf.scenes.rendering import Scene
+from fivl_hf.scenes.styles import STYLES
 
-__all__ = ["SceneGrounder", "SceneImage", "SceneWordGrounder", "scene_conversations", "scene_image", "scene_rows"]
+__all__ = ["SceneGrounder", "SceneImage", "scene_conversations", "scene_image", "scene_questions", "scene_rows"]
 
 
 @dataclass(frozen=True)
 class SceneImage:
     """The image of a scene, rendered when it is read."""
 
-    scene: Scene
+    scene: Scene | FreeScene
 
     @property
     def name(self) -> str:
@@ -38,7 +44,7 @@ class SceneImage:
 def scene_image(row_id: str) -> SceneImage:
     """Return the image of the scene of a row; raises ValueError for an id that is not a scene's."""
     try:
-        return SceneImage(scene(row_id))
+        return SceneImage(find_scene(row_id))
     except ValueError as error:
         raise ValueError(
             f"{row_id!r} is not the id of a scene: the grounder scenes knows only rows of fivl_scenes and of the demo"
@@ -46,69 +52,107 @@ def scene_image(row_id: str) -> SceneImage:
 
 
 class SceneGrounder:
-    """Grounds an expression such as "red circle" exactly, from what the scene was rendered from."""
+    """Grounds an expression such as "red circle", "two rings" or "circle" exactly, by what the scene is rendered from.
+
+    Its evidence is every object that has all of the words.
+    """
 
     def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
-        return [self._scene(request) for request in requests]
-
-    def _scene(self, request: GroundingRequest) -> list[Grounding | None]:
-        named = {thing.name: thing for thing in _objects(request)}
-        return [_grounding(named[text]) if text in named else None for text in request.expressions]
+        return [[_grounding(_scene(each).find(text)) for text in each.expressions] for each in requests]
 
 
-class SceneWordGrounder:
-    """Grounds a single word, such as "circle" or "red", exactly: all objects of a scene whose name has it."""
-
-    def ground(self, requests: Sequence[GroundingRequest]) -> list[list[Grounding | None]]:
-        return [[_word_grounding(word, _objects(each)) for word in each.expressions] for each in requests]
-
-
-def _objects(request: GroundingRequest) -> tuple[SceneObject, ...]:
+def _scene(request: GroundingRequest) -> Scene | FreeScene:
     (source,) = request.sources
     if not isinstance(source, SceneImage):
         raise ValueError(f"the grounder scenes knows only what --input scenes renders, not the image {source.name!r}")
-    return source.scene.objects
+    return source.scene
 
 
 def scene_rows(
-    split: str, count: int, seed: int = 0, *, start: int = 0, tally: Tally | None = None
+    split: str,
+    count: int,
+    seed: int = 0,
+    *,
+    style: str = ALIGNED,
+    start: int = 0,
+    tally: Tally | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """``count`` checked FiVL rows of one split, beginning with number ``start``.
+    """Yield the checked FiVL rows of ``count`` scenes of one split, beginning with number ``start``.
 
     Args:
         split: "train", "validation" or "test"; no scene is in two of them.
         seed: another seed gives other scenes.
+        style: see :data:`fivl_hf.scenes.catalog.STYLE_NAMES`.
 
     Raises:
-        ValueError: an unknown split.
+        ValueError: an unknown split or style.
     """
     tools = Tools(NounPhraseExtractor(), SceneGrounder())
-    return augment(scene_conversations(split, count, seed, start=start), tools, tally)
+    return augment(scene_conversations(split, count, seed, style=style, start=start), tools, tally)
 
 
-def scene_conversations(split: str, count: int, seed: int = 0, *, start: int = 0) -> Iterator[Conversation]:
+def scene_conversations(
+    split: str, count: int, seed: int = 0, *, style: str = ALIGNED, start: int = 0
+) -> Iterator[Conversation]:
     """Return the conversations from which :func:`scene_rows` makes its rows; raises as it does."""
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
-    return (_conversation(scene(f"scene-{seed}-{split}-{i}")) for i in range(start, start + count))
+    return (_conversation(find_scene(scene_id)) for scene_id in scene_ids(style, split, seed, start, count))
 
 
-def _conversation(scene: Scene) -> Conversation:
-    messages = tuple(
+def scene_questions(
+    split: str, count: int, seed: int = 0, *, style: str = "free", kinds: Sequence[str] = tuple(QUESTION_KINDS)
+) -> Iterator[dict[str, Any]]:
+    """Yield ``count`` checked benchmark rows, one question each, as many of each kind; their category is the kind.
+
+    Questions about what is absent have no evidence, as in POPE.
+
+    Args:
+        kinds: of :data:`fivl_hf.scenes.questions.QUESTION_KINDS`, or "caption".
+
+    Raises:
+        ValueError: an unknown split, or a style that has no kinds of questions.
+    """
+    if style not in STYLES:
+        raise ValueError(f"style must be one of {tuple(STYLES)}, got {style!r}")
+    tools = Tools(NounPhraseExtractor(), SceneGrounder())
+    missing = Counter({kind: -(-count // len(kinds)) for kind in kinds})
+    records = _asked(scene_ids(style, split, seed, 0, 100 * count + 100), missing)
+    for record in islice(records, count):
+        result = build_rows([Sample(record)], tools)[0].result
+        yield result if isinstance(result, dict) else _without_evidence(record)
+
+
+def _asked(ids: Iterable[str], missing: Counter[str]) -> Iterator[Conversation]:
+    """Yield one question about each scene, of the kind that is missing most."""
+    for scene_id in ids:
+        plan = free_scene(scene_id)
+        for kind in sorted(missing, key=lambda kind: -missing[kind]):
+            if missing[kind] and (turn := plan.question(kind)):
+                missing[kind] -= 1
+                yield Conversation(
+                    scene_id, (SceneImage(plan),), _messages([turn]), "scenes", answers=(turn[1],), category=kind
+                )
+                break
+
+
+def _without_evidence(record: Conversation) -> dict[str, Any]:
+    row = checked_row(record, [image.read() for image in record.images], [], [])
+    if not isinstance(row, dict):
+        raise ValueError(f"scene {record.id}: {row.reason}: {row.detail}")
+    return row
+
+
+def _conversation(plan: Scene | FreeScene) -> Conversation:
+    return Conversation(plan.id, (SceneImage(plan),), _messages(plan.turns), "scenes")
+
+
+def _messages(turns: Iterable[tuple[str, str]]) -> tuple[dict[str, str], ...]:
+    return tuple(
         {"role": role, "content": text}
-        for turn in scene.turns
+        for turn in turns
         for role, text in zip(("user", "assistant"), turn, strict=True)
     )
-    return Conversation(scene.id, (SceneImage(scene),), messages, "scenes")
 
 
-def _word_grounding(word: str, objects: Sequence[SceneObject]) -> Grounding | None:
-    groundings = [_grounding(thing) for thing in objects if word in thing.name.split()]
-    boxes = tuple(box for each in groundings for box in each.boxes)
-    return Grounding(union([each.mask for each in groundings]), boxes, 1.0) if groundings else None
-
-
-def _grounding(thing: SceneObject) -> Grounding:
-    mask = thing.mask()
-    x0, y0, x1, y1 = mask_boxes(mask[None])[0].tolist()
-    return Grounding(mask, ((x0, y0, x1, y1),), 1.0)
+def _grounding(masks: Sequence[BoolArray]) -> Grounding | None:
+    boxes = tuple(tuple(box) for mask in masks for box in mask_boxes(mask[None]).tolist())
+    return Grounding(union(masks), boxes, 1.0) if masks else None

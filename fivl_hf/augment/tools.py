@@ -88,11 +88,11 @@ class ToolSettings:
             ValueError: a grounder that finds no single words.
         """
         from fivl_hf.augment.grounders.thresholds import ScoreLimit, SharedDetector
-        from fivl_hf.augment.scenes import SceneWordGrounder, scene_image
+        from fivl_hf.augment.scenes import SceneGrounder, scene_image
         from fivl_hf.augment.words import WordFinder
 
         if self.grounder == "scenes":
-            return WordFinder({None: SceneWordGrounder()}, scene_image)
+            return WordFinder({None: SceneGrounder()}, scene_image)
         if self.grounder not in ("grounded-sam", "sam3"):
             raise ValueError(f"{self.grounder!r} does not find single words: take 'grounded-sam', 'sam3' or 'scenes'")
         lowest = replace(self, threshold=min(thresholds))

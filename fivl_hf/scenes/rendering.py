@@ -85,6 +85,11 @@ class Scene:
             pixels[thing.mask()] = COLORS[thing.color]
         return image_bytes(Image.fromarray(pixels))
 
+    def find(self, expression: str) -> list[BoolArray]:
+        """Return the masks of the objects that have every word of an expression, such as "red circle"."""
+        words = set(expression.split())
+        return [thing.mask() for thing in self.objects if words and words <= set(thing.name.split())]
+
 
 @lru_cache(maxsize=64)
 def scene(scene_id: str) -> Scene:

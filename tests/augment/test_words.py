@@ -5,7 +5,7 @@ import pytest
 from grounding_requests import noise, request
 from random_models import save_grounding_dino, save_sam
 
-from fivl_hf.augment.scenes import SceneWordGrounder, scene_image
+from fivl_hf.augment.scenes import SceneGrounder, scene_image
 from fivl_hf.augment.tools import ToolSettings
 from fivl_hf.augment.words import WordFinder
 from fivl_hf.scenes.rendering import scene
@@ -33,7 +33,7 @@ def test_real_detectors_find_less_at_higher_thresholds(tmp_path, protocol):
 
 
 def test_words_of_scenes_are_found_by_shape_and_color():
-    finder = WordFinder({None: SceneWordGrounder()}, scene_image)
+    finder = WordFinder({None: SceneGrounder()}, scene_image)
     thing = scene("scene-3-test-5").objects[0]
     ((by_shape, by_color, nothing),) = finder.find("scene-3-test-5", noise(40, 40), [thing.shape, thing.color, "cat"])
     assert np.array_equal(by_shape, thing.mask())

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from families import large_rows, make
 
-from fivl_hf.augment.scenes import SceneWordGrounder, scene_image
+from fivl_hf.augment.scenes import SceneGrounder, scene_image
 from fivl_hf.augment.words import WordFinder
 from fivl_hf.explain import prompted
 from fivl_hf.explain.prompted import (
@@ -63,7 +63,7 @@ def test_scenes_are_found_exactly(model, processor, rows):
     """Predictions that are right for every patch get an IoU of 1."""
     sample = prepare(model, processor, rows[0])
     thing = scene(sample.id).objects[0]
-    finder = WordFinder({None: SceneWordGrounder()}, scene_image)
+    finder = WordFinder({None: SceneGrounder()}, scene_image)
     tokens = coverage(thing.mask()[None], sample.boxes)[0] > 0
     segments = [PredictedSegment(0, thing.shape, tokens), PredictedSegment(0, "elephant", tokens)]
     scores, _ = score_segments(sample, segments, finder)

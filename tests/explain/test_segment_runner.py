@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fivl_hf.augment.scenes import SceneWordGrounder, scene_image
+from fivl_hf.augment.scenes import SceneGrounder, scene_image
 from fivl_hf.augment.words import WordFinder
 from fivl_hf.explain import prompted
 from fivl_hf.explain.segment_runner import segmentation_table, write_segmentation
 from fivl_hf.scenes.rendering import scene
 
 ABOUT = {"model": "m", "dataset": "d"}
-EXACT = WordFinder({None: SceneWordGrounder()}, scene_image)
+EXACT = WordFinder({None: SceneGrounder()}, scene_image)
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def test_it_goes_on_where_it_was_interrupted(models, rows, tmp_path):
                 raise KeyboardInterrupt
             return super().find(row_id, image, words)
 
-    breaking = Breaking({None: SceneWordGrounder()}, scene_image)
+    breaking = Breaking({None: SceneGrounder()}, scene_image)
     whole = write_segmentation(models("m"), rows[:4], EXACT, tmp_path / "whole", pictures=0, about=ABOUT)
     with pytest.raises(KeyboardInterrupt):
         write_segmentation(models("m"), rows[:4], breaking, tmp_path / "out", pictures=0, about=ABOUT)

@@ -1,0 +1,182 @@
+"""Questions about free scenes, with answers that the picture settles, and their captions.
+
+Every kind says beyond doubt which objects it means; where a scene has no such question of a kind, there is none.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from fivl_hf.scenes.objects import FreeObject
+from fivl_hf.scenes.photographs import CUT_OUTS
+from fivl_hf.scenes.styles import COLORS, SHAPES
+
+__all__ = ["CAPTION", "QUESTION_KINDS", "WORDS", "Question", "ask", "caption", "caption_of", "plural"]
+
+# Question, answer.
+Question = tuple[str, str]
+
+CAPTION = "Describe the image."
+_NUMBERS = ("no", "one", "two", "three", "four")
+_RELATIONS = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
+_MARGIN = 4.0  # pixels between two centres before one counts as left of or above the other
+_LARGER = 1.25  # ratio of radii before one counts as larger
+_TEMPLATES = (
+    "What color is the ? It is a an . What shape is the thing that is ? What is left of right above below between "
+    "the and ? There is are . How many are there ? Is there ? Yes , there No The Which is larger smaller or the "
+    f"{CAPTION} USER : ASSISTANT : object"
+)
+WORDS = tuple(
+    dict.fromkeys(
+        [
+            *re.findall(r"\w+", _TEMPLATES),
+            *_NUMBERS,
+            *COLORS,
+            *(word for noun in (*SHAPES, *CUT_OUTS) for word in (noun, f"{noun}es" if noun[-1] == "s" else f"{noun}s")),
+        ]
+    )
+)
+
+
+def plural(noun: str) -> str:
+    """Return the plural of one of the scenes' nouns."""
+    return f"{noun}es" if noun.endswith("s") else f"{noun}s"
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _unique(objects: Sequence[FreeObject]) -> list[FreeObject]:
+    names = [thing.name for thing in objects]
+    return [thing for thing in objects if names.count(thing.name) == 1]
+
+
+def caption(objects: Sequence[FreeObject]) -> str:
+    """Return a sentence that names every object from left to right."""
+    return caption_of([thing.name for thing in sorted(objects, key=lambda thing: thing.center[0])])
+
+
+def caption_of(names: Sequence[str]) -> str:
+    """Return the caption that lists names."""
+    listed = [_a(name) for name in names]
+    return f"There is {', '.join(listed[:-1])} and {listed[-1]}."
+
+
+def _colors(objects: Sequence[FreeObject], _: np.random.Generator) -> list[Question]:
+    nouns = [thing.noun for thing in objects]
+    return [
+        (f"What color is the {thing.noun}?", f"It is {_a(thing.name)}.")
+        for thing in objects
+        if thing.color and nouns.count(thing.noun) == 1
+    ]
+
+
+def _shapes(objects: Sequence[FreeObject], _: np.random.Generator) -> list[Question]:
+    colors = [thing.color for thing in objects]
+    return [
+        (f"What shape is the {thing.color} object?", f"It is {_a(thing.name)}.")
+        for thing in objects
+        if thing.color and colors.count(thing.color) == 1
+    ]
+
+
+def _relations(objects: Sequence[FreeObject], _: np.random.Generator) -> list[Question]:
+    """Ask for the one other object on a side of an object."""
+    questions = []
+    for anchor in _unique(objects):
+        for relation, (axis, sign) in _RELATIONS.items():
+            distances = {i: sign * (o.center[axis] - anchor.center[axis]) for i, o in enumerate(objects)}
+            others = {i: d for i, d in distances.items() if objects[i] is not anchor}
+            there = [i for i, d in others.items() if d > _MARGIN]
+            if len(there) == 1 and all(d > _MARGIN or d < 0 for d in others.values()):
+                answer = f"There is {_a(objects[there[0]].name)}."
+                questions.append((f"What is {relation} the {anchor.name}?", answer))
+    return questions
+
+
+def _between(objects: Sequence[FreeObject], rng: np.random.Generator) -> list[Question]:
+    """Ask for the one object that is between two others, from side to side or from top to bottom."""
+    questions = []
+    for axis in (0, 1):
+        ordered = sorted(objects, key=lambda thing: thing.center[axis])
+        for low, middle, high in zip(ordered, ordered[1:], ordered[2:], strict=False):
+            gaps = (middle.center[axis] - low.center[axis], high.center[axis] - middle.center[axis])
+            if min(gaps) > _MARGIN and len(_unique(objects)) == len(objects) == 3:
+                names = [low.name, high.name] if rng.random() < 0.5 else [high.name, low.name]
+                asked = f"What is between the {names[0]} and the {names[1]}?"
+                questions.append((asked, f"There is {_a(middle.name)}."))
+    return list(dict.fromkeys(questions))
+
+
+def _counts(objects: Sequence[FreeObject], rng: np.random.Generator) -> list[Question]:
+    """Ask how many there are of a noun; of one that is absent in one case of five."""
+    present = sorted({thing.noun for thing in objects})
+    absent = [noun for noun in _nouns(objects) if noun not in present]
+    noun = absent[rng.integers(len(absent))] if rng.random() < 0.2 else present[rng.integers(len(present))]
+    count = sum(thing.noun == noun for thing in objects)
+    answer = f"There is one {noun}." if count == 1 else f"There are {_NUMBERS[count]} {plural(noun)}."
+    return [(f"How many {plural(noun)} are there?", answer)]
+
+
+def _nouns(objects: Sequence[FreeObject]) -> tuple[str, ...]:
+    return SHAPES if objects[0].color else CUT_OUTS
+
+
+def _presence(objects: Sequence[FreeObject], rng: np.random.Generator) -> list[Question]:
+    """Ask for an object that is there or not, one time in two (as POPE does).
+
+    Half of the absent ones share a word with what is there.
+    """
+    names = [thing.name for thing in objects]
+    if rng.random() < 0.5:
+        name = names[rng.integers(len(names))]
+        return [(f"Is there {_a(name)}?", f"Yes, there is {_a(name)}.")]
+    drawn = bool(objects[0].color)
+    absent = [name for name in _all_names(drawn) if name not in names]
+    if drawn and rng.random() < 0.5:
+        words = {word for name in names for word in name.split()}
+        absent = [name for name in absent if words & set(name.split())]
+    if not absent:
+        return []
+    name = absent[rng.integers(len(absent))]
+    return [(f"Is there {_a(name)}?", f"No, there is no {name}.")]
+
+
+def _all_names(drawn: bool) -> tuple[str, ...]:
+    return tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES) if drawn else CUT_OUTS
+
+
+def _sizes(objects: Sequence[FreeObject], rng: np.random.Generator) -> list[Question]:
+    """Ask which of two objects is larger, or smaller."""
+    questions = []
+    known = _unique(objects)
+    for i, one in enumerate(known):
+        for other in known[:i]:
+            small, large = sorted((one, other), key=lambda thing: thing.radius)
+            if large.radius >= _LARGER * small.radius:
+                word, right = (("larger", large), ("smaller", small))[rng.integers(2)]
+                pair = (one, other) if rng.random() < 0.5 else (other, one)
+                asked = f"Which is {word}, the {pair[0].name} or the {pair[1].name}?"
+                questions.append((asked, f"The {right.name} is {word}."))
+    return questions
+
+
+QUESTION_KINDS = {
+    "color": _colors,
+    "shape": _shapes,
+    "relation": _relations,
+    "between": _between,
+    "count": _counts,
+    "presence": _presence,
+    "size": _sizes,
+}
+
+
+def ask(kind: str, objects: Sequence[FreeObject], rng: np.random.Generator) -> Question | None:
+    """Draw a question of a kind of :data:`QUESTION_KINDS`, or ``"caption"``; None where the scene has none."""
+    if kind == "caption":
+        return CAPTION, caption(objects)
+    questions = QUESTION_KINDS[kind](objects, rng)
+    return questions[rng.integers(len(questions))] if questions else None
