@@ -3,11 +3,12 @@
 python examples/ablations/data_fraction.py
 """
 
-from study import Setting, arguments, measured, publish
+from study import Setting, arguments, measured
+from tables import publish
 
 
 def main() -> None:
-    options = arguments(__doc__)
+    options = arguments(__doc__, seeds=3, test_rows=300)
     settings = {
         f"{rows:,} rows, λ = {weight:g}": Setting(weight=weight, rows=rows)
         for rows in (10_000, 2_000, 500)

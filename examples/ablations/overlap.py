@@ -5,11 +5,12 @@ python examples/ablations/overlap.py
 Half of the masks are a patch and a half too wide, and none is left out for its size, so that they overlap.
 """
 
-from study import Setting, arguments, measured, publish
+from study import Setting, arguments, measured
+from tables import publish
 
 
 def main() -> None:
-    options = arguments(__doc__)
+    options = arguments(__doc__, seeds=3, test_rows=300)
     settings = {
         overlap: Setting(mask_error="swell half", max_coverage=1.0, overlap=overlap)
         for overlap in ("first", "smallest")

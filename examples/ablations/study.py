@@ -1,4 +1,4 @@
-"""What the ablations share: train and measure the small scene model once per setting, then draw a table and a chart.
+"""What the ablations share: train and measure a small scene model once per setting and seed.
 
 Each measured setting is kept as a small JSON file in ``results/runs``; an ablation that is started again, or shares
 settings with another one, only trains what is missing.
@@ -11,18 +11,20 @@ import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from changes import training_rows
 from datasets import Dataset
-from matplotlib.figure import Figure
 from tqdm.auto import tqdm
-from variations import IMAGE_CHANGES, changed, training_rows, untraining_rows
 
-__all__ = ["Setting", "arguments", "measured", "publish"]
+from fivl_hf.demo.training import Start
+from fivl_hf.files.atomic import write_json
+from fivl_hf.scenes.catalog import ALIGNED
+
+__all__ = ["BATCH", "RESULTS", "Setting", "arguments", "measured", "sized", "train"]
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 64
@@ -30,108 +32,136 @@ BATCH = 64
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One training: what is varied, and the size that all share."""
+    """One training: what is varied, and the size that all share.
+
+    Attributes:
+        weight: λ.
+        schedule: of λ.
+        mask_error, rate: a name of ``changes.MASK_ERRORS``, and the share of masks that have it.
+        start: see :func:`fivl_hf.demo.training.starting_model`.
+        style: of the scenes, several joined by "+".
+        test_rows: questions per measurement.
+    """
 
     weight: float = 0.1
     mask_error: str = ""
+    rate: float = 1.0
     max_coverage: float = 0.3
     overlap: str = "first"
+    keyword: str = "random"
+    schedule: str = "constant"
+    start: Start = "aligned"
+    style: str = ALIGNED
     rows: int = 10_000
-    held_out: bool = False
     seed: int = 0
     steps: int = 600
     test_rows: int = 300
 
-    def path(self, folder: Path) -> Path:
-        """Return the file of its result; a field added later leaves the names of earlier results as they are."""
+    def name(self) -> str:
+        """Return the name of its files; a field added later leaves the names of earlier results as they are."""
         varied = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
         text = json.dumps(varied, sort_keys=True)
-        return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """Return the options that every ablation has."""
+def arguments(description: str, *, seeds: int = 5, steps: int = 600, test_rows: int = 350) -> argparse.Namespace:
+    """Return the options that every ablation has, with its defaults."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="training runs per setting (default: 3)")
-    parser.add_argument("--steps", type=int, default=600, help="steps of 64 rows per training (default: 600)")
-    parser.add_argument("--test-rows", type=int, default=300, help="questions per measurement (default: 300)")
+    parser.add_argument("--seeds", type=int, default=seeds, help=f"training runs per setting (default: {seeds})")
+    parser.add_argument("--steps", type=int, default=steps, help=f"steps of 64 rows per training (default: {steps})")
+    parser.add_argument(
+        "--test-rows", type=int, default=test_rows, help=f"questions per measurement (default: {test_rows})"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs at a time (default: all cores)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for table, image and runs")
+    parser.add_argument("--models", type=Path, help="folder that keeps the trained models, and gives them back")
     return parser.parse_args()
+
+
+def sized(options: argparse.Namespace, setting: Setting) -> list[Setting]:
+    """Return a setting with the options' sizes, once per seed."""
+    sizes = {"steps": options.steps, "test_rows": options.test_rows}
+    return [dataclasses.replace(setting, seed=seed, **sizes) for seed in range(options.seeds)]
 
 
 def measured(options: argparse.Namespace, settings: Mapping[str, Setting]) -> dict[str, list[dict[str, Any]]]:
     """Train and measure what is missing; per name, one result per seed."""
     runs = options.output / "runs"
     runs.mkdir(parents=True, exist_ok=True)
-    sized = {
-        name: [
-            dataclasses.replace(setting, seed=seed, steps=options.steps, test_rows=options.test_rows)
-            for seed in range(options.seeds)
-        ]
-        for name, setting in settings.items()
-    }
-    wanted = dict.fromkeys(setting for group in zip(*sized.values(), strict=True) for setting in group)
-    missing = [setting for setting in wanted if not setting.path(runs).exists()]
+    groups = {name: sized(options, setting) for name, setting in settings.items()}
+    wanted = dict.fromkeys(setting for group in zip(*groups.values(), strict=True) for setting in group)
+    missing = [setting for setting in wanted if not _run_file(runs, setting).exists()]
     if missing:
         os.environ["TQDM_DISABLE"] = "1"  # for the training runs' own bars, in their processes
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(options.workers, mp_context=spawn, max_tasks_per_child=1) as pool:
-            work = [pool.submit(_train_and_measure, setting, runs) for setting in missing]
-            for done in tqdm(as_completed(work), total=len(work), desc="Trainings", unit="training"):
+            work = [pool.submit(_train_and_measure, setting, runs, options.models) for setting in missing]
+            for done in tqdm(as_completed(work), total=len(work), desc="Trainings", unit="training", disable=False):
                 done.result()
     return {
-        name: [json.loads(s.path(runs).read_text(encoding="utf-8"))["result"] for s in group]
-        for name, group in sized.items()
+        name: [json.loads(_run_file(runs, s).read_text(encoding="utf-8"))["result"] for s in group]
+        for name, group in groups.items()
     }
 
 
-def _train_and_measure(setting: Setting, runs: Path) -> None:
+def _run_file(runs: Path, setting: Setting) -> Path:
+    return runs / f"{setting.name()}.json"
+
+
+def _train_and_measure(setting: Setting, runs: Path, models: Path | None) -> None:
     import torch
 
-    from fivl_hf.demo.training import train_on_scenes
     from fivl_hf.models import load_model
-    from fivl_hf.schema import FEATURES
 
     torch.set_num_threads(1)
-    count = min(setting.rows, BATCH * setting.steps)
-    rows = list(training_rows(count, setting.seed, held_out=setting.held_out, mask_error=setting.mask_error))
     with tempfile.TemporaryDirectory() as folder:
-        train_on_scenes(
-            Dataset.from_list(rows, features=FEATURES),
-            Path(folder),
-            vision_loss_weight=setting.weight,
-            seed=setting.seed,
-            steps=setting.steps,
-            batch_size=BATCH,
-            disable_tqdm=True,
-            vision_max_coverage=setting.max_coverage,
-            vision_overlap=setting.overlap,
-        )
-        model, processor = load_model(folder, device="cpu")
-    result = _measure(model, processor, setting)
-    path = setting.path(runs)
-    part = path.with_suffix(".part")
-    document = {"setting": dataclasses.asdict(setting), "result": result}
-    part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+        place = Path(folder) / "model" if models is None else models / setting.name()
+        if not (place / "log.json").exists():
+            train(setting, place)
+        model, processor = load_model(place, device="cpu")
+    if setting.style == ALIGNED:
+        result = _measure(model, processor, setting)
+    else:
+        from measuring import measure
+
+        result = measure(model, processor, "grid" if setting.style == "grid" else "free", setting.test_rows)
+    write_json(_run_file(runs, setting), {"setting": dataclasses.asdict(setting), "result": result})
+
+
+def train(setting: Setting, folder: Path) -> None:
+    """Train the model of a setting into a folder; ``log.json`` is written last."""
+    from fivl_hf.demo.training import train_on_scenes
+    from fivl_hf.schema import FEATURES
+
+    count = min(setting.rows, BATCH * setting.steps)
+    rows = training_rows(
+        setting.style.split("+"), count, setting.seed, mask_error=setting.mask_error, rate=setting.rate
+    )
+    train_on_scenes(
+        Dataset.from_list(list(rows), features=FEATURES),
+        folder,
+        vision_loss_weight=setting.weight,
+        start=setting.start,
+        seed=setting.seed,
+        steps=setting.steps,
+        batch_size=BATCH,
+        disable_tqdm=True,
+        vision_max_coverage=setting.max_coverage,
+        vision_overlap=setting.overlap,
+        vision_keyword=setting.keyword,
+        vision_loss_schedule=setting.schedule,
+    )
 
 
 def _measure(model: Any, processor: Any, setting: Setting) -> dict[str, Any]:
-    """Test scenes are the same for every setting; answers are greedy, right when they match word for word."""
+    """Measure a model of patch-aligned scenes; answers are greedy, right when they match word for word."""
     from fivl_hf.augment.scenes import scene_rows
     from fivl_hf.evaluation.runner import evaluate_reliance
     from fivl_hf.explain.alignment import top_heads
     from fivl_hf.explain.analysis import explain
 
-    def accuracy(rows: list[dict[str, Any]]) -> float:
-        return ask(rows)["accuracy"]
-
-    def ask(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        return evaluate_reliance(model, processor, rows, batch_size=100, max_new_tokens=16)[0]
-
     test = list(scene_rows("test", setting.test_rows, seed=1000))
-    reliance = ask(test)
+    reliance = evaluate_reliance(model, processor, test, batch_size=100, max_new_tokens=16)[0]
     explanation = explain(model, processor, test[:200])
     best = top_heads(explanation.alignment.mean(), 1)
     return {
@@ -140,57 +170,4 @@ def _measure(model: Any, processor: Any, setting: Setting) -> dict[str, Any]:
         "random reliance": reliance["random_reliance_score"],
         "IoU": explanation.segmentation["iou"],
         "best head": best[0]["score"] if best else None,
-        "accuracy, unseen pairs": accuracy(untraining_rows(setting.test_rows, seed=1000)),
-        **{f"accuracy, {kind}": accuracy(changed(test, kind)) for kind in IMAGE_CHANGES},
     }
-
-
-def publish(
-    options: argparse.Namespace,
-    name: str,
-    title: str,
-    results: Mapping[str, Sequence[Mapping[str, Any]]],
-    columns: Sequence[str],
-    x_label: str,
-) -> None:
-    """Print mean ± deviation over the seeds as a table, and write ``NAME.md`` and ``NAME.png``."""
-    header = [x_label, *columns]
-    lines = [header, ["---"] * len(header)]
-    lines += [[label, *(_cell(runs, column) for column in columns)] for label, runs in results.items()]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    note = f"{options.seeds} seeds, {options.steps} steps of {BATCH}, {options.test_rows} questions; mean ± deviation."
-    print(f"\n{title}\n\n{table}\n\n{note}")
-    (options.output / f"{name}.md").write_text(f"# {title}\n\n{table}\n\n{note}\n", encoding="utf-8")
-    _chart(title, results, columns, x_label).savefig(options.output / f"{name}.png", dpi=120)
-
-
-def _values(runs: Sequence[Mapping[str, Any]], column: str) -> list[float]:
-    return [np.nan if run[column] is None else run[column] for run in runs]
-
-
-def _cell(runs: Sequence[Mapping[str, Any]], column: str) -> str:
-    values = _values(runs, column)
-    return "–" if np.isnan(values).all() else f"{np.nanmean(values):.2f} ± {np.nanstd(values):.2f}"
-
-
-def _chart(
-    title: str, results: Mapping[str, Sequence[Mapping[str, Any]]], columns: Sequence[str], x_label: str
-) -> Figure:
-    """Return one panel per column: every seed a dot, the mean a bar."""
-    figure = Figure(figsize=(1.2 + 2.6 * len(columns), 1.6 + 0.34 * len(results)), layout="constrained")
-    panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-    places = np.arange(len(results))
-    for panel, column in zip(panels, columns, strict=True):
-        values = np.array([_values(runs, column) for runs in results.values()], dtype=np.float64)
-        means = [np.nanmean(line) if np.isfinite(line).any() else np.nan for line in values]
-        panel.barh(places, means, color="#0072b2", alpha=0.35)
-        for seed in values.T:
-            panel.plot(seed, places, "o", color="#0072b2", markersize=4)
-        panel.set(
-            title=column, yticks=places, yticklabels=list(results), xlim=(min(0.0, np.nanmin(values, initial=0)), 1)
-        )
-        panel.grid(axis="x", alpha=0.3)
-    panels[0].set_ylabel(x_label)
-    panels[0].invert_yaxis()
-    figure.suptitle(title)
-    return figure

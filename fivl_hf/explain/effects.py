@@ -19,7 +19,16 @@ from fivl_hf.images import black_out
 from fivl_hf.keywords import span_tokens
 from fivl_hf.models import without_adapter
 
-__all__ = ["AnswerBatches", "Effect", "Reading", "effect_file", "effects", "read_answers", "token_log_probabilities"]
+__all__ = [
+    "AnswerBatches",
+    "Effect",
+    "Reading",
+    "answer_tokens",
+    "effect_file",
+    "effects",
+    "read_answers",
+    "token_log_probabilities",
+]
 
 # Bytes of encoded batches that are kept; what is beyond is encoded again for each set of heads.
 _KEPT = 1 << 30
@@ -137,7 +146,7 @@ class AnswerBatches:
         return _Answers(
             kind,
             dict(samples[0].inputs),
-            [_answer_tokens(sample) for sample in samples],
+            [answer_tokens(sample) for sample in samples],
             [[evidence.tokens for evidence in sample.evidence if len(evidence.tokens)] for sample in samples],
         )
 
@@ -153,7 +162,8 @@ def _without_evidence(given: ReadableRow) -> ReadableRow:
     return replace(given, images=tuple(map(black_out, given.images, boxes)))
 
 
-def _answer_tokens(sample: Sample) -> NDArray[np.intp]:
+def answer_tokens(sample: Sample) -> NDArray[np.intp]:
+    """Return the positions of the answers' tokens, with the marks that end their turns."""
     spans = [span_tokens(sample.offsets, span.text_start, span.end) for span in sample.answers]
     return np.concatenate([*spans, np.empty(0, np.intp)]).astype(np.intp)
 

@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 from fivl_hf.augment.expressions import Extraction, Mention, Rejected, is_single_word
+from fivl_hf.augment.extractors.concreteness import concreteness
 from fivl_hf.keywords import noun_phrases
 from fivl_hf.schema import Turn
 
-__all__ = ["NounPhraseExtractor"]
+__all__ = ["CONCRETE", "NounPhraseExtractor"]
 
 # Heads of phrases that no detector can find in an image.
 _UNSEEN = re.compile(
@@ -25,6 +26,10 @@ _UNSEEN = re.compile(
     "|question|answer|yes|no)s?"
 )
 
+# Below this rating nouns are abstract; roles of people ("guest", "customer") begin just above it
+# (examples/ablations/key_expressions.py).
+CONCRETE = 3.7
+
 # POPE's questions. The tagger takes some of their objects for adjectives: a remote, a hair drier.
 _IS_THERE = re.compile(r"is there an? (\w+(?: \w+){0,2}) in the image\?", re.IGNORECASE)
 
@@ -33,42 +38,54 @@ class NounPhraseExtractor:
     """Every noun phrase of the answer without its article, offline (the tagger's model ships in its wheel).
 
     The phrases of the question are taken for an answer of a single word that names nothing visible ("Yes", "3").
-    Phrases whose last noun is on a short list of words that name nothing to be seen in an image (the image itself,
-    places in it, amounts, properties, times, thoughts) are left out.
+    Phrases are left out whose last noun is on a short list of words that name nothing to be seen in an image (the image
+    itself, places in it, amounts, properties, times, thoughts), or whose head noun people rate as abstract ("trick",
+    "consequence"; see :mod:`fivl_hf.augment.extractors.concreteness`).
 
     Args:
         questions_too: take the phrases of every question as well, as for a benchmark's, whose answers name little.
+        concrete: the lowest rating of a head noun that may show in an image; 0 takes all of them.
     """
 
-    def __init__(self, questions_too: bool = False) -> None:
+    def __init__(self, questions_too: bool = False, concrete: float = CONCRETE) -> None:
         self._questions_too = questions_too
+        self._concrete = concrete
 
     def extract(self, turns: Sequence[Turn]) -> list[Extraction]:
         return [self._turn(turn) for turn in turns]
 
     def _turn(self, turn: Turn) -> Extraction:
-        found = _sort_out(turn.answer, noun_phrases(turn.answer))
+        found = _sort_out(turn.answer, noun_phrases(turn.answer), self._concrete)
         alone = is_single_word(turn.answer) and not found.mentions
         if not alone and not self._questions_too:
             return found
-        asked = _sort_out(turn.question, _object_asked_for(turn.question) or noun_phrases(turn.question))
+        asked = _of_question(turn.question, self._concrete)
         named = {mention.text.casefold() for mention in found.mentions}
         more = tuple(Mention(each.text, -1, -1) for each in asked.mentions if each.text.casefold() not in named)
         return Extraction(found.mentions + more, found.rejected + asked.rejected)
 
 
-def _object_asked_for(question: str) -> list[tuple[int, int]]:
-    """Return the span of the object in POPE's "Is there a dog in the image?"; none for other questions."""
+def _of_question(question: str, concrete: float) -> Extraction:
+    """Return the noun phrases of a question; of POPE's "Is there a dog in the image?" the object, whatever it is."""
     match = _IS_THERE.fullmatch(question)
-    return [match.span(1)] if match and not {"and", "or"} & set(match[1].split()) else []
+    if match and not {"and", "or"} & set(match[1].split()):
+        return Extraction((Mention(match[1], *match.span(1)),), ())
+    return _sort_out(question, noun_phrases(question), concrete)
 
 
-def _sort_out(text: str, spans: Iterable[tuple[int, int]]) -> Extraction:
+def _sort_out(text: str, spans: Iterable[tuple[int, int]], concrete: float) -> Extraction:
     mentions, rejected = [], []
     for start, end in spans:
         phrase = text[start:end]
-        if _UNSEEN.fullmatch(phrase.split()[-1].casefold()):
-            rejected.append(Rejected(phrase, "it does not show in an image"))
+        if reason := _reason_to_reject(phrase, concrete):
+            rejected.append(Rejected(phrase, reason))
         else:
             mentions.append(Mention(phrase, start, end))
     return Extraction(tuple(mentions), tuple(rejected))
+
+
+def _reason_to_reject(phrase: str, concrete: float) -> str | None:
+    if _UNSEEN.fullmatch(phrase.split()[-1].casefold()):
+        return "it does not show in an image"
+    rating = concreteness(phrase)
+    return "its noun is abstract" if rating is not None and rating < concrete else None
