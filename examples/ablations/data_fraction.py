@@ -8,7 +8,7 @@ from tables import publish
 
 
 def main() -> None:
-    options = arguments(__doc__, seeds=3, test_rows=300)
+    options = arguments(__doc__, seeds=3, steps=600, test_rows=300)
     settings = {
         f"{rows:,} rows, λ = {weight:g}": Setting(weight=weight, rows=rows)
         for rows in (10_000, 2_000, 500)

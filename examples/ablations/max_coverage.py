@@ -10,7 +10,7 @@ LIMITS = (0.3, 0.5, 1.0)
 
 
 def main() -> None:
-    options = arguments(__doc__, seeds=3, test_rows=300)
+    options = arguments(__doc__, seeds=3, steps=600, test_rows=300)
     settings = {f"{limit:g}": Setting(mask_error="swell half", max_coverage=limit) for limit in LIMITS}
     results = measured(options, {"λ = 0": Setting(weight=0.0), **settings, "0.3, exact masks": Setting()})
     publish(

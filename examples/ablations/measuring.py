@@ -10,6 +10,7 @@ from attack import EPSILONS, attacked
 from changes import IMAGE_CHANGES, asks_unseen, changed
 
 from fivl_hf.augment.scenes import scene_questions, scene_rows
+from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS
 from fivl_hf.evaluation.runner import evaluate_reliance
 from fivl_hf.evaluation.scorers import scorer
 from fivl_hf.evaluation.table import ORIGINAL, AnswerTable
@@ -56,11 +57,17 @@ def _conversations(split: str, style: str, count: int) -> list[Row]:
 
 
 def _reliance(model: Any, processor: Any, rows: list[Row]) -> dict[str, float | None]:
-    found = evaluate_reliance(model, processor, rows, batch_size=128, max_new_tokens=16, resamples=100)[0]
+    """Return accuracy, by kind, and reliance; a black image shows what language alone answers."""
+    options: dict[str, Any] = {"batch_size": 128, "max_new_tokens": 16, "resamples": 100}
+    conditions = (*DEFAULT_CONDITIONS, "blank")
+    found, answers = evaluate_reliance(model, processor, rows, conditions=conditions, **options)
     by_kind = found["all_questions"]["by_category"]
+    blank = [answer.score for answer in answers if answer.condition == "blank" and answer.category == "color"]
     return {
         "accuracy": found["accuracy_all_questions"],
         **{f"accuracy, {kind}": by_kind[kind]["accuracy"] for kind in sorted(by_kind)},
+        "accuracy, black image": found["conditions"]["blank"]["accuracy"],
+        "accuracy, color, black image": _mean(blank),
         "VRS": found["visual_reliance_score"],
         "VRS, random boxes": found["random_reliance_score"],
     }

@@ -10,7 +10,7 @@ from tables import publish
 
 
 def main() -> None:
-    options = arguments(__doc__, seeds=3, test_rows=300)
+    options = arguments(__doc__, seeds=3, steps=600, test_rows=300)
     settings = {
         overlap: Setting(mask_error="swell half", max_coverage=1.0, overlap=overlap)
         for overlap in ("first", "smallest")

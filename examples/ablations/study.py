@@ -10,7 +10,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -24,9 +23,10 @@ from fivl_hf.demo.training import Start
 from fivl_hf.files.atomic import write_json
 from fivl_hf.scenes.catalog import ALIGNED
 
-__all__ = ["BATCH", "RESULTS", "Setting", "arguments", "measured", "sized", "train"]
+__all__ = ["BATCH", "RESULTS", "Setting", "arguments", "measured", "sized", "trained"]
 
 RESULTS = Path(__file__).parent / "results"
+MODELS = Path(__file__).parents[2] / ".cache" / "ablations"
 BATCH = 64
 
 
@@ -48,7 +48,6 @@ class Setting:
     rate: float = 1.0
     max_coverage: float = 0.3
     overlap: str = "first"
-    keyword: str = "random"
     schedule: str = "constant"
     start: Start = "aligned"
     style: str = ALIGNED
@@ -64,7 +63,7 @@ class Setting:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def arguments(description: str, *, seeds: int = 5, steps: int = 600, test_rows: int = 350) -> argparse.Namespace:
+def arguments(description: str, *, seeds: int = 5, steps: int = 300, test_rows: int = 350) -> argparse.Namespace:
     """Return the options that every ablation has, with its defaults."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=seeds, help=f"training runs per setting (default: {seeds})")
@@ -74,7 +73,7 @@ def arguments(description: str, *, seeds: int = 5, steps: int = 600, test_rows: 
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs at a time (default: all cores)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for table, image and runs")
-    parser.add_argument("--models", type=Path, help="folder that keeps the trained models, and gives them back")
+    parser.add_argument("--models", type=Path, default=MODELS, help="folder that keeps the trained models")
     return parser.parse_args()
 
 
@@ -108,17 +107,13 @@ def _run_file(runs: Path, setting: Setting) -> Path:
     return runs / f"{setting.name()}.json"
 
 
-def _train_and_measure(setting: Setting, runs: Path, models: Path | None) -> None:
+def _train_and_measure(setting: Setting, runs: Path, models: Path) -> None:
     import torch
 
     from fivl_hf.models import load_model
 
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "model" if models is None else models / setting.name()
-        if not (place / "log.json").exists():
-            train(setting, place)
-        model, processor = load_model(place, device="cpu")
+    model, processor = load_model(trained(setting, models), device="cpu")
     if setting.style == ALIGNED:
         result = _measure(model, processor, setting)
     else:
@@ -128,8 +123,15 @@ def _train_and_measure(setting: Setting, runs: Path, models: Path | None) -> Non
     write_json(_run_file(runs, setting), {"setting": dataclasses.asdict(setting), "result": result})
 
 
-def train(setting: Setting, folder: Path) -> None:
-    """Train the model of a setting into a folder; ``log.json`` is written last."""
+def trained(setting: Setting, models: Path) -> Path:
+    """Return the folder of a setting's model, trained if it is missing; ``log.json`` is written last."""
+    folder = models / setting.name()
+    if not (folder / "log.json").exists():
+        _train(setting, folder)
+    return folder
+
+
+def _train(setting: Setting, folder: Path) -> None:
     from fivl_hf.demo.training import train_on_scenes
     from fivl_hf.schema import FEATURES
 
@@ -148,7 +150,6 @@ def train(setting: Setting, folder: Path) -> None:
         disable_tqdm=True,
         vision_max_coverage=setting.max_coverage,
         vision_overlap=setting.overlap,
-        vision_keyword=setting.keyword,
         vision_loss_schedule=setting.schedule,
     )
 

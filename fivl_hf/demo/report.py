@@ -34,6 +34,7 @@ def write_report(output: Path, settings: DemoSettings, results: dict[str, Any]) 
     """Write ``report.html`` from what the demo's stages left in ``output``."""
     measured = {name: _measured(output, name) for name in MODELS}
     test = load_rows(output / "fivl", "test").select(range(min(60, settings.test_rows)))
+    asked = load_rows(output / "questions", "test").select(range(min(60, settings.test_rows)))
     html = render_page(
         "report.html.jinja",
         results=results,
@@ -44,11 +45,12 @@ def write_report(output: Path, settings: DemoSettings, results: dict[str, Any]) 
         weights=MODELS,
         curves={title: figure_url(figure) for title, figure in _curves(output).items()},
         bars=figure_url(_accuracy_bars(results)),
+        kinds=figure_url(_kind_bars(results)),
         heads=np.size(measured["fivl"]["explanation"]["alignment"]),
         maps={name: figure_url(_map(measured, name)) for name in MODELS},
         knockouts={name: figure_url(knockout_figure(results[name]["knockout"])) for name in MODELS},
         depths={name: figure_url(depth_curves(results[name]["lens"]["rank"])) for name in MODELS},
-        answers=_answer_cards(test, measured),
+        answers=_answer_cards(asked, measured),
         segments=_segment_cards(output, test, results),
     )
     (output / "report.html").write_text(html, encoding="utf-8")
@@ -69,12 +71,33 @@ def _accuracy_bars(results: dict[str, Any]) -> Figure:
         heights = [results[name][key] for key in groups]
         bars = axes.bar(np.arange(3) + (i - 0.5) * 0.38, heights, 0.36, color=_COLORS[name], label=_LABELS[name])
         axes.bar_label(bars, fmt="%.2f", fontsize=9)
-    # Room for the legend above the bars.
-    axes.set(ylim=(0, 1.25), yticks=np.linspace(0, 1, 6), ylabel="accuracy")
     axes.set_xticks(range(3), ["original\nimage", "random boxes\nblacked out", "evidence\nblacked out"])
+    _finish(axes)
+    return figure
+
+
+def _kind_bars(results: dict[str, Any]) -> Figure:
+    """Return accuracy on each kind of question with its 95% interval, a group per model."""
+    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+    axes = figure.subplots()
+    kinds = list(results[next(iter(MODELS))]["by_kind"])
+    for i, name in enumerate(MODELS):
+        found = [results[name]["by_kind"][kind] for kind in kinds]
+        heights = np.array([each["accuracy"] for each in found], dtype=float)
+        low, high = np.array([each["accuracy_interval"] for each in found], dtype=float).T
+        places = np.arange(len(kinds)) + (i - 0.5) * 0.38
+        errors = np.nan_to_num([heights - low, high - heights]).clip(0)
+        axes.bar(places, heights, 0.36, yerr=errors, color=_COLORS[name], label=_LABELS[name], ecolor="#444")
+    axes.set_xticks(range(len(kinds)), kinds)
+    _finish(axes)
+    return figure
+
+
+def _finish(axes: Any) -> None:
+    """Leave room for the legend above the bars."""
+    axes.set(ylim=(0, 1.25), yticks=np.linspace(0, 1, 6), ylabel="accuracy")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper center")
-    return figure
 
 
 def _curves(output: Path) -> dict[str, Figure]:

@@ -1,4 +1,4 @@
-"""``fivl demo``: scenes → rows → two training runs → reliance, heads, segmentation → one page.
+"""``fivl demo``: free scenes → rows → two training runs from one pretrained start → reliance, heads, ... → one page.
 
 Every stage writes its result last and together with the settings it was made with; running the demo again reuses
 what is finished.
@@ -20,7 +20,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from fivl_hf import __version__
-from fivl_hf.demo.settings import MODELS, DemoSettings
+from fivl_hf.demo.settings import MODELS, STYLE, DemoSettings
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.locks import locked
 
@@ -48,8 +48,9 @@ def run_demo(output: Path, settings: DemoSettings) -> dict[str, Any]:
 
 def _run(output: Path, settings: DemoSettings) -> dict[str, Any]:
     everything = asdict(settings)
-    dataset = output / "fivl"
+    dataset, questions = output / "fivl", output / "questions"
     _stage(dataset, settings.of_dataset(), "dataset", partial(_make_dataset, dataset, settings))
+    _stage(questions, settings.of_dataset(), "questions", partial(_make_questions, questions, settings))
     missing = [name for name in MODELS if not _is_done(output / "models" / name, everything)]
     if missing:
         _train_together(output, settings, missing)
@@ -111,7 +112,8 @@ def _seconds(output: Path) -> float:
         return json.loads((folder / _STAGE_MARK).read_text(encoding="utf-8"))["seconds"]
 
     runs = [took(output / "models" / name) for name in MODELS]
-    return took(output / "fivl") + max(runs) + sum(took(output / "measurements" / name) for name in MODELS)
+    measurements = [took(output / "measurements" / name) for name in MODELS]
+    return took(output / "fivl") + took(output / "questions") + max(runs) + sum(measurements)
 
 
 def _make_dataset(folder: Path, settings: DemoSettings) -> None:
@@ -127,7 +129,7 @@ def _make_dataset(folder: Path, settings: DemoSettings) -> None:
     tally = Tally()
 
     def rows(split: str) -> Iterator[dict[str, Any]]:
-        made = scene_rows(split, counts[split], settings.seed, tally=tally)
+        made = scene_rows(split, counts[split], settings.seed, style=STYLE, tally=tally)
         yield from tqdm(made, total=counts[split], desc=f"Scenes, {split}", unit="row")
 
     write_dataset(
@@ -137,6 +139,20 @@ def _make_dataset(folder: Path, settings: DemoSettings) -> None:
         description="Rendered scenes of coloured shapes with exact masks, made by `fivl demo`.",
     )
     print(f"scenes: {tally.read} read, {tally.kept} kept, {sum(tally.dropped.values())} dropped")
+
+
+def _make_questions(folder: Path, settings: DemoSettings) -> None:
+    """Write one question about each of other test scenes, as many of each kind."""
+    from fivl_hf.augment.scenes import scene_questions
+    from fivl_hf.storage import write_dataset
+
+    made = scene_questions("test", settings.test_rows, settings.seed + 1, style=STYLE)
+    write_dataset(
+        folder,
+        {"test": tqdm(made, total=settings.test_rows, desc="Questions", unit="row")},
+        title="FiVL scenes, questions by kind",
+        description="One question about each scene, made by `fivl demo`; those about what is absent have no evidence.",
+    )
 
 
 def _train_together(output: Path, settings: DemoSettings, names: list[str]) -> None:
@@ -197,6 +213,7 @@ def _train_process(output: Path, settings: DemoSettings, name: str, threads: int
         load_rows(output / "fivl", "train"),
         folder,
         vision_loss_weight=MODELS[name],
+        start="pretrained",
         seed=settings.seed,
         steps=settings.steps,
         batch_size=settings.batch_size,
@@ -207,7 +224,7 @@ def _train_process(output: Path, settings: DemoSettings, name: str, threads: int
 
 
 def _measure(folder: Path, settings: DemoSettings) -> None:
-    """Reliance, heads, their knock-out and segmentation of one model on the test scenes.
+    """Measure reliance, heads, their knock-out, segmentation and linear probes of one model on the test scenes.
 
     The head of the paper's correlation is chosen on the validation scenes.
     """
@@ -217,6 +234,7 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
     from fivl_hf.evaluation.results import write_evaluation
     from fivl_hf.explain.analysis import explain
     from fivl_hf.explain.knockout_runner import write_knockout
+    from fivl_hf.explain.linear_probe import probe_patches
     from fivl_hf.explain.runner import write_explanation
     from fivl_hf.models import load_model
     from fivl_hf.storage import load_rows
@@ -229,12 +247,13 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
     dataset, weights = output / "fivl", output / "models" / name
     model, processor = load_model(weights, device="cpu")
     test, validation = load_rows(dataset, "test"), load_rows(dataset, "validation")
+    questions = output / "questions"
     write_evaluation(
         lambda: TransformersAnswerer(model, processor, batch_size=100, max_new_tokens=16),
-        test,
+        load_rows(questions, "test"),
         folder,
         model_name=weights,
-        dataset=dataset,
+        dataset=questions,
         split="test",
         seed=settings.seed,
     )
@@ -242,6 +261,7 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
     about = provenance(weights, test, dataset=dataset, split="test")
     write_explanation(model, processor, test, folder, pictures=0, chosen_on=chosen_on, about=about)
     write_knockout(model, processor, test, folder, max_rows=100, batch_size=64, seed=settings.seed, about=about)
+    write_json(folder / "probe.json", probe_patches(model, processor, validation, test, batch_size=64))
     torch.set_num_threads(threads)
 
 
@@ -251,6 +271,7 @@ def _results(output: Path, settings: DemoSettings) -> dict[str, Any]:
         folder = output / "measurements" / name
         reliance = json.loads((folder / "reliance.json").read_text(encoding="utf-8"))
         explanation = json.loads((folder / "explanation.json").read_text(encoding="utf-8"))
+        everything = reliance["all_questions"]
         kept = (
             "accuracy",
             "masked_accuracy",
@@ -264,6 +285,13 @@ def _results(output: Path, settings: DemoSettings) -> dict[str, Any]:
         )
         results[name] = {
             **{key: reliance[key] for key in kept},
+            "accuracy_all_questions": everything["accuracy"],
+            "accuracy_interval": everything["accuracy_interval"],
+            "by_kind": {
+                kind: {key: found[key] for key in ("accuracy", "accuracy_interval", "n")}
+                for kind, found in everything["by_category"].items()
+            },
+            "probe": json.loads((folder / "probe.json").read_text(encoding="utf-8")),
             "segmentation_iou": explanation["segmentation"]["iou"],
             "best_head": explanation["best_head"],
             "auroc": explanation["measures"]["auroc"]["held_out"],
@@ -274,19 +302,19 @@ def _results(output: Path, settings: DemoSettings) -> dict[str, Any]:
 
 
 def _print_results(results: dict[str, Any], output: Path) -> None:
-    def shown(value: float | None) -> str:
-        return "undefined" if value is None else f"{value:.2f}"
+    def line(title: str, value: Callable[[dict[str, Any]], float | None]) -> str:
+        found = (value(results[name]) for name in MODELS)
+        return f"{title:34}" + "".join(f"{'undefined' if each is None else f'{each:.2f}':>10}" for each in found)
 
-    print(f"\n{'':28}{'baseline':>10}{'FiVL':>10}")
-    lines = (
-        "accuracy",
-        "masked_accuracy",
-        "visual_reliance_score",
-        "random_reliance_score",
-        "segmentation_iou",
-    )
-    for key in lines:
-        print(f"{key:28}" + "".join(f"{shown(results[name][key]):>10}" for name in MODELS))
-    print(f"{'best head correlation':28}" + "".join(f"{shown(results[n]['best_head']['score']):>10}" for n in MODELS))
-    print(f"{'AUROC, held out':28}" + "".join(f"{shown(results[name]['auroc']['value']):>10}" for name in MODELS))
+    print(f"\n{'':34}{'baseline':>10}{'FiVL':>10}")
+    print(line("accuracy", lambda model: model["accuracy_all_questions"]))
+    print(line("accuracy, questions with evidence", lambda model: model["accuracy"]))
+    print(line("the same without the evidence", lambda model: model["masked_accuracy"]))
+    print(line("Visual Reliance Score", lambda model: model["visual_reliance_score"]))
+    print(line("the same with random boxes", lambda model: model["random_reliance_score"]))
+    print(line("segmentation IoU", lambda model: model["segmentation_iou"]))
+    print(line("best head's correlation", lambda model: model["best_head"]["score"]))
+    print(line("AUROC of heads, held out", lambda model: model["auroc"]["value"]))
+    print(line("probe of the vision tower", lambda model: model["probe"]["tower"]["accuracy"]))
+    print(line("probe of the language model", lambda model: model["probe"]["language_model"]["accuracy"]))
     print(f"\n{results['seconds']:.0f} s. Open {output / 'report.html'}")

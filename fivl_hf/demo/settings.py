@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-__all__ = ["MODELS", "DemoSettings"]
+__all__ = ["MODELS", "STYLE", "DemoSettings"]
+
+# Of the scenes, see fivl_hf.scenes.styles.
+STYLE = "free"
 
 # Vision Modeling's weight in each of the two models that are compared.
 MODELS = {"baseline": 0.0, "fivl": 0.1}

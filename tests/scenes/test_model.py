@@ -1,9 +1,24 @@
+import hashlib
+
+import numpy as np
 import torch
 
-from fivl_hf.augment.scenes import scene_rows
+from fivl_hf.augment.scenes import scene_questions, scene_rows
 from fivl_hf.chat import as_blocks, encode
+from fivl_hf.explain.effects import answer_tokens, token_log_probabilities
+from fivl_hf.explain.samples import prepare
 from fivl_hf.images import open_rgb
-from fivl_hf.scenes.model import scene_model, scene_processor
+from fivl_hf.scenes.model import (
+    PRETRAINED,
+    free_model,
+    free_processor,
+    pretrained_model,
+    scene_model,
+    scene_processor,
+)
+
+# Of the file that `python examples/pretrained_start/train.py` made.
+DIGEST = "69bcc0d1d7994ca2e63660935361bb71f5e3806d5f052d5fd2d6ebabd4a22140"
 
 
 def test_every_word_of_every_scene_is_known(processor):
@@ -35,3 +50,30 @@ def test_a_seed_is_a_model():
 
 def test_the_default_is_about_half_a_million_weights(processor):
     assert 400_000 < sum(p.numel() for p in scene_model(processor).parameters()) < 700_000
+
+
+def test_the_shipped_weights_are_those_that_the_script_made():
+    """Small, and the ones that the results in examples/ablations were measured with."""
+    assert PRETRAINED.stat().st_size < 3_000_000
+    assert hashlib.sha256(PRETRAINED.read_bytes()).hexdigest() == DIGEST
+    tower = pretrained_model(free_processor()).model.vision_tower
+    assert sum(weight.numel() for weight in tower.parameters()) < 1_000_000
+
+
+def test_the_pretrained_model_captions_scenes_that_it_has_never_seen():
+    """Twice as many of the captions' words are right as with random weights; two models alike, whatever came before."""
+    processor = free_processor()
+    model = pretrained_model(processor).eval()
+    again = pretrained_model(processor)
+    assert all((a == b).all() for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    rows = list(scene_questions("test", 20, 5, kinds=("caption",)))
+
+    def share(model):
+        right = []
+        for row in rows:
+            sample = prepare(model, processor, row)
+            found = token_log_probabilities(model, sample.inputs, [answer_tokens(sample)])
+            right += [first for _, firsts in found for first in firsts]
+        return np.mean(right)
+
+    assert share(model) > 0.7 > 2 * share(free_model(processor).eval())
