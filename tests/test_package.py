@@ -55,6 +55,7 @@ TESTED_ELSEWHERE = {
         "explain/attention.py",
         "explain/knockout_runner.py",
         "files/processes.py",
+        "scenes/styles.py",
         "training/sharded.py",
     ),
 }

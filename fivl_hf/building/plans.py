@@ -250,12 +250,17 @@ def _covering(sources: Sources, found: Mapping[str, Path], names: Sequence[str])
     return tuple(found.values())
 
 
-def scenes_plan(seed: int, counts: Mapping[str, int], splits: Sequence[str], limits: Limits) -> Plan:
+def scenes_plan(
+    seed: int, counts: Mapping[str, int], splits: Sequence[str], limits: Limits, style: str | None = None
+) -> Plan:
     """Plan rendered scenes of the splits named, or of all splits."""
     chosen = _chosen(list(counts), splits)
     return Plan(
         splits={
-            split: partial(read_conversations, InputSettings("scenes", split=split, limit=counts[split], seed=seed))
+            split: partial(
+                read_conversations,
+                InputSettings("scenes", split=split, config=style, limit=counts[split], seed=seed),
+            )
             for split in chosen
             if counts[split]
         },

@@ -57,7 +57,9 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--format", choices=FORMATS, default=None, help="of the input; found out if not given")
     group.add_argument("--vqa-answers", type=existing_file, default=None, help="VQA v2's annotations file")
     group.add_argument("--split", default="train", help="of an input dataset, and the output's split")
-    group.add_argument("--dataset-config", default=None, help="the input dataset's configuration")
+    group.add_argument(
+        "--dataset-config", default=None, help="the input dataset's configuration; of scenes, their style, such as free"
+    )
     group.add_argument("--limit", type=positive, default=None, help="number of samples to read")
     group.add_argument(
         "--seed", type=count, default=None, help="with --limit: draw the samples at random instead of taking the first"

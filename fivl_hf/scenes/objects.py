@@ -57,7 +57,9 @@ def draw_objects(rng: np.random.Generator, style: SceneStyle, *, training: bool)
     count = int(rng.integers(2, _MOST + 1))
     while True:
         places = [_place(rng, style) for _ in range(count)]
-        if _apart(places) and (seen := _occluded([_object(rng, place, style, training) for place in places])):
+        if _apart(places, style.spacing) and (
+            seen := _occluded([_object(rng, place, style, training) for place in places])
+        ):
             return seen
 
 
@@ -101,9 +103,8 @@ def _shade(rng: np.random.Generator, color: str | None) -> tuple[float, float, f
     return (255 * r, 255 * g, 255 * b)
 
 
-def _apart(places: list[_Place]) -> bool:
-    """Return whether objects at these places overlap by a little at most."""
-    return all(dist(a[:2], b[:2]) >= 0.8 * (a[2] + b[2]) for a, b in combinations(places, 2))
+def _apart(places: list[_Place], spacing: float) -> bool:
+    return all(dist(a[:2], b[:2]) >= spacing * (a[2] + b[2]) for a, b in combinations(places, 2))
 
 
 def _occluded(objects: list[FreeObject]) -> tuple[FreeObject, ...] | None:

@@ -32,6 +32,7 @@ class SceneStyle:
         photographs: objects cut out of photographs in place of drawn shapes.
         outlined: black outlines on a dark, hatched ground.
         shaded: objects are brighter towards the light.
+        spacing: least distance between two centres, in the sum of both radii; below 1 objects may hide parts of others.
         habit: how often a shape has its usual colour, beyond chance.
         habits: the usual colours.
     """
@@ -40,16 +41,17 @@ class SceneStyle:
     photographs: bool = False
     outlined: bool = False
     shaded: bool = True
+    spacing: float = 0.55
     habit: float = 0.5
     habits: Mapping[str, str] = field(default_factory=lambda: HABITS)
 
 
 STYLES = {
     "free": SceneStyle(),
-    "grid": SceneStyle(grid=True),
+    "grid": SceneStyle(grid=True, spacing=0.8),
     "outlined": SceneStyle(outlined=True, shaded=False),
-    "photographs": SceneStyle(photographs=True),
+    "photographs": SceneStyle(photographs=True, spacing=0.8),
     "flipped": SceneStyle(habits=_FLIPPED),
     # What the vision tower is trained on: no shape has a usual colour.
-    "even": SceneStyle(habit=0.0),
+    "even": SceneStyle(habit=0.0, spacing=0.8),
 }

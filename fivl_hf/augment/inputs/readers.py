@@ -274,7 +274,8 @@ def _question(id: str, images: tuple[Any, ...], row: Mapping[str, Any], source: 
 
 def _scenes(settings: InputSettings) -> Iterator[Record]:
     from fivl_hf.augment.scenes import scene_conversations
+    from fivl_hf.scenes.catalog import ALIGNED
 
     if settings.limit is None:
         raise ValueError("--input scenes needs --limit: how many to render")
-    return scene_conversations(settings.split, settings.limit, settings.seed or 0)
+    return scene_conversations(settings.split, settings.limit, settings.seed or 0, style=settings.config or ALIGNED)

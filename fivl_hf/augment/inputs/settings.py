@@ -17,7 +17,7 @@ class InputSettings:
         images: folders in which the images that a file names are looked for, in order.
         format: one of ``FORMATS``; None to find out.
         answers: VQA v2's annotations file, which goes with its questions file.
-        split, config: of a dataset.
+        split, config: of a dataset; scenes have their style for a configuration.
         limit: number of samples to read: the first ones, or a random choice of the whole input if there is a seed.
         seed: of the choice, and of scenes.
         rename: give samples with an id that was there already a new one; if not, they come with the id they have.
