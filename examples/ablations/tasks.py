@@ -9,14 +9,15 @@ from vision_modeling import SETTINGS
 
 from fivl_hf.scenes.questions import QUESTION_KINDS
 
+PAIR = {f"λ = {weight}": SETTINGS[f"free, λ = {weight}"] for weight in ("0", "0.1")}
+COMPARED = {"difference": ("λ = 0.1", "λ = 0")}
+
 
 def main() -> None:
     options = arguments(__doc__)
-    names = {f"λ = {weight}": f"pretrained, free, λ = {weight}" for weight in ("0", "0.1")}
-    results = measured(options, {label: SETTINGS[name] for label, name in names.items()})
-    columns = [*(f"accuracy, {kind}" for kind in QUESTION_KINDS), "caption exact", "ROUGE-L"]
-    compared = {"difference": ("λ = 0.1", "λ = 0")}
-    publish(options, "tasks", "Vision Modeling by task", results, columns, "λ", compared)
+    results = measured(options, PAIR)
+    columns = [*(f"accuracy, {kind}" for kind in QUESTION_KINDS), "BLEU", "ROUGE-L", "perplexity"]
+    publish(options, "tasks", "Vision Modeling by task", results, columns, "λ", COMPARED)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The demo's page: one self-contained HTML file, pictures first."""
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +136,9 @@ def _map(measured: dict[str, Any], name: str) -> Figure:
 
 
 def _answer_cards(test: Any, measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the first test questions, as they come: three pictures and each model's three answers."""
+    """Return the first test questions with evidence, as they come: three pictures, each model's three answers."""
     cards = []
-    for question in questions(test.select(range(min(_SHOWN, len(test))))):
+    for question in islice((each for each in questions(test) if each.has_evidence), _SHOWN):
         image, boxes = question.images()[0], question.evidence[0]
         elsewhere = next(iter(measured.values()))["answers"][question.id][RANDOM].boxes[0]
         views = {

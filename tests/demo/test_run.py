@@ -32,10 +32,10 @@ def test_demo_dataset_loads_by_its_name(demo, monkeypatch):
 
 def test_demo_again_reuses_what_is_finished(demo, small_settings, capsys):
     marks = {path: path.stat().st_mtime_ns for path in demo.rglob("demo_stage.json")}
-    assert len(marks) == 5
+    assert len(marks) == 6
     run_demo(demo, small_settings)
     assert {path: path.stat().st_mtime_ns for path in demo.rglob("demo_stage.json")} == marks
-    assert capsys.readouterr().out.count("reused") == 3
+    assert capsys.readouterr().out.count("reused") == 4
 
 
 def test_demo_repairs_a_stage_that_was_cut_short(demo, small_settings):

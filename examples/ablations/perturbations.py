@@ -1,0 +1,24 @@
+"""Does it make answers more robust? Images blurred, noisy, occluded and attacked (PGD on pixels).
+
+python examples/ablations/perturbations.py
+
+All columns are of the same 140 questions.
+"""
+
+from attack import EPSILONS
+from changes import IMAGE_CHANGES
+from study import arguments, measured
+from tables import publish
+from tasks import COMPARED, PAIR
+
+
+def main() -> None:
+    options = arguments(__doc__)
+    results = measured(options, PAIR)
+    columns = ["before changes", *IMAGE_CHANGES, *(f"PGD {epsilon}/255" for epsilon in EPSILONS)]
+    columns = [f"accuracy, {column}" for column in columns]
+    publish(options, "perturbations", "Perturbed images", results, columns, "λ", COMPARED)
+
+
+if __name__ == "__main__":
+    main()
