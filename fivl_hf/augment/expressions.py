@@ -39,6 +39,7 @@ _EDGES = " \t\r\n*.,;:!?-–•"
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’"}
 _QUOTE = re.compile("(?<!\\w)[\"'`“”‘’]|[\"'`“”‘’](?!\\w)")
 _WORD = re.compile(r"[^\W_]+(?:['’.,-][^\W_]+)*")
+_ARTICLE = re.compile(r"(?:the|an?)\s+", re.IGNORECASE)
 _MAX_EXPRESSION = 200
 # Models write one kind of apostrophe where people wrote another.
 _PLAIN_QUOTES = str.maketrans("‘’“”", "''\"\"")
@@ -102,8 +103,8 @@ def is_single_word(answer: str) -> bool:
 class ExpressionCheck:
     """Sorts what is proposed for one turn, one by one.
 
-    By default, what is in the answer, word for word, is kept; case may differ, and a plural may stand for its singular,
-    the answer's form is taken. The second proposal of the same words is their second place. For an answer of a single
+    By default, what is in the answer, word for word, is kept; case and a leading article may differ, and a plural may
+    stand for its singular, the answer's form is taken. The second proposal of the same words is their second place. For an answer of a single
     word, words of the question are kept, too.
 
     Under the paper's protocol, as its released code does, whatever is a part of the answer, letter by letter and also
@@ -142,7 +143,8 @@ class ExpressionCheck:
         text = _trimmed(raw)
         if problem := _problem(text):
             return Rejected(raw[:_MAX_EXPRESSION], problem)
-        key, turn = text.casefold(), self._turn
+        text, turn = self._with_the_answers_article(text), self._turn
+        key = text.casefold()
         if place := _find(text, turn.answer, self._cursors.get(key, 0)):
             self._cursors[key] = place[1]
             return Mention(turn.answer[slice(*place)], *place)
@@ -152,6 +154,12 @@ class ExpressionCheck:
             self._cursors[key] = len(turn.answer)
             return Mention(turn.question[slice(*place)], -1, -1)
         return Rejected(text, "not in the answer")
+
+    def _with_the_answers_article(self, text: str) -> str:
+        """Return "red circle" for a model's "the red circle" where the answer has it with another article or none."""
+        article = _ARTICLE.match(text)
+        bare = text[article.end() :] if article else ""
+        return bare if bare and not _find(text, self._turn.answer) and _find(bare, self._turn.answer) else text
 
 
 def check_expressions(proposed: Iterable[str], turn: Turn, protocol: ProtocolName = "default") -> Extraction:

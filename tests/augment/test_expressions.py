@@ -138,3 +138,20 @@ def test_what_an_answer_of_one_word_is_grounded_by():
     default, paper = (check_expressions(["ring", "bell"], turn, protocol) for protocol in ("default", "paper"))
     assert default.mentions == (Mention("ring", -1, -1),)
     assert paper.mentions == (Mention("Yes", 0, 3, prompt="ring"), Mention("Yes", 0, 3, prompt="bell"))
+
+
+def test_a_leading_article_may_differ_from_the_answers():
+    turn = Turn("What is there?", "There is a red circle, and the dog. A red circle again.")
+    found = check_expressions(["the red circle", "The red circle", "a dog", "the dog", "the cat"], turn)
+    assert [(mention.text, mention.start) for mention in found.mentions] == [
+        ("red circle", 11),
+        ("red circle", 38),
+        ("dog", 31),
+        ("the dog", 27),
+    ]
+    assert [each.text for each in found.rejected] == ["the cat"]
+
+
+def test_the_papers_protocol_takes_articles_as_they_are():
+    turn = Turn("What is there?", "There is a red circle.")
+    assert not check_expressions(["the red circle"], turn, "paper").mentions
