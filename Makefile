@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-fast test-harnesses check docs screens release bench bench-gpu bench-harnesses clean
+.PHONY: demo test test-fast test-harnesses check docs screens evidence release bench bench-gpu bench-harnesses clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -51,6 +51,10 @@ screens: $(READY)  ## screenshots of the pages in docs/screens, by Chromium, fro
 bench: $(READY) bench-harnesses  ## benchmarks, each as a ratio; results in benchmarks/results
 	for script in labels measures probe collation training reading extraction augment_scenes grounding \
 		released_masks release_index streaming pushing protocols scoring evaluation explaining browsing; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+evidence: $(READY)  ## docs/evidence.md and its tables, from the runs in examples/ablations/results; what is missing is trained
+	for script in data_fraction overlap max_coverage vision_modeling tasks transfer perturbations heads key_expressions evidence; do \
+		$(BIN)/python examples/ablations/$$script.py || exit 1; done
 
 release:  ## sdist and wheel in dist/, checked, installed into a new environment, their demo run
 	.ci/release

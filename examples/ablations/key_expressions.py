@@ -73,7 +73,7 @@ def main() -> None:
     write_table(
         options.output / "key_expressions",
         "Key expressions found",
-        ["tool", "answers", "precision", "recall"],
+        ["tool and answers", "precision", "recall"],
         lines,
         f"{note} intervals over answers.",
     )
@@ -129,7 +129,7 @@ def _line(tool_name: str, answers: str, tool: Tool, labelled: Sequence[Labelled]
     """Return a line of the table; the bootstrap draws answers."""
     counts = np.array([_counts(tool(each.turn), each) for each in labelled], dtype=np.float64)
     precision, recall = (_with_interval(counts, statistic) for statistic in (_precision, _recall))
-    return [tool_name, answers, precision, recall]
+    return [f"{tool_name}, {answers}", precision, recall]
 
 
 def _precision(totals: FloatArray) -> FloatArray:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(FOLDER))
 import attack  # noqa: E402 - a script's neighbours, as when the scripts run
 import changes  # noqa: E402
 
-SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if "main()" in path.read_text())
+SCRIPTS = sorted({path.stem for path in FOLDER.glob("*.py") if "main()" in path.read_text()} - {"evidence"})
 
 
 def run(script, output, *more):
@@ -64,6 +64,15 @@ def test_committed_tables_are_those_of_the_committed_runs(script, tmp_path):
     assert sorted((tmp_path / "results").rglob("*.json")) == runs
     name = f"{script}.md"
     assert (tmp_path / "results" / name).read_text() == (FOLDER / "results" / name).read_text()
+
+
+def test_the_committed_page_is_that_of_the_committed_tables(tmp_path):
+    made = run("evidence", tmp_path)
+    assert made.returncode == 0, made.stderr[-2000:]
+    docs = FOLDER.parents[1] / "docs"
+    assert (tmp_path / "evidence.md").read_text() == (docs / "evidence.md").read_text()
+    for picture in (tmp_path / "evidence").iterdir():
+        assert picture.read_bytes() == (docs / "evidence" / picture.name).read_bytes()
 
 
 def test_committed_runs_say_what_they_measured():
