@@ -58,7 +58,10 @@ def main() -> None:
     model = free_model(processor)
     model.model.vision_tower.load_state_dict(tower)
     _load_language(model, language)
-    _stage(options.work / "projector.safetensors", lambda: _train_projector(model, scenes, processor, options))
+    projector = _stage(
+        options.work / "projector.safetensors", lambda: _train_projector(model, scenes, processor, options)
+    )
+    model.model.multi_modal_projector.load_state_dict(projector)
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, options.output)
     digest = hashlib.sha256(options.output.read_bytes()).hexdigest()
@@ -212,7 +215,7 @@ def _load_language(model: Any, weights: Weights) -> None:
 
 
 def _train_projector(model: Any, scenes: Captioned, processor: Any, options: argparse.Namespace) -> Weights:
-    """Train the projector alone, in place; only the captions' words count."""
+    """Train the projector alone; only the captions' words count."""
     tokenizer = processor.tokenizer
     image = "<image>" * model.config.image_seq_length
     prompt = f"USER: {image} {CAPTION} ASSISTANT:"

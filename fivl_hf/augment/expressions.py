@@ -104,8 +104,8 @@ class ExpressionCheck:
     """Sorts what is proposed for one turn, one by one.
 
     By default, what is in the answer, word for word, is kept; case and a leading article may differ, and a plural may
-    stand for its singular, the answer's form is taken. The second proposal of the same words is their second place. For an answer of a single
-    word, words of the question are kept, too.
+    stand for its singular, the answer's form is taken. The second proposal of the same words is their second place. For
+    an answer of a single word, words of the question are kept, too.
 
     Under the paper's protocol, as its released code does, whatever is a part of the answer, letter by letter and also
     inside a word, is kept, unless it has one of a few refusals in it ("subway token" is lost). For an answer of a

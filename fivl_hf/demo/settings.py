@@ -13,10 +13,10 @@ MODELS = {"baseline": 0.0, "fivl": 0.1}
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """Sizes and seed of a demo run; the defaults take about six minutes on two cores."""
+    """Sizes and seed of a demo run; the defaults take about seven minutes on two cores."""
 
     seed: int = 0
-    steps: int = 1200
+    steps: int = 500
     train_rows: int = 10_000
     validation_rows: int = 200
     test_rows: int = 500
