@@ -18,11 +18,13 @@ from tables import interval_of_mean, interval_text, write_table
 from tqdm.auto import tqdm
 
 WEIGHTS = (0.0, 0.1)
-ROWS = 120
+ROWS = 80
+SIZES = (1, 4)  # heads knocked out together
+DRAWS = 8  # random sets beside each
 
 
 def main() -> None:
-    options = arguments(__doc__)
+    options = arguments(__doc__, seeds=3)
     folder = options.output / "heads"
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["TQDM_DISABLE"] = "1"
@@ -63,7 +65,9 @@ def _knock_out(setting: Setting, models: Path, folder: Path) -> None:
     model, processor = load_model(trained(setting, models), device="cpu")
     rows = list(scene_rows("test", 2 * ROWS, 1000, style="free"))
     with tempfile.TemporaryDirectory() as work:
-        found = write_knockout(model, processor, rows, Path(work) / "out", max_rows=ROWS, batch_size=64, about={})
+        found = write_knockout(
+            model, processor, rows, Path(work) / "out", max_rows=ROWS, sizes=SIZES, draws=DRAWS, batch_size=80, about={}
+        )
     aligned = [_effect(each) for each in found["sets"]["aligned"]["effects"]]
     write_json(folder / f"{setting.name()}.json", {"accuracy": found["before"]["accuracy"], "aligned": aligned})
 
