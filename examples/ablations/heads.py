@@ -44,8 +44,8 @@ def main() -> None:
                 interval_text(float(v.mean()), interval_of_mean(v))
                 for v in (aligned, random, aligned - random, accuracy)
             ]
-            lines.append([f"{weight:g}", str(k), *cells])
-    header = ["λ", "heads out", "aligned heads, specific drop", "random heads", "difference", "change of accuracy"]
+            lines.append([f"λ = {weight:g}, {k} out", *cells])
+    header = ["λ and heads", "aligned heads, specific drop", "random heads", "difference", "change of accuracy"]
     note = (
         f"{options.seeds} seeds; in brackets 95% t-intervals over them. Drops in nats per token; accuracy is that of "
         "the key expressions under teacher forcing."

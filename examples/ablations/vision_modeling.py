@@ -19,7 +19,7 @@ def main() -> None:
     results = measured(options, SETTINGS)
     columns = [
         *("accuracy", "accuracy, black image", "VRS", "VRS, random boxes"),
-        *("IoU", "AUROC", "probe, tower", "probe, language model"),
+        *("IoU", "AUROC", "probe, most frequent", "probe, tower", "probe, language model"),
     ]
     compared = {f"{style}: difference": (f"{style}, λ = 0.1", f"{style}, λ = 0") for style in STYLES}
     title = "With and without Vision Modeling, from a pretrained start"
