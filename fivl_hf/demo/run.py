@@ -260,7 +260,7 @@ def _measure(folder: Path, settings: DemoSettings) -> None:
     chosen_on = explain(model, processor, validation, description=f"Choosing {name}'s head")
     about = provenance(weights, test, dataset=dataset, split="test")
     write_explanation(model, processor, test, folder, pictures=0, chosen_on=chosen_on, about=about)
-    write_knockout(model, processor, test, folder, max_rows=100, batch_size=64, seed=settings.seed, about=about)
+    write_knockout(model, processor, test, folder, max_rows=80, draws=6, batch_size=80, seed=settings.seed, about=about)
     write_json(folder / "probe.json", probe_patches(model, processor, validation, test, batch_size=64))
     torch.set_num_threads(threads)
 

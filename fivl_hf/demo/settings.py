@@ -16,7 +16,7 @@ class DemoSettings:
     """Sizes and seed of a demo run; the defaults take about seven minutes on two cores."""
 
     seed: int = 0
-    steps: int = 500
+    steps: int = 400
     train_rows: int = 10_000
     validation_rows: int = 200
     test_rows: int = 500
