@@ -15,7 +15,7 @@ IMAGE = image_bytes(Image.new("RGB", (6, 4)))
 
 
 class Everywhere:
-    """Grounds every expression but "ghost" on the left half of its image."""
+    """Grounds every expression but "phantom car" on the left half of its image."""
 
     def ground(self, requests):
         return [[self.one(request, text) for text in request.expressions] for request in requests]
@@ -24,7 +24,7 @@ class Everywhere:
         width, height = request.images[0].size
         mask = np.zeros((height, width), dtype=bool)
         mask[:, : max(1, width // 2)] = True
-        return None if "ghost" in text else Grounding(mask, ((0.0, 0.0, max(1, width // 2), height),), 0.9)
+        return None if "phantom car" in text else Grounding(mask, ((0.0, 0.0, max(1, width // 2), height),), 0.9)
 
 
 TOOLS = Tools(NounPhraseExtractor(), Everywhere())
@@ -43,7 +43,7 @@ def outcome(conversation, tools=TOOLS, extractions=None):
 
 
 def test_a_row_keeps_images_turns_and_evidence():
-    found = outcome(talk("A red car.", "Two dogs and a ghost."))
+    found = outcome(talk("A red car.", "Two dogs and a phantom car."))
     view = validate_row(found.result)
     assert [(e.turn, e.text, e.keywords) for e in view.key_expressions] == [
         (0, "red car", ("car",)),
@@ -51,7 +51,7 @@ def test_a_row_keeps_images_turns_and_evidence():
     ]
     assert found.result["images"][0]["bytes"] == IMAGE
     assert view.system == "Be brief."
-    assert found.rejected == (RejectedExpression(1, "ghost", "nothing detected"),)
+    assert found.rejected == (RejectedExpression(1, "phantom car", "nothing detected"),)
 
 
 def test_extractions_at_hand_are_used():
@@ -77,7 +77,7 @@ def test_nothing_is_lost_without_a_reason(tmp_path):
     records = [
         talk("A car."),
         talk("Quickly!", id="c2"),
-        talk("A ghost.", id="c3"),
+        talk("A phantom car.", id="c3"),
         unanswered,
         missing,
         broken,
