@@ -54,8 +54,8 @@ def _attack(model: Any, processor: Any, rows: Sequence[Row], epsilon: int) -> np
         255 * torch.tensor(getattr(processor.image_processor, name)).view(1, 3, 1, 1)
         for name in ("image_mean", "image_std")
     )
-    ours = (clean - mean) / std
-    if not torch.allclose(ours, inputs["pixel_values"], atol=1e-3):
+    normalized = (clean - mean) / std
+    if not torch.allclose(normalized, inputs["pixel_values"], atol=1e-3):
         raise ValueError("the processor resizes or crops these images: attack images that it takes as they are")
     pixels = (clean + torch.empty_like(clean).uniform_(-epsilon, epsilon)).clamp(0, 255)
     for _ in range(STEPS):

@@ -45,7 +45,7 @@ def lines_below(name: str) -> str:
 
 
 def cell(name: str, row: str, column: str) -> str:
-    """Return one entry of an ablation's table; raises KeyError if there is no such line or column."""
+    """Return one entry of an ablation's table; raises KeyError for an unknown line or column."""
     header, _, *lines = ([part.strip() for part in line.strip("|").split("|")] for line in table(name).splitlines())
     rows = {line[0]: dict(zip(header, line, strict=True)) for line in lines}
     return rows[row][column]

@@ -8,13 +8,14 @@ expressions' log-probability beyond that of the answers' other words.
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from study import Setting, arguments, sized, trained
-from tables import interval_of_mean, interval_text, write_table
+from tables import mean_text, seed_values, write_table
 from tqdm.auto import tqdm
 
 WEIGHTS = (0.0, 0.1)
@@ -37,14 +38,11 @@ def main() -> None:
         found = [json.loads((folder / f"{s.name()}.json").read_text(encoding="utf-8")) for s in group]
         curves[f"λ = {weight:g}"] = found
         for i, k in enumerate(each["k"] for each in found[0]["aligned"]):
-            aligned = np.array([each["aligned"][i]["specific"] for each in found])
-            random = np.array([each["aligned"][i]["random"] for each in found])
-            accuracy = np.array([each["aligned"][i]["accuracy"] - each["accuracy"] for each in found])
-            cells = [
-                interval_text(float(v.mean()), interval_of_mean(v))
-                for v in (aligned, random, aligned - random, accuracy)
-            ]
-            lines.append([f"λ = {weight:g}, {k} out", *cells])
+            effects = [each["aligned"][i] for each in found]
+            aligned, random = seed_values(effects, "specific"), seed_values(effects, "random")
+            accuracy = seed_values(effects, "accuracy") - seed_values(found, "accuracy")
+            values = (aligned, random, aligned - random, accuracy)
+            lines.append([f"λ = {weight:g}, {k} out", *map(mean_text, values)])
     header = ["λ and heads", "aligned heads, specific drop", "random heads", "difference", "change of accuracy"]
     note = (
         f"{options.seeds} seeds; in brackets 95% t-intervals over them. Drops in nats per token; accuracy is that of "
@@ -55,8 +53,6 @@ def main() -> None:
 
 
 def _knock_out(setting: Setting, models: Path, folder: Path) -> None:
-    import tempfile
-
     from fivl_hf.augment.scenes import scene_rows
     from fivl_hf.explain.knockout_runner import write_knockout
     from fivl_hf.files.atomic import write_json
@@ -90,10 +86,10 @@ def _chart(curves: dict[str, list[dict[str, Any]]]) -> Figure:
             values = np.array([[each[name] for each in run["aligned"]] for run in found], dtype=float)
             panel.plot(counts, values.T, color=color, alpha=0.3)
             panel.plot(counts, values.mean(axis=0), color=color, label="aligned" if name == "specific" else "random")
-        panel.set(title=title, xlabel="heads knocked out")
+        panel.set(title=title, xlabel="heads knocked out", xticks=SIZES)
         panel.grid(alpha=0.3)
         panel.legend(frameon=False)
-    figure.supylabel("drop of key expressions beyond other words, nats")
+    figure.supylabel("specific drop, nats per token")
     return figure
 
 

@@ -1,4 +1,4 @@
-"""How well are key expressions found? On scenes, whose expressions are known exactly, and on answers labelled by hand.
+"""Precision and recall of key expressions: on scenes, where they are known exactly, and on answers labelled by hand.
 
 python examples/ablations/key_expressions.py
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from study import RESULTS
@@ -56,7 +57,8 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=1000, help="scenes, three answers each (default: 1,000)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
     options = parser.parse_args()
-    by_hand = list(_by_hand())
+    documents = [json.loads(line) for line in ANSWERS.read_text(encoding="utf-8").splitlines()]
+    by_hand = list(_by_hand(documents))
     scenes = list(_of_scenes(options.scenes))
     offline = NounPhraseExtractor()
     without_ratings = NounPhraseExtractor(concrete=0)
@@ -69,19 +71,18 @@ def main() -> None:
         lines.append(_line(title, "scenes", tool, scenes))
     for title, reply in _REPLIES.items():
         lines.append(_line(f"scripted model, {title}", "scenes", partial(_read, reply), scenes))
-    note = f"{len(by_hand)} answers by hand; the two passes agree with Cohen's κ = {_agreement():.2f}. In brackets 95%"
+    agreement = f"the two passes agree with Cohen's κ = {_agreement(documents):.2f}"
     write_table(
         options.output / "key_expressions",
         "Key expressions found",
         ["tool and answers", "precision", "recall"],
         lines,
-        f"{note} intervals over answers.",
+        f"{len(by_hand)} answers by hand; {agreement}. In brackets 95% intervals over answers.",
     )
 
 
-def _by_hand() -> Iterable[Labelled]:
-    for line in ANSWERS.read_text(encoding="utf-8").splitlines():
-        document = json.loads(line)
+def _by_hand(documents: Iterable[dict[str, Any]]) -> Iterable[Labelled]:
+    for document in documents:
         spans = {(each["start"], each["end"]): each["labels"] for each in document["expressions"]}
         yield Labelled(
             document["kind"],
@@ -91,8 +92,7 @@ def _by_hand() -> Iterable[Labelled]:
         )
 
 
-def _agreement() -> float:
-    documents = [json.loads(line) for line in ANSWERS.read_text(encoding="utf-8").splitlines()]
+def _agreement(documents: Iterable[dict[str, Any]]) -> float:
     labels = [[str(label) for label in each["labels"]] for document in documents for each in document["expressions"]]
     first, second = zip(*labels, strict=True)
     return cohen_kappa(confusion(first, second, ["True", "False"])) or np.nan

@@ -1,8 +1,6 @@
-"""What is measured of a model trained on free scenes: the same questions, captions and rows for every model."""
+"""Measurements of a model trained on free scenes, on the same questions, captions and rows for every model."""
 
 from collections.abc import Iterable, Sequence
-from functools import cache
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -46,12 +44,10 @@ def measure(model: Any, processor: Any, style: str, count: int) -> dict[str, flo
     }
 
 
-@cache
 def _questions(style: str, count: int) -> list[Row]:
     return list(scene_questions("test", count, SEED, style=style))
 
 
-@cache
 def _conversations(split: str, style: str, count: int) -> list[Row]:
     return list(scene_rows(split, count, SEED, style=style))
 
@@ -79,7 +75,7 @@ def _answers(model: Any, processor: Any, rows: Sequence[Row], longest: int = 16)
 
 
 def _accuracy(model: Any, processor: Any, rows: Sequence[Row]) -> float:
-    return float(np.mean([answer.score for answer in _answers(model, processor, rows)]))
+    return _mean(answer.score for answer in _answers(model, processor, rows))
 
 
 def _captions(model: Any, processor: Any, style: str, count: int) -> dict[str, float | None]:
@@ -138,7 +134,7 @@ def _robustness(model: Any, processor: Any, rows: list[Row]) -> dict[str, float 
 def _transfer(model: Any, processor: Any, style: str, count: int) -> dict[str, float | None]:
     other = {f"accuracy, {name}": _questions(name, count) for name in STYLES}
     kinds = ("color", "shape", "relation")
-    for name, unseen in (("unseen pairs", True), ("seen pairs", False)):
-        rows = scene_questions("test", 12 * count, SEED + 2, style=style, kinds=kinds)
-        other[f"accuracy, {name}"] = list(islice((row for row in rows if asks_unseen(row) == unseen), count))
+    rows = list(scene_questions("test", 12 * count, SEED + 2, style=style, kinds=kinds))
+    other["accuracy, unseen pairs"] = [row for row in rows if asks_unseen(row)][:count]
+    other["accuracy, seen pairs"] = [row for row in rows if not asks_unseen(row)][:count]
     return {name: _accuracy(model, processor, rows) for name, rows in other.items()}

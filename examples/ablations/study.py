@@ -1,4 +1,4 @@
-"""What the ablations share: train and measure a small scene model once per setting and seed.
+"""Training and measuring of a small scene model, once per setting and seed, for all ablations.
 
 Each measured setting is kept as a small JSON file in ``results/runs``; an ablation that is started again, or shares
 settings with another one, only trains what is missing.

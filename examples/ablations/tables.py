@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy.stats import t as student
 from study import BATCH
 
-__all__ = ["Results", "interval_of_mean", "interval_text", "publish", "seed_values", "write_table"]
+__all__ = ["Results", "interval_text", "mean_text", "publish", "seed_values", "write_table"]
 
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
 _BLUE = "#0072b2"
@@ -21,7 +21,7 @@ def seed_values(runs: Sequence[Mapping[str, Any]], column: str) -> np.ndarray:
     return np.array([np.nan if run.get(column) is None else run[column] for run in runs], dtype=np.float64)
 
 
-def interval_of_mean(values: np.ndarray) -> tuple[float, float] | None:
+def _interval_of_mean(values: np.ndarray) -> tuple[float, float] | None:
     """Return the 95% t-interval of the mean over seeds; None with fewer than two."""
     known = values[np.isfinite(values)]
     if len(known) < 2:
@@ -59,10 +59,10 @@ def publish(
     Args:
         compared: lines that are differences between two settings, seed by seed: "with" minus "without".
     """
-    lines = [[label, *(_cell(seed_values(runs, column)) for column in columns)] for label, runs in results.items()]
+    lines = [[label, *(mean_text(seed_values(runs, column)) for column in columns)] for label, runs in results.items()]
     for label, (one, other) in (compared or {}).items():
         pairs = [seed_values(results[one], column) - seed_values(results[other], column) for column in columns]
-        lines.append([label, *(_cell(pair) for pair in pairs)])
+        lines.append([label, *(mean_text(pair) for pair in pairs)])
     note = (
         f"{options.seeds} seeds, {options.steps} steps of {BATCH}, {options.test_rows} questions. Means over the "
         "seeds, in brackets their 95% t-intervals; differences are taken seed by seed."
@@ -71,8 +71,9 @@ def publish(
     _chart(title, results, columns, x_label).savefig(options.output / f"{name}.png", dpi=110)
 
 
-def _cell(values: np.ndarray) -> str:
-    return interval_text(float(np.nanmean(values)) if np.isfinite(values).any() else np.nan, interval_of_mean(values))
+def mean_text(values: np.ndarray) -> str:
+    """Return the mean over the seeds and its interval; "–" where no seed has a value."""
+    return interval_text(float(np.nanmean(values)) if np.isfinite(values).any() else np.nan, _interval_of_mean(values))
 
 
 def _chart(title: str, results: Results, columns: Sequence[str], x_label: str) -> Figure:

@@ -9,14 +9,14 @@ Three trainings, on scenes of other seeds than the demo and the ablations take:
 2. a language model on the text of conversations, without images;
 3. the projector between them, on captions, with both frozen (LLaVA-1.5's stage 1).
 
-About 40 minutes on two cores. Each stage is kept in --work, so that a run that was stopped goes on after the last one.
+About half an hour on two cores. Each stage is kept in --work, so that an interrupted run goes on after the last one.
 """
 
 import argparse
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from transformers import CLIPConfig, CLIPModel, LlamaForCausalLM, get_cosine_sch
 from fivl_hf.scenes.free import free_scene
 from fivl_hf.scenes.model import PRETRAINED, free_model, free_processor
 from fivl_hf.scenes.photographs import CUT_OUTS
-from fivl_hf.scenes.questions import CAPTION, caption_of
+from fivl_hf.scenes.questions import CAPTION, caption_of, names_from_left
 from fivl_hf.scenes.styles import COLORS, SHAPES
 
 SEED = 90_000  # of scenes that nothing else takes
@@ -41,7 +41,7 @@ Weights = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Captioned:
-    """Scenes for stages 1 and 3: (N, 3, S, S) pixels as the processor makes them, captions and altered captions."""
+    """Scenes for stages 1 and 3: (N, 3, S, S) pixels, 0 to 255, captions and altered captions."""
 
     pixels: torch.Tensor
     captions: list[str]
@@ -98,7 +98,7 @@ def _scenes(count: int) -> Captioned:
 def _captioned(number: int) -> tuple[NDArray[np.uint8], str, str]:
     """Return a scene, its caption and an altered one; one scene in four is made of photographs."""
     scene = free_scene(f"{'photographs' if number % 4 == 3 else 'even'}-{SEED}-train-{number}")
-    names = [thing.name for thing in sorted(scene.objects, key=lambda thing: thing.center[0])]
+    names = names_from_left(scene.objects)
     return scene.pixels(), caption_of(names), caption_of(_altered(names, np.random.default_rng(number)))
 
 
@@ -112,8 +112,7 @@ def _altered(names: list[str], rng: np.random.Generator) -> list[str]:
     else:
         choices = (list(COLORS), SHAPES)[place] if len(words[0]) == 2 else CUT_OUTS
         words[one][place] = str(rng.choice([word for word in choices if word != words[one][place]]))
-    changed = [" ".join(each) for each in words]
-    return changed if changed != names else _altered(names, rng)
+    return [" ".join(each) for each in words]
 
 
 def _pixel_values(pixels: torch.Tensor, processor: Any) -> torch.Tensor:
@@ -136,17 +135,27 @@ def _batches(count: int, size: int, steps: int, title: str) -> Iterator[torch.Te
         order = order[size:]
 
 
-def _optimizer(parameters: Iterator[torch.nn.Parameter], rate: float, steps: int) -> tuple[Any, Any]:
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.02, betas=(0.9, 0.98))
-    return optimizer, get_cosine_schedule_with_warmup(optimizer, min(100, steps // 10), steps)
-
-
-def _step(loss: torch.Tensor, optimizer: Any, schedule: Any, parameters: Any) -> None:
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-    optimizer.step()
-    schedule.step()
-    optimizer.zero_grad()
+def _fit(
+    module: torch.nn.Module,
+    batches: Iterable[torch.Tensor],
+    rate: float,
+    steps: int,
+    loss_of: Callable[..., torch.Tensor],
+) -> None:
+    """Train a module with AdamW and cosine decay; ``loss_of`` gives the loss of a batch of indices."""
+    optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=0.02, betas=(0.9, 0.98))
+    schedule = get_cosine_schedule_with_warmup(optimizer, min(100, steps // 10), steps)
+    losses = []
+    for step, batch in enumerate(batches, start=1):
+        loss = loss_of(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        if step % 100 == 0:
+            tqdm.write(f"step {step}: loss {np.mean(losses[-100:]):.3f}")
 
 
 def _train_tower(scenes: Captioned, processor: Any, options: argparse.Namespace) -> Weights:
@@ -161,22 +170,21 @@ def _train_tower(scenes: Captioned, processor: Any, options: argparse.Namespace)
     text = {**text_sizes, **ids, "vocab_size": len(tokenizer), "max_position_embeddings": length}
     set_seed(0)
     clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision.to_dict(), projection_dim=96))
-    optimizer, schedule = _optimizer(clip.parameters(), 1e-3, options.tower_steps)
-    count, log = len(scenes.captions), []
-    for step, batch in enumerate(_batches(count, options.batch_size, options.tower_steps, "Vision tower")):
+    count = len(scenes.captions)
+
+    def loss_of(batch: torch.Tensor) -> torch.Tensor:
         rows = torch.cat([batch, batch + count])
-        output = clip(
+        logits = clip(
             pixel_values=_pixel_values(scenes.pixels[batch], processor),
             input_ids=texts["input_ids"][rows],
             attention_mask=texts["attention_mask"][rows],
-        )
-        logits = output.logits_per_image  # (B, 2B): own captions, then altered ones
+        ).logits_per_image  # (B, 2B): own captions, then altered ones
         own = torch.arange(len(batch))
-        loss = (functional.cross_entropy(logits, own) + functional.cross_entropy(logits[:, : len(batch)].T, own)) / 2
-        log.append((loss.item(), (logits.argmax(1) == own).float().mean().item()))
-        _step(loss, optimizer, schedule, clip.parameters())
-        if step % 100 == 99:
-            tqdm.write("loss {:.3f}, right caption {:.3f}".format(*np.mean(log[-100:], axis=0)))
+        of_captions = functional.cross_entropy(logits[:, : len(batch)].T, own)
+        return (functional.cross_entropy(logits, own) + of_captions) / 2
+
+    batches = _batches(count, options.batch_size, options.tower_steps, "Vision tower")
+    _fit(clip, batches, 1e-3, options.tower_steps, loss_of)
     return clip.vision_model.state_dict()
 
 
@@ -189,15 +197,13 @@ def _train_language(processor: Any, options: argparse.Namespace) -> Weights:
     data = tokenizer(texts, padding=True, return_tensors="pt")
     set_seed(0)
     model = LlamaForCausalLM(free_model(processor).config.text_config)
-    optimizer, schedule = _optimizer(model.parameters(), 2e-3, options.language_steps)
-    log = []
-    for step, batch in enumerate(_batches(count, 64, options.language_steps, "Language model")):
+
+    def loss_of(batch: torch.Tensor) -> torch.Tensor:
         ids, attention = data["input_ids"][batch], data["attention_mask"][batch]
-        loss = model(input_ids=ids, attention_mask=attention, labels=ids.masked_fill(attention == 0, -100)).loss
-        log.append(loss.item())
-        _step(loss, optimizer, schedule, model.parameters())
-        if step % 100 == 99:
-            tqdm.write(f"loss {np.mean(log[-100:]):.3f}")
+        return model(input_ids=ids, attention_mask=attention, labels=ids.masked_fill(attention == 0, -100)).loss
+
+    batches = _batches(count, 64, options.language_steps, "Language model")
+    _fit(model, batches, 2e-3, options.language_steps, loss_of)
     return model.state_dict()
 
 
@@ -226,19 +232,17 @@ def _train_projector(model: Any, scenes: Captioned, processor: Any, options: arg
     model.requires_grad_(False)
     projector = model.model.multi_modal_projector
     projector.requires_grad_(True)
-    optimizer, schedule = _optimizer(projector.parameters(), 2e-3, options.projector_steps)
-    log = []
-    for step, batch in enumerate(_batches(len(labels), 64, options.projector_steps, "Projector")):
-        loss = model(
+
+    def loss_of(batch: torch.Tensor) -> torch.Tensor:
+        return model(
             pixel_values=_pixel_values(scenes.pixels[batch], processor),
             input_ids=data["input_ids"][batch],
             attention_mask=data["attention_mask"][batch],
             labels=labels[batch],
         ).loss
-        log.append(loss.item())
-        _step(loss, optimizer, schedule, projector.parameters())
-        if step % 100 == 99:
-            tqdm.write(f"loss {np.mean(log[-100:]):.3f}")
+
+    batches = _batches(len(labels), 64, options.projector_steps, "Projector")
+    _fit(projector, batches, 2e-3, options.projector_steps, loss_of)
     return projector.state_dict()
 
 

@@ -21,7 +21,15 @@ from fivl_hf.scenes.questions import QUESTION_KINDS
 from fivl_hf.scenes.rendering import Scene
 from fivl_hf.scenes.styles import STYLES
 
-__all__ = ["SceneGrounder", "SceneImage", "scene_conversations", "scene_image", "scene_questions", "scene_rows"]
+__all__ = [
+    "SceneGrounder",
+    "SceneImage",
+    "scene_conversations",
+    "scene_image",
+    "scene_questions",
+    "scene_rows",
+    "scene_tools",
+]
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,11 @@ def _scene(request: GroundingRequest) -> Scene | FreeScene:
     return source.scene
 
 
+def scene_tools() -> Tools:
+    """Return the tools that make rows of scenes: offline extraction, exact grounding."""
+    return Tools(NounPhraseExtractor(), SceneGrounder())
+
+
 def scene_rows(
     split: str,
     count: int,
@@ -87,8 +100,7 @@ def scene_rows(
     Raises:
         ValueError: an unknown split or style.
     """
-    tools = Tools(NounPhraseExtractor(), SceneGrounder())
-    return augment(scene_conversations(split, count, seed, style=style, start=start), tools, tally)
+    return augment(scene_conversations(split, count, seed, style=style, start=start), scene_tools(), tally)
 
 
 def scene_conversations(
@@ -113,7 +125,7 @@ def scene_questions(
     """
     if style not in STYLES:
         raise ValueError(f"style must be one of {tuple(STYLES)}, got {style!r}")
-    tools = Tools(NounPhraseExtractor(), SceneGrounder())
+    tools = scene_tools()
     missing = Counter({kind: -(-count // len(kinds)) for kind in kinds})
     records = _asked(scene_ids(style, split, seed, 0, 100 * count + 100), missing)
     for record in islice(records, count):

@@ -119,9 +119,9 @@ def _annotations_maker(index: Path, sources: Sources, _: int) -> RowMaker:
 
 
 def _scenes_maker(limits: Limits, _: int) -> RowMaker:
-    from fivl_hf.augment.scenes import SceneGrounder
+    from fivl_hf.augment.scenes import scene_tools
 
-    return SortedRows(Tools(NounPhraseExtractor(), SceneGrounder()), limits)
+    return SortedRows(scene_tools(), limits)
 
 
 def _image_folder(record: Conversation) -> str:

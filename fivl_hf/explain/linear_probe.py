@@ -6,6 +6,7 @@ Shapes: N patches, D features, K keywords.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from fivl_hf.masks import FloatArray
 
 __all__ = ["linear_probe", "probe_patches"]
 
-# A patch shows an object of which it sees at least so much of itself.
+# A patch counts when a mask covers at least this share of it.
 _COVERED = 0.5
-# Of the features' mean variance, as ridge regression adds it to every feature.
+# Ridge penalty per sample, on standardized features.
 _RIDGE = 1e-2
 
 
@@ -71,7 +72,7 @@ def probe_patches(
         ValueError: no such projector, or no patch that an expression covers.
         RowError, ImageError: as :func:`fivl_hf.explain.samples.readable`.
     """
-    known, new = (_Patches(model, processor, each, batch_size) for each in (training_rows, rows))
+    known, new = (_read_patches(model, processor, each, batch_size) for each in (training_rows, rows))
     measured = {
         name: _accuracy(linear_probe(known.features[name], known.labels, features), new)
         for name, features in new.features.items()
@@ -84,6 +85,7 @@ def probe_patches(
     }
 
 
+@dataclass(frozen=True)
 class _Patches:
     """The patches of rows that an expression covers.
 
@@ -93,37 +95,39 @@ class _Patches:
         images: (N,) number of the row.
     """
 
-    def __init__(self, model: Any, processor: Any, rows: Sequence[Mapping[str, Any]], batch_size: int) -> None:
-        projector = getattr(model.model, "multi_modal_projector", None)
-        if projector is None:
-            raise ValueError(
-                f"{type(model).__name__} has no model.multi_modal_projector, before which its tower is probed"
-            )
-        parts: dict[str, list[FloatArray]] = {"tower": [], "language_model": []}
-        labels, images = [], []
-        kept: list[torch.Tensor] = []
-        hook = projector.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
-        try:
-            for batch in row_batches(rows, range(len(rows)), batch_size):
-                samples = prepare_batch(model, processor, [readable(raw) for _, raw in batch])
-                hidden = _last_layer(model, samples)
-                seen = kept.pop().flatten(0, -2)
-                start = 0
-                for (number, _), sample in zip(batch, samples, strict=True):
-                    count = len(sample.image_positions)
-                    label = _labels(sample)
-                    covered = np.flatnonzero(label >= 0)
-                    parts["tower"].append(_array(seen[start : start + count][covered]))
-                    parts["language_model"].append(_array(hidden[sample.place, sample.image_positions][covered]))
-                    labels.append(label[covered])
-                    images.append(np.full(len(covered), number))
-                    start += count
-        finally:
-            hook.remove()
-        self.features = {name: np.concatenate(each) for name, each in parts.items()}
-        self.labels, self.images = np.concatenate(labels), np.concatenate(images)
-        if not len(self.labels):
-            raise ValueError("no patch of these rows is covered by a key expression with a noun")
+    features: dict[str, FloatArray]
+    labels: NDArray[np.int64]
+    images: NDArray[np.int64]
+
+
+def _read_patches(model: Any, processor: Any, rows: Sequence[Mapping[str, Any]], batch_size: int) -> _Patches:
+    projector = getattr(model.model, "multi_modal_projector", None)
+    if projector is None:
+        raise ValueError(f"{type(model).__name__} has no model.multi_modal_projector, whose input is probed")
+    parts: dict[str, list[FloatArray]] = {"tower": [], "language_model": []}
+    labels, images = [], []
+    inputs_of_projector: list[torch.Tensor] = []
+    hook = projector.register_forward_pre_hook(lambda _, given: inputs_of_projector.append(given[0]))
+    try:
+        for batch in row_batches(rows, range(len(rows)), batch_size):
+            samples = prepare_batch(model, processor, [readable(raw) for _, raw in batch])
+            hidden = _last_layer(model, samples)
+            features = inputs_of_projector.pop().flatten(0, -2).split([len(each.image_positions) for each in samples])
+            for (number, _), sample, of_tower in zip(batch, samples, features, strict=True):
+                label = _labels(sample)
+                covered = np.flatnonzero(label >= 0)
+                parts["tower"].append(_array(of_tower[covered]))
+                parts["language_model"].append(_array(hidden[sample.place, sample.image_positions][covered]))
+                labels.append(label[covered])
+                images.append(np.full(len(covered), number))
+    finally:
+        hook.remove()
+    patches = _Patches(
+        {name: np.concatenate(each) for name, each in parts.items()}, np.concatenate(labels), np.concatenate(images)
+    )
+    if not len(patches.labels):
+        raise ValueError("no patch of these rows is covered by a key expression with a noun")
+    return patches
 
 
 @torch.inference_mode()

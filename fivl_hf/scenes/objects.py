@@ -10,6 +10,7 @@ from math import dist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
 
 from fivl_hf.masks import BoolArray
 from fivl_hf.scenes.photographs import CUT_OUTS, cut_out
@@ -150,7 +151,7 @@ def _cut_out_box(center: tuple[float, float], radius: float) -> tuple[int, int, 
 
 
 def _tilt(degrees: float) -> float:
-    """Photographs lean by up to 30°, they do not lie on their heads."""
+    """Return a lean of -30° to 30°, so that photographs stay upright."""
     return degrees / 6 - 30
 
 
@@ -181,12 +182,7 @@ def paint(pixels: NDArray[np.float32], thing: FreeObject, light: tuple[float, fl
         shade = shade * (1 + 0.25 * along / thing.radius)
     pixels[seen] = np.array(thing.rgb, dtype=np.float32) * shade[:, None].astype(np.float32)
     if style.outlined:
-        inner = seen.copy()
-        inner[1:] &= seen[:-1]
-        inner[:-1] &= seen[1:]
-        inner[:, 1:] &= seen[:, :-1]
-        inner[:, :-1] &= seen[:, 1:]
-        pixels[seen & ~inner] = 0
+        pixels[seen & ~binary_erosion(seen, border_value=1)] = 0
 
 
 def _texture(kind: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

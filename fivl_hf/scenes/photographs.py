@@ -38,7 +38,7 @@ def _tile(name: str) -> Image.Image:
 
 
 def cut_out(name: str, side: int, degrees: float) -> NDArray[np.uint8]:
-    """Return an object of a photograph, turned, (side, side, 4); it is where the last channel is 128 or more."""
+    """Return an object of a photograph, turned, (side, side, 4) RGBA; opaque where alpha is 128 or more."""
     # Turned before it is made small, while it still has detail.
     turned = _tile(name).rotate(degrees, Image.Resampling.BILINEAR)
     return np.asarray(turned.resize((side, side), Image.Resampling.BOX))

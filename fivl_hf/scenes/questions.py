@@ -12,7 +12,17 @@ from fivl_hf.scenes.objects import FreeObject
 from fivl_hf.scenes.photographs import CUT_OUTS
 from fivl_hf.scenes.styles import COLORS, SHAPES
 
-__all__ = ["CAPTION", "QUESTION_KINDS", "WORDS", "Question", "ask", "caption", "caption_of", "plural"]
+__all__ = [
+    "CAPTION",
+    "QUESTION_KINDS",
+    "WORDS",
+    "Question",
+    "ask",
+    "caption",
+    "caption_of",
+    "names_from_left",
+    "plural",
+]
 
 # Question, answer.
 Question = tuple[str, str]
@@ -27,21 +37,23 @@ _TEMPLATES = (
     "the and ? There is are . How many are there ? Is there ? Yes , there No The Which is larger smaller or the "
     f"{CAPTION} USER : ASSISTANT : object"
 )
+
+
+def plural(noun: str) -> str:
+    """Return the plural of one of the scenes' nouns."""
+    return f"{noun}es" if noun.endswith("s") else f"{noun}s"
+
+
 WORDS = tuple(
     dict.fromkeys(
         [
             *re.findall(r"\w+", _TEMPLATES),
             *_NUMBERS,
             *COLORS,
-            *(word for noun in (*SHAPES, *CUT_OUTS) for word in (noun, f"{noun}es" if noun[-1] == "s" else f"{noun}s")),
+            *(word for noun in (*SHAPES, *CUT_OUTS) for word in (noun, plural(noun))),
         ]
     )
 )
-
-
-def plural(noun: str) -> str:
-    """Return the plural of one of the scenes' nouns."""
-    return f"{noun}es" if noun.endswith("s") else f"{noun}s"
 
 
 def _a(name: str) -> str:
@@ -53,9 +65,14 @@ def _unique(objects: Sequence[FreeObject]) -> list[FreeObject]:
     return [thing for thing in objects if names.count(thing.name) == 1]
 
 
+def names_from_left(objects: Sequence[FreeObject]) -> list[str]:
+    """Return the names of all objects from left to right."""
+    return [thing.name for thing in sorted(objects, key=lambda thing: thing.center[0])]
+
+
 def caption(objects: Sequence[FreeObject]) -> str:
     """Return a sentence that names every object from left to right."""
-    return caption_of([thing.name for thing in sorted(objects, key=lambda thing: thing.center[0])])
+    return caption_of(names_from_left(objects))
 
 
 def caption_of(names: Sequence[str]) -> str:
@@ -65,20 +82,19 @@ def caption_of(names: Sequence[str]) -> str:
 
 
 def _colors(objects: Sequence[FreeObject], _: np.random.Generator) -> list[Question]:
-    nouns = [thing.noun for thing in objects]
-    return [
-        (f"What color is the {thing.noun}?", f"It is {_a(thing.name)}.")
-        for thing in objects
-        if thing.color and nouns.count(thing.noun) == 1
-    ]
+    return _name_questions(objects, "What color is the {}?", [thing.noun for thing in objects])
 
 
 def _shapes(objects: Sequence[FreeObject], _: np.random.Generator) -> list[Question]:
-    colors = [thing.color for thing in objects]
+    return _name_questions(objects, "What shape is the {} object?", [str(thing.color) for thing in objects])
+
+
+def _name_questions(objects: Sequence[FreeObject], question: str, words: Sequence[str]) -> list[Question]:
+    """Ask for the name of each drawn object whose word no other object has."""
     return [
-        (f"What shape is the {thing.color} object?", f"It is {_a(thing.name)}.")
-        for thing in objects
-        if thing.color and colors.count(thing.color) == 1
+        (question.format(word), f"It is {_a(thing.name)}.")
+        for thing, word in zip(objects, words, strict=True)
+        if thing.color and words.count(word) == 1
     ]
 
 

@@ -25,14 +25,14 @@ HELD_OUT = frozenset({"red circle", "orange square", "yellow triangle", "green r
 
 @dataclass(frozen=True)
 class SceneStyle:
-    """How scenes look.
+    """The look of scenes, and the usual colours of their shapes.
 
     Attributes:
         grid: centres on patch corners, nothing turned: the easy places of the first edition of scenes.
         photographs: objects cut out of photographs in place of drawn shapes.
         outlined: black outlines on a dark, hatched ground.
         shaded: objects are brighter towards the light.
-        spacing: least distance between two centres, in the sum of both radii; below 1 objects may hide parts of others.
+        spacing: least distance between two centres, as a multiple of both radii's sum; below 1 objects may overlap.
         habit: how often a shape has its usual colour, beyond chance.
         habits: the usual colours.
     """

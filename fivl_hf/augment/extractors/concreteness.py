@@ -1,4 +1,4 @@
-"""How concrete a phrase is, by ratings that people gave single words (1 abstract, 5 concrete)."""
+"""Concreteness of phrases, by people's ratings of single words: 1 is abstract, 5 concrete."""
 
 from functools import lru_cache
 

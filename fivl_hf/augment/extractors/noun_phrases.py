@@ -55,14 +55,14 @@ class NounPhraseExtractor:
         return [self._turn(turn) for turn in turns]
 
     def _turn(self, turn: Turn) -> Extraction:
-        found = _sort_out(turn.answer, noun_phrases(turn.answer), self._concrete)
-        alone = is_single_word(turn.answer) and not found.mentions
+        of_answer = _sort_out(turn.answer, noun_phrases(turn.answer), self._concrete)
+        alone = is_single_word(turn.answer) and not of_answer.mentions
         if not alone and not self._questions_too:
-            return found
-        asked = _of_question(turn.question, self._concrete)
-        named = {mention.text.casefold() for mention in found.mentions}
-        more = tuple(Mention(each.text, -1, -1) for each in asked.mentions if each.text.casefold() not in named)
-        return Extraction(found.mentions + more, found.rejected + asked.rejected)
+            return of_answer
+        of_question = _of_question(turn.question, self._concrete)
+        named = {mention.text.casefold() for mention in of_answer.mentions}
+        more = tuple(Mention(each.text, -1, -1) for each in of_question.mentions if each.text.casefold() not in named)
+        return Extraction(of_answer.mentions + more, of_answer.rejected + of_question.rejected)
 
 
 def _of_question(question: str, concrete: float) -> Extraction:

@@ -83,7 +83,7 @@ def test_the_command_gives_the_same_answers_by_either_way_to_the_demos_model(dem
         summary = json.loads((tmp_path / name / "reliance.json").read_text())
         found.append((answers, [summary[key] for key in ("visual_reliance_score", "conditions", "grounding")]))
     assert found[0] == found[1]
-    # One of the six asks for something absent: there is no evidence to remove, to keep, or to compare with.
+    # One of the six questions asks for something absent; without evidence, three of the conditions do not apply to it.
     assert len(found[0][0]) == 5 * 5 + 2
 
 
