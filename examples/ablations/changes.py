@@ -12,7 +12,7 @@ from fivl_hf.masks import BoolArray, decode_mask, encode_mask, mask_boxes
 from fivl_hf.scenes.catalog import find_scene
 from fivl_hf.scenes.styles import HELD_OUT
 
-__all__ = ["IMAGE_CHANGES", "MASK_ERRORS", "asks_unseen", "changed", "training_rows", "with_mask_errors"]
+__all__ = ["IMAGE_CHANGES", "MASK_ERRORS", "changed", "names_unseen", "training_rows", "with_mask_errors"]
 
 Row = dict[str, Any]
 
@@ -86,20 +86,16 @@ def with_mask_errors(row: Row, kind: str, rate: float, rng: np.random.Generator)
     return row | {"key_expressions": [e for e, _ in kept], "masks": [m for _, m in kept]}
 
 
-def training_rows(
-    styles: Sequence[str], count: int, seed: int, *, mask_error: str = "", rate: float = 1.0
-) -> Iterator[Row]:
-    """Yield training rows, the styles in turn, with errors in their masks where one is named."""
-    rng = np.random.default_rng(seed)
+def training_rows(styles: Sequence[str], count: int, seed: int) -> Iterator[Row]:
+    """Yield training rows, the styles in turn."""
     sources = [scene_rows("train", count * 2, seed, style=style) for style in styles]
     for number in range(count):
-        row = next(sources[number % len(sources)])
-        yield with_mask_errors(row, mask_error, rate, rng) if mask_error else row
+        yield next(sources[number % len(sources)])
 
 
-def asks_unseen(row: Row) -> bool:
-    """Return whether the answer names a pair of colour and shape that is held out of training."""
-    return any(pair in row["answers"][0] for pair in HELD_OUT)
+def names_unseen(text: str) -> bool:
+    """Return whether a question or an answer names a pair of colour and shape that is held out of training."""
+    return any(pair in text for pair in HELD_OUT)
 
 
 def _blurred(image: Image.Image, rng: np.random.Generator) -> Image.Image:

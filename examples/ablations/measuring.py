@@ -1,11 +1,12 @@
 """Measurements of a model trained on free scenes, on the same questions, captions and rows for every model."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from attack import EPSILONS, attacked
-from changes import IMAGE_CHANGES, asks_unseen, changed
+from changes import IMAGE_CHANGES, changed, names_unseen
 
 from fivl_hf.augment.scenes import scene_questions, scene_rows
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS
@@ -18,7 +19,7 @@ from fivl_hf.explain.linear_probe import probe_patches
 from fivl_hf.explain.samples import prepare_batch, readable
 from fivl_hf.scenes.questions import QUESTION_KINDS
 
-__all__ = ["measure"]
+__all__ = ["fewer", "measure"]
 
 Row = dict[str, Any]
 SEED = 1000  # of test scenes; no training takes them
@@ -33,7 +34,7 @@ def measure(model: Any, processor: Any, style: str, count: int) -> dict[str, flo
         count: questions for accuracy and reliance, the same number of each kind; other figures take fewer.
     """
     model.eval()
-    few = max(len(QUESTION_KINDS), 2 * count // 5)
+    few = fewer(count)
     asked = _questions(style, count)
     return {
         **_reliance(model, processor, asked),
@@ -44,10 +45,17 @@ def measure(model: Any, processor: Any, style: str, count: int) -> dict[str, flo
     }
 
 
-def _questions(style: str, count: int) -> list[Row]:
-    return list(scene_questions("test", count, SEED, style=style))
+def fewer(count: int) -> int:
+    """Return the number of questions, captions or rows of the figures that take fewer than ``count``."""
+    return max(len(QUESTION_KINDS), 2 * count // 5)
 
 
+@cache
+def _questions(style: str, count: int, seed: int = SEED, kinds: tuple[str, ...] = ()) -> list[Row]:
+    return list(scene_questions("test", count, seed, style=style, kinds=kinds))
+
+
+@cache
 def _conversations(split: str, style: str, count: int) -> list[Row]:
     return list(scene_rows(split, count, SEED, style=style))
 
@@ -80,7 +88,7 @@ def _accuracy(model: Any, processor: Any, rows: Sequence[Row]) -> float:
 
 def _captions(model: Any, processor: Any, style: str, count: int) -> dict[str, float | None]:
     """Return BLEU and ROUGE-L of greedy captions against the scene's own, and the perplexity of these."""
-    rows = list(scene_questions("test", count, SEED + 1, style=style, kinds=("caption",)))
+    rows = _questions(style, count, SEED + 1, ("caption",))
     answers = list(_answers(model, processor, rows, 40))
     scores = {name: [scorer(name)(a.answer, a.references) for a in answers] for name in ("bleu", "rouge")}
     return {
@@ -133,8 +141,9 @@ def _robustness(model: Any, processor: Any, rows: list[Row]) -> dict[str, float 
 
 def _transfer(model: Any, processor: Any, style: str, count: int) -> dict[str, float | None]:
     other = {f"accuracy, {name}": _questions(name, count) for name in STYLES}
-    kinds = ("color", "shape", "relation")
-    rows = list(scene_questions("test", 12 * count, SEED + 2, style=style, kinds=kinds))
-    other["accuracy, unseen pairs"] = [row for row in rows if asks_unseen(row)][:count]
-    other["accuracy, seen pairs"] = [row for row in rows if not asks_unseen(row)][:count]
+    rows = _questions(style, 12 * count, SEED + 2, ("color", "shape", "relation"))
+    unseen = [names_unseen(row["answers"][0]) for row in rows]
+    named = [answered or names_unseen(row["question"]) for row, answered in zip(rows, unseen, strict=True)]
+    other["accuracy, unseen pairs"] = [row for row, answered in zip(rows, unseen, strict=True) if answered][:count]
+    other["accuracy, seen pairs"] = [row for row, each in zip(rows, named, strict=True) if not each][:count]
     return {name: _accuracy(model, processor, rows) for name, rows in other.items()}

@@ -15,13 +15,18 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from changes import training_rows
+import numpy as np
+from changes import training_rows, with_mask_errors
 from datasets import Dataset
+from pyarrow.parquet import read_table
 from tqdm.auto import tqdm
 
 from fivl_hf.demo.training import Start
 from fivl_hf.files.atomic import write_json
 from fivl_hf.scenes.catalog import ALIGNED
+from fivl_hf.scenes.model import PRETRAINED
+from fivl_hf.scenes.styles import EDITION
+from fivl_hf.schema import FEATURES
 
 __all__ = ["BATCH", "RESULTS", "Setting", "arguments", "measured", "sized", "trained"]
 
@@ -57,8 +62,15 @@ class Setting:
     test_rows: int = 300
 
     def name(self) -> str:
-        """Return the name of its files; a field added later leaves the names of earlier results as they are."""
+        """Return the name of its files, another one for other free scenes and for another pretrained start.
+
+        A field added later leaves the names of earlier results as they are.
+        """
         varied = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
+        if self.style != ALIGNED:
+            varied["edition"] = EDITION
+        if self.start == "pretrained":
+            varied["start"] = hashlib.sha256(PRETRAINED.read_bytes()).hexdigest()
         text = json.dumps(varied, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -93,7 +105,7 @@ def measured(options: argparse.Namespace, settings: Mapping[str, Setting]) -> di
     if missing:
         os.environ["TQDM_DISABLE"] = "1"  # for the training runs' own bars, in their processes
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(options.workers, mp_context=spawn, max_tasks_per_child=1) as pool:
+        with ProcessPoolExecutor(options.workers, mp_context=spawn) as pool:
             work = [pool.submit(_train_and_measure, setting, runs, options.models) for setting in missing]
             for done in tqdm(as_completed(work), total=len(work), desc="Trainings", unit="training", disable=False):
                 done.result()
@@ -133,14 +145,9 @@ def trained(setting: Setting, models: Path) -> Path:
 
 def _train(setting: Setting, folder: Path) -> None:
     from fivl_hf.demo.training import train_on_scenes
-    from fivl_hf.schema import FEATURES
 
-    count = min(setting.rows, BATCH * setting.steps)
-    rows = training_rows(
-        setting.style.split("+"), count, setting.seed, mask_error=setting.mask_error, rate=setting.rate
-    )
     train_on_scenes(
-        Dataset.from_list(list(rows), features=FEATURES),
+        _training_set(setting, folder.parent / "rows"),
         folder,
         vision_loss_weight=setting.weight,
         start=setting.start,
@@ -152,6 +159,24 @@ def _train(setting: Setting, folder: Path) -> None:
         vision_overlap=setting.overlap,
         vision_loss_schedule=setting.schedule,
     )
+
+
+def _training_set(setting: Setting, folder: Path) -> Dataset:
+    """Return a setting's rows; those without errors are made once for all settings that share them."""
+    count = min(setting.rows, BATCH * setting.steps)
+    path = folder / f"{setting.style}-{EDITION}-{count}-{setting.seed}.parquet"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
+        rows = list(training_rows(setting.style.split("+"), count, setting.seed))
+        Dataset.from_list(rows, features=FEATURES).to_parquet(part)
+        part.replace(path)
+    rows = Dataset(read_table(path))
+    if not setting.mask_error:
+        return rows
+    rng = np.random.default_rng(setting.seed)
+    wrong = [with_mask_errors(row, setting.mask_error, setting.rate, rng) for row in rows]
+    return Dataset.from_list(wrong, features=rows.features)
 
 
 def _measure(model: Any, processor: Any, setting: Setting) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from fivl_hf.scenes.free import free_scene
 from fivl_hf.scenes.model import PRETRAINED, free_model, free_processor
 from fivl_hf.scenes.photographs import CUT_OUTS
 from fivl_hf.scenes.questions import CAPTION, caption_of, names_from_left
-from fivl_hf.scenes.styles import COLORS, SHAPES
+from fivl_hf.scenes.styles import COLORS, EDITION, SHAPES
 
 SEED = 90_000  # of scenes that nothing else takes
 Weights = dict[str, torch.Tensor]
@@ -53,16 +53,20 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     processor = free_processor()
     scenes = _scenes(options.scenes)
-    tower = _stage(options.work / "tower.safetensors", lambda: _train_tower(scenes, processor, options))
-    language = _stage(options.work / "language.safetensors", lambda: _train_language(processor, options))
+    sizes = (options.scenes, options.batch_size, options.tower_steps)
+    tower = _stage(options.work, "tower", sizes, lambda: _train_tower(scenes, processor, options))
+    language = _stage(options.work, "language", (options.language_steps,), lambda: _train_language(processor, options))
     model = free_model(processor)
     model.model.vision_tower.load_state_dict(tower)
     _load_language(model, language)
     projector = _stage(
-        options.work / "projector.safetensors", lambda: _train_projector(model, scenes, processor, options)
+        options.work,
+        "projector",
+        (*sizes, options.language_steps, options.projector_steps),
+        lambda: _train_projector(model, scenes, processor, options),
     )
     model.model.multi_modal_projector.load_state_dict(projector)
-    weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value.half() for name, value in model.state_dict().items()}
     save_file(weights, options.output)
     digest = hashlib.sha256(options.output.read_bytes()).hexdigest()
     print(f"{options.output}: {options.output.stat().st_size / 1e6:.2f} MB, SHA-256 {digest}")
@@ -80,10 +84,15 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _stage(path: Path, train: Callable[[], Weights]) -> Weights:
+def _stage(work: Path, name: str, sizes: tuple[int, ...], train: Callable[[], Weights]) -> Weights:
+    """Return a stage's weights, trained if no file of this edition of scenes and of these sizes has them.
+
+    They are rounded as the file that is shipped rounds them, so that later stages train on what is shipped.
+    """
+    path = work / f"{name}-{'-'.join(map(str, (EDITION, *sizes)))}.safetensors"
     if not path.exists():
         part = path.with_suffix(".part")
-        save_file({name: value.contiguous() for name, value in train().items()}, part)
+        save_file({name: value.half().contiguous() for name, value in train().items()}, part)
         part.replace(path)
     return load_file(path)
 

@@ -17,7 +17,7 @@ from fivl_hf.jobs.outcomes import Tally
 from fivl_hf.masks import BoolArray, mask_boxes, union
 from fivl_hf.scenes.catalog import ALIGNED, find_scene, scene_ids
 from fivl_hf.scenes.free import FreeScene, free_scene
-from fivl_hf.scenes.questions import QUESTION_KINDS
+from fivl_hf.scenes.questions import is_absent, kinds_of
 from fivl_hf.scenes.rendering import Scene
 from fivl_hf.scenes.styles import STYLES
 
@@ -111,45 +111,52 @@ def scene_conversations(
 
 
 def scene_questions(
-    split: str, count: int, seed: int = 0, *, style: str = "free", kinds: Sequence[str] = tuple(QUESTION_KINDS)
+    split: str, count: int, seed: int = 0, *, style: str = "free", kinds: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
     """Yield ``count`` checked benchmark rows, one question each, as many of each kind; their category is the kind.
 
     Questions about what is absent have no evidence, as in POPE.
 
     Args:
-        kinds: of :data:`fivl_hf.scenes.questions.QUESTION_KINDS`, or "caption".
+        kinds: of :data:`fivl_hf.scenes.questions.QUESTION_KINDS`, or "caption"; none for all that the style has
+            (photographs have no colours or shapes to ask for).
 
     Raises:
-        ValueError: an unknown split, or a style that has no kinds of questions.
+        ValueError: an unknown split, a style that has no kinds of questions, or a kind that the style does not have.
     """
     if style not in STYLES:
         raise ValueError(f"style must be one of {tuple(STYLES)}, got {style!r}")
+    fitting = kinds_of(STYLES[style])
+    if unfit := set(kinds) - {*fitting, "caption"}:
+        raise ValueError(f"scenes of style {style!r} have no questions of kind {', '.join(sorted(unfit))}")
+    kinds = kinds or fitting
+    return islice(_benchmark_rows(scene_ids(style, split, seed, 0, 100 * count + 100), count, kinds), count)
+
+
+def _benchmark_rows(ids: Iterable[str], count: int, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield a row about each scene, of the kind that is missing most."""
     tools = scene_tools()
     missing = Counter({kind: -(-count // len(kinds)) for kind in kinds})
-    records = _asked(scene_ids(style, split, seed, 0, 100 * count + 100), missing)
-    for record in islice(records, count):
-        result = build_rows([Sample(record)], tools)[0].result
-        yield result if isinstance(result, dict) else _without_evidence(record)
-
-
-def _asked(ids: Iterable[str], missing: Counter[str]) -> Iterator[Conversation]:
-    """Yield one question about each scene, of the kind that is missing most."""
     for scene_id in ids:
         plan = free_scene(scene_id)
         for kind in sorted(missing, key=lambda kind: -missing[kind]):
-            if missing[kind] and (turn := plan.question(kind)):
+            turn = plan.question(kind) if missing[kind] else None
+            if turn and (row := _benchmark_row(plan, kind, turn, tools)):
                 missing[kind] -= 1
-                yield Conversation(
-                    scene_id, (SceneImage(plan),), _messages([turn]), "scenes", answers=(turn[1],), category=kind
-                )
+                yield row
                 break
 
 
-def _without_evidence(record: Conversation) -> dict[str, Any]:
-    row = checked_row(record, [image.read() for image in record.images], [], [])
+def _benchmark_row(plan: FreeScene, kind: str, turn: tuple[str, str], tools: Tools) -> dict[str, Any] | None:
+    """Return a question's row; None where there is evidence that the extractor does not find."""
+    images = (SceneImage(plan),)
+    record = Conversation(plan.id, images, _messages([turn]), "scenes", answers=(turn[1],), category=kind)
+    result = build_rows([Sample(record)], tools)[0].result
+    if isinstance(result, dict) or not is_absent(turn[1]):
+        return result if isinstance(result, dict) else None
+    row = checked_row(record, [image.read() for image in images], [], [])
     if not isinstance(row, dict):
-        raise ValueError(f"scene {record.id}: {row.reason}: {row.detail}")
+        raise ValueError(f"scene {plan.id}: {row.reason}: {row.detail}")
     return row
 
 

@@ -32,6 +32,7 @@ class FreeScene:
     Attributes:
         turns: question and answer.
         kinds: of each turn, a name of :data:`fivl_hf.scenes.questions.QUESTION_KINDS` or "caption".
+        training: no question names a pair of colour and shape that is held out of training.
         seeds: of what is random in the rendering.
     """
 
@@ -40,6 +41,7 @@ class FreeScene:
     objects: tuple[FreeObject, ...]
     turns: tuple[tuple[str, str], ...]
     kinds: tuple[str, ...]
+    training: bool
     seeds: tuple[int, ...]
 
     def pixels(self) -> NDArray[np.uint8]:
@@ -59,7 +61,7 @@ class FreeScene:
 
     def question(self, kind: str) -> tuple[str, str] | None:
         """Return the scene's question of a kind and its answer, always the same; None if it has none."""
-        return ask(kind, self.objects, np.random.default_rng((*self.seeds, 2)))
+        return ask(kind, self.objects, np.random.default_rng((*self.seeds, 2)), training=self.training)
 
     def find(self, expression: str) -> list[BoolArray]:
         """Return the masks of the objects that have every word of an expression, such as "two red rings"."""
@@ -67,8 +69,8 @@ class FreeScene:
 
 
 def _names(expression: str, thing: FreeObject) -> bool:
-    words = {*thing.name.split(), plural(thing.noun)}
-    return bool(expression) and set(expression.split()) - _COUNTING <= words
+    asked = set(expression.split()) - _COUNTING
+    return bool(asked) and asked <= {*thing.name.split(), plural(thing.noun)}
 
 
 _COUNTING = {"one", "two", "three", "four"}
@@ -87,14 +89,15 @@ def free_scene(scene_id: str) -> FreeScene:
     style = STYLES[name]
     seeds = (int(seed), SPLITS.index(split), int(number), list(STYLES).index(name))
     rng = np.random.default_rng(seeds)
-    objects = draw_objects(rng, style, training=split == "train" and name != "even")
+    training = split == "train" and name != "even"
+    objects = draw_objects(rng, style, training=training)
     kinds = _drawn_kinds(rng)
     asked: dict[tuple[str, str], str] = {}
     for kind in kinds:
-        question = ask(kind, objects, rng)
+        question = ask(kind, objects, rng, training=training)
         if question and len(asked) < TURNS:
             asked.setdefault(question, kind)
-    return FreeScene(scene_id, style, objects, tuple(asked), tuple(asked.values()), (*seeds, 1))
+    return FreeScene(scene_id, style, objects, tuple(asked), tuple(asked.values()), training, (*seeds, 1))
 
 
 def _drawn_kinds(rng: np.random.Generator) -> list[str]:

@@ -4,13 +4,14 @@ Every kind says beyond doubt which objects it means; where a scene has no such q
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import combinations
 
 import numpy as np
 
 from fivl_hf.scenes.objects import FreeObject
 from fivl_hf.scenes.photographs import CUT_OUTS
-from fivl_hf.scenes.styles import COLORS, SHAPES
+from fivl_hf.scenes.styles import COLORS, HELD_OUT, SHAPES, SceneStyle
 
 __all__ = [
     "CAPTION",
@@ -20,6 +21,8 @@ __all__ = [
     "ask",
     "caption",
     "caption_of",
+    "is_absent",
+    "kinds_of",
     "names_from_left",
     "plural",
 ]
@@ -31,7 +34,7 @@ CAPTION = "Describe the image."
 _NUMBERS = ("no", "one", "two", "three", "four")
 _RELATIONS = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
 _MARGIN = 4.0  # pixels between two centres before one counts as left of or above the other
-_LARGER = 1.25  # ratio of radii before one counts as larger
+_LARGER = 1.5  # ratio of visible pixels before one counts as larger
 _TEMPLATES = (
     "What color is the ? It is a an . What shape is the thing that is ? What is left of right above below between "
     "the and ? There is are . How many are there ? Is there ? Yes , there No The Which is larger smaller or the "
@@ -81,11 +84,11 @@ def caption_of(names: Sequence[str]) -> str:
     return f"There is {', '.join(listed[:-1])} and {listed[-1]}."
 
 
-def _colors(objects: Sequence[FreeObject], _: np.random.Generator) -> list[Question]:
+def _colors(objects: Sequence[FreeObject], *_: object) -> list[Question]:
     return _name_questions(objects, "What color is the {}?", [thing.noun for thing in objects])
 
 
-def _shapes(objects: Sequence[FreeObject], _: np.random.Generator) -> list[Question]:
+def _shapes(objects: Sequence[FreeObject], *_: object) -> list[Question]:
     return _name_questions(objects, "What shape is the {} object?", [str(thing.color) for thing in objects])
 
 
@@ -98,7 +101,7 @@ def _name_questions(objects: Sequence[FreeObject], question: str, words: Sequenc
     ]
 
 
-def _relations(objects: Sequence[FreeObject], _: np.random.Generator) -> list[Question]:
+def _relations(objects: Sequence[FreeObject], *_: object) -> list[Question]:
     """Ask for the one other object on a side of an object."""
     questions = []
     for anchor in _unique(objects):
@@ -112,21 +115,30 @@ def _relations(objects: Sequence[FreeObject], _: np.random.Generator) -> list[Qu
     return questions
 
 
-def _between(objects: Sequence[FreeObject], rng: np.random.Generator) -> list[Question]:
-    """Ask for the one object that is between two others, from side to side or from top to bottom."""
+def _between(objects: Sequence[FreeObject], rng: np.random.Generator, *_: object) -> list[Question]:
+    """Ask for the one object of four or more that is between two others, from side to side or from top to bottom."""
+    if len(_unique(objects)) < len(objects) or len(objects) < 4:
+        return []  # of three objects, it would be the one that the question does not name
     questions = []
-    for axis in (0, 1):
-        ordered = sorted(objects, key=lambda thing: thing.center[axis])
-        for low, middle, high in zip(ordered, ordered[1:], ordered[2:], strict=False):
-            gaps = (middle.center[axis] - low.center[axis], high.center[axis] - middle.center[axis])
-            if min(gaps) > _MARGIN and len(_unique(objects)) == len(objects) == 3:
-                names = [low.name, high.name] if rng.random() < 0.5 else [high.name, low.name]
-                asked = f"What is between the {names[0]} and the {names[1]}?"
-                questions.append((asked, f"There is {_a(middle.name)}."))
-    return list(dict.fromkeys(questions))
+    for pair in combinations(objects, 2):
+        others = [thing for thing in objects if thing not in pair]
+        inside = [thing for thing in others if _is_between(thing, pair, 0)]
+        if len(inside) == 1 and _is_between(inside[0], pair, _MARGIN):
+            one, other = pair if rng.random() < 0.5 else pair[::-1]
+            asked = f"What is between the {one.name} and the {other.name}?"
+            questions.append((asked, f"There is {_a(inside[0].name)}."))
+    return questions
 
 
-def _counts(objects: Sequence[FreeObject], rng: np.random.Generator) -> list[Question]:
+def _is_between(thing: FreeObject, pair: Sequence[FreeObject], margin: float) -> bool:
+    return any(
+        min(ends) + margin < thing.center[axis] < max(ends) - margin
+        for axis in (0, 1)
+        if (ends := [end.center[axis] for end in pair])
+    )
+
+
+def _counts(objects: Sequence[FreeObject], rng: np.random.Generator, *_: object) -> list[Question]:
     """Ask how many there are of a noun; of one that is absent in one case of five."""
     present = sorted({thing.noun for thing in objects})
     absent = [noun for noun in _nouns(objects) if noun not in present]
@@ -140,7 +152,7 @@ def _nouns(objects: Sequence[FreeObject]) -> tuple[str, ...]:
     return SHAPES if objects[0].color else CUT_OUTS
 
 
-def _presence(objects: Sequence[FreeObject], rng: np.random.Generator) -> list[Question]:
+def _presence(objects: Sequence[FreeObject], rng: np.random.Generator, training: bool) -> list[Question]:
     """Ask for an object that is there or not, one time in two (as POPE does).
 
     Half of the absent ones share a word with what is there.
@@ -150,7 +162,7 @@ def _presence(objects: Sequence[FreeObject], rng: np.random.Generator) -> list[Q
         name = names[rng.integers(len(names))]
         return [(f"Is there {_a(name)}?", f"Yes, there is {_a(name)}.")]
     drawn = bool(objects[0].color)
-    absent = [name for name in _all_names(drawn) if name not in names]
+    absent = [name for name in _all_names(drawn) if name not in names and not (training and name in HELD_OUT)]
     if drawn and rng.random() < 0.5:
         words = {word for name in names for word in name.split()}
         absent = [name for name in absent if words & set(name.split())]
@@ -164,14 +176,14 @@ def _all_names(drawn: bool) -> tuple[str, ...]:
     return tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES) if drawn else CUT_OUTS
 
 
-def _sizes(objects: Sequence[FreeObject], rng: np.random.Generator) -> list[Question]:
-    """Ask which of two objects is larger, or smaller."""
+def _sizes(objects: Sequence[FreeObject], rng: np.random.Generator, *_: object) -> list[Question]:
+    """Ask which of two objects is larger, or smaller, by what shows of them."""
     questions = []
     known = _unique(objects)
     for i, one in enumerate(known):
         for other in known[:i]:
-            small, large = sorted((one, other), key=lambda thing: thing.radius)
-            if large.radius >= _LARGER * small.radius:
+            small, large = sorted((one, other), key=lambda thing: thing.visible.sum())
+            if large.visible.sum() >= _LARGER * small.visible.sum():
                 word, right = (("larger", large), ("smaller", small))[rng.integers(2)]
                 pair = (one, other) if rng.random() < 0.5 else (other, one)
                 asked = f"Which is {word}, the {pair[0].name} or the {pair[1].name}?"
@@ -179,7 +191,7 @@ def _sizes(objects: Sequence[FreeObject], rng: np.random.Generator) -> list[Ques
     return questions
 
 
-QUESTION_KINDS = {
+QUESTION_KINDS: dict[str, Callable[[Sequence[FreeObject], np.random.Generator, bool], list[Question]]] = {
     "color": _colors,
     "shape": _shapes,
     "relation": _relations,
@@ -190,9 +202,23 @@ QUESTION_KINDS = {
 }
 
 
-def ask(kind: str, objects: Sequence[FreeObject], rng: np.random.Generator) -> Question | None:
-    """Draw a question of a kind of :data:`QUESTION_KINDS`, or ``"caption"``; None where the scene has none."""
+def kinds_of(style: SceneStyle) -> tuple[str, ...]:
+    """Return the kinds of questions that a style has: photographs have no colours or shapes to ask for."""
+    return tuple(kind for kind in QUESTION_KINDS if not (style.photographs and kind in ("color", "shape")))
+
+
+def is_absent(answer: str) -> bool:
+    """Return whether an answer says that there is nothing of what was asked for."""
+    return answer.startswith(("No,", "There are no "))
+
+
+def ask(kind: str, objects: Sequence[FreeObject], rng: np.random.Generator, *, training: bool) -> Question | None:
+    """Draw a question of a kind of :data:`QUESTION_KINDS`, or ``"caption"``; None where the scene has none.
+
+    Args:
+        training: do not ask for pairs of colour and shape that are held out of training, not even as absent.
+    """
     if kind == "caption":
         return CAPTION, caption(objects)
-    questions = QUESTION_KINDS[kind](objects, rng)
+    questions = QUESTION_KINDS[kind](objects, rng, training)
     return questions[rng.integers(len(questions))] if questions else None

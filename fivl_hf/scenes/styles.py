@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["COLORS", "HABITS", "HELD_OUT", "SHAPES", "SIDE", "STYLES", "SceneStyle"]
+__all__ = ["COLORS", "EDITION", "HABITS", "HELD_OUT", "SHAPES", "SIDE", "STYLES", "SceneStyle"]
 
 SIDE = 56
+# Raised whenever free scenes or their questions change, so that results of other scenes are not taken for theirs.
+EDITION = 2
 # Hue in degrees, and how far a word's shades reach to both sides of it; saturation and brightness vary as well.
 COLORS = {
     "red": (357.0, 9.0),
@@ -18,7 +20,7 @@ COLORS = {
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "bar")
 # Colours that some shapes usually have, so that language alone can guess them, as with bananas.
 HABITS = {"ring": "yellow", "cross": "red", "bar": "blue"}
-_FLIPPED = {"ring": "purple", "cross": "green", "bar": "orange"}
+_FLIPPED = {"ring": "purple", "cross": "green", "bar": "red"}
 # Each colour and each shape is seen in training, but these six never together.
 HELD_OUT = frozenset({"red circle", "orange square", "yellow triangle", "green ring", "purple cross", "orange bar"})
 
