@@ -41,9 +41,17 @@ def main() -> None:
             effects = [each["aligned"][i] for each in found]
             aligned, random = seed_values(effects, "specific"), seed_values(effects, "random")
             accuracy = seed_values(effects, "accuracy") - seed_values(found, "accuracy")
-            values = (aligned, random, aligned - random, accuracy)
+            by_random = seed_values(effects, "random accuracy") - seed_values(found, "accuracy")
+            values = (aligned, random, aligned - random, accuracy, by_random)
             lines.append([f"λ = {weight:g}, {k} out", *map(mean_text, values)])
-    header = ["λ and heads", "aligned heads, specific drop", "random heads", "difference", "change of accuracy"]
+    header = [
+        "λ and heads",
+        "specific drop, aligned heads",
+        "specific drop, random heads",
+        "difference",
+        "change of accuracy, aligned heads",
+        "change of accuracy, random heads",
+    ]
     note = (
         f"{options.seeds} seeds; in brackets 95% t-intervals over them. Drops in nats per token; accuracy is that of "
         "the key expressions under teacher forcing."
@@ -69,13 +77,18 @@ def _knock_out(setting: Setting, models: Path, folder: Path) -> None:
 
 
 def _effect(found: dict[str, Any]) -> dict[str, Any]:
-    random = [value for value in found["random"]["specific"] if value is not None]
     return {
         "k": found["k"],
         "specific": found["specific"],
         "accuracy": found["accuracy"],
-        "random": float(np.mean(random)) if random else None,
+        "random": _mean(found["random"]["specific"]),
+        "random accuracy": _mean(found["random"]["accuracy"]),
     }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _chart(curves: dict[str, list[dict[str, Any]]]) -> Figure:

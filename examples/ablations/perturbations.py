@@ -2,11 +2,12 @@
 
 python examples/ablations/perturbations.py
 
-All columns are of the same 140 questions.
+All columns are of the same questions.
 """
 
 from attack import EPSILONS
 from changes import IMAGE_CHANGES
+from measuring import fewer
 from study import arguments, measured
 from tables import publish
 from tasks import COMPARED, PAIR
@@ -17,7 +18,8 @@ def main() -> None:
     results = measured(options, PAIR)
     columns = ["before changes", *IMAGE_CHANGES, *(f"PGD {epsilon}/255" for epsilon in EPSILONS)]
     columns = [f"accuracy, {column}" for column in columns]
-    publish(options, "perturbations", "Perturbed images", results, columns, "λ", COMPARED)
+    note = f"All columns are of the same {fewer(options.test_rows)} questions."
+    publish(options, "perturbations", "Perturbed images", results, columns, "λ", COMPARED, note=note)
 
 
 if __name__ == "__main__":

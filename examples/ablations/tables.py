@@ -53,21 +53,23 @@ def publish(
     columns: Sequence[str],
     x_label: str,
     compared: Mapping[str, tuple[str, str]] | None = None,
+    note: str = "",
 ) -> None:
     """Write ``NAME.md``, the means over the seeds with their 95% intervals, and ``NAME.png``.
 
     Args:
         compared: lines that are differences between two settings, seed by seed: "with" minus "without".
+        note: further sentences below the table.
     """
     lines = [[label, *(mean_text(seed_values(runs, column)) for column in columns)] for label, runs in results.items()]
     for label, (one, other) in (compared or {}).items():
         pairs = [seed_values(results[one], column) - seed_values(results[other], column) for column in columns]
         lines.append([label, *(mean_text(pair) for pair in pairs)])
-    note = (
+    sizes = (
         f"{options.seeds} seeds, {options.steps} steps of {BATCH}, {options.test_rows} questions. Means over the "
         "seeds, in brackets their 95% t-intervals; differences are taken seed by seed."
     )
-    write_table(options.output / name, title, [x_label, *columns], lines, note)
+    write_table(options.output / name, title, [x_label, *columns], lines, f"{sizes} {note}".rstrip())
     _chart(title, results, columns, x_label).savefig(options.output / f"{name}.png", dpi=110)
 
 

@@ -7,6 +7,7 @@ nor the training has seen; photographs the tower and the language model know fro
 usual colours, so that what language alone would guess is wrong.
 """
 
+from measuring import fewer
 from study import arguments, measured
 from tables import publish
 from tasks import COMPARED, PAIR
@@ -17,7 +18,8 @@ def main() -> None:
     results = measured(options, PAIR)
     kinds = ("seen pairs", "unseen pairs", "outlined", "photographs", "flipped")
     columns = ["accuracy", *(f"accuracy, {kind}" for kind in kinds)]
-    publish(options, "transfer", "Transfer", results, columns, "λ", COMPARED)
+    note = f"Columns after the first: up to {fewer(options.test_rows)} questions."
+    publish(options, "transfer", "Transfer", results, columns, "λ", COMPARED, note=note)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fivl_hf.augment.scenes import scene_rows
+from fivl_hf.augment.scenes import scene_questions, scene_rows
 from fivl_hf.jobs.outcomes import Tally
 from fivl_hf.masks import decode_mask
+from fivl_hf.scenes.questions import is_absent
 from fivl_hf.scenes.rendering import COLORS, scene
 from fivl_hf.schema import validate_row
 
@@ -77,3 +78,15 @@ def test_all_kinds_of_questions_and_no_guessable_answer():
     assert min(kinds["What color"], kinds["What shape"], kinds["What is"]) > 25
     answers = Counter(row["messages"][1]["content"] for row in ROWS)
     assert max(answers.values()) < 12
+
+
+def test_a_kind_that_a_style_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="no questions of kind color"):
+        scene_questions("test", 10, style="photographs", kinds=("color", "count"))
+    kinds = Counter(row["category"] for row in scene_questions("test", 10, style="photographs"))
+    assert kinds == dict.fromkeys(("relation", "between", "count", "presence", "size"), 2)
+
+
+def test_only_questions_about_what_is_absent_have_no_evidence():
+    for row in scene_questions("test", 140):
+        assert bool(row["key_expressions"]) != is_absent(row["answers"][0]), row["answers"]

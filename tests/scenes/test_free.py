@@ -1,9 +1,13 @@
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
 from fivl_hf.images import open_rgb
 from fivl_hf.scenes.free import free_scene
-from fivl_hf.scenes.styles import SIDE, STYLES
+from fivl_hf.scenes.rendering import SPLITS
+from fivl_hf.scenes.styles import EDITION, HELD_OUT, SIDE, STYLES
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -28,7 +32,7 @@ def test_an_expression_finds_the_objects_that_have_all_of_its_words():
             assert len(scene.find(f"two {thing.noun}s" if thing.noun[-1] != "s" else "two crosses")) == len(
                 [other for other in scene.objects if other.noun == thing.noun]
             )
-        assert scene.find("") == scene.find("wooden table") == scene.find("red elephant") == []
+        assert scene.find("") == scene.find("wooden table") == scene.find("red elephant") == scene.find("two") == []
 
 
 def test_styles_look_different():
@@ -39,6 +43,23 @@ def test_styles_look_different():
     )
     assert dark < 90 < light
     assert all(t.color is None for i in range(10) for t in free_scene(f"photographs-0-test-{i}").objects)
+
+
+def test_the_edition_is_that_of_these_scenes():
+    """When this fails, raise EDITION: results of other scenes must not be taken for results of these."""
+    scenes = [free_scene(f"{style}-0-{split}-{i}") for style in STYLES for split in SPLITS for i in range(8)]
+    content = [(each.turns, [[thing.name, int(thing.mask().sum())] for thing in each.objects]) for each in scenes]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    assert (EDITION, digest) == (2, "d525741d5a7c800b")
+
+
+def test_training_questions_never_name_a_pair_that_is_held_out():
+    for style in ("free", "flipped"):
+        scenes = [free_scene(f"{style}-0-train-{number}") for number in range(300)]
+        training = [text for scene in scenes for turn in (*scene.turns, scene.question("presence")) for text in turn]
+        assert not any(pair in text for text in training for pair in HELD_OUT)
+    absent = [free_scene(f"free-0-test-{number}").question("presence")[0] for number in range(300)]
+    assert any(pair in text for text in absent for pair in HELD_OUT)
 
 
 @pytest.mark.parametrize("scene_id", ["other-0-train-1", "free-0-train", "free-x-train-1", "free-0-dev-1", "free"])

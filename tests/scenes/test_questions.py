@@ -5,7 +5,7 @@ import pytest
 
 from fivl_hf.scenes.free import free_scene
 from fivl_hf.scenes.model import free_processor
-from fivl_hf.scenes.questions import CAPTION, QUESTION_KINDS, WORDS, ask, caption, plural
+from fivl_hf.scenes.questions import CAPTION, QUESTION_KINDS, WORDS, ask, caption, is_absent, kinds_of, plural
 from fivl_hf.scenes.styles import STYLES
 
 
@@ -13,7 +13,7 @@ def asked(kind, style="free", count=60):
     """Objects, question and answer of the scenes that have a question of a kind."""
     for number in range(count):
         objects = free_scene(f"{style}-3-test-{number}").objects
-        if turn := ask(kind, objects, np.random.default_rng(number)):
+        if turn := ask(kind, objects, np.random.default_rng(number), training=False):
             yield objects, *turn
 
 
@@ -44,10 +44,15 @@ def test_relations_hold_and_name_the_only_object_there():
 
 
 def test_what_is_between_is_between():
-    for objects, question, answer in asked("between", count=200):
+    """Nothing else is, and there is something else."""
+    for objects, question, answer in asked("between", count=400):
         first, second = question.rstrip("?").split("between the ")[1].split(" and the ")
-        (one,), (other,), (middle,) = (named(objects, name) for name in (first, second, name_in(answer)))
-        assert any(sorted([o.center[axis] for o in (one, middle, other)])[1] == middle.center[axis] for axis in (0, 1))
+        (one,), (other,) = named(objects, first), named(objects, second)
+        rest = [thing for thing in objects if thing is not one and thing is not other]
+        places = np.array([[one.center, thing.center, other.center] for thing in rest])  # (objects, 3, axes)
+        inside = (np.median(places, axis=1) == places[:, 1]).any(axis=1)
+        assert [thing.name for thing, there in zip(rest, inside, strict=True) if there] == [name_in(answer)]
+        assert len(rest) > 1
 
 
 def test_counts_are_right_and_sometimes_nothing():
@@ -76,8 +81,9 @@ def test_the_larger_one_is_larger_beyond_doubt():
         first, second = question.rstrip("?").split(", the ")[1].split(" or the ")
         (one,), (other,) = named(objects, first), named(objects, second)
         chosen = max if "larger" in question else min
-        assert answer.startswith(f"The {chosen((one, other), key=lambda o: o.radius).name} is ")
-        assert max(one.radius, other.radius) >= 1.25 * min(one.radius, other.radius)
+        pixels = {thing: np.count_nonzero(thing.mask()) for thing in (one, other)}
+        assert answer.startswith(f"The {chosen(pixels, key=pixels.get).name} is ")
+        assert max(pixels.values()) >= 1.5 * min(pixels.values())
 
 
 def test_captions_name_every_object_from_left_to_right():
@@ -104,4 +110,16 @@ def test_the_tokenizer_knows_every_word():
 
 def test_every_kind_is_asked_of_many_scenes():
     for kind in QUESTION_KINDS:
-        assert len(list(asked(kind, count=100))) > 10, kind
+        assert len(list(asked(kind, count=150))) > 10, kind
+
+
+def test_photographs_have_no_colours_or_shapes_to_ask_for():
+    assert set(QUESTION_KINDS) - set(kinds_of(STYLES["photographs"])) == {"color", "shape"}
+    assert kinds_of(STYLES["free"]) == tuple(QUESTION_KINDS)
+    for kind in QUESTION_KINDS:
+        assert any(asked(kind, "photographs", 400)) == (kind in kinds_of(STYLES["photographs"]))
+
+
+def test_answers_say_when_there_is_nothing():
+    assert is_absent("No, there is no red circle.") and is_absent("There are no rings.")
+    assert not is_absent("There is one ring.") and not is_absent("Yes, there is a red ring.")
