@@ -10,11 +10,12 @@ from fivl_hf.augment.scenes import scene_rows
 from fivl_hf.images import image_bytes, open_rgb
 from fivl_hf.masks import BoolArray, decode_mask, encode_mask, mask_boxes
 from fivl_hf.scenes.catalog import find_scene
-from fivl_hf.scenes.styles import HELD_OUT
+from fivl_hf.scenes.styles import HABITS, HELD_OUT
 
-__all__ = ["IMAGE_CHANGES", "MASK_ERRORS", "changed", "names_unseen", "training_rows", "with_mask_errors"]
+__all__ = ["IMAGE_CHANGES", "MASK_ERRORS", "changed", "names_seen", "names_unseen", "training_rows", "with_mask_errors"]
 
 Row = dict[str, Any]
+Boxes = Any  # (N, 4) xyxy pixels, one of each object
 
 
 def _grown(mask: BoolArray, pixels: int) -> BoolArray:
@@ -23,45 +24,46 @@ def _grown(mask: BoolArray, pixels: int) -> BoolArray:
     return np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(side))) > 0
 
 
-def _swell_half(mask: BoolArray, others: Sequence[BoolArray], rng: np.random.Generator) -> BoolArray:
+def _swell_half(mask: BoolArray, boxes: Boxes, others: Sequence[BoolArray], rng: np.random.Generator) -> BoolArray:
     """Return the mask, with probability one half, grown by a patch and a half."""
     return _grown(mask, 12) if rng.random() < 0.5 else mask
 
 
-def _filled(mask: BoolArray, others: Sequence[BoolArray], rng: np.random.Generator) -> BoolArray:
-    """Return the mask's whole box."""
-    return _painted(mask.shape, mask_boxes(mask[None])[0])
+def _filled(mask: BoolArray, boxes: Boxes, others: Sequence[BoolArray], rng: np.random.Generator) -> BoolArray:
+    """Return the whole boxes of the mask's objects."""
+    return _painted(mask.shape, boxes)
 
 
-def _jittered(mask: BoolArray, others: Sequence[BoolArray], rng: np.random.Generator) -> BoolArray:
-    """Return the mask's box with every edge moved by up to a quarter of its size, filled."""
-    x0, y0, x1, y1 = mask_boxes(mask[None])[0]
-    moves = rng.uniform(-0.25, 0.25, 4) * (x1 - x0, y1 - y0, x1 - x0, y1 - y0)
-    return _painted(mask.shape, np.array([x0, y0, x1, y1]) + moves)
+def _jittered(mask: BoolArray, boxes: Boxes, others: Sequence[BoolArray], rng: np.random.Generator) -> BoolArray:
+    """Return the boxes with every edge moved by up to a quarter of their size, filled."""
+    moved = np.array(boxes, dtype=float)
+    sizes = np.tile(moved[:, 2:] - moved[:, :2], 2)
+    return _painted(mask.shape, moved + rng.uniform(-0.25, 0.25, sizes.shape) * sizes)
 
 
-def _painted(shape: tuple[int, ...], box: Any) -> BoolArray:
-    x0, y0, x1, y1 = (max(0, round(float(value))) for value in box)
+def _painted(shape: tuple[int, ...], boxes: Boxes) -> BoolArray:
     painted = np.zeros(shape, dtype=bool)
-    painted[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)] = True
+    for box in boxes:
+        x0, y0, x1, y1 = (max(0, round(float(value))) for value in box)
+        painted[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)] = True
     return painted
 
 
-def _missed(mask: BoolArray, others: Sequence[BoolArray], rng: np.random.Generator) -> None:
+def _missed(mask: BoolArray, boxes: Boxes, others: Sequence[BoolArray], rng: np.random.Generator) -> None:
     """Return nothing, as a detector that finds nothing does; the expression goes with the mask."""
 
 
-def _wrong(mask: BoolArray, others: Sequence[BoolArray], rng: np.random.Generator) -> BoolArray:
+def _wrong(mask: BoolArray, boxes: Boxes, others: Sequence[BoolArray], rng: np.random.Generator) -> BoolArray:
     """Return the mask of another object of the scene."""
     return others[int(rng.integers(len(others)))] if others else mask
 
 
-def _random(mask: BoolArray, others: Sequence[BoolArray], rng: np.random.Generator) -> BoolArray:
+def _random(mask: BoolArray, boxes: Boxes, others: Sequence[BoolArray], rng: np.random.Generator) -> BoolArray:
     """Return the mask at a random place, wrapped around the edges."""
     return np.roll(mask, tuple(rng.integers(0, len(mask), 2)), axis=(0, 1))
 
 
-MASK_ERRORS: dict[str, Callable[[BoolArray, Sequence[BoolArray], np.random.Generator], BoolArray | None]] = {
+MASK_ERRORS: dict[str, Callable[[BoolArray, Boxes, Sequence[BoolArray], np.random.Generator], BoolArray | None]] = {
     "filled": _filled,
     "jittered": _jittered,
     "missed": _missed,
@@ -79,7 +81,9 @@ def with_mask_errors(row: Row, kind: str, rate: float, rng: np.random.Generator)
         mask: BoolArray | None = decode_mask(stored)
         if rng.random() < rate:
             assert mask is not None
-            mask = MASK_ERRORS[kind](mask, [other for other in objects if not (other & mask).any()], rng)
+            mask = MASK_ERRORS[kind](
+                mask, expression["boxes"], [other for other in objects if not (other & mask).any()], rng
+            )
         if mask is not None and mask.any():
             boxes = [mask_boxes(mask[None])[0].tolist()]
             kept.append((expression | {"boxes": boxes}, {"bytes": encode_mask(mask), "path": None}))
@@ -96,6 +100,12 @@ def training_rows(styles: Sequence[str], count: int, seed: int) -> Iterator[Row]
 def names_unseen(text: str) -> bool:
     """Return whether a question or an answer names a pair of colour and shape that is held out of training."""
     return any(pair in text for pair in HELD_OUT)
+
+
+def names_seen(row: Row) -> bool:
+    """Return whether a row names only pairs of training, and its answer no usual one, which language could guess."""
+    usual = any(f"{color} {noun}" in row["answers"][0] for noun, color in HABITS.items())
+    return not usual and not names_unseen(f"{row['question']} {row['answers'][0]}")
 
 
 def _blurred(image: Image.Image, rng: np.random.Generator) -> Image.Image:

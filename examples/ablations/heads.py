@@ -42,15 +42,15 @@ def main() -> None:
             aligned, random = seed_values(effects, "specific"), seed_values(effects, "random")
             accuracy = seed_values(effects, "accuracy") - seed_values(found, "accuracy")
             by_random = seed_values(effects, "random accuracy") - seed_values(found, "accuracy")
-            values = (aligned, random, aligned - random, accuracy, by_random)
+            values = (aligned, random, aligned - random, accuracy, accuracy - by_random)
             lines.append([f"λ = {weight:g}, {k} out", *map(mean_text, values)])
     header = [
         "λ and heads",
         "specific drop, aligned heads",
         "specific drop, random heads",
-        "difference",
+        "specific drop, aligned − random",
         "change of accuracy, aligned heads",
-        "change of accuracy, random heads",
+        "change of accuracy, aligned − random",
     ]
     note = (
         f"{options.seeds} seeds; in brackets 95% t-intervals over them. Drops in nats per token; accuracy is that of "
@@ -81,12 +81,12 @@ def _effect(found: dict[str, Any]) -> dict[str, Any]:
         "k": found["k"],
         "specific": found["specific"],
         "accuracy": found["accuracy"],
-        "random": _mean(found["random"]["specific"]),
-        "random accuracy": _mean(found["random"]["accuracy"]),
+        "random": _mean_of_known(found["random"]["specific"]),
+        "random accuracy": _mean_of_known(found["random"]["accuracy"]),
     }
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _mean_of_known(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from attack import EPSILONS, attacked
-from changes import IMAGE_CHANGES, changed, names_unseen
+from changes import IMAGE_CHANGES, changed, names_seen, names_unseen
 
 from fivl_hf.augment.scenes import scene_questions, scene_rows
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS
@@ -19,7 +19,7 @@ from fivl_hf.explain.linear_probe import probe_patches
 from fivl_hf.explain.samples import prepare_batch, readable
 from fivl_hf.scenes.questions import QUESTION_KINDS
 
-__all__ = ["fewer", "measure"]
+__all__ = ["measure", "subset_size"]
 
 Row = dict[str, Any]
 SEED = 1000  # of test scenes; no training takes them
@@ -30,11 +30,11 @@ def measure(model: Any, processor: Any, style: str, count: int) -> dict[str, flo
     """Return a model's figures by name.
 
     Args:
-        style: of the scenes it was trained on.
-        count: questions for accuracy and reliance, the same number of each kind; other figures take fewer.
+        style: of the scenes that it is asked about.
+        count: questions for accuracy and reliance, the same number of each kind; other figures take a subset.
     """
     model.eval()
-    few = fewer(count)
+    few = subset_size(count)
     asked = _questions(style, count)
     return {
         **_reliance(model, processor, asked),
@@ -45,8 +45,8 @@ def measure(model: Any, processor: Any, style: str, count: int) -> dict[str, flo
     }
 
 
-def fewer(count: int) -> int:
-    """Return the number of questions, captions or rows of the figures that take fewer than ``count``."""
+def subset_size(count: int) -> int:
+    """Return the number of questions, captions or rows of the figures that do not take ``count`` of them."""
     return max(len(QUESTION_KINDS), 2 * count // 5)
 
 
@@ -66,12 +66,15 @@ def _reliance(model: Any, processor: Any, rows: list[Row]) -> dict[str, float | 
     conditions = (*DEFAULT_CONDITIONS, "blank")
     found, answers = evaluate_reliance(model, processor, rows, conditions=conditions, **options)
     by_kind = found["all_questions"]["by_category"]
-    blank = [answer.score for answer in answers if answer.condition == "blank" and answer.category == "color"]
+    blank: dict[str, list[float | None]] = {kind: [] for kind in by_kind}
+    for answer in answers:
+        if answer.condition == "blank":
+            blank[answer.category].append(answer.score)
     return {
         "accuracy": found["accuracy_all_questions"],
         **{f"accuracy, {kind}": by_kind[kind]["accuracy"] for kind in sorted(by_kind)},
         "accuracy, black image": found["conditions"]["blank"]["accuracy"],
-        "accuracy, color, black image": _mean(blank),
+        **{f"accuracy, {kind}, black image": _mean(blank[kind]) for kind in sorted(by_kind)},
         "VRS": found["visual_reliance_score"],
         "VRS, random boxes": found["random_reliance_score"],
     }
@@ -142,8 +145,6 @@ def _robustness(model: Any, processor: Any, rows: list[Row]) -> dict[str, float 
 def _transfer(model: Any, processor: Any, style: str, count: int) -> dict[str, float | None]:
     other = {f"accuracy, {name}": _questions(name, count) for name in STYLES}
     rows = _questions(style, 12 * count, SEED + 2, ("color", "shape", "relation"))
-    unseen = [names_unseen(row["answers"][0]) for row in rows]
-    named = [answered or names_unseen(row["question"]) for row, answered in zip(rows, unseen, strict=True)]
-    other["accuracy, unseen pairs"] = [row for row, answered in zip(rows, unseen, strict=True) if answered][:count]
-    other["accuracy, seen pairs"] = [row for row, each in zip(rows, named, strict=True) if not each][:count]
+    other["accuracy, unseen pairs"] = [row for row in rows if names_unseen(row["answers"][0])][:count]
+    other["accuracy, seen pairs"] = [row for row in rows if names_seen(row)][:count]
     return {name: _accuracy(model, processor, rows) for name, rows in other.items()}

@@ -7,7 +7,7 @@ All columns are of the same questions.
 
 from attack import EPSILONS
 from changes import IMAGE_CHANGES
-from measuring import fewer
+from measuring import subset_size
 from study import arguments, measured
 from tables import publish
 from tasks import COMPARED, PAIR
@@ -18,7 +18,7 @@ def main() -> None:
     results = measured(options, PAIR)
     columns = ["before changes", *IMAGE_CHANGES, *(f"PGD {epsilon}/255" for epsilon in EPSILONS)]
     columns = [f"accuracy, {column}" for column in columns]
-    note = f"All columns are of the same {fewer(options.test_rows)} questions."
+    note = f"All columns are of the same {subset_size(options.test_rows)} questions."
     publish(options, "perturbations", "Perturbed images", results, columns, "λ", COMPARED, note=note)
 
 

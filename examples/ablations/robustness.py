@@ -1,111 +1,136 @@
-"""Does the Visual Reliance Score predict how robust a model is? Rank correlations over all measured models.
+"""Does the Visual Reliance Score predict how robust a model is? Rank correlations over the models of other ablations.
 
 python examples/ablations/robustness.py
 
-It takes whatever free and grid models the other ablations have measured. Ranks are taken among models that were asked
-the same questions. The partial correlation is that of what remains of both ranks after a regression on accuracy's.
+Models are compared with those that were asked the same questions and began with the same weights. The partial
+correlation is that of what remains of both ranks after a regression on the ranks of accuracy, on the same questions
+before they are changed. Models with λ = 1, which have not learnt to answer, are left out.
 """
 
 import argparse
-import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
+import loss_weight
+import mask_quality
 import numpy as np
+import random_start
+import remedies
+import vision_modeling
 from attack import EPSILONS
 from changes import IMAGE_CHANGES
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import bootstrap, rankdata
-from study import RESULTS
+from scipy.stats import rankdata
+from study import Setting, arguments, measured
 from tables import interval_text, write_table
 
-from fivl_hf.scenes.catalog import ALIGNED
-
-CHANGES = (*IMAGE_CHANGES, *(f"PGD {epsilon}/255" for epsilon in EPSILONS[:2]), "outlined", "flipped")
+CHANGES = (*IMAGE_CHANGES, *(f"PGD {epsilon}/255" for epsilon in EPSILONS[:2]), "flipped")
+PRETRAINED: dict[str, Setting] = {
+    **vision_modeling.SETTINGS,
+    **mask_quality.SETTINGS,
+    **remedies.SETTINGS,
+    **{f"λ = {name}": setting for name, setting in loss_weight.SETTINGS.items() if setting.weight < 1},
+}
+RANDOM_STEPS = 600
 RESAMPLES = 2_000
 Values = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Models:
+    """M models: the group within which each is compared, its setting, of which there is one per seed, and its figures.
+
+    The columns of ``values``, (M, 2 + changes), are VRS, accuracy before and accuracy after each of CHANGES.
+    """
+
+    groups: NDArray[np.str_]
+    settings: NDArray[np.int_]
+    values: Values
+
+    def ranks(self, *columns: int) -> Values:
+        """Return (columns, M) ranks within the groups, about 0 and of the same spread in each."""
+        ranks = np.zeros((len(columns), len(self.groups)))
+        for name in np.unique(self.groups):
+            members = self.groups == name
+            values = rankdata(self.values[members][:, columns], axis=0)
+            ranks[:, members] = ((values - values.mean(axis=0)) / len(values)).T
+        return ranks
+
+    def resampled(self, rng: np.random.Generator) -> "Models":
+        """Draw as many settings as there are, with replacement, each with all of its seeds."""
+        count = self.settings.max() + 1
+        places = np.concatenate([np.flatnonzero(self.settings == each) for each in rng.integers(0, count, count)])
+        return replace(self, groups=self.groups[places], settings=self.settings[places], values=self.values[places])
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for table, image and runs")
-    options = parser.parse_args()
-    groups, runs = _models(options.output / "runs")
-    reliance, accuracy = (_ranks([run[column] for run in runs], groups) for column in ("VRS", "accuracy"))
-    changed = {kind: _ranks([run[f"accuracy, {kind}"] for run in runs], groups) for kind in CHANGES}
+    options = arguments(__doc__, seeds=3)
+    models = _models(options)
     lines = [
-        [kind, _text(_correlation, reliance, after, accuracy), _text(_partial, reliance, after, accuracy)]
-        for kind, after in changed.items()
+        [kind, _text(partial(_correlation, column), models), _text(partial(_partial_correlation, column), models)]
+        for column, kind in enumerate(CHANGES, start=2)
     ]
-    lines.append(["none", _text(_correlation, reliance, accuracy, accuracy), "–"])
-    sizes = ", ".join(f"{groups.count(name)} of {name} scenes" for name in sorted(set(groups)))
+    sizes = ", ".join(f"{(models.groups == name).sum()} of {name}" for name in np.unique(models.groups))
     write_table(
         options.output / "robustness",
         "Does the Visual Reliance Score predict robustness?",
-        ["accuracy after", "rank correlation with VRS", "the same, given accuracy"],
+        ["accuracy after", "rank correlation with VRS", "the same, given accuracy before"],
         lines,
-        f"{len(runs)} models, {sizes}; in brackets 95% intervals of a bootstrap over models.",
+        f"{len(models.groups)} models ({sizes}); in brackets 95% intervals of a bootstrap over settings.",
     )
-    _chart(runs, groups).savefig(options.output / "robustness.png", dpi=110)
+    _chart(models).savefig(options.output / "robustness.png", dpi=110)
 
 
-def _models(folder: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the scenes that every model was asked about, and its figures, in an order that files' names do not set."""
-    documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    known = [each for each in documents if each["setting"].get("style", ALIGNED) != ALIGNED]
-    known.sort(key=lambda each: json.dumps(each["setting"], sort_keys=True))
-    return ["grid" if each["setting"]["style"] == "grid" else "free" for each in known], [e["result"] for e in known]
+def _models(options: argparse.Namespace) -> Models:
+    random = argparse.Namespace(**{**vars(options), "steps": RANDOM_STEPS})
+    groups, settings, values = [], [], []
+    for number, (setting, runs) in enumerate(
+        [*_measured(options, PRETRAINED), *_measured(random, random_start.SETTINGS)]
+    ):
+        for run in runs:
+            if run["VRS"] is not None:
+                groups.append(f"{'grid' if setting.style == 'grid' else 'free'} scenes from the {setting.start} start")
+                settings.append(number)
+                values.append([run["VRS"], *(run[f"accuracy, {kind}"] for kind in ("before changes", *CHANGES))])
+    return Models(np.array(groups), np.array(settings), np.array(values, dtype=np.float64))
 
 
-def _ranks(values: Sequence[float | None], groups: Sequence[str]) -> Values:
-    """Return each model's rank within its group, about 0 and of the same spread in every group."""
-    ranks = np.zeros(len(values))
-    for name in set(groups):
-        members = np.array([group == name for group in groups])
-        found = rankdata(np.array(values, dtype=np.float64)[members])
-        ranks[members] = (found - found.mean()) / len(found)
-    return ranks
+def _measured(options: argparse.Namespace, settings: Mapping[str, Setting]) -> list[tuple[Setting, list[dict]]]:
+    """Return each setting once, with its runs."""
+    labels = {setting: label for label, setting in settings.items()}
+    results = measured(options, {label: setting for setting, label in labels.items()})
+    return [(setting, results[label]) for setting, label in labels.items()]
 
 
-def _correlation(one: Values, other: Values, _: Values) -> float:
-    return float(np.corrcoef(one, other)[0, 1])
+def _correlation(column: int, models: Models) -> float:
+    reliance, after = models.ranks(0, column)
+    return float(np.corrcoef(reliance, after)[0, 1])
 
 
-def _partial(one: Values, other: Values, given: Values) -> float:
-    return _correlation(_rest(one, given), _rest(other, given), given)
+def _partial_correlation(column: int, models: Models) -> float:
+    reliance, before, after = models.ranks(0, 1, column)
+    rest = [values - np.polyval(np.polyfit(before, values, 1), before) for values in (reliance, after)]
+    return float(np.corrcoef(rest)[0, 1])
 
 
-def _rest(values: Values, given: Values) -> Values:
-    """Return what a line through the given values does not explain."""
-    return values - np.polyval(np.polyfit(given, values, 1), given)
+def _text(statistic: Callable[[Models], float], models: Models) -> str:
+    rng = np.random.default_rng(0)
+    resamples = [statistic(models.resampled(rng)) for _ in range(RESAMPLES)]
+    return interval_text(statistic(models), np.nanpercentile(resamples, (2.5, 97.5)).tolist())
 
 
-def _text(statistic: Any, *data: Values) -> str:
-    found = bootstrap(
-        data,
-        statistic,
-        paired=True,
-        vectorized=False,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return interval_text(statistic(*data), found.confidence_interval)
-
-
-def _chart(runs: Sequence[dict[str, Any]], groups: Sequence[str]) -> Figure:
-    figure = Figure(figsize=(2.4 * len(CHANGES), 2.8), layout="constrained")
-    for panel, kind in zip(figure.subplots(1, len(CHANGES), sharey=True), CHANGES, strict=True):
-        for name, color in (("free", "#0072b2"), ("grid", "#d55e00")):
-            members = [run for run, group in zip(runs, groups, strict=True) if group == name]
-            values = [[run["VRS"], run[f"accuracy, {kind}"]] for run in members]
-            panel.plot(*np.array(values, dtype=float).reshape(-1, 2).T, "o", color=color, markersize=4, label=name)
-        panel.set(title=kind, xlabel="VRS")
+def _chart(models: Models) -> Figure:
+    figure = Figure(figsize=(2.4 * len(CHANGES), 3), layout="constrained")
+    for column, panel in enumerate(figure.subplots(1, len(CHANGES), sharey=True), start=2):
+        for name in np.unique(models.groups):
+            members = models.values[models.groups == name]
+            panel.plot(members[:, 0], members[:, column], "o", markersize=4, label=name)
+        panel.set(title=CHANGES[column - 2], xlabel="VRS")
         panel.grid(alpha=0.3)
     figure.axes[0].set_ylabel("accuracy after")
-    figure.axes[0].legend(frameon=False)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4)
     return figure
 
 

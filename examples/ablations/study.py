@@ -27,6 +27,7 @@ from fivl_hf.scenes.catalog import ALIGNED
 from fivl_hf.scenes.model import PRETRAINED
 from fivl_hf.scenes.styles import EDITION
 from fivl_hf.schema import FEATURES
+from fivl_hf.storage.reading import with_encoded_images
 
 __all__ = ["BATCH", "RESULTS", "Setting", "arguments", "measured", "sized", "trained"]
 
@@ -42,7 +43,7 @@ class Setting:
     Attributes:
         weight: λ.
         schedule: of λ.
-        mask_error, rate: a name of ``changes.MASK_ERRORS``, and the share of masks that have it.
+        mask_error, rate: a name of ``changes.MASK_ERRORS``, and the share of masks that are to have it.
         start: see :func:`fivl_hf.demo.training.starting_model`.
         style: of the scenes, several joined by "+".
         test_rows: questions per measurement.
@@ -62,7 +63,7 @@ class Setting:
     test_rows: int = 300
 
     def name(self) -> str:
-        """Return the name of its files, another one for other free scenes and for another pretrained start.
+        """Return the name of its files, which depends on the edition of free scenes and on the pretrained weights, too.
 
         A field added later leaves the names of earlier results as they are.
         """
@@ -171,12 +172,12 @@ def _training_set(setting: Setting, folder: Path) -> Dataset:
         rows = list(training_rows(setting.style.split("+"), count, setting.seed))
         Dataset.from_list(rows, features=FEATURES).to_parquet(part)
         part.replace(path)
-    rows = Dataset(read_table(path))
+    rows = with_encoded_images(Dataset(read_table(path)))
     if not setting.mask_error:
         return rows
     rng = np.random.default_rng(setting.seed)
     wrong = [with_mask_errors(row, setting.mask_error, setting.rate, rng) for row in rows]
-    return Dataset.from_list(wrong, features=rows.features)
+    return Dataset.from_list(wrong, features=FEATURES)
 
 
 def _measure(model: Any, processor: Any, setting: Setting) -> dict[str, Any]:

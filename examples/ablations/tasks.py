@@ -3,7 +3,7 @@
 python examples/ablations/tasks.py
 """
 
-from measuring import fewer
+from measuring import subset_size
 from study import arguments, measured
 from tables import publish
 from vision_modeling import SETTINGS
@@ -18,7 +18,7 @@ def main() -> None:
     options = arguments(__doc__)
     results = measured(options, PAIR)
     columns = [*(f"accuracy, {kind}" for kind in QUESTION_KINDS), "BLEU", "ROUGE-L", "perplexity"]
-    each, captions = options.test_rows // len(QUESTION_KINDS), fewer(options.test_rows)
+    each, captions = options.test_rows // len(QUESTION_KINDS), subset_size(options.test_rows)
     note = f"Accuracy is of {each} questions of each kind, the last three columns are of {captions} captions."
     publish(options, "tasks", "Vision Modeling by task", results, columns, "λ", COMPARED, note=note)
 

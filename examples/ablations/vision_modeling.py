@@ -3,27 +3,40 @@
 python examples/ablations/vision_modeling.py
 """
 
+import argparse
+
 from study import Setting, arguments, measured
 from tables import publish
 
+from fivl_hf.demo.training import Start
+
 STYLES = ("free", "grid")
-SETTINGS = {
-    f"{style}, λ = {weight:g}": Setting(weight=weight, start="pretrained", style=style)
-    for style in STYLES
-    for weight in (0.0, 0.1)
-}
+
+
+def settings(start: Start) -> dict[str, Setting]:
+    return {
+        f"{style}, λ = {weight:g}": Setting(weight=weight, start=start, style=style)
+        for style in STYLES
+        for weight in (0.0, 0.1)
+    }
+
+
+SETTINGS = settings("pretrained")
 
 
 def main() -> None:
     options = arguments(__doc__)
-    results = measured(options, SETTINGS)
+    compare(options, "vision_modeling", "With and without Vision Modeling, from a pretrained start", SETTINGS)
+
+
+def compare(options: argparse.Namespace, name: str, title: str, settings: dict[str, Setting]) -> None:
+    """Measure and publish both styles, with and without Vision Modeling."""
     columns = [
         *("accuracy", "accuracy, black image", "VRS", "VRS, random boxes"),
         *("IoU", "AUROC", "probe, most frequent", "probe, tower", "probe, language model"),
     ]
     compared = {f"{style}: difference": (f"{style}, λ = 0.1", f"{style}, λ = 0") for style in STYLES}
-    title = "With and without Vision Modeling, from a pretrained start"
-    publish(options, "vision_modeling", title, results, columns, "scenes, λ", compared)
+    publish(options, name, title, measured(options, settings), columns, "scenes, λ", compared)
 
 
 if __name__ == "__main__":

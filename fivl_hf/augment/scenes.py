@@ -3,8 +3,8 @@
 The offline extractor finds the key expressions, an exact grounder draws their masks.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -13,11 +13,11 @@ from fivl_hf.augment.extractors.noun_phrases import NounPhraseExtractor
 from fivl_hf.augment.grounding import Grounding, GroundingRequest
 from fivl_hf.augment.inputs.conversations import Conversation
 from fivl_hf.augment.rows import Sample, Tools, augment, build_rows, checked_row
-from fivl_hf.jobs.outcomes import Tally
+from fivl_hf.jobs.outcomes import Drop, Failure, Tally
 from fivl_hf.masks import BoolArray, mask_boxes, union
 from fivl_hf.scenes.catalog import ALIGNED, find_scene, scene_ids
 from fivl_hf.scenes.free import FreeScene, free_scene
-from fivl_hf.scenes.questions import is_absent, kinds_of
+from fivl_hf.scenes.questions import denies, question_kinds
 from fivl_hf.scenes.rendering import Scene
 from fivl_hf.scenes.styles import STYLES
 
@@ -113,31 +113,30 @@ def scene_conversations(
 def scene_questions(
     split: str, count: int, seed: int = 0, *, style: str = "free", kinds: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Yield ``count`` checked benchmark rows, one question each, as many of each kind; their category is the kind.
+    """Return ``count`` checked benchmark rows, one question each, equally many of each kind.
 
-    Questions about what is absent have no evidence, as in POPE.
+    Their category is the kind. Questions about what is absent have no evidence, as in POPE.
 
     Args:
-        kinds: of :data:`fivl_hf.scenes.questions.QUESTION_KINDS`, or "caption"; none for all that the style has
-            (photographs have no colours or shapes to ask for).
+        kinds: of :func:`fivl_hf.scenes.questions.question_kinds`, or "caption"; by default all kinds of the style.
 
     Raises:
         ValueError: an unknown split, a style that has no kinds of questions, or a kind that the style does not have.
     """
     if style not in STYLES:
         raise ValueError(f"style must be one of {tuple(STYLES)}, got {style!r}")
-    fitting = kinds_of(STYLES[style])
+    fitting = question_kinds(STYLES[style])
     if unfit := set(kinds) - {*fitting, "caption"}:
-        raise ValueError(f"scenes of style {style!r} have no questions of kind {', '.join(sorted(unfit))}")
+        allowed = ", ".join((*fitting, "caption"))
+        raise ValueError(f"{style} scenes have no questions of kind {', '.join(sorted(unfit))}, only of {allowed}")
     kinds = kinds or fitting
-    return islice(_benchmark_rows(scene_ids(style, split, seed, 0, 100 * count + 100), count, kinds), count)
+    return islice(_benchmark_rows(style, split, seed, {kind: -(-count // len(kinds)) for kind in kinds}), count)
 
 
-def _benchmark_rows(ids: Iterable[str], count: int, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _benchmark_rows(style: str, split: str, seed: int, wanted: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     """Yield a row about each scene, of the kind that is missing most."""
-    tools = scene_tools()
-    missing = Counter({kind: -(-count // len(kinds)) for kind in kinds})
-    for scene_id in ids:
+    tools, missing = scene_tools(), dict(wanted)
+    for scene_id in scene_ids(style, split, seed, 0, sys.maxsize):
         plan = free_scene(scene_id)
         for kind in sorted(missing, key=lambda kind: -missing[kind]):
             turn = plan.question(kind) if missing[kind] else None
@@ -148,16 +147,15 @@ def _benchmark_rows(ids: Iterable[str], count: int, kinds: Sequence[str]) -> Ite
 
 
 def _benchmark_row(plan: FreeScene, kind: str, turn: tuple[str, str], tools: Tools) -> dict[str, Any] | None:
-    """Return a question's row; None where there is evidence that the extractor does not find."""
+    """Return a question's row; None where there is evidence, and the offline extractor does not find it."""
     images = (SceneImage(plan),)
     record = Conversation(plan.id, images, _messages([turn]), "scenes", answers=(turn[1],), category=kind)
     result = build_rows([Sample(record)], tools)[0].result
-    if isinstance(result, dict) or not is_absent(turn[1]):
-        return result if isinstance(result, dict) else None
-    row = checked_row(record, [image.read() for image in images], [], [])
-    if not isinstance(row, dict):
-        raise ValueError(f"scene {plan.id}: {row.reason}: {row.detail}")
-    return row
+    if isinstance(result, Drop) and denies(turn[1]):
+        result = checked_row(record, [image.read() for image in images], [], [])
+    if isinstance(result, Failure):
+        raise ValueError(f"scene {plan.id}: {result.reason}: {result.detail}")
+    return result if isinstance(result, dict) else None
 
 
 def _conversation(plan: Scene | FreeScene) -> Conversation:

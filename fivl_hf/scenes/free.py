@@ -21,6 +21,7 @@ from fivl_hf.scenes.styles import SIDE, STYLES, SceneStyle
 __all__ = ["FreeScene", "free_scene"]
 
 TURNS = 3
+_RARE = ("between", "size")
 # Grounds that show none of the objects that are cut out of photographs.
 _NEUTRAL = tuple(BACKGROUNDS.index(name) for name in ("brick", "grass", "gravel", "hubble_deep_field"))
 
@@ -32,7 +33,7 @@ class FreeScene:
     Attributes:
         turns: question and answer.
         kinds: of each turn, a name of :data:`fivl_hf.scenes.questions.QUESTION_KINDS` or "caption".
-        training: no question names a pair of colour and shape that is held out of training.
+        training: whether questions avoid the pairs of colour and shape that are held out of training.
         seeds: of what is random in the rendering.
     """
 
@@ -101,9 +102,13 @@ def free_scene(scene_id: str) -> FreeScene:
 
 
 def _drawn_kinds(rng: np.random.Generator) -> list[str]:
-    """Return all kinds in random order; counting and presence fit every scene, so that there are always enough."""
+    """Return all kinds in random order, those that few scenes have first.
+
+    Counting, presence and captions fit every scene, so that there are always enough.
+    """
     kinds = [*QUESTION_KINDS, "caption"]
-    return [kinds[i] for i in rng.permutation(len(kinds))]
+    drawn = [kinds[i] for i in rng.permutation(len(kinds))]
+    return sorted(drawn, key=lambda kind: kind not in _RARE)
 
 
 def _background(rng: np.random.Generator, style: SceneStyle) -> NDArray[np.float32]:

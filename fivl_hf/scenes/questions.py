@@ -21,10 +21,10 @@ __all__ = [
     "ask",
     "caption",
     "caption_of",
-    "is_absent",
-    "kinds_of",
+    "denies",
     "names_from_left",
     "plural",
+    "question_kinds",
 ]
 
 # Question, answer.
@@ -34,7 +34,7 @@ CAPTION = "Describe the image."
 _NUMBERS = ("no", "one", "two", "three", "four")
 _RELATIONS = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
 _MARGIN = 4.0  # pixels between two centres before one counts as left of or above the other
-_LARGER = 1.5  # ratio of visible pixels before one counts as larger
+_LARGER = 1.25  # ratio of radii, and of visible pixels, before one counts as larger
 _TEMPLATES = (
     "What color is the ? It is a an . What shape is the thing that is ? What is left of right above below between "
     "the and ? There is are . How many are there ? Is there ? Yes , there No The Which is larger smaller or the "
@@ -84,11 +84,11 @@ def caption_of(names: Sequence[str]) -> str:
     return f"There is {', '.join(listed[:-1])} and {listed[-1]}."
 
 
-def _colors(objects: Sequence[FreeObject], *_: object) -> list[Question]:
+def _colors(objects: Sequence[FreeObject], _rng: np.random.Generator, _training: bool) -> list[Question]:
     return _name_questions(objects, "What color is the {}?", [thing.noun for thing in objects])
 
 
-def _shapes(objects: Sequence[FreeObject], *_: object) -> list[Question]:
+def _shapes(objects: Sequence[FreeObject], _rng: np.random.Generator, _training: bool) -> list[Question]:
     return _name_questions(objects, "What shape is the {} object?", [str(thing.color) for thing in objects])
 
 
@@ -101,7 +101,7 @@ def _name_questions(objects: Sequence[FreeObject], question: str, words: Sequenc
     ]
 
 
-def _relations(objects: Sequence[FreeObject], *_: object) -> list[Question]:
+def _relations(objects: Sequence[FreeObject], _rng: np.random.Generator, _training: bool) -> list[Question]:
     """Ask for the one other object on a side of an object."""
     questions = []
     for anchor in _unique(objects):
@@ -115,30 +115,32 @@ def _relations(objects: Sequence[FreeObject], *_: object) -> list[Question]:
     return questions
 
 
-def _between(objects: Sequence[FreeObject], rng: np.random.Generator, *_: object) -> list[Question]:
-    """Ask for the one object of four or more that is between two others, from side to side or from top to bottom."""
+def _between(objects: Sequence[FreeObject], rng: np.random.Generator, _training: bool) -> list[Question]:
+    """Ask for the one object on the line between two others, where nothing else is near that line."""
     if len(_unique(objects)) < len(objects) or len(objects) < 4:
         return []  # of three objects, it would be the one that the question does not name
     questions = []
-    for pair in combinations(objects, 2):
-        others = [thing for thing in objects if thing not in pair]
-        inside = [thing for thing in others if _is_between(thing, pair, 0)]
-        if len(inside) == 1 and _is_between(inside[0], pair, _MARGIN):
-            one, other = pair if rng.random() < 0.5 else pair[::-1]
-            asked = f"What is between the {one.name} and the {other.name}?"
-            questions.append((asked, f"There is {_a(inside[0].name)}."))
+    for one, other in combinations(objects, 2):
+        rest = [thing for thing in objects if thing is not one and thing is not other]
+        near = [thing for thing in rest if _is_between(thing, one, other, thing.radius + _MARGIN)]
+        if len(near) == 1 and _is_between(near[0], one, other, near[0].radius / 2):
+            first, second = (one, other) if rng.random() < 0.5 else (other, one)
+            question = f"What is between the {first.name} and the {second.name}?"
+            questions.append((question, f"There is {_a(near[0].name)}."))
     return questions
 
 
-def _is_between(thing: FreeObject, pair: Sequence[FreeObject], margin: float) -> bool:
-    return any(
-        min(ends) + margin < thing.center[axis] < max(ends) - margin
-        for axis in (0, 1)
-        if (ends := [end.center[axis] for end in pair])
-    )
+def _is_between(thing: FreeObject, one: FreeObject, other: FreeObject, distance: float) -> bool:
+    """Return whether a centre is beside the segment of two others, at most ``distance`` pixels from it."""
+    start, end, point = (np.array(each.center) for each in (one, other, thing))
+    along = end - start
+    length = float(np.hypot(*along))
+    share = float((point - start) @ along) / length**2
+    across = abs(float(along[0] * (point - start)[1] - along[1] * (point - start)[0])) / length
+    return 0 < share < 1 and across <= distance
 
 
-def _counts(objects: Sequence[FreeObject], rng: np.random.Generator, *_: object) -> list[Question]:
+def _counts(objects: Sequence[FreeObject], rng: np.random.Generator, _training: bool) -> list[Question]:
     """Ask how many there are of a noun; of one that is absent in one case of five."""
     present = sorted({thing.noun for thing in objects})
     absent = [noun for noun in _nouns(objects) if noun not in present]
@@ -155,7 +157,7 @@ def _nouns(objects: Sequence[FreeObject]) -> tuple[str, ...]:
 def _presence(objects: Sequence[FreeObject], rng: np.random.Generator, training: bool) -> list[Question]:
     """Ask for an object that is there or not, one time in two (as POPE does).
 
-    Half of the absent ones share a word with what is there.
+    At least half of the absent ones share a word with what is there.
     """
     names = [thing.name for thing in objects]
     if rng.random() < 0.5:
@@ -176,18 +178,20 @@ def _all_names(drawn: bool) -> tuple[str, ...]:
     return tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES) if drawn else CUT_OUTS
 
 
-def _sizes(objects: Sequence[FreeObject], rng: np.random.Generator, *_: object) -> list[Question]:
-    """Ask which of two objects is larger, or smaller, by what shows of them."""
+def _sizes(objects: Sequence[FreeObject], rng: np.random.Generator, _training: bool) -> list[Question]:
+    """Ask which of two objects of one noun is larger, or smaller; the larger one also shows more of itself."""
     questions = []
-    known = _unique(objects)
-    for i, one in enumerate(known):
-        for other in known[:i]:
-            small, large = sorted((one, other), key=lambda thing: thing.visible.sum())
-            if large.visible.sum() >= _LARGER * small.visible.sum():
-                word, right = (("larger", large), ("smaller", small))[rng.integers(2)]
-                pair = (one, other) if rng.random() < 0.5 else (other, one)
-                asked = f"Which is {word}, the {pair[0].name} or the {pair[1].name}?"
-                questions.append((asked, f"The {right.name} is {word}."))
+    for one, other in combinations(_unique(objects), 2):
+        small, large = sorted((one, other), key=lambda thing: thing.radius)
+        if (
+            one.noun == other.noun
+            and large.radius >= _LARGER * small.radius
+            and large.visible.sum() >= _LARGER * small.visible.sum()
+        ):
+            word, right = (("larger", large), ("smaller", small))[rng.integers(2)]
+            first, second = (one, other) if rng.random() < 0.5 else (other, one)
+            question = f"Which is {word}, the {first.name} or the {second.name}?"
+            questions.append((question, f"The {right.name} is {word}."))
     return questions
 
 
@@ -202,12 +206,17 @@ QUESTION_KINDS: dict[str, Callable[[Sequence[FreeObject], np.random.Generator, b
 }
 
 
-def kinds_of(style: SceneStyle) -> tuple[str, ...]:
-    """Return the kinds of questions that a style has: photographs have no colours or shapes to ask for."""
-    return tuple(kind for kind in QUESTION_KINDS if not (style.photographs and kind in ("color", "shape")))
+def question_kinds(style: SceneStyle) -> tuple[str, ...]:
+    """Return the kinds of questions that a style has.
+
+    Photographs have no colours or shapes to ask for, and no two objects of one noun to tell apart; objects on the grid
+    are all of about one size.
+    """
+    missing = {"color", "shape", "size"} if style.photographs else {"size"} if style.grid else set()
+    return tuple(kind for kind in QUESTION_KINDS if kind not in missing)
 
 
-def is_absent(answer: str) -> bool:
+def denies(answer: str) -> bool:
     """Return whether an answer says that there is nothing of what was asked for."""
     return answer.startswith(("No,", "There are no "))
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 __all__ = ["COLORS", "EDITION", "HABITS", "HELD_OUT", "SHAPES", "SIDE", "STYLES", "SceneStyle"]
 
 SIDE = 56
-# Raised whenever free scenes or their questions change, so that results of other scenes are not taken for theirs.
-EDITION = 2
+# Raise this whenever free scenes or their questions change: stored results are named after it.
+EDITION = 3
 # Hue in degrees, and how far a word's shades reach to both sides of it; saturation and brightness vary as well.
 COLORS = {
     "red": (357.0, 9.0),
@@ -21,7 +21,7 @@ SHAPES = ("circle", "square", "triangle", "cross", "ring", "bar")
 # Colours that some shapes usually have, so that language alone can guess them, as with bananas.
 HABITS = {"ring": "yellow", "cross": "red", "bar": "blue"}
 _FLIPPED = {"ring": "purple", "cross": "green", "bar": "red"}
-# Each colour and each shape is seen in training, but these six never together.
+# Stage 2, and the language model before it, see each colour and each shape, but these six never together.
 HELD_OUT = frozenset({"red circle", "orange square", "yellow triangle", "green ring", "purple cross", "orange bar"})
 
 
