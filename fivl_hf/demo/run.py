@@ -23,11 +23,13 @@ from fivl_hf import __version__
 from fivl_hf.demo.settings import MODELS, STYLE, DemoSettings
 from fivl_hf.files.atomic import write_json
 from fivl_hf.files.locks import locked
+from fivl_hf.scenes.styles import EDITION
 
 __all__ = ["run_demo"]
 
 _FOLDER_MARK = ".fivl-demo"
 _STAGE_MARK = "demo_stage.json"
+_MADE_BY = {"version": __version__, "scenes": EDITION}
 
 # The settings that a stage's result depends on.
 MadeWith = dict[str, Any]
@@ -95,13 +97,13 @@ def _remove(folder: Path) -> None:
 def _is_done(folder: Path, made_with: MadeWith) -> bool:
     try:
         mark = json.loads((folder / _STAGE_MARK).read_text(encoding="utf-8"))
-        return mark["settings"] == {**made_with, "version": __version__}
+        return mark["settings"] == {**made_with, **_MADE_BY}
     except (OSError, ValueError, KeyError):
         return False
 
 
 def _mark_done(folder: Path, made_with: MadeWith, seconds: float) -> None:
-    mark = {"settings": {**made_with, "version": __version__}, "seconds": seconds}
+    mark = {"settings": {**made_with, **_MADE_BY}, "seconds": seconds}
     (folder / _STAGE_MARK).write_text(json.dumps(mark), encoding="utf-8")
 
 
