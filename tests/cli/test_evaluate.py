@@ -54,7 +54,7 @@ def test_an_adapter_is_evaluated_as_the_model_it_makes(demo, tmp_path):
 def test_a_model_answers_without_some_heads(demo, tmp_path, capsys):
     command = ["evaluate", "--model", str(demo / "models" / "fivl"), "--dataset", str(demo / "fivl")]
     command += ["--split", "test[:4]", "--conditions", "original,removed"]
-    heads = ["--knock-out", *(f"{layer},{head}" for layer in range(3) for head in range(4))]
+    heads = ["--knock-out", *(f"{layer},{head}" for layer in range(3) for head in range(6))]
     said = {}
     for name, more in (("whole", []), ("zero", heads), ("edges", [*heads, "--knock-out-how", "edges"])):
         out = tmp_path / name
@@ -62,7 +62,7 @@ def test_a_model_answers_without_some_heads(demo, tmp_path, capsys):
         said[name] = [each.answer for each in read_answers(out / "answers.jsonl")]
     assert said["whole"] != said["zero"]
     result = json.loads((tmp_path / "zero" / "reliance.json").read_text())
-    assert (len(result["knocked_out"]), result["knocked_out_how"]) == (12, "zero")
+    assert (len(result["knocked_out"]), result["knocked_out_how"]) == (18, "zero")
     # Without the edges to the image, what is in it makes no difference to text tokens.
     by_condition = {}
     for each in read_answers(tmp_path / "edges" / "answers.jsonl"):

@@ -92,6 +92,9 @@ def test_ask_click_a_word_click_a_patch_draw_a_box_compare(demo, tmp_path):
         until(driver, lambda d: "20 random boxes" in text(d, '[data-model="1"]'))
         assert unreadable(driver) == []
         # Layers and heads by key.
-        driver.execute_script("document.querySelector('[name=layer]').focus()")
-        press(driver, "\ue013")  # up
-        until(driver, lambda d: "layer 1" in text(d, '[data-model="0"] figcaption'))
+        layer = driver.find_element("css selector", "input[name=layer]")
+        shown, last = (int(layer.get_dom_attribute(name)) for name in ("value", "max"))
+        driver.execute_script("document.querySelector('input[name=layer]').focus()")
+        press(driver, "\ue013" if shown < last else "\ue015")  # up, or down from the last layer
+        other = shown + 1 if shown < last else shown - 1
+        until(driver, lambda d: f"layer {other}" in text(d, '[data-model="0"] figcaption').lower())
