@@ -15,7 +15,7 @@ from fivl_hf.scenes.styles import HABITS, HELD_OUT
 __all__ = ["IMAGE_CHANGES", "MASK_ERRORS", "changed", "names_seen", "names_unseen", "training_rows", "with_mask_errors"]
 
 Row = dict[str, Any]
-Boxes = Any  # (N, 4) xyxy pixels, one of each object
+Boxes = Sequence[Sequence[float]]  # (N, 4) xyxy pixels, one of each object
 
 
 def _grown(mask: BoolArray, pixels: int) -> BoolArray:
@@ -38,7 +38,7 @@ def _jittered(mask: BoolArray, boxes: Boxes, others: Sequence[BoolArray], rng: n
     """Return the boxes with every edge moved by up to a quarter of their size, filled."""
     moved = np.array(boxes, dtype=float)
     sizes = np.tile(moved[:, 2:] - moved[:, :2], 2)
-    return _painted(mask.shape, moved + rng.uniform(-0.25, 0.25, sizes.shape) * sizes)
+    return _painted(mask.shape, (moved + rng.uniform(-0.25, 0.25, sizes.shape) * sizes).tolist())
 
 
 def _painted(shape: tuple[int, ...], boxes: Boxes) -> BoolArray:
@@ -81,9 +81,8 @@ def with_mask_errors(row: Row, kind: str, rate: float, rng: np.random.Generator)
         mask: BoolArray | None = decode_mask(stored)
         if rng.random() < rate:
             assert mask is not None
-            mask = MASK_ERRORS[kind](
-                mask, expression["boxes"], [other for other in objects if not (other & mask).any()], rng
-            )
+            others = [other for other in objects if not (other & mask).any()]
+            mask = MASK_ERRORS[kind](mask, expression["boxes"], others, rng)
         if mask is not None and mask.any():
             boxes = [mask_boxes(mask[None])[0].tolist()]
             kept.append((expression | {"boxes": boxes}, {"bytes": encode_mask(mask), "path": None}))

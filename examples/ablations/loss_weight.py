@@ -1,4 +1,4 @@
-"""How much text quality does λ cost? Captions, answers and segmentation for λ from 0 to 1, constant or decaying to 0.
+"""Does a larger λ make the text worse? Trains with λ from 0 to 1, constant or decaying to 0.
 
 python examples/ablations/loss_weight.py
 

@@ -1,4 +1,4 @@
-"""How good must masks be? Boxes filled and jittered, objects missed, the wrong objects, random places.
+"""How good must masks be? Trains with filled or jittered boxes, missed or wrong objects, and masks at random places.
 
 python examples/ablations/mask_quality.py
 

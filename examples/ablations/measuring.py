@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from attack import EPSILONS, attacked
 from changes import IMAGE_CHANGES, changed, names_seen, names_unseen
+from study import subset_size
 
 from fivl_hf.augment.scenes import scene_questions, scene_rows
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS
@@ -17,9 +18,8 @@ from fivl_hf.explain.analysis import explain
 from fivl_hf.explain.effects import answer_tokens, token_log_probabilities
 from fivl_hf.explain.linear_probe import probe_patches
 from fivl_hf.explain.samples import prepare_batch, readable
-from fivl_hf.scenes.questions import QUESTION_KINDS
 
-__all__ = ["measure", "subset_size"]
+__all__ = ["measure"]
 
 Row = dict[str, Any]
 SEED = 1000  # of test scenes; no training takes them
@@ -43,11 +43,6 @@ def measure(model: Any, processor: Any, style: str, count: int) -> dict[str, flo
         **_robustness(model, processor, asked[:few]),
         **_transfer(model, processor, style, few),
     }
-
-
-def subset_size(count: int) -> int:
-    """Return the number of questions, captions or rows of the figures that do not take ``count`` of them."""
-    return max(len(QUESTION_KINDS), 2 * count // 5)
 
 
 @cache

@@ -7,8 +7,7 @@ All columns are of the same questions.
 
 from attack import EPSILONS
 from changes import IMAGE_CHANGES
-from measuring import subset_size
-from study import arguments, measured
+from study import arguments, measured, subset_size
 from tables import publish
 from tasks import COMPARED, PAIR
 

@@ -7,10 +7,11 @@ from study import arguments
 from vision_modeling import compare, settings
 
 SETTINGS = settings("random")
+STEPS = 600
 
 
 def main() -> None:
-    options = arguments(__doc__, seeds=3, steps=600)
+    options = arguments(__doc__, seeds=3, steps=STEPS)
     compare(options, "random_start", "With and without Vision Modeling, from random weights", SETTINGS)
 
 

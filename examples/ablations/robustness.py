@@ -8,8 +8,8 @@ before they are changed. Models with λ = 1, which have not learnt to answer, ar
 """
 
 import argparse
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 
 import loss_weight
@@ -27,20 +27,19 @@ from study import Setting, arguments, measured
 from tables import interval_text, write_table
 
 CHANGES = (*IMAGE_CHANGES, *(f"PGD {epsilon}/255" for epsilon in EPSILONS[:2]), "flipped")
-PRETRAINED: dict[str, Setting] = {
-    **vision_modeling.SETTINGS,
-    **mask_quality.SETTINGS,
-    **remedies.SETTINGS,
-    **{f"λ = {name}": setting for name, setting in loss_weight.SETTINGS.items() if setting.weight < 1},
-}
-RANDOM_STEPS = 600
+PRETRAINED: list[Setting] = [
+    *vision_modeling.SETTINGS.values(),
+    *mask_quality.SETTINGS.values(),
+    *remedies.SETTINGS.values(),
+    *(setting for setting in loss_weight.SETTINGS.values() if setting.weight < 1),
+]
 RESAMPLES = 2_000
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Models:
-    """M models: the group within which each is compared, its setting, of which there is one per seed, and its figures.
+    """M models: for each the group within which it is compared, the number of its setting, and its figures.
 
     The columns of ``values``, (M, 2 + changes), are VRS, accuracy before and accuracy after each of CHANGES.
     """
@@ -62,7 +61,7 @@ class Models:
         """Draw as many settings as there are, with replacement, each with all of its seeds."""
         count = self.settings.max() + 1
         places = np.concatenate([np.flatnonzero(self.settings == each) for each in rng.integers(0, count, count)])
-        return replace(self, groups=self.groups[places], settings=self.settings[places], values=self.values[places])
+        return Models(self.groups[places], self.settings[places], self.values[places])
 
 
 def main() -> None:
@@ -84,10 +83,10 @@ def main() -> None:
 
 
 def _models(options: argparse.Namespace) -> Models:
-    random = argparse.Namespace(**{**vars(options), "steps": RANDOM_STEPS})
+    random = argparse.Namespace(**{**vars(options), "steps": random_start.STEPS})
     groups, settings, values = [], [], []
     for number, (setting, runs) in enumerate(
-        [*_measured(options, PRETRAINED), *_measured(random, random_start.SETTINGS)]
+        [*_measured(options, PRETRAINED), *_measured(random, random_start.SETTINGS.values())]
     ):
         for run in runs:
             if run["VRS"] is not None:
@@ -97,11 +96,11 @@ def _models(options: argparse.Namespace) -> Models:
     return Models(np.array(groups), np.array(settings), np.array(values, dtype=np.float64))
 
 
-def _measured(options: argparse.Namespace, settings: Mapping[str, Setting]) -> list[tuple[Setting, list[dict]]]:
+def _measured(options: argparse.Namespace, settings: Iterable[Setting]) -> list[tuple[Setting, list[dict]]]:
     """Return each setting once, with its runs."""
-    labels = {setting: label for label, setting in settings.items()}
-    results = measured(options, {label: setting for setting, label in labels.items()})
-    return [(setting, results[label]) for setting, label in labels.items()]
+    unique = list(dict.fromkeys(settings))
+    results = measured(options, {setting.name(): setting for setting in unique})
+    return [(setting, results[setting.name()]) for setting in unique]
 
 
 def _correlation(column: int, models: Models) -> float:

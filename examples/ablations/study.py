@@ -12,6 +12,7 @@ import multiprocessing
 import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ from fivl_hf.demo.training import Start
 from fivl_hf.files.atomic import write_json
 from fivl_hf.scenes.catalog import ALIGNED
 from fivl_hf.scenes.model import PRETRAINED
+from fivl_hf.scenes.questions import QUESTION_KINDS
 from fivl_hf.scenes.styles import EDITION
 from fivl_hf.schema import FEATURES
 from fivl_hf.storage.reading import with_encoded_images
 
-__all__ = ["BATCH", "RESULTS", "Setting", "arguments", "measured", "sized", "trained"]
+__all__ = ["BATCH", "RESULTS", "Setting", "arguments", "measured", "sized", "subset_size", "trained"]
 
 RESULTS = Path(__file__).parent / "results"
 MODELS = Path(__file__).parents[2] / ".cache" / "ablations"
@@ -71,9 +73,14 @@ class Setting:
         if self.style != ALIGNED:
             varied["edition"] = EDITION
         if self.start == "pretrained":
-            varied["start"] = hashlib.sha256(PRETRAINED.read_bytes()).hexdigest()
+            varied["start"] = _pretrained_digest()
         text = json.dumps(varied, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def _pretrained_digest() -> str:
+    return hashlib.sha256(PRETRAINED.read_bytes()).hexdigest()
 
 
 def arguments(description: str, *, seeds: int = 3, steps: int = 300, test_rows: int = 350) -> argparse.Namespace:
@@ -88,6 +95,11 @@ def arguments(description: str, *, seeds: int = 3, steps: int = 300, test_rows: 
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for table, image and runs")
     parser.add_argument("--models", type=Path, default=MODELS, help="folder that keeps the trained models")
     return parser.parse_args()
+
+
+def subset_size(count: int) -> int:
+    """Return the number of questions, captions or rows of the figures that do not take ``count`` of them."""
+    return max(len(QUESTION_KINDS), 2 * count // 5)
 
 
 def sized(options: argparse.Namespace, setting: Setting) -> list[Setting]:

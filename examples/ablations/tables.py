@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from scipy.stats import t as student
 from study import BATCH
 
-__all__ = ["Results", "interval_text", "mean_text", "publish", "seed_values", "write_table"]
+__all__ = ["Compared", "Results", "interval_text", "mean_text", "publish", "seed_values", "write_table"]
 
+Compared = Mapping[str, tuple[str, str]]
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
 _BLUE = "#0072b2"
 
@@ -52,7 +53,7 @@ def publish(
     results: Results,
     columns: Sequence[str],
     x_label: str,
-    compared: Mapping[str, tuple[str, str]] | None = None,
+    compared: Compared | None = None,
     note: str = "",
 ) -> None:
     """Write ``NAME.md``, the means over the seeds with their 95% intervals, and ``NAME.png``.

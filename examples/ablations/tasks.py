@@ -3,8 +3,7 @@
 python examples/ablations/tasks.py
 """
 
-from measuring import subset_size
-from study import arguments, measured
+from study import arguments, measured, subset_size
 from tables import publish
 from vision_modeling import SETTINGS
 

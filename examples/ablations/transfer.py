@@ -8,15 +8,11 @@ nor the training has seen; photographs the tower and the language model know fro
 usual colours, so that what language alone would guess is wrong.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import argparse
 
-from measuring import subset_size
-from study import arguments, measured
-from tables import Results, publish
+from study import arguments, measured, subset_size
+from tables import Compared, Results, publish
 from tasks import COMPARED, PAIR
-
-Compared = Mapping[str, tuple[str, str]]
 
 
 def main() -> None:
@@ -25,7 +21,9 @@ def main() -> None:
     publish_transfer(options, "transfer", "Transfer", results, "λ", COMPARED)
 
 
-def publish_transfer(options: Any, name: str, title: str, results: Results, label: str, compared: Compared) -> None:
+def publish_transfer(
+    options: argparse.Namespace, name: str, title: str, results: Results, label: str, compared: Compared
+) -> None:
     """Write a table of the accuracy on what differs from training."""
     kinds = ("seen pairs", "unseen pairs", "outlined", "photographs", "flipped")
     columns = ["accuracy", *(f"accuracy, {kind}" for kind in kinds)]

@@ -4,7 +4,7 @@ The offline extractor finds the key expressions, an exact grounder draws their m
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -17,7 +17,7 @@ from fivl_hf.jobs.outcomes import Drop, Failure, Tally
 from fivl_hf.masks import BoolArray, mask_boxes, union
 from fivl_hf.scenes.catalog import ALIGNED, find_scene, scene_ids
 from fivl_hf.scenes.free import FreeScene, free_scene
-from fivl_hf.scenes.questions import denies, question_kinds
+from fivl_hf.scenes.questions import is_negative_answer, question_kinds
 from fivl_hf.scenes.rendering import Scene
 from fivl_hf.scenes.styles import STYLES
 
@@ -130,13 +130,14 @@ def scene_questions(
         allowed = ", ".join((*fitting, "caption"))
         raise ValueError(f"{style} scenes have no questions of kind {', '.join(sorted(unfit))}, only of {allowed}")
     kinds = kinds or fitting
-    return islice(_benchmark_rows(style, split, seed, {kind: -(-count // len(kinds)) for kind in kinds}), count)
+    wanted = {kind: -(-count // len(kinds)) for kind in kinds}
+    return islice(_benchmark_rows(scene_ids(style, split, seed, 0, sys.maxsize), wanted), count)
 
 
-def _benchmark_rows(style: str, split: str, seed: int, wanted: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-    """Yield a row about each scene, of the kind that is missing most."""
-    tools, missing = scene_tools(), dict(wanted)
-    for scene_id in scene_ids(style, split, seed, 0, sys.maxsize):
+def _benchmark_rows(ids: Iterable[str], missing: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """Yield a row about each scene, of the kind that is missing most; ``missing`` is counted down."""
+    tools = scene_tools()
+    for scene_id in ids:
         plan = free_scene(scene_id)
         for kind in sorted(missing, key=lambda kind: -missing[kind]):
             turn = plan.question(kind) if missing[kind] else None
@@ -151,7 +152,7 @@ def _benchmark_row(plan: FreeScene, kind: str, turn: tuple[str, str], tools: Too
     images = (SceneImage(plan),)
     record = Conversation(plan.id, images, _messages([turn]), "scenes", answers=(turn[1],), category=kind)
     result = build_rows([Sample(record)], tools)[0].result
-    if isinstance(result, Drop) and denies(turn[1]):
+    if isinstance(result, Drop) and is_negative_answer(turn[1]):
         result = checked_row(record, [image.read() for image in images], [], [])
     if isinstance(result, Failure):
         raise ValueError(f"scene {plan.id}: {result.reason}: {result.detail}")

@@ -21,7 +21,7 @@ __all__ = [
     "ask",
     "caption",
     "caption_of",
-    "denies",
+    "is_negative_answer",
     "names_from_left",
     "plural",
     "question_kinds",
@@ -131,7 +131,7 @@ def _between(objects: Sequence[FreeObject], rng: np.random.Generator, _training:
 
 
 def _is_between(thing: FreeObject, one: FreeObject, other: FreeObject, distance: float) -> bool:
-    """Return whether a centre is beside the segment of two others, at most ``distance`` pixels from it."""
+    """Return whether a centre lies beside the segment between two others, at most ``distance`` pixels from its line."""
     start, end, point = (np.array(each.center) for each in (one, other, thing))
     along = end - start
     length = float(np.hypot(*along))
@@ -216,7 +216,7 @@ def question_kinds(style: SceneStyle) -> tuple[str, ...]:
     return tuple(kind for kind in QUESTION_KINDS if kind not in missing)
 
 
-def denies(answer: str) -> bool:
+def is_negative_answer(answer: str) -> bool:
     """Return whether an answer says that there is nothing of what was asked for."""
     return answer.startswith(("No,", "There are no "))
 

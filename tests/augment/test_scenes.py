@@ -8,7 +8,7 @@ from PIL import Image
 from fivl_hf.augment.scenes import scene_questions, scene_rows
 from fivl_hf.jobs.outcomes import Tally
 from fivl_hf.masks import decode_mask
-from fivl_hf.scenes.questions import denies
+from fivl_hf.scenes.questions import is_negative_answer
 from fivl_hf.scenes.rendering import COLORS, scene
 from fivl_hf.schema import validate_row
 
@@ -87,6 +87,6 @@ def test_a_kind_that_a_style_does_not_have_is_refused():
     assert kinds == dict.fromkeys(("relation", "between", "count", "presence"), 2)
 
 
-def test_only_questions_about_what_denies_have_no_evidence():
+def test_only_questions_with_a_negative_answer_have_no_evidence():
     for row in scene_questions("test", 140):
-        assert bool(row["key_expressions"]) != denies(row["answers"][0]), row["answers"]
+        assert bool(row["key_expressions"]) != is_negative_answer(row["answers"][0]), row["answers"]

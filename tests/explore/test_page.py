@@ -97,4 +97,4 @@ def test_ask_click_a_word_click_a_patch_draw_a_box_compare(demo, tmp_path):
         driver.execute_script("document.querySelector('input[name=layer]').focus()")
         press(driver, "\ue013" if shown < last else "\ue015")  # up, or down from the last layer
         other = shown + 1 if shown < last else shown - 1
-        until(driver, lambda d: f"layer {other}" in text(d, '[data-model="0"] figcaption').lower())
+        until(driver, lambda d: f"layer {other}" in text(d, '[data-model="0"] figcaption'))

@@ -5,7 +5,16 @@ import pytest
 
 from fivl_hf.scenes.free import free_scene
 from fivl_hf.scenes.model import free_processor
-from fivl_hf.scenes.questions import CAPTION, QUESTION_KINDS, WORDS, ask, caption, denies, plural, question_kinds
+from fivl_hf.scenes.questions import (
+    CAPTION,
+    QUESTION_KINDS,
+    WORDS,
+    ask,
+    caption,
+    is_negative_answer,
+    plural,
+    question_kinds,
+)
 from fivl_hf.scenes.styles import STYLES
 
 
@@ -128,5 +137,5 @@ def test_photographs_and_the_grid_do_not_have_all_kinds():
 
 
 def test_answers_say_when_there_is_nothing():
-    assert denies("No, there is no red circle.") and denies("There are no rings.")
-    assert not denies("There is one ring.") and not denies("Yes, there is a red ring.")
+    assert is_negative_answer("No, there is no red circle.") and is_negative_answer("There are no rings.")
+    assert not is_negative_answer("There is one ring.") and not is_negative_answer("Yes, there is a red ring.")
