@@ -56,7 +56,7 @@ def _conversations(split: str, style: str, count: int) -> list[Row]:
 
 
 def _reliance(model: Any, processor: Any, rows: list[Row]) -> dict[str, float | None]:
-    """Return accuracy, by kind, and reliance; a black image shows what language alone answers."""
+    """Return accuracy, by kind, and reliance; a grey image shows what language alone answers."""
     options: dict[str, Any] = {"batch_size": 128, "max_new_tokens": 16, "resamples": 100}
     conditions = (*DEFAULT_CONDITIONS, "blank")
     found, answers = evaluate_reliance(model, processor, rows, conditions=conditions, **options)
@@ -68,8 +68,8 @@ def _reliance(model: Any, processor: Any, rows: list[Row]) -> dict[str, float | 
     return {
         "accuracy": found["accuracy_all_questions"],
         **{f"accuracy, {kind}": by_kind[kind]["accuracy"] for kind in sorted(by_kind)},
-        "accuracy, black image": found["conditions"]["blank"]["accuracy"],
-        **{f"accuracy, {kind}, black image": _mean(blank[kind]) for kind in sorted(by_kind)},
+        "accuracy, grey image": found["conditions"]["blank"]["accuracy"],
+        **{f"accuracy, {kind}, grey image": _mean(blank[kind]) for kind in sorted(by_kind)},
         "VRS": found["visual_reliance_score"],
         "VRS, random boxes": found["random_reliance_score"],
     }

@@ -32,7 +32,7 @@ def main() -> None:
 def compare(options: argparse.Namespace, name: str, title: str, settings: dict[str, Setting]) -> None:
     """Measure and publish both styles, with and without Vision Modeling."""
     columns = [
-        *("accuracy", "accuracy, black image", "VRS", "VRS, random boxes"),
+        *("accuracy", "accuracy, grey image", "VRS", "VRS, random boxes"),
         *("IoU", "AUROC", "probe, most frequent", "probe, tower", "probe, language model"),
     ]
     compared = {f"{style}: difference": (f"{style}, λ = 0.1", f"{style}, λ = 0") for style in STYLES}
