@@ -194,10 +194,11 @@ class AnswerCache:
         return [BatchJob(*row) for row in found]
 
     def note_batch(self, batch: BatchJob, *, collected: bool = False) -> None:
-        """Keep a batch's state."""
+        """Keep a batch's state; an id that another process has noted stays, with its results to be collected."""
         self._execute(
             "INSERT INTO batches (name, id, requests, collected) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (name) DO UPDATE SET id = excluded.id, collected = excluded.collected",
+            "ON CONFLICT (name) DO UPDATE SET id = coalesce(excluded.id, id), "
+            "collected = excluded.collected AND (excluded.id IS NOT NULL OR id IS NULL)",
             *(batch.name, batch.id, batch.requests, collected),
         )
 

@@ -166,6 +166,8 @@ class _Batches:
                 self._elsewhere.append(request.key)
                 continue
             self._claimed.append(request.key)
+            if request.key in self._cache:  # answered by the other run since it was looked up
+                continue
             body = self._client.body(request)
             if not self._affordable(body):
                 self._tell(f"the budget allows {self._submitted.requests:,} requests; the others are not submitted")

@@ -10,7 +10,7 @@ import pytest
 from extractions import requests, turns
 from scripted_server import Answer
 
-from fivl_hf.llm.answers import AnswerCache, BatchJob
+from fivl_hf.llm.answers import AnswerCache, BatchJob, Reply
 from fivl_hf.llm.batches import answer_by_batches
 from fivl_hf.llm.settings import ServiceError
 
@@ -67,7 +67,7 @@ ASK = """
 import sys
 from pathlib import Path
 from fivl_hf.augment.extractors.chat import ChatExtractor
-from fivl_hf.llm.answers import AnswerCache, BatchJob
+from fivl_hf.llm.answers import AnswerCache, BatchJob, Reply
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import ChatSettings
 from fivl_hf.schema import Turn
@@ -145,3 +145,28 @@ def test_two_batch_runs_with_one_cache_submit_each_request_once(serve, settings,
         assert [each.result() for each in both] == [20, 20]
     assert set(server.asked.values()) == {1}
     assert len(server.asked) == 20
+
+
+def test_what_another_batch_run_answers_between_look_up_and_claim_is_not_submitted(serve, settings, cache, monkeypatch):
+    server = serve()
+    claim, late = AnswerCache.claim, requests(3)[1].key
+
+    def answered_meanwhile(self, key, seconds):
+        if key == late:
+            self.put(key, Reply("{}"), model="m", prompt="p", question="q")
+        return claim(self, key, seconds)
+
+    monkeypatch.setattr(AnswerCache, "claim", answered_meanwhile)
+    answer_by_batches(requests(3), settings(server), cache, poll_seconds=0.01, tell=str)
+    assert len(cache) == 3
+    assert len(server.asked) == 2
+    assert not any(cache.is_claimed(request.key) for request in requests(3))
+
+
+def test_a_batch_given_up_by_one_run_stays_that_of_the_run_that_submitted_it(cache):
+    cache.note_batch(BatchJob("name", None, 2))
+    cache.note_batch(BatchJob("name", "batch-1", 2))
+    cache.note_batch(BatchJob("name", None, 2), collected=True)
+    assert cache.batches() == [BatchJob("name", "batch-1", 2)]
+    cache.note_batch(BatchJob("name", "batch-1", 2), collected=True)
+    assert cache.batches() == []
