@@ -50,7 +50,7 @@ screens: $(READY)  ## screenshots of the pages in docs/screens, by Chromium, fro
 
 bench: $(READY) bench-harnesses  ## benchmarks, each as a ratio; results in benchmarks/results
 	for script in labels measures probe collation training reading extraction augment_scenes grounding \
-		released_masks release_index streaming pushing protocols scoring evaluation explaining browsing; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+		released_masks release_index streaming pushing protocols scoring evaluation explaining browsing scenes; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 evidence: $(READY)  ## docs/evidence.md and its tables, from the runs in examples/ablations/results; what is missing is trained
 	for script in data_fraction overlap max_coverage vision_modeling random_start tasks transfer remedies perturbations \
