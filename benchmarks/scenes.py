@@ -1,6 +1,8 @@
 """Scenes per second on one core: rendered alone, and as rows with key expressions and masks. Aim: 500 rendered."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from table import interleaved_medians, publish
 
@@ -13,7 +15,7 @@ REPEATS = 9
 
 def main() -> None:
     styles = (ALIGNED, "free", "grid", "photographs")
-    variants = {
+    variants: dict[str, Callable[[], Any]] = {
         **{f"{style}, rendered": partial(_render, style) for style in styles},
         **{f"{style}, rows": partial(_rows, style) for style in styles},
     }
