@@ -25,7 +25,7 @@ DRAWS = 8  # random sets beside each
 
 
 def main() -> None:
-    options = arguments(__doc__, seeds=3)
+    options = arguments(__doc__)
     folder = options.output / "heads"
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["TQDM_DISABLE"] = "1"

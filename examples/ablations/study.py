@@ -83,7 +83,7 @@ def _pretrained_digest() -> str:
     return hashlib.sha256(PRETRAINED.read_bytes()).hexdigest()
 
 
-def arguments(description: str, *, seeds: int = 3, steps: int = 300, test_rows: int = 350) -> argparse.Namespace:
+def arguments(description: str, *, seeds: int = 5, steps: int = 300, test_rows: int = 350) -> argparse.Namespace:
     """Return the options that every ablation has, with its defaults."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=seeds, help=f"training runs per setting (default: {seeds})")
