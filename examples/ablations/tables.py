@@ -15,6 +15,8 @@ __all__ = ["Compared", "Results", "interval_text", "mean_text", "publish", "seed
 Compared = Mapping[str, tuple[str, str]]
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
 _BLUE = "#0072b2"
+_ACROSS = 5  # panels in a line
+_LARGE = 100.0  # a panel with larger values is logarithmic
 
 
 def seed_values(runs: Sequence[Mapping[str, Any]], column: str) -> np.ndarray:
@@ -80,21 +82,29 @@ def mean_text(values: np.ndarray) -> str:
 
 
 def _chart(title: str, results: Results, columns: Sequence[str], x_label: str) -> Figure:
-    """Return one panel per column: every seed a dot, the mean a bar."""
-    figure = Figure(figsize=(2.0 + 2.3 * len(columns), 1.4 + 0.34 * len(results)), layout="constrained")
-    panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    """Return one panel per column, five in a line: every seed a dot, the mean a bar."""
+    across = min(_ACROSS, len(columns))
+    down = -(-len(columns) // across)
+    figure = Figure(figsize=(2.0 + 2.3 * across, 0.4 + (1.0 + 0.34 * len(results)) * down), layout="constrained")
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    for panel in grid.flat[len(columns) :]:
+        panel.set_visible(False)
     places = np.arange(len(results))
-    for panel, column in zip(panels, columns, strict=True):
+    for panel, column in zip(grid.flat, columns, strict=False):
         values = [seed_values(runs, column) for runs in results.values()]
         means = [np.nanmean(line) if np.isfinite(line).any() else np.nan for line in values]
         panel.barh(places, means, color=_BLUE, alpha=0.35)
         for place, line in zip(places, values, strict=True):
             panel.plot(line, np.full(len(line), place), "o", color=_BLUE, markersize=4)
-        lowest = min(0.0, *(np.nanmin(line, initial=0) for line in values))
-        highest = max(1.0, *(np.nanmax(line, initial=0) for line in values))
-        panel.set(title=column, yticks=places, yticklabels=list(results), xlim=(lowest, highest))
+        panel.set(title=column, yticks=places, yticklabels=list(results))
+        lowest, highest = np.nanmin(np.concatenate(values)), np.nanmax(np.concatenate(values))
+        if highest > _LARGE:
+            panel.set(xscale="log", xlim=(1, 2 * highest))
+        else:
+            panel.set(xlim=(min(0, lowest - 0.03), max(1, highest + 0.03)))
         panel.grid(axis="x", alpha=0.3)
-    panels[0].set_ylabel(x_label)
-    panels[0].invert_yaxis()
+    grid[0, 0].invert_yaxis()
+    for panel in grid[:, 0]:
+        panel.set_ylabel(x_label)
     figure.suptitle(title)
     return figure
