@@ -53,7 +53,7 @@ bench: $(READY) bench-harnesses  ## benchmarks, each as a ratio; results in benc
 		released_masks release_index streaming pushing protocols scoring evaluation explaining browsing scenes; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 evidence: $(READY)  ## docs/evidence.md and its tables, from the runs in examples/ablations/results; what is missing is trained
-	for script in data_fraction overlap max_coverage vision_modeling random_start tasks transfer remedies perturbations \
+	for script in data_fraction overlap max_coverage vision_modeling random_start tasks question_kinds transfer remedies perturbations \
 		loss_weight mask_quality robustness heads key_expressions evidence; do \
 		$(BIN)/python examples/ablations/$$script.py || exit 1; done
 

@@ -6,19 +6,16 @@ Heads are chosen by AUROC on one half of the test scenes and knocked out on the 
 expressions' log-probability beyond that of the answers' other words.
 """
 
-import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from study import Setting, arguments, sized, trained
+from study import Setting, arguments, for_each_model
 from tables import mean_text, seed_values, write_table
-from tqdm.auto import tqdm
+from tasks import PAIR
 
-WEIGHTS = (0.0, 0.1)
 ROWS = 80
 SIZES = (1, 4)  # heads knocked out together
 DRAWS = 8  # random sets beside each
@@ -26,24 +23,16 @@ DRAWS = 8  # random sets beside each
 
 def main() -> None:
     options = arguments(__doc__)
-    folder = options.output / "heads"
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ["TQDM_DISABLE"] = "1"
-    groups = {weight: sized(options, Setting(weight=weight, start="pretrained", style="free")) for weight in WEIGHTS}
-    missing = [s for group in groups.values() for s in group if not (folder / f"{s.name()}.json").exists()]
-    for setting in tqdm(missing, desc="Models", unit="model", disable=not missing):
-        _knock_out(setting, options.models, folder)
-    lines, curves = [], {}
-    for weight, group in groups.items():
-        found = [json.loads((folder / f"{s.name()}.json").read_text(encoding="utf-8")) for s in group]
-        curves[f"λ = {weight:g}"] = found
+    results = for_each_model(options, PAIR, "heads", _knock_out)
+    lines = []
+    for label, found in results.items():
         for i, k in enumerate(each["k"] for each in found[0]["aligned"]):
             effects = [each["aligned"][i] for each in found]
             aligned, random = seed_values(effects, "specific"), seed_values(effects, "random")
             accuracy = seed_values(effects, "accuracy") - seed_values(found, "accuracy")
             by_random = seed_values(effects, "random accuracy") - seed_values(found, "accuracy")
             values = (aligned, random, aligned - random, accuracy, accuracy - by_random)
-            lines.append([f"λ = {weight:g}, {k} out", *map(mean_text, values)])
+            lines.append([f"{label}, {k} out", *map(mean_text, values)])
     header = [
         "λ and heads",
         "specific drop, aligned heads",
@@ -57,23 +46,20 @@ def main() -> None:
         "the key expressions under teacher forcing."
     )
     write_table(options.output / "heads", "Do aligned heads matter?", header, lines, note)
-    _chart(curves).savefig(options.output / "heads.png", dpi=110)
+    _chart(results).savefig(options.output / "heads.png", dpi=110)
 
 
-def _knock_out(setting: Setting, models: Path, folder: Path) -> None:
+def _knock_out(setting: Setting, model: Any, processor: Any) -> dict[str, Any]:
     from fivl_hf.augment.scenes import scene_rows
     from fivl_hf.explain.knockout_runner import write_knockout
-    from fivl_hf.files.atomic import write_json
-    from fivl_hf.models import load_model
 
-    model, processor = load_model(trained(setting, models), device="cpu")
-    rows = list(scene_rows("test", 2 * ROWS, 1000, style="free"))
+    rows = list(scene_rows("test", 2 * ROWS, 1000, style=setting.style))
     with tempfile.TemporaryDirectory() as work:
         found = write_knockout(
             model, processor, rows, Path(work) / "out", max_rows=ROWS, sizes=SIZES, draws=DRAWS, batch_size=80, about={}
         )
     aligned = [_effect(each) for each in found["sets"]["aligned"]["effects"]]
-    write_json(folder / f"{setting.name()}.json", {"accuracy": found["before"]["accuracy"], "aligned": aligned})
+    return {"accuracy": found["before"]["accuracy"], "aligned": aligned}
 
 
 def _effect(found: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ STEPS = 600
 
 
 def main() -> None:
-    options = arguments(__doc__, seeds=3, steps=STEPS)
+    options = arguments(__doc__, steps=STEPS)
     compare(options, "random_start", "With and without Vision Modeling, from random weights", SETTINGS)
 
 

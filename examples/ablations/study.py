@@ -10,7 +10,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
@@ -31,7 +31,7 @@ from fivl_hf.scenes.styles import EDITION
 from fivl_hf.schema import FEATURES
 from fivl_hf.storage.reading import with_encoded_images
 
-__all__ = ["BATCH", "RESULTS", "Setting", "arguments", "measured", "sized", "subset_size", "trained"]
+__all__ = ["BATCH", "RESULTS", "Setting", "arguments", "for_each_model", "measured", "subset_size"]
 
 RESULTS = Path(__file__).parent / "results"
 MODELS = Path(__file__).parents[2] / ".cache" / "ablations"
@@ -102,53 +102,72 @@ def subset_size(count: int) -> int:
     return max(len(QUESTION_KINDS), 2 * count // 5)
 
 
-def sized(options: argparse.Namespace, setting: Setting) -> list[Setting]:
+def measured(options: argparse.Namespace, settings: Mapping[str, Setting]) -> dict[str, list[dict[str, Any]]]:
+    """Train and measure what is missing; per name, one result per seed."""
+    runs = for_each_model(options, settings, "runs", _measured)
+    return {name: [run["result"] for run in of_name] for name, of_name in runs.items()}
+
+
+def for_each_model(
+    options: argparse.Namespace,
+    settings: Mapping[str, Setting],
+    folder: str,
+    work: Callable[[Setting, Any, Any], dict[str, Any]],
+) -> dict[str, list[dict[str, Any]]]:
+    """Return, per name, one result per seed; those that are not in ``folder`` yet are worked out by several processes.
+
+    Args:
+        work: given setting, model and processor; a function of a module.
+    """
+    kept = options.output / folder
+    kept.mkdir(parents=True, exist_ok=True)
+    groups = {name: _sized(options, setting) for name, setting in settings.items()}
+    wanted = dict.fromkeys(setting for group in zip(*groups.values(), strict=True) for setting in group)
+    missing = [setting for setting in wanted if not _file(kept, setting).exists()]
+    if missing:
+        os.environ["TQDM_DISABLE"] = "1"  # for the training runs' own bars, in their processes
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(options.workers, mp_context=spawn) as pool:
+            jobs = [pool.submit(_keep, work, setting, options.models, _file(kept, setting)) for setting in missing]
+            for done in tqdm(as_completed(jobs), total=len(jobs), desc="Models", unit="model", disable=False):
+                done.result()
+    return {
+        name: [json.loads(_file(kept, setting).read_text(encoding="utf-8")) for setting in group]
+        for name, group in groups.items()
+    }
+
+
+def _sized(options: argparse.Namespace, setting: Setting) -> list[Setting]:
     """Return a setting with the options' sizes, once per seed."""
     sizes = {"steps": options.steps, "test_rows": options.test_rows}
     return [dataclasses.replace(setting, seed=seed, **sizes) for seed in range(options.seeds)]
 
 
-def measured(options: argparse.Namespace, settings: Mapping[str, Setting]) -> dict[str, list[dict[str, Any]]]:
-    """Train and measure what is missing; per name, one result per seed."""
-    runs = options.output / "runs"
-    runs.mkdir(parents=True, exist_ok=True)
-    groups = {name: sized(options, setting) for name, setting in settings.items()}
-    wanted = dict.fromkeys(setting for group in zip(*groups.values(), strict=True) for setting in group)
-    missing = [setting for setting in wanted if not _run_file(runs, setting).exists()]
-    if missing:
-        os.environ["TQDM_DISABLE"] = "1"  # for the training runs' own bars, in their processes
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(options.workers, mp_context=spawn) as pool:
-            work = [pool.submit(_train_and_measure, setting, runs, options.models) for setting in missing]
-            for done in tqdm(as_completed(work), total=len(work), desc="Trainings", unit="training", disable=False):
-                done.result()
-    return {
-        name: [json.loads(_run_file(runs, s).read_text(encoding="utf-8"))["result"] for s in group]
-        for name, group in groups.items()
-    }
+def _file(folder: Path, setting: Setting) -> Path:
+    return folder / f"{setting.name()}.json"
 
 
-def _run_file(runs: Path, setting: Setting) -> Path:
-    return runs / f"{setting.name()}.json"
-
-
-def _train_and_measure(setting: Setting, runs: Path, models: Path) -> None:
+def _keep(work: Callable[..., dict[str, Any]], setting: Setting, models: Path, path: Path) -> None:
     import torch
 
     from fivl_hf.models import load_model
 
     torch.set_num_threads(1)
-    model, processor = load_model(trained(setting, models), device="cpu")
+    model, processor = load_model(_trained(setting, models), device="cpu")
+    write_json(path, work(setting, model, processor))
+
+
+def _measured(setting: Setting, model: Any, processor: Any) -> dict[str, Any]:
     if setting.style == ALIGNED:
         result = _measure(model, processor, setting)
     else:
         from measuring import measure
 
         result = measure(model, processor, "grid" if setting.style == "grid" else "free", setting.test_rows)
-    write_json(_run_file(runs, setting), {"setting": dataclasses.asdict(setting), "result": result})
+    return {"setting": dataclasses.asdict(setting), "result": result}
 
 
-def trained(setting: Setting, models: Path) -> Path:
+def _trained(setting: Setting, models: Path) -> Path:
     """Return the folder of a setting's model, trained if it is missing; ``log.json`` is written last."""
     folder = models / setting.name()
     if not (folder / "log.json").exists():
