@@ -1,6 +1,7 @@
-"""Screenshots of every page that is served or written, at 390 and 1,400 pixels, light and dark: docs/screens.
+"""Screenshots of every page that is served or written, in docs/screens, and the README's report.png.
 
-Needs the finished demo (``make demo``), and Debian's chromium and chromium-driver. The ratings are made up.
+Each page is shown at 390 and at 1,400 pixels, light and dark. Needs the finished demo (``make demo``), and Debian's
+chromium and chromium-driver. The ratings are made up.
 """
 
 import base64
@@ -47,27 +48,29 @@ def shoot(name: str, address: str, act: Any = None) -> None:
     """Open a page in every width and scheme, do something there, and save what it shows."""
     for width in WIDTHS:
         for scheme in SCHEMES:
-            options = ChromeOptions()
-            for argument in ("--headless=new", "--no-sandbox", "--disable-gpu"):
-                options.add_argument(argument)
-            driver = Chrome(options, ChromeService(shutil.which("chromedriver")))
-            metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-            features = [{"name": "prefers-color-scheme", "value": scheme}]
-            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-            driver.get(address)
-            time.sleep(4)
-            if act:
-                act(driver)
-                time.sleep(2)
-            size = driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
-            clip = {"x": 0, "y": 0, "width": width, "height": min(size["height"], _HIGHEST), "scale": 1}
-            shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
-            picture = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
-            path = SCREENS / f"{name}-{width}-{scheme}.png"
-            picture.save(path, optimize=True)
-            driver.quit()
-            print(path)
+            save(SCREENS / f"{name}-{width}-{scheme}.png", address, width, scheme, _HIGHEST, act)
+
+
+def save(path: Path, address: str, width: int, scheme: str, highest: int, act: Any = None) -> None:
+    options = ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu"):
+        options.add_argument(argument)
+    driver = Chrome(options, ChromeService(shutil.which("chromedriver")))
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    driver.get(address)
+    time.sleep(4)
+    if act:
+        act(driver)
+        time.sleep(2)
+    size = driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
+    clip = {"x": 0, "y": 0, "width": width, "height": min(size["height"], highest), "scale": 1}
+    shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+    Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB").save(path, optimize=True)
+    driver.quit()
+    print(path)
 
 
 def rated(folder: Path) -> None:
@@ -106,6 +109,7 @@ def main() -> None:
     if not (ROWS / "README.md").exists():
         sys.exit("make the demo first: make demo")
     SCREENS.mkdir(exist_ok=True)
+    save(ROOT / "docs" / "report.png", (ROOT / "demo" / "report.html").as_uri(), 1080, "light", 1190)
     with tempfile.TemporaryDirectory() as temporary:
         study = Path(temporary) / "study"
         with served("annotate", ROWS, "--split", "test", "--annotator", "Anna", "--output", study) as address:
