@@ -1,4 +1,4 @@
-"""Screenshots of every page that is served or written, in docs/screens, and the README's report.png.
+"""Make screenshots of every page that is served or written, in docs/screens, and the README's report.png.
 
 Each page is shown at 390 and at 1,400 pixels, light and dark. Needs the finished demo (``make demo``), and Debian's
 chromium and chromium-driver. The ratings are made up.
@@ -48,10 +48,11 @@ def shoot(name: str, address: str, act: Any = None) -> None:
     """Open a page in every width and scheme, do something there, and save what it shows."""
     for width in WIDTHS:
         for scheme in SCHEMES:
-            save(SCREENS / f"{name}-{width}-{scheme}.png", address, width, scheme, _HIGHEST, act)
+            _screenshot(SCREENS / f"{name}-{width}-{scheme}.png", address, width, scheme, _HIGHEST, act)
 
 
-def save(path: Path, address: str, width: int, scheme: str, highest: int, act: Any = None) -> None:
+def _screenshot(path: Path, address: str, width: int, scheme: str, highest: int, act: Any = None) -> None:
+    """Open a page in Chromium, do something there, and save what it shows, at most ``highest`` pixels of it."""
     options = ChromeOptions()
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu"):
         options.add_argument(argument)
@@ -109,7 +110,8 @@ def main() -> None:
     if not (ROWS / "README.md").exists():
         sys.exit("make the demo first: make demo")
     SCREENS.mkdir(exist_ok=True)
-    save(ROOT / "docs" / "report.png", (ROOT / "demo" / "report.html").as_uri(), 1080, "light", 1190)
+    report = (ROOT / "demo" / "report.html").as_uri()
+    _screenshot(ROOT / "docs" / "report.png", report, 1080, "light", 1190)  # down to its first chart
     with tempfile.TemporaryDirectory() as temporary:
         study = Path(temporary) / "study"
         with served("annotate", ROWS, "--split", "test", "--annotator", "Anna", "--output", study) as address:

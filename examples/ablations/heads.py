@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from study import Setting, arguments, for_each_model
+from study import TEST_SEED, Setting, arguments, for_each_model
 from tables import mean_text, seed_values, write_table
-from tasks import PAIR
+from tasks import COMPARED, PAIR
 
 ROWS = 80
 SIZES = (1, 4)  # heads knocked out together
@@ -24,15 +24,18 @@ DRAWS = 8  # random sets beside each
 def main() -> None:
     options = arguments(__doc__)
     results = for_each_model(options, PAIR, "heads", _knock_out)
-    lines = []
-    for label, found in results.items():
-        for i, k in enumerate(each["k"] for each in found[0]["aligned"]):
-            effects = [each["aligned"][i] for each in found]
+    lines, most_out = [], {}
+    for label, models in results.items():
+        for i, k in enumerate(SIZES):
+            effects = [model["aligned"][i] for model in models]
             aligned, random = seed_values(effects, "specific"), seed_values(effects, "random")
-            accuracy = seed_values(effects, "accuracy") - seed_values(found, "accuracy")
-            by_random = seed_values(effects, "random accuracy") - seed_values(found, "accuracy")
-            values = (aligned, random, aligned - random, accuracy, accuracy - by_random)
+            accuracy = seed_values(effects, "accuracy") - seed_values(models, "accuracy")
+            by_random = seed_values(effects, "random accuracy") - seed_values(models, "accuracy")
+            values = np.stack([aligned, random, aligned - random, accuracy, accuracy - by_random])
             lines.append([f"{label}, {k} out", *map(mean_text, values)])
+            most_out[label] = values  # of the last size, in the end
+    with_vision, without = (most_out[label] for label in COMPARED["difference"])
+    lines.append([f"difference, {SIZES[-1]} out", *map(mean_text, with_vision - without)])
     header = [
         "λ and heads",
         "specific drop, aligned heads",
@@ -53,7 +56,7 @@ def _knock_out(setting: Setting, model: Any, processor: Any) -> dict[str, Any]:
     from fivl_hf.augment.scenes import scene_rows
     from fivl_hf.explain.knockout_runner import write_knockout
 
-    rows = list(scene_rows("test", 2 * ROWS, 1000, style=setting.style))
+    rows = list(scene_rows("test", 2 * ROWS, TEST_SEED, style=setting.test_style))
     with tempfile.TemporaryDirectory() as work:
         found = write_knockout(
             model, processor, rows, Path(work) / "out", max_rows=ROWS, sizes=SIZES, draws=DRAWS, batch_size=80, about={}

@@ -1,4 +1,4 @@
-"""Precision and recall of key expressions: on scenes, where they are known exactly, and on answers labelled by hand.
+"""Precision and recall of key expressions: on scenes, where they are known exactly, and on labelled answers.
 
 python examples/ablations/key_expressions.py
 
@@ -66,8 +66,8 @@ def main() -> None:
     for title, extractor in (("offline, without ratings", without_ratings), ("offline", offline)):
         tool = partial(_extract, extractor)
         for kind in ("conversation", "detail", "reasoning"):
-            lines.append(_line(title, f"by hand, {kind}", tool, [each for each in by_hand if each.kind == kind]))
-        lines.append(_line(title, "by hand, all", tool, by_hand))
+            lines.append(_line(title, f"labelled, {kind}", tool, [each for each in by_hand if each.kind == kind]))
+        lines.append(_line(title, "labelled, all", tool, by_hand))
         lines.append(_line(title, "scenes", tool, scenes))
     for title, reply in _REPLIES.items():
         lines.append(_line(f"scripted model, {title}", "scenes", partial(_read, reply), scenes))
@@ -77,7 +77,7 @@ def main() -> None:
         "Key expressions found",
         ["tool and answers", "precision", "recall"],
         lines,
-        f"{len(by_hand)} answers by hand; {agreement}. In brackets 95% intervals over answers.",
+        f"{len(by_hand)} labelled answers; {agreement}. In brackets 95% intervals over answers.",
     )
 
 

@@ -29,6 +29,8 @@ def main() -> None:
     compared = {
         **{f"{label} − 0": (label, "0") for label in SETTINGS if label != "0"},
         **{f"0.3, {schedule} − 0.3": (f"0.3, {schedule}", "0.3") for schedule in SCHEDULES},
+        "0.1 − 0.03": ("0.1", "0.03"),
+        "0.3, linear − 0.1": ("0.3, linear", "0.1"),
     }
     publish(options, "loss_weight", "λ against text", results, columns, "λ", compared)
 

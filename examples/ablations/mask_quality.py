@@ -35,6 +35,7 @@ def main() -> None:
     results = measured(options, SETTINGS)
     columns = ["accuracy", "IoU", "AUROC", "probe, language model", "VRS"]
     compared = {f"{label}: gain": (label, _NONE) for label in SETTINGS if label != _NONE}
+    compared["exact − random places"] = (_EXACT, "random places")
     thresholds = [f"{error}: {_threshold(results, error)}" for error in RATES]
     note = f"Share of masks at which the IoU gain vanishes: {'; '.join(thresholds)}."
     publish(options, "mask_quality", "Quality of masks", results, columns, "masks", compared, note=note)

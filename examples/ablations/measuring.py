@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from attack import EPSILONS, attacked
 from changes import IMAGE_CHANGES, changed, names_seen, names_unseen
-from study import subset_size
+from study import TEST_SEED, subset_size
 
 from fivl_hf.augment.scenes import scene_questions, scene_rows
 from fivl_hf.evaluation.plan import DEFAULT_CONDITIONS
@@ -22,7 +22,6 @@ from fivl_hf.explain.samples import prepare_batch, readable
 __all__ = ["measure"]
 
 Row = dict[str, Any]
-SEED = 1000  # of test scenes; no training takes them
 STYLES = ("outlined", "photographs", "flipped")
 
 
@@ -46,13 +45,13 @@ def measure(model: Any, processor: Any, style: str, count: int) -> dict[str, flo
 
 
 @cache
-def _questions(style: str, count: int, seed: int = SEED, kinds: tuple[str, ...] = ()) -> list[Row]:
+def _questions(style: str, count: int, seed: int = TEST_SEED, kinds: tuple[str, ...] = ()) -> list[Row]:
     return list(scene_questions("test", count, seed, style=style, kinds=kinds))
 
 
 @cache
 def _conversations(split: str, style: str, count: int) -> list[Row]:
-    return list(scene_rows(split, count, SEED, style=style))
+    return list(scene_rows(split, count, TEST_SEED, style=style))
 
 
 def _reliance(model: Any, processor: Any, rows: list[Row]) -> dict[str, float | None]:
@@ -86,7 +85,7 @@ def _accuracy(model: Any, processor: Any, rows: Sequence[Row]) -> float:
 
 def _captions(model: Any, processor: Any, style: str, count: int) -> dict[str, float | None]:
     """Return BLEU and ROUGE-L of greedy captions against the scene's own, and the perplexity of these."""
-    rows = _questions(style, count, SEED + 1, ("caption",))
+    rows = _questions(style, count, TEST_SEED + 1, ("caption",))
     answers = list(_answers(model, processor, rows, 40))
     scores = {name: [scorer(name)(a.answer, a.references) for a in answers] for name in ("bleu", "rouge")}
     return {
@@ -139,7 +138,7 @@ def _robustness(model: Any, processor: Any, rows: list[Row]) -> dict[str, float 
 
 def _transfer(model: Any, processor: Any, style: str, count: int) -> dict[str, float | None]:
     other = {f"accuracy, {name}": _questions(name, count) for name in STYLES}
-    rows = _questions(style, 12 * count, SEED + 2, ("color", "shape", "relation"))
+    rows = _questions(style, 12 * count, TEST_SEED + 2, ("color", "shape", "relation"))
     other["accuracy, unseen pairs"] = [row for row in rows if names_unseen(row["answers"][0])][:count]
     other["accuracy, seen pairs"] = [row for row in rows if names_seen(row)][:count]
     return {name: _accuracy(model, processor, rows) for name, rows in other.items()}

@@ -2,19 +2,20 @@
 
 python examples/ablations/robustness.py
 
-All of them begin with the pretrained weights, and are compared with those that were asked the same questions. The
-partial correlation is that of what remains of both ranks after a regression on the ranks of accuracy, on the same
-questions before they are changed. Models with λ = 1, which have not learnt to answer, are left out.
+Models are compared with those that were asked the same questions and began with the same weights. The partial
+correlation is that of what remains of both ranks after a regression on the ranks of accuracy, on the same questions
+before they are changed. Models with λ = 1, which have not learnt to answer, are left out.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
 import loss_weight
 import mask_quality
 import numpy as np
+import random_start
 import remedies
 import vision_modeling
 from attack import EPSILONS
@@ -26,9 +27,10 @@ from study import Setting, arguments, measured
 from tables import interval_text, write_table
 
 CHANGES = (*IMAGE_CHANGES, *(f"PGD {epsilon}/255" for epsilon in EPSILONS[:2]), "flipped")
-SETTINGS: list[Setting] = [
+PRETRAINED: list[Setting] = [
     *vision_modeling.SETTINGS.values(),
-    *mask_quality.SETTINGS.values(),
+    # Filled boxes cover the same patches as exact masks: the same models.
+    *(setting for label, setting in mask_quality.SETTINGS.items() if label != "boxes filled"),
     *remedies.SETTINGS.values(),
     *(setting for setting in loss_weight.SETTINGS.values() if setting.weight < 1),
 ]
@@ -70,7 +72,7 @@ def main() -> None:
         [kind, _text(partial(_correlation, column), models), _text(partial(_partial_correlation, column), models)]
         for column, kind in enumerate(CHANGES, start=2)
     ]
-    sizes = ", ".join(f"{(models.groups == name).sum()} on {name}" for name in np.unique(models.groups))
+    sizes = ", ".join(f"{(models.groups == name).sum()} of {name}" for name in np.unique(models.groups))
     write_table(
         options.output / "robustness",
         "Does the Visual Reliance Score predict robustness?",
@@ -82,16 +84,24 @@ def main() -> None:
 
 
 def _models(options: argparse.Namespace) -> Models:
-    unique = list(dict.fromkeys(SETTINGS))
-    results = measured(options, {setting.name(): setting for setting in unique})
+    random = argparse.Namespace(**{**vars(options), "steps": random_start.STEPS})
     groups, settings, values = [], [], []
-    for number, setting in enumerate(unique):
-        for run in results[setting.name()]:
+    for number, (setting, runs) in enumerate(
+        [*_measured(options, PRETRAINED), *_measured(random, random_start.SETTINGS.values())]
+    ):
+        for run in runs:
             if run["VRS"] is not None:
-                groups.append(f"{'grid' if setting.style == 'grid' else 'free'} scenes")
+                groups.append(f"{'grid' if setting.style == 'grid' else 'free'} scenes from the {setting.start} start")
                 settings.append(number)
                 values.append([run["VRS"], *(run[f"accuracy, {kind}"] for kind in ("before changes", *CHANGES))])
     return Models(np.array(groups), np.array(settings), np.array(values, dtype=np.float64))
+
+
+def _measured(options: argparse.Namespace, settings: Iterable[Setting]) -> list[tuple[Setting, list[dict]]]:
+    """Return each setting once, with its runs."""
+    unique = list(dict.fromkeys(settings))
+    results = measured(options, {setting.name(): setting for setting in unique})
+    return [(setting, results[setting.name()]) for setting in unique]
 
 
 def _correlation(column: int, models: Models) -> float:

@@ -31,11 +31,12 @@ from fivl_hf.scenes.styles import EDITION
 from fivl_hf.schema import FEATURES
 from fivl_hf.storage.reading import with_encoded_images
 
-__all__ = ["BATCH", "RESULTS", "Setting", "arguments", "for_each_model", "measured", "subset_size"]
+__all__ = ["BATCH", "RESULTS", "TEST_SEED", "Setting", "arguments", "for_each_model", "measured", "subset_size"]
 
 RESULTS = Path(__file__).parent / "results"
 MODELS = Path(__file__).parents[2] / ".cache" / "ablations"
 BATCH = 64
+TEST_SEED = 1000  # of free scenes; no training takes them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +64,11 @@ class Setting:
     seed: int = 0
     steps: int = 600
     test_rows: int = 300
+
+    @property
+    def test_style(self) -> str:
+        """The style of the free scenes that its model is tested on."""
+        return "grid" if self.style == "grid" else "free"
 
     def name(self) -> str:
         """Return the name of its files, which depends on the edition of free scenes and on the pretrained weights, too.
@@ -117,22 +123,26 @@ def for_each_model(
     """Return, per name, one result per seed; those that are not in ``folder`` yet are worked out by several processes.
 
     Args:
-        work: given setting, model and processor; a function of a module.
+        folder: in the output folder; delete it after a change of ``work``.
+        work: works a result out from setting, model and processor; at module level, since other processes run it.
     """
     kept = options.output / folder
     kept.mkdir(parents=True, exist_ok=True)
     groups = {name: _sized(options, setting) for name, setting in settings.items()}
     wanted = dict.fromkeys(setting for group in zip(*groups.values(), strict=True) for setting in group)
-    missing = [setting for setting in wanted if not _file(kept, setting).exists()]
+    missing = [setting for setting in wanted if not _result_file(kept, setting).exists()]
     if missing:
         os.environ["TQDM_DISABLE"] = "1"  # for the training runs' own bars, in their processes
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(options.workers, mp_context=spawn) as pool:
-            jobs = [pool.submit(_keep, work, setting, options.models, _file(kept, setting)) for setting in missing]
+            jobs = [
+                pool.submit(_work_and_keep, work, setting, options.models, _result_file(kept, setting))
+                for setting in missing
+            ]
             for done in tqdm(as_completed(jobs), total=len(jobs), desc="Models", unit="model", disable=False):
                 done.result()
     return {
-        name: [json.loads(_file(kept, setting).read_text(encoding="utf-8")) for setting in group]
+        name: [json.loads(_result_file(kept, setting).read_text(encoding="utf-8")) for setting in group]
         for name, group in groups.items()
     }
 
@@ -143,11 +153,11 @@ def _sized(options: argparse.Namespace, setting: Setting) -> list[Setting]:
     return [dataclasses.replace(setting, seed=seed, **sizes) for seed in range(options.seeds)]
 
 
-def _file(folder: Path, setting: Setting) -> Path:
+def _result_file(folder: Path, setting: Setting) -> Path:
     return folder / f"{setting.name()}.json"
 
 
-def _keep(work: Callable[..., dict[str, Any]], setting: Setting, models: Path, path: Path) -> None:
+def _work_and_keep(work: Callable[..., dict[str, Any]], setting: Setting, models: Path, path: Path) -> None:
     import torch
 
     from fivl_hf.models import load_model
@@ -163,7 +173,7 @@ def _measured(setting: Setting, model: Any, processor: Any) -> dict[str, Any]:
     else:
         from measuring import measure
 
-        result = measure(model, processor, "grid" if setting.style == "grid" else "free", setting.test_rows)
+        result = measure(model, processor, setting.test_style, setting.test_rows)
     return {"setting": dataclasses.asdict(setting), "result": result}
 
 

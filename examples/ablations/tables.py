@@ -1,6 +1,7 @@
 """Tables and charts of the ablations, made again from the committed runs by the same commands."""
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ Compared = Mapping[str, tuple[str, str]]
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
 _BLUE = "#0072b2"
 _ACROSS = 5  # panels in a line
-_LARGE = 100.0  # a panel with larger values is logarithmic
+_LARGE = 100.0  # a panel with larger values, of perplexity, is logarithmic from 1 on
 
 
 def seed_values(runs: Sequence[Mapping[str, Any]], column: str) -> np.ndarray:
@@ -57,20 +58,22 @@ def publish(
     x_label: str,
     compared: Compared | None = None,
     note: str = "",
+    questions: str = "",
 ) -> None:
     """Write ``NAME.md``, the means over the seeds with their 95% intervals, and ``NAME.png``.
 
     Args:
         compared: lines that are differences between two settings, seed by seed: "with" minus "without".
         note: further sentences below the table.
+        questions: how many were asked, where it is not ``options.test_rows``.
     """
     lines = [[label, *(mean_text(seed_values(runs, column)) for column in columns)] for label, runs in results.items()]
     for label, (one, other) in (compared or {}).items():
         pairs = [seed_values(results[one], column) - seed_values(results[other], column) for column in columns]
         lines.append([label, *(mean_text(pair) for pair in pairs)])
     sizes = (
-        f"{options.seeds} seeds, {options.steps} steps of {BATCH}, {options.test_rows} questions. Means over the "
-        "seeds, in brackets their 95% t-intervals; differences are taken seed by seed."
+        f"{options.seeds} seeds, {options.steps} steps of {BATCH}, {questions or f'{options.test_rows} questions'}. "
+        "Means over the seeds, in brackets their 95% t-intervals; differences are taken seed by seed."
     )
     write_table(options.output / name, title, [x_label, *columns], lines, f"{sizes} {note}".rstrip())
     _chart(title, results, columns, x_label).savefig(options.output / f"{name}.png", dpi=110)
@@ -82,9 +85,9 @@ def mean_text(values: np.ndarray) -> str:
 
 
 def _chart(title: str, results: Results, columns: Sequence[str], x_label: str) -> Figure:
-    """Return one panel per column, five in a line: every seed a dot, the mean a bar."""
+    """Return one panel per column: every seed a dot, the mean a bar."""
     across = min(_ACROSS, len(columns))
-    down = -(-len(columns) // across)
+    down = math.ceil(len(columns) / across)
     figure = Figure(figsize=(2.0 + 2.3 * across, 0.4 + (1.0 + 0.34 * len(results)) * down), layout="constrained")
     grid = figure.subplots(down, across, sharey=True, squeeze=False)
     for panel in grid.flat[len(columns) :]:
@@ -97,7 +100,8 @@ def _chart(title: str, results: Results, columns: Sequence[str], x_label: str) -
         for place, line in zip(places, values, strict=True):
             panel.plot(line, np.full(len(line), place), "o", color=_BLUE, markersize=4)
         panel.set(title=column, yticks=places, yticklabels=list(results))
-        lowest, highest = np.nanmin(np.concatenate(values)), np.nanmax(np.concatenate(values))
+        known = [0.0, *(value for line in values for value in line[np.isfinite(line)])]
+        lowest, highest = min(known), max(known)
         if highest > _LARGE:
             panel.set(xscale="log", xlim=(1, 2 * highest))
         else:

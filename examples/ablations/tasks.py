@@ -15,13 +15,13 @@ COMPARED = {"difference": ("λ = 0.1", "λ = 0")}
 
 def main() -> None:
     options = arguments(__doc__)
-    asked = [f"accuracy, {kind}" for kind in QUESTION_KINDS]
+    accuracies = [f"accuracy, {kind}" for kind in QUESTION_KINDS]
     results = measured(options, PAIR)
     results |= {
-        f"{label}, grey image": [{kind: run[f"{kind}, grey image"] for kind in asked} for run in runs]
+        f"{label}, grey image": [{column: run[f"{column}, grey image"] for column in accuracies} for run in runs]
         for label, runs in results.items()
     }
-    columns = [*asked, "BLEU", "ROUGE-L", "perplexity"]
+    columns = [*accuracies, "BLEU", "ROUGE-L", "perplexity"]
     each, captions = options.test_rows // len(QUESTION_KINDS), subset_size(options.test_rows)
     note = f"Accuracy is of {each} questions of each kind, the last three columns are of {captions} captions."
     publish(options, "tasks", "Vision Modeling by task", results, columns, "λ", COMPARED, note=note)

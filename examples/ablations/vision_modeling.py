@@ -22,6 +22,7 @@ def settings(start: Start) -> dict[str, Setting]:
 
 
 SETTINGS = settings("pretrained")
+COMPARED = {f"{style}: difference": (f"{style}, λ = 0.1", f"{style}, λ = 0") for style in STYLES}
 
 
 def main() -> None:
@@ -33,10 +34,9 @@ def compare(options: argparse.Namespace, name: str, title: str, settings: dict[s
     """Measure and publish both styles, with and without Vision Modeling."""
     columns = [
         *("accuracy", "accuracy, grey image", "VRS", "VRS, random boxes"),
-        *("IoU", "AUROC", "probe, most frequent", "probe, tower", "probe, language model"),
+        *("BLEU", "perplexity", "IoU", "AUROC", "probe, most frequent", "probe, tower", "probe, language model"),
     ]
-    compared = {f"{style}: difference": (f"{style}, λ = 0.1", f"{style}, λ = 0") for style in STYLES}
-    publish(options, name, title, measured(options, settings), columns, "scenes, λ", compared)
+    publish(options, name, title, measured(options, settings), columns, "scenes, λ", COMPARED)
 
 
 if __name__ == "__main__":

@@ -194,11 +194,11 @@ class AnswerCache:
         return [BatchJob(*row) for row in found]
 
     def note_batch(self, batch: BatchJob, *, collected: bool = False) -> None:
-        """Keep a batch's state; an id that another process has noted stays, with its results to be collected."""
+        """Keep a batch's state; giving up one without an id changes nothing where another process has noted its id."""
         self._execute(
             "INSERT INTO batches (name, id, requests, collected) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (name) DO UPDATE SET id = coalesce(excluded.id, id), "
-            "collected = excluded.collected AND (excluded.id IS NOT NULL OR id IS NULL)",
+            "collected = CASE WHEN excluded.id IS NULL AND id IS NOT NULL THEN collected ELSE excluded.collected END",
             *(batch.name, batch.id, batch.requests, collected),
         )
 

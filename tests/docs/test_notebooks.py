@@ -14,7 +14,7 @@ SMALLER = {
     "STEPS = 250": "STEPS = 4",
     "ROWS = 4000": "ROWS = 200",
     # The demo of the tests, made by the same command with fewer steps, is in the working directory.
-    "!fivl demo --steps 300 --output demo 2>/dev/null | tail -3": "",
+    "!fivl demo --steps 200 --output demo 2>/dev/null | tail -3": "",
 }
 
 

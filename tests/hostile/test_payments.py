@@ -67,7 +67,7 @@ ASK = """
 import sys
 from pathlib import Path
 from fivl_hf.augment.extractors.chat import ChatExtractor
-from fivl_hf.llm.answers import AnswerCache, BatchJob, Reply
+from fivl_hf.llm.answers import AnswerCache
 from fivl_hf.llm.client import ChatClient
 from fivl_hf.llm.settings import ChatSettings
 from fivl_hf.schema import Turn
@@ -169,4 +169,5 @@ def test_a_batch_given_up_by_one_run_stays_that_of_the_run_that_submitted_it(cac
     cache.note_batch(BatchJob("name", None, 2), collected=True)
     assert cache.batches() == [BatchJob("name", "batch-1", 2)]
     cache.note_batch(BatchJob("name", "batch-1", 2), collected=True)
+    cache.note_batch(BatchJob("name", None, 2), collected=True)
     assert cache.batches() == []
